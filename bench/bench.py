@@ -1,0 +1,86 @@
+"""Measures what the README claims, each size in a process of its own, and prints the table.
+
+    python bench/bench.py [--long] [--only NAME]
+
+Time is the wall clock of the whole command, memory the operating system's peak of the whole process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+PROMPT = "purple mountains at dusk, full moon, by a lake"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command: seconds and peak bytes, and the seconds of its denoising, from its own log."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run(*arguments: str) -> Measured:
+    """Runs a command to its end and asks the operating system what it used."""
+    started = time.monotonic()
+    process = subprocess.Popen([sys.executable, "-m", "linfusion_cli", *arguments], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(f"linfusion {' '.join(arguments)}: exit code {process.returncode}")
+    scale = 1 if sys.platform == "darwin" else 1024
+    return Measured(time.monotonic() - started, usage.ru_maxrss * scale)
+
+
+def picture(size: str, *more: str) -> Measured:
+    with tempfile.TemporaryDirectory() as folder:
+        output = str(Path(folder) / "picture.png")
+        return run("generate", PROMPT, "--seed", "12", "--size", size, "--quiet", "--output", output, *more)
+
+
+def sizes(names: list[str]) -> None:
+    """Time, memory and time per pixel by size; linear attention makes the last column flat."""
+    print("| size | time | peak memory | time per megapixel |\n|---|---|---|---|")
+    for name in names:
+        width, height = map(int, name.split("x"))
+        measured = picture(name)
+        print(f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
+
+
+def attentions(names: list[str]) -> None:
+    """Linear against softmax attention, the same command."""
+    print("\n| size | linear | softmax | ratio |\n|---|---|---|---|")
+    for name in names:
+        linear, softmax = picture(name), picture(name, "--attention", "softmax")
+        print(f"| {name} | {linear.seconds:.0f} s | {softmax.seconds:.0f} s | {softmax.seconds / linear.seconds:.2f} |", flush=True)
+
+
+def help_time() -> None:
+    """The time to ask for help, median of five."""
+    seconds = statistics.median(run("--help").seconds for _ in range(5))
+    print(f"\nlinfusion --help: {seconds:.2f} s (median of 5)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", action="store_true", help="also the sizes that take many minutes")
+    parser.add_argument("--only", choices=["sizes", "attention", "help"])
+    chosen = parser.parse_args()
+    if chosen.only in (None, "sizes"):
+        sizes(["1024x1024", "2048x2048", "3840x2160", "4096x4096"] + (["8192x4096", "8192x8192"] if chosen.long else []))
+    if chosen.only in (None, "attention"):
+        attentions(["512x512", "1024x1024", "2048x2048"] + (["4096x4096"] if chosen.long else []))
+    if chosen.only in (None, "help"):
+        help_time()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The shell command: help, printing and exit codes. Nothing else knows Typer or rich."""

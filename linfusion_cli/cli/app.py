@@ -1,0 +1,138 @@
+"""The front door: registers the commands, and turns every error into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from linfusion_cli import __version__
+from linfusion_cli.cli import generate, inspect, presets
+from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
+
+EPILOG = """\b
+Examples:
+  linfusion generate "a mountain lake at dawn" --size 4k
+  linfusion generate "a mountain lake at dawn" --size 16k --dry-run
+  linfusion presets list
+  linfusion inspect lake.png
+
+\b
+Every command has its own help: linfusion generate --help
+--debug works in any place and shows the traceback of an error; so does LINFUSION_DEBUG=1.
+"""
+
+app = typer.Typer(
+    name="linfusion",
+    help="Pictures of 4K to 16K from a prompt: Stable Diffusion with linear attention, within the memory that you name.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
+app.add_typer(presets.app, name="presets")
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001  Typer passes it by position
+    if wanted:
+        typer.echo(f"linfusion {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """The options before the command; main() has already acted on --debug."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; no exception leaves it, and nothing else catches LinfusionError."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    words, debug = without_debug(words)
+    restore = _handle_sigterm()
+    try:
+        code = app(words, prog_name="linfusion", standalone_mode=False)
+        if code == INTERRUPTED:
+            return _fail("Interrupted", "interrupted", INTERRUPTED, words)
+        return code if isinstance(code, int) else 0
+    except SystemExit as error:
+        return _exit_code(error, words)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        return _explain(error, words)
+    finally:
+        restore()
+
+
+def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
+    """The command line without --debug, wherever it stands before "--", and whether it or LINFUSION_DEBUG=1 was there."""
+    end = words.index("--") if "--" in words else len(words)
+    kept = [word for word in words[:end] if word != "--debug"] + list(words[end:])
+    return kept, len(kept) < len(words) or os.environ.get("LINFUSION_DEBUG", "") not in ("", "0")
+
+
+def _explain(error: BaseException, words: Sequence[str]) -> int:
+    """Prints what went wrong and returns the exit code of its family."""
+    match error:
+        case LinfusionError():
+            return _fail(type(error).__name__, str(error), error.exit_code, words)
+        case TyperException():
+            if type(error).__name__ == "NoArgsIsHelpError":
+                typer.echo(error.format_message())
+                return UsageError.exit_code
+            return _fail("UsageError", f"{error.format_message()}\nSee: linfusion {_command(words)}--help", UsageError.exit_code, words)
+        case MemoryError():
+            return _fail("OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words)
+        case KeyboardInterrupt() | typer.Abort():
+            return _fail("Interrupted", "interrupted", INTERRUPTED, words)
+        case _:
+            text = f"{type(error).__name__}: {error}. This is a fault of linfusion; --debug shows where"
+            return _fail("InternalError", text, LinfusionError.exit_code, words)
+
+
+def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
+    """Tells people on stderr, and programs on stdout if they asked for JSON."""
+    from linfusion_cli.cli.console import emit
+    from linfusion_cli.cli.text import safe
+
+    if "--json" in words:
+        emit(sys.stdout, "error", {"error": kind, "message": message, "exit_code": code})
+    for i, line in enumerate(message.splitlines() or [""]):
+        typer.echo(f"error: {safe(line)}" if i == 0 else safe(line), err=True)
+    return code
+
+
+def _command(words: Sequence[str]) -> str:
+    known = [*(command.name for command in app.registered_commands), *(group.name for group in app.registered_groups)]
+    return f"{words[0]} " if words and words[0] in known else ""
+
+
+def _exit_code(error: SystemExit, words: Sequence[str]) -> int:
+    code = error.code if isinstance(error.code, int) else int(bool(error.code))
+    return _fail("Terminated", "stopped by SIGTERM", TERMINATED, words) if code == TERMINATED else code
+
+
+def _terminate(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
+
+
+def _handle_sigterm() -> Callable[[], object]:
+    """Makes SIGTERM unwind the stack, so that files are closed; returns what undoes it."""
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    before = signal.signal(signal.SIGTERM, _terminate)
+    return lambda: signal.signal(signal.SIGTERM, before)

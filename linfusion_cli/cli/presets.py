@@ -1,0 +1,91 @@
+"""`linfusion presets`: which presets there are, what is in one, and whether a file is a good one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from linfusion_cli.cli.generate import complete_preset
+from linfusion_cli.errors import UsageError
+
+EPILOG = """\b
+Examples:
+  linfusion presets list
+  linfusion presets show sdxl-16k > my-sdxl.toml
+  linfusion presets check my-sdxl.toml
+
+\b
+A preset of your own is a .toml file; `linfusion generate --preset my.toml` uses it from where it is. In the
+folder that `linfusion presets list` names it also gets a short name.
+"""
+LIST_EPILOG = """\b
+Examples:
+  linfusion presets list
+"""
+SHOW_EPILOG = """\b
+Examples:
+  linfusion presets show landscape
+  linfusion presets show sdxl-16k > my-sdxl.toml
+"""
+CHECK_EPILOG = """\b
+Examples:
+  linfusion presets check my-sdxl.toml
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and check presets.", epilog=EPILOG)
+
+
+@app.command("list", epilog=LIST_EPILOG)
+def list_presets() -> None:
+    """List the presets with their sizes and what was measured."""
+    from linfusion_cli.cli.text import safe, table
+    from linfusion_cli.preset import load_preset, preset_files, shipped_folder, user_folder
+
+    rows = [["name", "model", "size", "from", "measured", "what it is"]]
+    for name, path in preset_files().items():
+        origin = "linfusion" if path.parent == shipped_folder() else "you"
+        try:
+            settings = load_preset(name).settings
+        except UsageError as error:  # one broken file must not hide the others
+            rows.append([name, "-", "-", origin, "-", f"broken: {safe(error)}"])
+            continue
+        what, measured = head_comments(path)
+        rows.append([name, settings.model.family, safe(settings.output.size), origin, safe(measured), safe(what)])
+    for line in table(rows, left=6):
+        typer.echo(line)
+    typer.echo(f"\nYour own presets go to {safe(user_folder())}")
+
+
+@app.command("show", epilog=SHOW_EPILOG)
+def show(name: Annotated[str, typer.Argument(help="A preset, or the path of a .toml file.", autocompletion=complete_preset)]) -> None:
+    """Print every setting of a preset as TOML, with where each value comes from."""
+    from linfusion_cli.cli.text import setting_lines
+    from linfusion_cli.preset import load_preset
+
+    loaded = load_preset(name)
+    for line in setting_lines(loaded.settings, loaded.sources):
+        typer.echo(line)
+
+
+@app.command("check", epilog=CHECK_EPILOG)
+def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")]) -> None:
+    """Say whether a preset can be used, and if not, which line is wrong."""
+    from linfusion_cli.cli.text import safe
+    from linfusion_cli.job import Request, resolve
+
+    job = resolve(Request(prompt="check", preset=file, seed=0))
+    own = sum(source != "defaults.toml" for source in job.sources.values())
+    typer.echo(f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; {job.size} pixels, like {safe(job.output.name)}")
+
+
+def head_comments(path: Path) -> tuple[str, str]:
+    """What a preset says about itself in the comments at its top: the first line, and what follows "Measured:"."""
+    comments: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        comments.append(line.lstrip("# ").rstrip())
+    measured = [line.removeprefix("Measured:").strip() for line in comments if line.startswith("Measured:")]
+    return comments[0] if comments else "", measured[0] if measured else "-"

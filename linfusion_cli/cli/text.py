@@ -1,0 +1,93 @@
+"""Plans, sizes and times as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linfusion_cli.plan import Plan
+    from linfusion_cli.preset import Preset
+    from linfusion_cli.run import Rendered
+
+
+def safe(text: object) -> str:
+    """A text with every character that a terminal could act on escaped: prompts, paths and names pass through here."""
+    from linfusion_cli.output.record import visible
+
+    return visible(str(text))
+
+
+def bytes_text(amount: float) -> str:
+    """Bytes as "812 MB" or "5.4 GB" (powers of 1000)."""
+    if amount >= 1e9:
+        return f"{amount / 1e9:.1f} GB"
+    return f"{amount / 1e6:.0f} MB"
+
+
+def seconds_text(seconds: float) -> str:
+    """Seconds as "0.4 s", "12 s", "3 min 05 s" or "2 h 03 min"."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
+
+
+def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
+    """Rows as aligned lines: the first `left` columns to the left, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines: list[str] = []
+    for row in rows:
+        cells = (cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """What will be done, before it is done: the job, each stage with its memory and time, and the notes."""
+    job, machine = plan.job, plan.machine
+    budget = f", at most {bytes_text(plan.budget_bytes)}" if plan.budget_bytes else ""
+    if 0 < plan.vae_band_px < job.size.height:
+        budget += f", autoencoder in bands of {plan.vae_band_px} rows"
+    lines = [
+        f"{job.size} pixels, preset {safe(job.preset)}, seed {job.seed}: {safe(job.prompt)}",
+        f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), {plan.dtype}, {plan.attention} attention{budget}",
+        *table(_stage_rows(plan), left=2),
+    ]
+    return lines + [f"note: {safe(note)}" for note in plan.notes]
+
+
+def _stage_rows(plan: Plan) -> list[list[str]]:
+    rows = [["stage", "pixels", "steps", "guided", "dilated", "strength", "memory", "time"]]
+    for stage in plan.stages:
+        phases = [phase for phase in plan.phases if phase.stage == stage.index]
+        counts = [str(stage.steps), str(stage.guided_steps), str(stage.dilated_steps), f"{stage.strength:.2g}"]
+        cost = [bytes_text(max((phase.peak_bytes for phase in phases), default=0)), seconds_text(sum(phase.seconds for phase in phases))]
+        rows.append([str(stage.index), str(stage.size), *counts, *cost])
+    return [*rows, ["all", str(plan.job.size), "", "", "", "", bytes_text(plan.peak_bytes), seconds_text(plan.seconds)]]
+
+
+def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
+    """Predicted against measured, once the picture is there."""
+    device = rendered.device_peak_bytes
+    rows = [["", "predicted", "measured"], ["time", seconds_text(plan.seconds), seconds_text(rendered.seconds)]]
+    if device:
+        rows.append(["peak GPU memory", bytes_text(plan.peak_bytes), bytes_text(device)])
+        rows.append(["peak RAM", "-", bytes_text(rendered.peak_bytes)])
+    else:
+        rows.append(["peak memory", bytes_text(plan.peak_bytes), bytes_text(rendered.peak_bytes)])
+    return table(rows)
+
+
+def setting_lines(settings: Preset, sources: Mapping[str, str]) -> list[str]:
+    """Every setting as TOML, each with where its value came from as a comment."""
+    from linfusion_cli.preset import shown
+
+    rows: list[list[str]] = []
+    for section, table_of in settings.model_dump().items():
+        rows += [[], [f"[{section}]"]] if rows else [[f"[{section}]"]]
+        rows += [[f"{name} = {shown(value)}", f"# {safe(sources[f'{section}.{name}'])}"] for name, value in table_of.items()]
+    width = min(max(len(row[0]) for row in rows if row), 64)
+    return ["  ".join([row[0].ljust(width if row[1:] else 0), *row[1:]]) if row else "" for row in rows]

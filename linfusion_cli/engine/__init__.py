@@ -1,0 +1,1 @@
+"""Where pictures are computed: the only room, with distill and landscapes, that knows torch."""

@@ -1,0 +1,118 @@
+"""Generalised linear attention: normalised, non-causal (LinFusion, arXiv 2409.02097, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPSILON = 1e-4  # added to the normaliser by the official module
+BLOCK_TOKENS = 4096  # sums are taken over blocks of this many tokens, in order, whatever the size of the picture
+
+
+def feature_map(x: Tensor) -> Tensor:
+    """phi(u) = elu(u) + 1, elementwise and positive."""
+    return F.elu(x) + 1
+
+
+@dataclass(slots=True)
+class AttentionState:
+    """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
+
+    key_value: (batch, heads, dim, dim) float32, sum over tokens of K_j V_j^T
+    key:       (batch, heads, dim) float32, sum over tokens of K_j
+    tokens:    how many tokens have been summed
+    """
+
+    key_value: Tensor
+    key: Tensor
+    tokens: int = 0
+
+    @staticmethod
+    def empty(batch: int, heads: int, dim: int, device: torch.device) -> AttentionState:
+        """The state of no tokens."""
+        return AttentionState(torch.zeros(batch, heads, dim, dim, device=device), torch.zeros(batch, heads, dim, device=device))
+
+    def add(self, key: Tensor, value: Tensor) -> None:
+        """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim).
+
+        The sums are float32 for every input dtype: half precision flushes small values at millions of tokens.
+        """
+        key, value = key.float(), value.float()
+        self.key_value += key.transpose(-1, -2) @ value
+        self.key += key.sum(dim=-2)
+        self.tokens += key.shape[-2]
+
+    def read(self, query: Tensor) -> Tensor:
+        """The attention's output (batch, heads, tokens, dim) for queries after the feature map, same shape.
+
+        out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
+        """
+        attended = query.float() @ (self.key_value / self.tokens)
+        normaliser = query.float() @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
+        return (attended / normaliser).to(query.dtype)
+
+
+def nonlinearity(dim: int, mid_dim: int | None) -> nn.Module:
+    """f of the paper: Linear, LayerNorm, LeakyReLU, Linear; `mid_dim` None means `dim`, -1 means no f (identity)."""
+    if mid_dim == -1:
+        return nn.Identity()
+    mid = mid_dim or dim
+    return nn.Sequential(nn.Linear(dim, mid), nn.LayerNorm(mid), nn.LeakyReLU(inplace=True), nn.Linear(mid, dim))
+
+
+class LinearAttention(nn.Module):
+    """Drop-in for a self-attention of a diffusers transformer block; parameter names are the official ones.
+
+    Memory beyond input and output is that of BLOCK_TOKENS tokens: keys are summed block by block, then read block by block.
+    """
+
+    def __init__(self, dim: int, heads: int, mid_dim: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim), nn.Dropout(0.0)])
+        self.to_q_ = nonlinearity(dim, mid_dim)
+        self.to_k_ = nonlinearity(dim, mid_dim)
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """hidden_states (batch, tokens, channels) to the same shape.
+
+        Raises ValueError for cross-attention or a mask: linear attention stands for plain self-attention only.
+        """
+        if attention_mask is not None or (encoder_hidden_states is not None and encoder_hidden_states is not hidden_states):
+            raise ValueError("linear attention replaces self-attention without a mask only")
+        state = self.accumulate(hidden_states)
+        parts = [self.attend(block, state) for block in _blocks(hidden_states)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def accumulate(self, hidden_states: Tensor, state: AttentionState | None = None) -> AttentionState:
+        """Adds the tokens of hidden_states (batch, tokens, channels) to the state (a new one if none is given)."""
+        batch, _, dim = hidden_states.shape
+        state = state or AttentionState.empty(batch, self.heads, dim // self.heads, hidden_states.device)
+        for block in _blocks(hidden_states):
+            key = feature_map(self._split(self.to_k(block + self.to_k_(block))))
+            state.add(key, self._split(self.to_v(block)))
+        return state
+
+    def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
+        """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""
+        query = feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
+        out = state.read(query).transpose(1, 2).flatten(2)  # (batch, tokens, heads * dim)
+        projected: Tensor = self.to_out[1](self.to_out[0](out))
+        return projected
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
+        split: Tensor = x.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
+
+
+def _blocks(hidden_states: Tensor) -> Iterator[Tensor]:
+    return iter(hidden_states.split(BLOCK_TOKENS, dim=1))

@@ -1,0 +1,249 @@
+"""Pictures of activations that are computed row by row on demand: convolutions, norms and sums without the whole picture.
+
+A field answers `rows(band)` with exactly the rows that the plain layer would give, asking its source for the rows and
+the halo that it needs. Statistics of a whole picture (GroupNorm) are gathered band by band before the next layer starts
+(design, sections 4 and 5), so nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linfusion_cli.geometry import Band, bands
+
+
+class Field(Protocol):
+    """A picture of (1, channels, height, width) that can be asked for rows."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+    def rows(self, band: Band) -> Tensor:
+        """Rows band.top to band.bottom, (1, channels, band.height, width), in channels-last layout."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A field that is held in memory, as (height, width, channels) so that rows are one piece; `device` is where rows are needed."""
+
+    values: Tensor
+    device: torch.device
+
+    @staticmethod
+    def of(picture: Tensor) -> Parked:
+        """From a tensor (1, channels, height, width)."""
+        return Parked(picture[0].permute(1, 2, 0).contiguous(), picture.device)
+
+    @property
+    def channels(self) -> int:
+        return self.values.shape[2]
+
+    @property
+    def height(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    def rows(self, band: Band) -> Tensor:
+        return self.values[band.rows].permute(2, 0, 1).unsqueeze(0).to(self.device, non_blocking=True)
+
+    def write(self, band: Band, rows: Tensor) -> None:
+        """Stores rows (1, channels, band.height, width)."""
+        self.values[band.rows] = rows[0].permute(1, 2, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Convolved:
+    """A convolution with zeros around the picture; `padding` is (top, bottom, left, right)."""
+
+    source: Field
+    conv: nn.Conv2d
+    padding: tuple[int, int, int, int]
+
+    @staticmethod
+    def same(source: Field, conv: nn.Conv2d) -> Convolved:
+        """With the module's own symmetric padding."""
+        vertical, horizontal = (int(p) for p in conv.padding)
+        return Convolved(source, conv, (vertical, vertical, horizontal, horizontal))
+
+    @property
+    def channels(self) -> int:
+        return self.conv.out_channels
+
+    @property
+    def height(self) -> int:
+        return (self.source.height + self.padding[0] + self.padding[1] - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
+
+    @property
+    def width(self) -> int:
+        return (self.source.width + self.padding[2] + self.padding[3] - self.conv.kernel_size[1]) // self.conv.stride[1] + 1
+
+    def rows(self, band: Band) -> Tensor:
+        top = band.top * self.conv.stride[0] - self.padding[0]
+        bottom = (band.bottom - 1) * self.conv.stride[0] - self.padding[0] + self.conv.kernel_size[0]
+        inside = Band(max(top, 0), min(bottom, self.source.height))
+        x = self.source.rows(inside)
+        left, right = self.padding[2], self.padding[3]
+        beyond = (inside.top - top, bottom - inside.bottom)
+        if any(beyond) or left != right:
+            x, left = F.pad(x, (left, right, *beyond)), 0
+        return F.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, (0, left))
+
+
+@dataclass(frozen=True, slots=True)
+class Upsampled:
+    """Every row and column twice."""
+
+    source: Field
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def height(self) -> int:
+        return 2 * self.source.height
+
+    @property
+    def width(self) -> int:
+        return 2 * self.source.width
+
+    def rows(self, band: Band) -> Tensor:
+        above = Band(band.top // 2, (band.bottom + 1) // 2)
+        doubled = F.interpolate(self.source.rows(above), scale_factor=2.0, mode="nearest")
+        return doubled[:, :, band.top - 2 * above.top : band.bottom - 2 * above.top]
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """A function of each place alone, such as an activation, or a norm whose statistics are known."""
+
+    source: Field
+    function: Callable[[Tensor], Tensor]
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def height(self) -> int:
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+    def rows(self, band: Band) -> Tensor:
+        return self.function(self.source.rows(band))
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The sum of two fields of one size."""
+
+    first: Field
+    second: Field
+
+    @property
+    def channels(self) -> int:
+        return self.first.channels
+
+    @property
+    def height(self) -> int:
+        return self.first.height
+
+    @property
+    def width(self) -> int:
+        return self.first.width
+
+    def rows(self, band: Band) -> Tensor:
+        return self.first.rows(band) + self.second.rows(band)
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Count, mean and sum of squared deviations per channel, in float64; merged by Chan, Golub and LeVeque's formula."""
+
+    count: int
+    mean: Tensor  # (channels)
+    deviation: Tensor  # (channels), often called M2
+
+    @staticmethod
+    def empty(channels: int, device: torch.device) -> Statistics:
+        zeros = torch.zeros(channels, dtype=torch.float64, device=device)
+        return Statistics(0, zeros, zeros.clone())
+
+    def add(self, rows: Tensor) -> None:
+        """Adds rows (1, channels, height, width)."""
+        flat = rows[0].float().flatten(1)
+        variance, mean = torch.var_mean(flat, dim=1, correction=0)
+        self.merge(Statistics(flat.shape[1], mean.double(), variance.double() * flat.shape[1]))
+
+    def merge(self, other: Statistics) -> None:
+        total = self.count + other.count
+        delta = other.mean - self.mean
+        self.deviation += other.deviation + delta**2 * (self.count * other.count / total)
+        self.mean += delta * (other.count / total)
+        self.count = total
+
+    def group_norm(self, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+        """The scale and shift per channel, (channels), that make GroupNorm a multiplication and an addition."""
+        mean = self.mean.view(norm.num_groups, -1)
+        group_mean = mean.mean(1, keepdim=True)
+        within = self.deviation.view_as(mean) / self.count
+        variance = (within + (mean - group_mean) ** 2).mean(1, keepdim=True)
+        scale = (variance + norm.eps).rsqrt().expand_as(mean).flatten()
+        if norm.weight is not None:
+            scale = scale * norm.weight.double()
+        shift = -group_mean.expand_as(mean).flatten() * scale
+        return scale, shift if norm.bias is None else shift + norm.bias.double()
+
+
+def normalised(source: Field, norm: nn.GroupNorm, statistics: Statistics, *, silu: bool) -> Mapped:
+    """GroupNorm with known statistics, then SiLU if asked for."""
+    scale, shift = statistics.group_norm(norm)
+
+    def function(x: Tensor) -> Tensor:
+        y = torch.addcmul(shift.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
+        return F.silu(y, inplace=True) if silu else y
+
+    return Mapped(source, function)
+
+
+def sweep(source: Field, band_height: int) -> Iterator[tuple[Band, Tensor]]:
+    """The field band by band, from the top."""
+    for band in bands(source.height, band_height):
+        yield band, source.rows(band)
+
+
+def park(
+    source: Field, band_height: int, device: torch.device, into: Parked | None = None, on_rows: Callable[[int], None] | None = None
+) -> tuple[Parked, Statistics]:
+    """Computes a field once, stores it and gathers its statistics.
+
+    `into` is overwritten in place: it may be a field that `source` reads at the very rows it writes, and no others.
+    """
+    statistics = Statistics.empty(source.channels, device)
+    parked = into
+    for band, rows in sweep(source, band_height):
+        statistics.add(rows)
+        if parked is None:
+            parked = Parked(torch.empty(source.height, source.width, source.channels, dtype=rows.dtype, device=device), device)
+        parked.write(band, rows)
+        if on_rows is not None:
+            on_rows(band.height)
+    assert parked is not None
+    return parked, statistics

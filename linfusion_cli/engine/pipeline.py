@@ -1,0 +1,139 @@
+"""The story of one picture, from the words to its rows of pixels. Read this first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.denoiser import Denoiser
+from linfusion_cli.engine.fields import Field, Parked, sweep
+from linfusion_cli.engine.memory import Meter
+from linfusion_cli.engine.models import Models, load
+from linfusion_cli.engine.noise import gaussian
+from linfusion_cli.engine.resize import Resized
+from linfusion_cli.engine.rows import Sweeper, swept_rows
+from linfusion_cli.engine.schedulers import make_scheduler
+from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
+from linfusion_cli.events import Notify
+from linfusion_cli.geometry import Size
+from linfusion_cli.plan import Plan, Stage
+
+Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A stage's picture: its rows of pixels from the top, computed as they are asked for."""
+
+    stage: Stage
+    final: bool
+    rows: Iterator[Rows]
+
+
+def pictures(plan: Plan, notify: Notify) -> Iterator[Picture]:
+    """Makes the plan's picture stage by stage.
+
+    Yields each stage's picture that exists in pixels (all of them where stages are joined in pixels), the final one last.
+    The rows of a picture must be read, or left, before the next picture is asked for.
+    """
+    device = torch.device(plan.machine.device)
+    meter = Meter(device, notify)
+    with meter.phase("load", 0, 1, "steps") as counter:
+        models = load(plan, notify)
+        counter.reach(1)
+    engine = _Engine(plan, models, meter, device)
+    latents = anchor = engine.base()
+    for stage in plan.stages[1:]:
+        if plan.job.settings.upscale.between == "pixel":
+            decoded = Parked.of(torch.cat(list(engine.decode(latents, plan.stages[stage.index - 1])), dim=2))
+            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, plan.vae_band_px)))
+            start = engine.encode(decoded, stage)
+            del decoded
+        else:
+            start = engine.enlarge(latents, stage)
+        latents = engine.upscale(start, anchor, stage)
+    yield Picture(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
+
+
+def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
+    """Rows (1, 3, rows, width) in [-1, 1] to whole levels 0 to 255, rounded."""
+    for band in bands:
+        levels = (band[0] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        yield levels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Engine:
+    plan: Plan
+    models: Models
+    meter: Meter
+    device: torch.device
+
+    def base(self) -> Tensor:
+        """Stage 0: latents from noise."""
+        stage = self.plan.stages[0]
+        with self.meter.phase("denoise", 0, stage.steps, "steps") as counter:
+            return base(self._denoiser(), self._clock(stage), self._noise(stage), self.plan.job.seed, counter.reach)
+
+    def upscale(self, start: Tensor, anchor: Tensor, stage: Stage) -> Tensor:
+        """A later stage: latents from the enlarged picture's latents."""
+        settings = self.plan.job.settings.upscale
+        recipe = Recipe(
+            skip_exponent=settings.skip_exponent,
+            dilated_exponent=settings.dilated_exponent,
+            lowpass_exponent=settings.lowpass_exponent,
+            lowpass_sigma=settings.lowpass_sigma,
+            dilated_cutoff=settings.dilated_cutoff,
+            lowpass_padding=settings.lowpass_padding,
+            match_statistics=settings.match_statistics,
+        )
+        with self.meter.phase("denoise", stage.index, stage.steps, "steps") as counter:
+            clock, noise, seed = self._clock(stage), self._noise(stage), self.plan.job.seed
+            return upscale(self._denoiser(), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, counter.reach)
+
+    def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
+        """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
+        vae = self.models.vae
+        total = swept_rows(vae, stage.size.height, encode=False)
+        shift = vae.config.shift_factor or 0.0
+        with self.meter.phase("decode", stage.index, total, "rows") as counter:
+            sweeper = Sweeper(vae, self.plan.vae_band_px, counter.add)
+            for _, rows in sweeper.decode(latents / vae.config.scaling_factor + shift):
+                yield rows
+
+    def encode(self, picture: Field, stage: Stage) -> Tensor:
+        """The latents that a stage starts from: the picture of the stage before, enlarged and encoded."""
+        vae = self.models.vae
+        total = swept_rows(vae, stage.size.height, encode=True)
+        enlarged = Resized.to(picture, stage.size, self.plan.job.settings.upscale.resize)
+        with self.meter.phase("encode", stage.index, total, "rows") as counter:
+            latents = Sweeper(vae, self.plan.vae_band_px, counter.add).encode(enlarged)
+        shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
+        return (latents - shift) * scale
+
+    def enlarge(self, latents: Tensor, stage: Stage) -> Tensor:
+        """The latents that a stage starts from where stages are joined without leaving the latents."""
+        size = stage.size.latent()
+        resized = Resized.to(Parked.of(latents), size, self.plan.job.settings.upscale.resize, -math.inf, math.inf)
+        return torch.cat([rows for _, rows in sweep(resized, self.plan.vae_band_px)], dim=2)
+
+    def _denoiser(self) -> Denoiser:
+        settings, stages = self.plan.job.settings.sampling, self.plan.stages
+        total = int(self.models.scheduler_config["num_train_timesteps"])
+        conditioned: Size = stages[0].size  # a size that the model knows, at every stage
+        return Denoiser(self.models.unet, self.models.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned)
+
+    def _clock(self, stage: Stage) -> Clock:
+        sampling = self.plan.job.settings.sampling
+        scheduler = make_scheduler(sampling.scheduler, self.models.scheduler_config)
+        return Clock.start(scheduler, sampling.steps, stage.strength, self.device)
+
+    def _noise(self, stage: Stage) -> Tensor:
+        size = stage.size.latent()
+        shape = (1, int(self.models.unet.config.in_channels), size.height, size.width)
+        return gaussian(shape, self.plan.job.seed, stage.index).to(self.device)

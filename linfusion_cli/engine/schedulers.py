@@ -1,0 +1,43 @@
+"""The table of schedulers, and what the upscale needs of one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffusers
+
+from linfusion_cli.errors import UsageError
+
+SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"clip_sample": False}),
+    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
+    "deis": ("DEISMultistepScheduler", {}),
+    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
+    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
+    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {"clip_sample": False}),
+    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
+
+def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+    """A fresh scheduler of that name with the model's noise schedule.
+
+    Raises UsageError if the name is unknown or the scheduler can't add noise, which every upscale stage needs.
+    """
+    if name not in SCHEDULERS:
+        raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))
+    class_name, options = SCHEDULERS[name]
+    scheduler = getattr(diffusers, class_name).from_config(config, **options)
+    require_add_noise(scheduler, name)
+    return scheduler
+
+
+def require_add_noise(scheduler: Any, name: str) -> None:
+    """Raises UsageError for a scheduler that can't noise a picture to a timestep."""
+    if not hasattr(scheduler, "add_noise"):
+        raise UsageError(f'scheduler "{name}" can\'t add noise to a picture, which the upscale needs. Try --scheduler ddim or euler')

@@ -1,0 +1,53 @@
+"""What happens while a picture is made: told by the engine, shown by the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseStarted:
+    """A phase of the plan begins. `total` counts its steps (denoising) or rows of pixels (coding)."""
+
+    name: str  # "load", "denoise", "encode", "decode", ...
+    stage: int
+    total: int
+    unit: str  # "steps" or "rows"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """`done` of the running phase's `total` steps or rows are done."""
+
+    done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseFinished:
+    """A phase is over: how long it took and the most memory that the process held meanwhile."""
+
+    name: str
+    stage: int
+    seconds: float
+    peak_bytes: int
+    device_peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySampled:
+    """What the process holds at this moment, about twice a second."""
+
+    resident_bytes: int
+    device_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """Something that the user should know (a fallback, a change of plan)."""
+
+    text: str
+
+
+Event = PhaseStarted | Progressed | PhaseFinished | MemorySampled | Note
+Notify = Callable[[Event], None]

@@ -1,0 +1,105 @@
+"""Sizes, bands and halos in whole numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from linfusion_cli.errors import UsageError
+
+MULTIPLE_PX = 8  # the autoencoder's factor: a latent is 8 x 8 pixels
+LARGEST_SIDE_PX = 1 << 20
+NAMED_SIZES = {"4k": (3840, 2160), "8k": (7680, 4320), "16k": (15360, 8640)}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Size:
+    """Width and height, in pixels or in latents as the name of its holder says."""
+
+    width: int
+    height: int
+
+    @property
+    def area(self) -> int:
+        return self.width * self.height
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    def latent(self) -> Size:
+        """The size in latents of a size in pixels."""
+        return Size(self.width // MULTIPLE_PX, self.height // MULTIPLE_PX)
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """Rows top <= row < bottom."""
+
+    top: int
+    bottom: int
+
+    @property
+    def height(self) -> int:
+        return self.bottom - self.top
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.bottom)
+
+
+def bands(height: int, band_height: int) -> Iterator[Band]:
+    """Splits rows 0..height into bands of band_height; the last may be lower."""
+    for top in range(0, height, band_height):
+        yield Band(top, min(top + band_height, height))
+
+
+def parse_size(text: str) -> Size:
+    """Reads "4k", "8k", "16k" or "WIDTHxHEIGHT" in pixels.
+
+    Raises UsageError for anything else, for sides below 1 and for sides that are no multiple of 8.
+    """
+    if named := NAMED_SIZES.get(text.strip().lower()):
+        return Size(*named)
+    match = re.fullmatch(r"\s*(-?\d+)\s*[xX×]\s*(-?\d+)\s*", text)
+    if not match:
+        raise UsageError(f'--size "{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k')
+    size = Size(int(match[1]), int(match[2]))
+    if min(size.width, size.height) < 1 or max(size.width, size.height) > LARGEST_SIDE_PX:
+        raise UsageError(f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}")
+    if size != nearest_size(size):
+        raise UsageError(f"--size {size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}")
+    return size
+
+
+def nearest_size(size: Size) -> Size:
+    """The closest size that can be rendered."""
+    return Size(*(min(max(MULTIPLE_PX, multiple_of(side)), LARGEST_SIDE_PX) for side in (size.width, size.height)))
+
+
+def multiple_of(value: float, multiple: int = MULTIPLE_PX) -> int:
+    """The nearest multiple; halves go up."""
+    return int(value / multiple + 0.5) * multiple
+
+
+def base_size(target: Size, train_area_px: int) -> Size:
+    """The size of stage 0: the target's aspect, about the area that the model was trained on, never above the target."""
+    scale = min(1.0, (train_area_px / target.area) ** 0.5)
+    width = min(max(MULTIPLE_PX, multiple_of(target.width * scale)), target.width)
+    return Size(width, min(max(MULTIPLE_PX, multiple_of(target.height * scale)), target.height))
+
+
+def stage_sizes(target: Size, train_area_px: int, factor: float = 2.0) -> tuple[Size, ...]:
+    """From the base to the target, each at most `factor` times the one before; the last step may be smaller.
+
+    Steps whose growth would be below 1.19 (a quarter of an octave) are merged into the one before.
+    """
+    sizes = [base_size(target, train_area_px)]
+    while sizes[-1] != target:
+        ratio = max(target.width / sizes[-1].width, target.height / sizes[-1].height)
+        if ratio <= factor * 1.19:
+            sizes.append(target)
+            continue
+        grown = sizes[-1].width * factor, sizes[-1].height * factor
+        sizes.append(Size(*(min(multiple_of(side), limit) for side, limit in zip(grown, (target.width, target.height), strict=True))))
+    return tuple(sizes)

@@ -1,0 +1,259 @@
+"""What was asked: a request with its preset resolved into one frozen job, each value with where it came from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from linfusion_cli.errors import UsageError, nearest
+from linfusion_cli.geometry import Size, parse_size, stage_sizes
+from linfusion_cli.preset import DTYPES, Flag, Loaded, Preset, load_preset, one_of, shown
+
+LARGEST_SEED = 2**32 - 1
+LARGEST_PROMPT_BYTES = 65536
+LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
+SLUG_BYTES = 80
+PIXELS_VERSION = 1  # raised when the same job starts to give other pixels
+TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug")
+WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+BYTES_PER_UNIT = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1024, "MI": 1024**2, "GI": 1024**3, "TI": 1024**4}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user wrote. None means: as the preset says (seed: draw one; max_memory: what the machine has)."""
+
+    prompt: str
+    preset: str = "landscape"
+    negative_prompt: str | None = None
+    seed: int | None = None
+    size: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+    attention: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    output: Path | None = None
+    overwrite: bool = False
+    stages_folder: Path | None = None
+    memory_log: Path | None = None
+    max_memory: str | None = None
+    index: int = 0  # the place in a batch, for {index} in the file's name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One picture to make. Nothing is left to a default, except a stages folder and a memory log that nobody wants."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int  # 0 to LARGEST_SEED
+    size: Size  # in pixels
+    preset: str
+    settings: Preset
+    device: str  # "auto", "cpu", "cuda", "cuda:N" or "mps"
+    dtype: str  # "auto" or one of DTYPES
+    output: Path
+    overwrite: bool
+    stages_folder: Path | None  # keeps the picture of each stage
+    memory_log: Path | None  # JSON lines, one per phase
+    max_memory_bytes: int  # 0: what the machine has
+    sources: Mapping[str, str] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME" or "--steps"
+    overrides: Mapping[str, str | int | float] = field(hash=False)  # flag -> value as given: those that decide pixels
+
+
+def resolve(request: Request) -> Job:
+    """Merges defaults, preset and flags, draws a seed if none is given, and names the file.
+
+    Raises UsageError for anything that can't be rendered; the message says what is allowed.
+    """
+    flags = _flags(request)
+    loaded = load_preset(request.preset, flags)
+    settings = loaded.settings
+    prompt = _checked_text(request.prompt, "the prompt")
+    if not any(letter.isprintable() and letter != " " for letter in prompt):
+        raise UsageError('the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
+    size = _size(loaded)
+    _check_upscale(loaded, size)
+    seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
+    overrides = {flag.flag: flag.value for flag in flags.values() if isinstance(flag.value, str | int | float)}
+    overrides |= {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
+    return Job(
+        prompt=prompt,
+        negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt"),
+        seed=seed,
+        size=size,
+        preset=loaded.name,
+        settings=settings,
+        device=_checked_device(request.device),
+        dtype=_checked_dtype(request.dtype),
+        output=_output(request, loaded, seed, size),
+        overwrite=request.overwrite,
+        stages_folder=request.stages_folder,
+        memory_log=request.memory_log,
+        max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
+        sources=loaded.sources,
+        overrides=overrides,
+    )
+
+
+def what_decides_pixels(job: Job) -> dict[str, object]:
+    """The part of a job that two identical pictures share, ready for JSON. Places, names and memory are not in it."""
+    settings = job.settings
+    return {
+        "version": PIXELS_VERSION,
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "seed": job.seed,
+        "size": [job.size.width, job.size.height],
+        "dtype": job.dtype,
+        "model": settings.model.model_dump(mode="json"),
+        "sampling": settings.sampling.model_dump(mode="json"),
+        "upscale": settings.upscale.model_dump(mode="json"),
+    }
+
+
+def job_hash(job: Job) -> str:
+    """A key of 64 hexadecimal digits: the same for two jobs exactly if they ask for the same pixels."""
+    text = json.dumps(what_decides_pixels(job), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def parse_bytes(text: str) -> int:
+    """Reads "6GB", "800MiB" or "1.5G" (= 1.5 GB; k, M, G and T are powers of 1000, Ki, Mi, Gi and Ti of 1024).
+
+    Raises UsageError for anything else and for less than one byte.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not match or (text.strip().isdigit() and text.strip() != "0"):
+        raise UsageError(f'--max-memory "{text}": write a number and a unit, for example 6GB, 800MiB or 1.5G')
+    amount = int(float(match[1]) * BYTES_PER_UNIT[match[2] or ""])
+    if amount < 1:
+        raise UsageError(f'--max-memory "{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has')
+    return amount
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name: NFC letters, digits, "-" and "_", at most 80 bytes, no leading "-"; never empty."""
+    words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", text)).strip("-_")
+    name = words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-_") or "picture"
+    return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
+
+
+def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
+    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError, which names `place`, for anything else."""
+
+    def fill(match: re.Match[str]) -> str:
+        if match[0] in ("{{", "}}"):
+            return match[0][0]
+        name, width = match["name"], match["width"]
+        if name is None:
+            raise UsageError(f'{place} {shown(template)}: "{match[0]}" is no field. Fields: {_field_list()}; for a brace write {{{{ or }}}}')
+        if name not in values:
+            raise UsageError(f'{place} {shown(template)}: unknown field "{{{name}}}". {nearest(name, values)} Fields: {_field_list()}')
+        value = values[name]
+        if width and isinstance(value, str):
+            raise UsageError(f'{place} {shown(template)}: "{match[0]}": only numbers can be padded with zeros; write {{{name}}}')
+        return f"{value:0{int(width)}d}" if width else str(value)
+
+    return re.sub(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}", fill, template)
+
+
+def _field_list() -> str:
+    return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
+
+
+def _flags(request: Request) -> dict[str, Flag]:
+    """The flags that a user gave, by the key of the preset that they beat."""
+    given = {
+        "model.attention": Flag(flag="--attention", value=request.attention),
+        "sampling.scheduler": Flag(flag="--scheduler", value=request.scheduler),
+        "sampling.steps": Flag(flag="--steps", value=request.steps),
+        "sampling.guidance_scale": Flag(flag="--guidance", value=request.guidance),
+        "sampling.negative_prompt": Flag(flag="--negative-prompt", value=request.negative_prompt),
+        "output.size": Flag(flag="--size", value=request.size),
+    }
+    return {key: flag for key, flag in given.items() if flag.value is not None}
+
+
+def _size(loaded: Loaded) -> Size:
+    try:
+        return parse_size(loaded.settings.output.size)
+    except UsageError as error:
+        place = loaded.places["output.size"]
+        raise UsageError(str(error) if place == "--size" else f"{place} = {str(error).removeprefix('--size ')}") from error
+
+
+def _check_upscale(loaded: Loaded, size: Size) -> None:
+    """Refuses an upscale whose first stage would run less than one step."""
+    settings = loaded.settings
+    steps, strength = settings.sampling.steps, settings.upscale.strength
+    if len(stage_sizes(size, settings.model.train_size_px**2, settings.upscale.factor)) == 1 or steps * strength >= 1:
+        return
+    product = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
+    if strength * 1000 < 1:
+        raise UsageError(f"{loaded.places['upscale.strength']} = {strength:g}: {product}. Nearest: strength = {1 / steps:.3g}")
+    place = loaded.places["sampling.steps"]
+    raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {product}. Nearest: {-int(-1 // strength)} steps")
+
+
+def _checked_text(text: str, what: str) -> str:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not a text in UTF-8: see character {error.start + 1}") from error
+    if length > LARGEST_PROMPT_BYTES:
+        raise UsageError(f"{what} has {length} bytes: at most {LARGEST_PROMPT_BYTES}")
+    return text.strip()
+
+
+def _checked_seed(seed: int) -> int:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"--seed {seed}: write a whole number from 0 to {LARGEST_SEED}. Nearest: {min(max(seed, 0), LARGEST_SEED)}")
+    return seed
+
+
+def _checked_device(device: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        raise UsageError(f'--device "{device}": {one_of(device, ("auto", "cpu", "cuda", "cuda:0", "mps"))}')
+    return device
+
+
+def _checked_dtype(dtype: str) -> str:
+    if dtype not in ("auto", *DTYPES):
+        raise UsageError(f'--dtype "{dtype}": {one_of(dtype, ("auto", *DTYPES))}')
+    return dtype
+
+
+def _output(request: Request, loaded: Loaded, seed: int, size: Size) -> Path:
+    """The file to write: -o, or the preset's template in the folder that -o names or in the current one."""
+    # isdir, unlike Path.is_dir, says no to a name that the system refuses.
+    if request.output is None or os.path.isdir(request.output):
+        template, place, folder = loaded.settings.output.name, loaded.places["output.name"], request.output or Path()
+    else:
+        template, place, folder = request.output.name, "--output", request.output.parent
+    preset = slug(Path(loaded.name.removesuffix(".toml")).name)
+    values: dict[str, str | int] = {"preset": preset, "seed": seed, "width": size.width, "height": size.height, "size": str(size)}
+    values |= {"index": request.index, "slug": slug(request.prompt)}
+    return folder / _checked_name(expand(template, values, place), template, place)
+
+
+def _checked_name(name: str, template: str, place: str) -> str:
+    """The name with its ending; refuses what is no name of one PNG file."""
+    if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
+        raise UsageError(f"{place} {shown(template)}: write the name of one file, without folders and control characters")
+    ending = re.search(r"\.[A-Za-z][A-Za-z0-9]{0,4}$", name)
+    if ending and ending[0].lower() != ".png":
+        raise UsageError(f'{place} {shown(template)}: pictures are PNG files. Write "{name[: ending.start()]}.png"')
+    name = name if ending else f"{name}.png"
+    if len(name.encode(errors="replace")) > LARGEST_NAME_BYTES:
+        raise UsageError(f"{place} {shown(template)}: the name has {len(name.encode(errors='replace'))} bytes: at most {LARGEST_NAME_BYTES}")
+    return name

@@ -1,0 +1,60 @@
+"""Renders training sets: pictures of whole scenes and of windows into them, with their captions."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.landscapes.render import View, random_view, render
+from linfusion_cli.landscapes.scene import caption, sample_scene
+
+BATCH = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Pictures of one size: how many, how much of each scene they show."""
+
+    height_px: int
+    width_px: int
+    count: int
+    windows: bool  # True: windows from the whole scene down to 1/16 of it; False: whole scenes
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A rendered bucket: uint8 (count, 3, height, width) and a caption for each."""
+
+    images: Tensor
+    captions: tuple[str, ...]
+    windows: bool
+
+
+def render_bucket(bucket: Bucket, seed: int) -> Iterator[Pictures]:
+    """Yields the bucket in batches; the same seed gives the same pictures on any number of processes."""
+    jobs = [(bucket, seed, start) for start in range(0, bucket.count, BATCH)]
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield from pool.imap(_render_batch, jobs)
+
+
+def gather(parts: Iterator[Pictures]) -> Pictures:
+    """Joins batches of one bucket."""
+    batches = list(parts)
+    captions = tuple(text for part in batches for text in part.captions)
+    return Pictures(torch.cat([part.images for part in batches]), captions, batches[0].windows)
+
+
+def _render_batch(job: tuple[Bucket, int, int]) -> Pictures:
+    bucket, seed, start = job
+    rng = random.Random(f"{seed}/{bucket.height_px}x{bucket.width_px}/{bucket.windows}/{start}")
+    aspect = bucket.width_px / bucket.height_px
+    scenes = [sample_scene(rng, aspect if not bucket.windows else rng.choice((0.6, 1.0, 1.0, 1.8))) for _ in range(min(BATCH, bucket.count - start))]
+    views = [random_view(scene, rng, aspect=aspect) if bucket.windows else View() for scene in scenes]
+    images = (render(scenes, bucket.height_px, bucket.width_px, views) * 255).round().to(torch.uint8)
+    return Pictures(images, tuple(caption(scene, rng) for scene in scenes), bucket.windows)

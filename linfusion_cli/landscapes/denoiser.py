@@ -1,0 +1,163 @@
+"""Trains the built-in model's text encoder and UNet, with softmax and with linear attention in turn.
+
+Both attentions are learned side by side, so the rest of the UNet suits either and no distillation gap remains.
+Whole scenes are seen at all timesteps, windows into scenes only at low noise: the model composes at its base size and
+sharpens at any zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.landscapes.data import Bucket, render_bucket
+from linfusion_cli.landscapes.muon import muon_for
+from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
+from linfusion_cli.landscapes.training import Run, Schedule
+
+BUCKETS = (
+    Bucket(128, 128, 9600, windows=False),
+    Bucket(96, 160, 3360, windows=False),
+    Bucket(160, 96, 1920, windows=False),
+    Bucket(128, 128, 5760, windows=True),
+    Bucket(256, 256, 1440, windows=True),
+)
+TRAIN_TIMESTEPS = 1000
+WINDOW_TIMESTEPS = 450
+TEXT_DIM = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens)."""
+
+    latents: Tensor
+    tokens: Tensor
+    windows: bool
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SD-v1.5's layout, small: three levels, attention on the upper two and in the middle."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(64, 96, 144),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_DIM,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_DIM,
+        intermediate_size=2 * TEXT_DIM,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+
+
+class Student(nn.Module):
+    """All that is trained together. The linear attentions are mounted for the steps that use them only."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+        self.linfusion = LinFusion.like(unet)
+        self.attentions = self.linfusion.attentions
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, *, linear: bool) -> Tensor:
+        embeddings = self.text_encoder(tokens).last_hidden_state
+        if linear:
+            self.linfusion.mount(self.unet)
+        try:
+            prediction: Tensor = self.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+        finally:
+            self.linfusion.unmount(self.unet)
+        return prediction
+
+
+@torch.no_grad()
+def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, seed: int) -> Iterator[str | Latents]:
+    """Renders and encodes every bucket; yields lines of progress and the buckets. Kept in `folder` for the next start."""
+    for index, bucket in enumerate(BUCKETS):
+        path = folder / f"latents-{index}.safetensors"
+        if not path.exists():
+            yield f"rendering and encoding {bucket.count} pictures of {bucket.width_px}x{bucket.height_px}"
+            latents, tokens = [], []
+            for part in render_bucket(bucket, seed + 1):
+                images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+                latents.append(vae.encode(images).latent_dist.mean)
+                tokens.append(_tokens(tokenizer, list(part.captions)))
+            save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, path)
+        stored = load_file(path)
+        yield Latents(stored["latents"], stored["tokens"], bucket.windows)
+
+
+def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
+    ids: Tensor = tokenizer(captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt").input_ids
+    return ids
+
+
+def train(folder: Path, vae_folder: Path, schedule: Schedule, seed: int = 0) -> Iterator[str]:
+    """Trains in `folder`, going on where it was; yields lines of progress."""
+    torch.manual_seed(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(memory_format=torch.channels_last)
+    buckets: list[Latents] = []
+    for item in prepare(folder, vae, tokenizer, seed):
+        if isinstance(item, Latents):
+            buckets.append(item)
+        else:
+            yield item
+    student = Student(build_text_encoder(tokenizer), build_unet().to(memory_format=torch.channels_last))
+    run = Run(folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, decay=0.998)
+    alphas, empty = build_scheduler().alphas_cumprod, _tokens(tokenizer, [""])
+
+    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
+        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        return _loss(student, buckets, alphas, empty, draw)
+
+    yield from run.train(loss_of)
+
+
+def _loss(student: Student, buckets: list[Latents], alphas: Tensor, empty: Tensor, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
+    """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
+    shares = torch.tensor([0.40, 0.18, 0.10, 0.20, 0.12])
+    bucket = buckets[int(torch.multinomial(shares, 1, generator=draw))]
+    count = max(8, 48 * 256 // bucket.latents[0, 0].numel())
+    chosen = torch.randint(len(bucket.latents), (count,), generator=draw)
+    clean, tokens = bucket.latents[chosen], bucket.tokens[chosen]
+    tokens = torch.where(torch.rand(count, 1, generator=draw) < 0.1, empty, tokens)  # for classifier-free guidance
+    timesteps = torch.randint(WINDOW_TIMESTEPS if bucket.windows else TRAIN_TIMESTEPS, (count,), generator=draw)
+    noise = torch.randn(clean.shape, generator=draw)
+    alpha = alphas[timesteps].view(-1, 1, 1, 1)
+    noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+    linear = bool(torch.rand(1, generator=draw) < 0.7)  # the tool draws with linear attention by default
+    prediction = student.predict(noisy, timesteps, tokens, linear=linear)
+    ratio = alpha / (1 - alpha)
+    loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
+    value = float(loss.detach())
+    return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}

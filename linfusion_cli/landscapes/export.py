@@ -1,0 +1,42 @@
+"""Writes the trained parts as a Stable Diffusion pipeline folder with LinFusion weights beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from safetensors.torch import load_file
+
+from linfusion_cli.landscapes.denoiser import Student, build_scheduler, build_text_encoder, build_unet
+from linfusion_cli.landscapes.tokenizer import build_tokenizer
+
+
+def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
+    """Saves the moving averages in float16, loadable by diffusers; returns the size in bytes."""
+    tokenizer = build_tokenizer()
+    student = Student(build_text_encoder(tokenizer), build_unet())
+    weights = load_file(run_folder / "state.safetensors")
+    student.load_state_dict({name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")})
+    pipeline = StableDiffusionPipeline(
+        vae=AutoencoderKL.from_pretrained(vae_folder),
+        text_encoder=student.text_encoder,
+        tokenizer=tokenizer,
+        unet=student.unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.to(dtype=torch.float16)
+    pipeline.save_pretrained(target)
+    _declare_float32(target / "text_encoder" / "config.json")
+    student.attentions.half()
+    student.linfusion.save(target / "linfusion")
+    return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+def _declare_float32(path: Path) -> None:
+    """Lets a plain from_pretrained load the text encoder in float32, like the rest: transformers goes by the saved dtype."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")

@@ -1,0 +1,192 @@
+"""What will be done: stages, steps, bands, number format, memory and time; arithmetic only, before any weight loads."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from linfusion_cli.architecture import FAMILIES, Architecture, Cost, read_architecture, unet_cost, vae_cost
+from linfusion_cli.errors import OutOfMemoryError
+from linfusion_cli.geometry import MULTIPLE_PX, Size, stage_sizes
+from linfusion_cli.job import Job
+from linfusion_cli.machine import Machine
+from linfusion_cli.models import builtin_folder
+
+BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
+BAND_PX = (128, 64, 32, 16, 8)  # heights of a band of the autoencoder, best first
+# The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
+RUNTIME_BYTES = {"cpu": 640e6, "cuda": 500e6, "mps": 800e6}
+OVERHEAD = 1.15
+# Multiply-adds per second that convolutions reach: per core on a CPU, in all on an accelerator.
+MACS_PER_SECOND = {"cpu": 25e9, "cuda": 60e12, "mps": 3e12}
+LOAD_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the progressive upscale; size in pixels, ratio and dilation against stage 0."""
+
+    index: int
+    size: Size
+    ratio: float
+    dilation: int
+    strength: float
+    steps: int
+    guided_steps: int
+    dilated_steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One thing to do. `total` counts `unit` ("steps" or "rows"); memory is the process's peak while it runs."""
+
+    name: str
+    stage: int
+    total: int
+    unit: str
+    macs: float
+    peak_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A job made definite on a machine."""
+
+    job: Job
+    machine: Machine
+    stages: tuple[Stage, ...]
+    phases: tuple[Phase, ...]
+    dtype: str
+    attention: str
+    vae_band_px: int
+    budget_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(phase.peak_bytes for phase in self.phases)
+
+    @property
+    def seconds(self) -> float:
+        return sum(phase.seconds for phase in self.phases)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for JSON."""
+        return {
+            "size": str(self.job.size),
+            "device": self.machine.device,
+            "device_name": self.machine.device_name,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "vae_band_px": self.vae_band_px,
+            "budget_bytes": self.budget_bytes,
+            "peak_bytes": self.peak_bytes,
+            "seconds": round(self.seconds, 1),
+            "stages": [{**asdict(stage), "size": str(stage.size)} for stage in self.stages],
+            "phases": [asdict(phase) for phase in self.phases],
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(job: Job, machine: Machine) -> Plan:
+    """Chooses number format and band height for the budget.
+
+    Raises OutOfMemoryError, with the smallest budget that would do, if nothing fits.
+    """
+    budget = job.max_memory_bytes or machine.free_bytes
+    dtype = _dtype(job, machine)
+    stages = plan_stages(job)
+    architecture = _architecture(job)
+    plans = [
+        Plan(
+            job=job,
+            machine=machine,
+            stages=stages,
+            phases=tuple(_phases(job, machine, stages, architecture, dtype, band_px)),
+            dtype=dtype,
+            attention=job.settings.model.attention,
+            vae_band_px=band_px,
+            budget_bytes=budget,
+            notes=(),
+        )
+        for band_px in BAND_PX
+    ]
+    fitting = [plan for plan in plans if plan.peak_bytes <= budget]
+    return fitting[0] if fitting else _refuse(plans[-1], asked=bool(job.max_memory_bytes))
+
+
+def plan_stages(job: Job) -> tuple[Stage, ...]:
+    """Sizes and steps of every stage."""
+    settings = job.settings
+    sizes = stage_sizes(job.size, settings.model.train_size_px**2, settings.upscale.factor)
+    return tuple(_stage(job, index, size, sizes[0], len(sizes) - 1) for index, size in enumerate(sizes))
+
+
+def _stage(job: Job, index: int, size: Size, base: Size, last: int) -> Stage:
+    sampling, upscale = job.settings.sampling, job.settings.upscale
+    strength = 1.0 if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
+    steps = max(1, min(sampling.steps, math.ceil(sampling.steps * strength - 1e-4)))
+    times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
+    low, high = sampling.guidance_interval
+    guided = sum(low <= time <= high for time in times) if sampling.guidance_scale != 1 else 0
+    ratio = max(size.width / base.width, size.height / base.height)
+    dilation = max(1, round(ratio))
+    weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
+    dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
+    return Stage(index=index, size=size, ratio=ratio, dilation=dilation, strength=strength, steps=steps, guided_steps=guided, dilated_steps=dilated)
+
+
+def _architecture(job: Job) -> Architecture:
+    """The shapes of a model that is a folder here, else those of its family."""
+    for place in job.settings.model.repositories:
+        folder = builtin_folder(place) or Path(place).expanduser()
+        if (folder / "unet" / "config.json").is_file():
+            return read_architecture(folder)
+    return FAMILIES[job.settings.model.family]
+
+
+def _dtype(job: Job, machine: Machine) -> str:
+    if job.dtype != "auto":
+        return job.dtype
+    model = job.settings.model
+    return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
+
+
+def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture: Architecture, dtype: str, band_px: int) -> list[Phase]:
+    number_bytes = BYTES_OF[dtype]
+    parameters = architecture.unet.parameters + architecture.unet.linear_parameters + architecture.vae.parameters + architecture.text_parameters
+    floor = RUNTIME_BYTES[machine.kind] + parameters * number_bytes
+    rate = MACS_PER_SECOND[machine.kind] * (machine.cores if machine.kind == "cpu" else 1)
+    linear = job.settings.model.attention == "linear"
+    pixel = job.settings.upscale.between == "pixel"
+    between_bytes = 0
+
+    def phase(name: str, stage: Stage, total: int, unit: str, cost: Cost, passes: float = 1) -> Phase:
+        peak = floor + OVERHEAD * (cost.live * number_bytes + between_bytes)
+        seconds = cost.macs * passes / rate
+        return Phase(name=name, stage=stage.index, total=total, unit=unit, macs=cost.macs * passes, peak_bytes=int(peak), seconds=seconds)
+
+    phases = [Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=int(floor), seconds=LOAD_SECONDS)]
+    for stage in stages:
+        picture, last = stage.size, stage is stages[-1]
+        between_bytes = 8 * 16 * picture.area // MULTIPLE_PX**2  # latents, noise and their copies
+        if stage.index and pixel:
+            phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, band_px, encode=True)))
+        passes = stage.steps + stage.guided_steps + stage.dilated_steps * (1 + stage.guided_steps / stage.steps)
+        phases.append(phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), linear=linear), passes))
+        if last or pixel:
+            between_bytes += 0 if last else picture.area * 3 * 4
+            phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, band_px, encode=False)))
+    return phases
+
+
+def _refuse(plan: Plan, *, asked: bool) -> NoReturn:
+    needed, budget = plan.peak_bytes / 1e9, plan.budget_bytes / 1e9
+    where = f"--max-memory {budget:.1f}GB" if asked else f"{plan.machine.device} has {budget:.1f} GB free"
+    raise OutOfMemoryError(
+        f"{plan.job.size} needs about {needed:.1f} GB with preset {plan.job.preset} in {plan.dtype}; {where}. "
+        f"Nearest: --max-memory {math.ceil(needed * 10) / 10:.1f}GB, or a smaller --size"
+    )

@@ -1,0 +1,162 @@
+"""The conductor: pours the engine's rows into the output; the only place where computing meets writing."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from linfusion_cli import __version__
+from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.events import Event, Notify, PhaseFinished
+from linfusion_cli.geometry import Size
+from linfusion_cli.output.files import AtomicFile, check_writable, sweep
+from linfusion_cli.output.png import PngWriter, largest_bytes
+from linfusion_cli.output.record import record_texts
+from linfusion_cli.plan import Plan
+
+if TYPE_CHECKING:
+    from linfusion_cli.engine.pipeline import Picture
+
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A finished picture: where it is, how long it took, the most memory that the process and the device held."""
+
+    path: Path
+    seconds: float
+    peak_bytes: int
+    device_peak_bytes: int
+    record: dict[str, Any]
+
+
+def render(plan: Plan, notify: Notify) -> Rendered:
+    """Makes the plan's picture and writes it, whole or not at all.
+
+    Raises OutputError before any work if the picture could not be written, WeightsError if weights are missing, and
+    OutOfMemoryError if memory runs out on the way.
+    """
+    started, job = time.monotonic(), plan.job
+    prepare(plan)
+    measured: list[PhaseFinished] = []
+    with _memory_log(job.memory_log) as log, _out_of_memory(plan):
+
+        def tell(event: Event) -> None:
+            if isinstance(event, PhaseFinished):
+                measured.append(event)
+            _log(log, event, time.monotonic() - started)
+            notify(event)
+
+        _quiet_libraries()
+        from linfusion_cli.engine.memory import process_peak_bytes
+        from linfusion_cli.engine.pipeline import pictures
+
+        record: dict[str, Any] = {}
+        for picture in pictures(plan, tell):
+            record = record_of(plan, measured)
+            if picture.final:
+                _write(job.output, picture, record, overwrite=job.overwrite)
+            elif job.stages_folder is not None:
+                stage = picture.stage
+                _write(job.stages_folder / f"stage-{stage.index}-{stage.size}.png", picture, record, overwrite=True)
+    device_peak = max((phase.device_peak_bytes for phase in measured), default=0)
+    return Rendered(path=job.output, seconds=time.monotonic() - started, peak_bytes=process_peak_bytes(), device_peak_bytes=device_peak, record=record)
+
+
+def prepare(plan: Plan) -> None:
+    """Finds out what would stop the writing, before any work; removes what dead processes left behind."""
+    job = plan.job
+    check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
+    record_texts(record_of(plan, []))  # a text that can't be stored is found now
+    sweep(job.output.parent)
+    if job.stages_folder is not None:
+        try:
+            job.stages_folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"--stages {job.stages_folder}: can't make the folder ({error.strerror})") from error
+        for stage in plan.stages[:-1]:
+            check_writable(job.stages_folder / f"stage-{stage.index}-{stage.size}.png", largest_bytes(stage.size), overwrite=True)
+
+
+def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
+    """What is stored inside the picture: everything that made it, no paths of this machine, no environment."""
+    job, sampling = plan.job, plan.job.settings.sampling
+    return {
+        "version": __version__,
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "seed": job.seed,
+        "width": job.size.width,
+        "height": job.size.height,
+        "preset": job.preset,
+        "model": job.settings.model.repositories[0].removeprefix("builtin:"),
+        "steps": sampling.steps,
+        "scheduler": sampling.scheduler,
+        "guidance_scale": sampling.guidance_scale,
+        "attention": plan.attention,
+        "dtype": plan.dtype,
+        "device": plan.machine.kind,
+        "overrides": dict(job.overrides),
+        "settings": job.settings.model_dump(mode="json"),
+        "stages": [{**asdict(stage), "size": str(stage.size)} for stage in plan.stages],
+        "measured": {f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes} for phase in measured},
+    }
+
+
+def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: bool) -> None:
+    size: Size = picture.stage.size
+    with AtomicFile(path, largest_bytes(size), overwrite=overwrite) as file:
+        with PngWriter(file, size, record_texts(record)) as png:
+            for rows in picture.rows:
+                png.write_rows(rows)
+        file.commit()
+
+
+def _quiet_libraries() -> None:
+    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere."""
+    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
+@contextmanager
+def _memory_log(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"--memory-log {path}: can't be written ({error.strerror})") from error
+    with file:
+        yield file
+
+
+def _log(log: TextIO | None, event: Event, seconds: float) -> None:
+    if log is not None:
+        log.write(json.dumps({"seconds": round(seconds, 3), "event": type(event).__name__, **asdict(event)}) + "\n")
+        log.flush()
+
+
+@contextmanager
+def _out_of_memory(plan: Plan) -> Iterator[None]:
+    """Turns the ways in which torch and numpy run out of memory into one error with advice."""
+    failure = ""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
+            raise
+        failure = str(error).splitlines()[0] if str(error) else "MemoryError"
+    if failure:
+        advice = "close other programs, or give a smaller --size or --max-memory"
+        raise OutOfMemoryError(f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure}): {advice}")

@@ -1,0 +1,66 @@
+"""A plan, a machine and a renderer that cost nothing, for the tests of what is printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.geometry import Size
+from linfusion_cli.job import Job, Request, resolve
+
+
+def fake_plan(job: Job, machine: object) -> Any:
+    stages = (
+        SimpleNamespace(index=0, size=Size(128, 64), ratio=1.0, strength=1.0, steps=2, guided_steps=1, dilated_steps=0),
+        SimpleNamespace(index=1, size=Size(256, 128), ratio=2.0, strength=0.4, steps=1, guided_steps=1, dilated_steps=1),
+    )
+    phases = (
+        SimpleNamespace(name="denoise", stage=0, total=2, unit="steps", peak_bytes=300_000_000, seconds=4.0),
+        SimpleNamespace(name="decode", stage=1, total=128, unit="rows", peak_bytes=2_500_000_000, seconds=6.0),
+    )
+    plan = SimpleNamespace(job=job, machine=machine, stages=stages, phases=phases, peak_bytes=2_500_000_000, seconds=10.0)
+    plan.__dict__.update(dtype="float32", attention="linear", vae_band_px=64, budget_bytes=0, notes=("a note \x1b[31m",))
+    plan.as_dict = lambda: {"seconds": 10.0, "prompt": job.prompt}
+    return plan
+
+
+def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
+    for phase in plan.phases:
+        notify(PhaseStarted(name=phase.name, stage=phase.stage, total=phase.total, unit=phase.unit))
+        for done in range(1, phase.total + 1):
+            notify(Progressed(done=done))
+        notify(PhaseFinished(name=phase.name, stage=phase.stage, seconds=1.0, peak_bytes=phase.peak_bytes, device_peak_bytes=0))
+    notify(Note(text="halved the band"))
+    return SimpleNamespace(path=plan.job.output, seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": plan.job.seed})
+
+
+@pytest.fixture
+def plan() -> Any:
+    """A plan of two stages and two phases."""
+    job = resolve(Request(prompt="a [b]lake\x1b]8;;", seed=5, size="256x128", output=Path("lake.png")))
+    return fake_plan(job, SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU"))
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Stands in for machine, plan and run; a test may replace its attributes."""
+    parts = SimpleNamespace(
+        render=fake_render, make_plan=fake_plan, find_machine=lambda device: SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU")
+    )
+    for module, name in (("machine", "find_machine"), ("plan", "make_plan"), ("run", "render")):
+        stand_in = ModuleType(f"linfusion_cli.{module}")
+        setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))
+        monkeypatch.setitem(sys.modules, f"linfusion_cli.{module}", stand_in)
+    return parts
+
+
+@pytest.fixture
+def rendered() -> Any:
+    """What a renderer returns."""
+    return SimpleNamespace(path=Path("lake.png"), seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": 5})

@@ -1,0 +1,148 @@
+"""The front door: help, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from linfusion_cli import __version__
+from linfusion_cli.cli.app import main, without_debug
+from linfusion_cli.errors import BusyError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
+
+COMMANDS = [[], ["generate"], ["inspect"], ["presets"], ["presets", "list"], ["presets", "show"], ["presets", "check"]]
+HEAVY = {"torch", "diffusers", "transformers", "numpy", "pydantic", "rich"}
+
+
+@pytest.fixture(autouse=True)
+def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LINFUSION_DEBUG", raising=False)
+
+
+def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, **variables}, check=False)
+
+
+def raising(error: BaseException) -> Any:
+    def render(*_: object) -> None:
+        raise error
+
+    return render
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Examples:" in text
+    assert f"linfusion {' '.join(command)}".strip() in text.split("Examples:")[1]
+
+
+def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "--help"])
+    options = capsys.readouterr().out.split("Options:")[1].split("Examples:")[0].splitlines()
+    for i, line in enumerate(options):
+        if line.startswith("  -"):
+            assert "  " in line.strip() or options[i + 1].startswith(" " * 20), line
+
+
+@pytest.mark.parametrize(("command", "allowed"), [([], set[str]()), (["generate"], {"pydantic"})], ids=["linfusion", "generate"])
+def test_help_imports_nothing_heavy(command: list[str], allowed: set[str]) -> None:
+    # Typer itself checks the options before a command with pydantic.
+    result = python(f"import sys\nfrom linfusion_cli.cli.app import main\nmain({[*command, '--help']})\nprint('LOADED', *sys.modules)")
+    assert result.returncode == 0, result.stderr
+    assert not (HEAVY - allowed) & set(result.stdout.splitlines()[-1].split())
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert "Usage: linfusion" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"linfusion {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(LinfusionError, 1), (UsageError, 2), (OutOfMemoryError, 4), (WeightsError, 66), (OutputError, 74), (BusyError, 75), (KeyboardInterrupt, 130)],
+)
+def test_every_family_of_errors_has_its_exit_code(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], error: type[BaseException], code: int) -> None:
+    fakes.render = raising(error("why"))
+    assert main(["generate", "x", "--quiet"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == f"error: {'interrupted' if code == 130 else 'why'}\n"
+
+
+def test_sigterm_unwinds_and_ends_with_143(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    cleaned: list[bool] = []
+
+    def render(*_: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    fakes.render = render
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["generate", "x", "--quiet"]) == 143
+    assert (cleaned, signal.getsignal(signal.SIGTERM)) == ([True], before)
+    assert "SIGTERM" in capsys.readouterr().err
+
+
+def test_an_error_is_json_for_programs_and_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "", "--json"]) == 2
+    captured = capsys.readouterr()
+    event = json.loads(captured.out)
+    assert (event["type"], event["error"], event["exit_code"]) == ("error", "UsageError", 2)
+    assert captured.err == f"error: {event['message']}\n"
+
+
+@pytest.mark.parametrize("words", [["generate", "x", "--stepss", "3"], ["generate", "x", "--steps", "many"], ["generat"], ["presets", "chek"]])
+def test_a_wrong_word_is_a_usage_error_with_the_way_to_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    command = "" if words == ["generat"] else f"{words[0]} "
+    assert f"See: linfusion {command}--help" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [UsageError("why"), ZeroDivisionError("why")])
+def test_a_traceback_is_for_debug_alone(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    fakes.render = raising(error)
+    plain = main(["generate", "x", "-q"]), capsys.readouterr().err
+    assert "Traceback" not in plain[1]
+    for words in (["--debug", "generate", "x", "-q"], ["generate", "x", "-q", "--debug"]):
+        assert main(words) == plain[0]
+        assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv("LINFUSION_DEBUG", "1")
+    main(["generate", "x", "-q"])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_debug_after_two_dashes_is_a_prompt() -> None:
+    assert without_debug(["generate", "--", "--debug"]) == (["generate", "--", "--debug"], False)
+
+
+def test_a_message_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "x", "--preset", "\x1b]8;;http://x\x07"])
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("line", "word"), [("linfusion generate x --preset sdxl-1", "sdxl-16k"), ("linfusion generate x --scheduler eul", "euler_ancestral")])
+def test_values_complete(line: str, word: str) -> None:
+    code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
+    result = python(code, _LINFUSION_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1))
+    assert word in result.stdout.split()
+
+
+def test_the_module_is_the_command() -> None:
+    result = subprocess.run([sys.executable, "-m", "linfusion_cli", "generate", " "], capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: the prompt is empty")

@@ -1,0 +1,45 @@
+"""`linfusion inspect`, with a stand-in for the reader of pictures."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from linfusion_cli.cli.app import main
+from linfusion_cli.output import record
+
+RECORD = {"prompt": "a lake\x1b[31m", "seed": 5, "preset": "landscape", "width": 256, "height": 128, "settings": {"sampling": {"steps": 25}}}
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "read_record", lambda path: RECORD)
+    monkeypatch.setattr(record, "command_of", lambda record: f"linfusion generate 'a lake' --seed {record['seed']}")
+
+
+def test_it_prints_the_record_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "lake.png"]) == 0
+    text = capsys.readouterr().out
+    assert "seed: 5\n" in text
+    assert "settings:\n  sampling:\n    steps: 25\n" in text
+    assert text.endswith("Make it again:\n  linfusion generate 'a lake' --seed 5\n")
+
+
+def test_a_stranger_s_record_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", "lake.png"])
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_json_has_both(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["inspect", "lake.png", "--json"])
+    event = json.loads(capsys.readouterr().out)
+    assert (event["type"], event["record"], event["command"][:9]) == ("record", RECORD, "linfusion")
+
+
+def test_a_file_that_is_missing_is_an_error_without_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    assert main(["inspect", "none.png"]) > 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "Traceback" not in captured.err

@@ -1,0 +1,58 @@
+"""`linfusion presets`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli import preset
+from linfusion_cli.cli.app import main
+from linfusion_cli.preset import load_preset, shipped_folder
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the user's own presets."""
+    monkeypatch.setattr(preset, "user_folder", lambda: tmp_path)
+    return tmp_path
+
+
+def test_list_names_every_preset_with_its_size(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    assert main(["presets", "list"]) == 0
+    text = capsys.readouterr().out
+    rows = {line.split()[0]: line for line in text.splitlines() if line}
+    for path in shipped_folder().glob("*.toml"):
+        assert (path.stem in rows) == (path.stem != "defaults")
+    assert "16384x8192" in rows["sdxl-16k"]
+    assert str(own_folder) in text
+
+
+def test_list_shows_the_user_s_own_and_survives_a_broken_one(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    (own_folder / "mine.toml").write_text("# Lakes only.\n# Measured: 3 s, 1 GB, 2026-01-01, a laptop\n", encoding="utf-8")
+    (own_folder / "bad.toml").write_text("[", encoding="utf-8")
+    assert main(["presets", "list"]) == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
+    assert all(words in rows["mine"] for words in ("you", "3 s, 1 GB, 2026-01-01, a laptop", "Lakes only."))
+    assert "broken: " in rows["bad"]
+
+
+def test_show_is_toml_that_gives_the_same_settings(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    assert main(["presets", "show", "sdxl-16k"]) == 0
+    text = capsys.readouterr().out
+    assert "# preset sdxl-4k" in text
+    assert "# defaults.toml" in text
+    tomllib.loads(text)
+    (own_folder / "copy.toml").write_text(text, encoding="utf-8")
+    assert load_preset("copy").settings == load_preset("sdxl-16k").settings
+
+
+def test_check_accepts_a_good_file_and_names_the_line_of_a_bad_one(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    file = own_folder / "mine.toml"
+    file.write_text("[sampling]\nsteps = 30\n", encoding="utf-8")
+    assert main(["presets", "check", str(file)]) == 0
+    assert "good. 1 of 28 settings" in capsys.readouterr().out
+    file.write_text('[output]\n\nname = "{sed}.png"\n', encoding="utf-8")
+    assert main(["presets", "check", str(file)]) == 2
+    assert 'mine.toml, line 3: output.name "{sed}.png": unknown field' in capsys.readouterr().err

@@ -1,0 +1,131 @@
+"""The whole engine on a tiny random model: as diffusers at base size, the same for any band, stage by stage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from linfusion_cli.engine.models import load
+from linfusion_cli.engine.noise import gaussian
+from linfusion_cli.engine.pipeline import Picture, pictures
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.geometry import Size
+from linfusion_cli.job import Request, resolve
+from linfusion_cli.machine import find_machine
+from linfusion_cli.plan import Plan, make_plan
+
+
+def plan_for(preset: Path, size: str = "128x128", **changes: object) -> Plan:
+    request = Request(prompt="a lake", preset=str(preset), size=size, seed=3, output=Path("x.png"), **changes)  # type: ignore[arg-type]
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def quiet(event: Event) -> None:
+    assert event is not None
+
+
+def make(plan: Plan) -> tuple[list[Picture], list[np.ndarray]]:
+    told, drawn = [], []
+    for picture in pictures(plan, quiet):
+        told.append(picture)
+        drawn.append(np.concatenate(list(picture.rows)))
+    return told, drawn
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp_2m"])
+def test_the_base_stage_with_softmax_is_the_picture_that_diffusers_makes(tiny_preset: Path, tiny_folder: Path, scheduler: str) -> None:
+    plan = plan_for(tiny_preset, "64x64", attention="softmax", scheduler=scheduler)
+    _, drawn = make(plan)
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    if scheduler != "ddim":
+        from linfusion_cli.engine.schedulers import make_scheduler
+
+        pipeline.scheduler = make_scheduler(scheduler, dict(pipeline.scheduler.config))
+    latents = gaussian((1, 4, 8, 8), 3, 0)
+    theirs = pipeline("a lake", height=64, width=64, latents=latents, num_inference_steps=6, guidance_scale=3.0, output_type="np").images[0]
+    assert np.abs(drawn[0].astype(float) - theirs * 255).max() <= 1
+
+
+@pytest.mark.parametrize("size", ["128x128", "200x88", "72x264", "64x64", "8x8"])
+def test_any_size_and_orientation(tiny_preset: Path, size: str) -> None:
+    plan = plan_for(tiny_preset, size)
+    told, drawn = make(plan)
+    assert [picture.stage.size for picture in told] == [stage.size for stage in plan.stages]
+    assert [picture.final for picture in told] == [False] * (len(told) - 1) + [True]
+    for stage, rows in zip(plan.stages, drawn, strict=True):
+        assert rows.shape == (stage.size.height, stage.size.width, 3)
+        assert rows.dtype == np.uint8
+    assert drawn[-1].std() > 0
+
+
+def test_the_picture_does_not_depend_on_the_bands(tiny_preset: Path) -> None:
+    import dataclasses
+
+    plan = plan_for(tiny_preset, "136x152")
+    _, wide = make(plan)
+    _, narrow = make(dataclasses.replace(plan, vae_band_px=8))
+    assert np.abs(wide[-1].astype(int) - narrow[-1].astype(int)).max() <= 1
+
+
+def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:
+    plan = plan_for(tiny_preset, scheduler="euler_ancestral")
+    first = make(plan)[1][-1]
+    torch.randn(5)
+    assert np.array_equal(first, make(plan)[1][-1])
+
+
+def test_stages_can_be_joined_in_latents(tiny_preset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "latent.toml"
+    path.write_text(tiny_preset.read_text().replace("strength = 0.5", 'strength = 0.5\nbetween = "latent"'))
+    plan = plan_for(path, "160x96")
+    told, _ = make(plan)
+    assert len(told) == 1
+    assert [phase.name for phase in plan.phases] == ["load", "denoise", "denoise", "decode"]
+
+
+def test_events_follow_the_plan(tiny_preset: Path) -> None:
+    plan, events = plan_for(tiny_preset), []
+    for picture in pictures(plan, events.append):
+        list(picture.rows)
+    started = [(event.name, event.stage) for event in events if isinstance(event, PhaseStarted)]
+    assert started == [(phase.name, phase.stage) for phase in plan.phases]
+    totals = [event.total for event in events if isinstance(event, PhaseStarted)]
+    reached: list[int] = []
+    for event in events:
+        if isinstance(event, PhaseStarted):
+            reached.append(0)
+        elif isinstance(event, Progressed):
+            reached[-1] = event.done
+    assert reached == totals
+    assert all(event.peak_bytes > 10**7 and event.seconds >= 0 for event in events if isinstance(event, PhaseFinished))
+
+
+def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
+    import dataclasses
+
+    plan = plan_for(tiny_preset)
+    events: list[Event] = []
+    load(dataclasses.replace(plan, job=dataclasses.replace(plan.job, prompt="lake " * 80)), events.append)
+    assert [event.text for event in events if isinstance(event, Note)] == ["the prompt has 80 tokens, the model reads the first 46"]
+
+
+def test_missing_weights_name_the_command_that_fetches_them(tiny_preset: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "missing.toml"
+    path.write_text(tiny_preset.read_text().replace(f'repositories = ["{tiny_folder}"]', 'repositories = ["nobody/nothing", "no/mirror"]'))
+    with pytest.raises(WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: hf download nobody/nothing"):
+        make(plan_for(path))
+
+
+def test_linfusion_of_another_model_is_refused(tiny_preset: Path, tiny_folder: Path, tmp_path: Path, data: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text(tiny_preset.read_text().replace(f"{tiny_folder}/linfusion", str(data / "linfusion_sdxl")))
+    with pytest.raises(WeightsError, match="another model"):
+        make(plan_for(path))
+
+
+def test_the_tiny_model_starts_at_its_own_size(tiny_preset: Path) -> None:
+    assert plan_for(tiny_preset, "256x128").stages[0].size == Size(88, 48)

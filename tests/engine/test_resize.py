@@ -1,0 +1,35 @@
+"""Enlarging in bands equals Pillow's float resize, whatever the band."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from linfusion_cli.engine.fields import Parked, sweep
+from linfusion_cli.engine.resize import KERNELS, Resized
+from linfusion_cli.geometry import Size
+
+PILLOW = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+def by_pillow(picture: torch.Tensor, size: Size, kernel: str) -> torch.Tensor:
+    channels = [Image.fromarray(channel.numpy(), mode="F").resize((size.width, size.height), PILLOW[kernel]) for channel in picture[0]]
+    return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))[None].clamp(-1, 1)
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter:DeprecationWarning")
+@given(
+    source=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    grown=st.tuples(st.integers(0, 20), st.integers(0, 20)),
+    band=st.integers(1, 40),
+    kernel=st.sampled_from(sorted(KERNELS)),
+)
+@settings(deadline=None, max_examples=60)
+def test_equals_pillow_for_any_size_and_band(source: tuple[int, int], grown: tuple[int, int], band: int, kernel: str) -> None:
+    picture = torch.rand(1, 3, source[1], source[0]) * 2 - 1
+    size = Size(source[0] + grown[0], source[1] + grown[1])
+    field = Resized.to(Parked.of(picture), size, kernel)
+    ours = torch.cat([rows for _, rows in sweep(field, band)], dim=2)
+    assert torch.allclose(ours, by_pillow(picture, size, kernel), atol=1e-5)

@@ -1,0 +1,44 @@
+"""What the machine says, container limits included."""
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from linfusion_cli import machine
+from linfusion_cli.errors import UsageError
+from linfusion_cli.machine import find_machine
+
+
+def test_the_cpu_is_found_and_says_why() -> None:
+    found = find_machine("cpu")
+    assert found.device == found.kind == "cpu"
+    assert found.reason == "asked for"
+    assert 0 < found.free_bytes <= found.total_bytes <= psutil.virtual_memory().total
+    assert found.cores >= 1
+
+
+def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_may_have_accelerator", lambda: False)
+    assert find_machine("auto").reason == "no GPU found"
+
+
+def test_container_limits_beat_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_container_limits", lambda: iter([(700 << 20, 100 << 20)]))
+    found = find_machine("cpu")
+    assert found.total_bytes == 700 << 20
+    assert found.free_bytes <= 600 << 20
+
+
+def test_a_group_without_limit_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("5\n")
+    monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
+    assert list(machine._container_limits()) == []
+
+
+def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match=r"--device cuda:3.*Try --device cpu"):
+        find_machine("cuda:3")

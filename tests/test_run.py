@@ -1,0 +1,112 @@
+"""From a plan to a file: whole or not at all, with its record, previews and log."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from linfusion_cli import run
+from linfusion_cli.engine import pipeline
+from linfusion_cli.engine.pipeline import Picture
+from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.events import Event
+from linfusion_cli.job import Request, resolve
+from linfusion_cli.machine import find_machine
+from linfusion_cli.output.png import check
+from linfusion_cli.output.record import command_of, read_record
+from linfusion_cli.plan import Plan, make_plan
+
+
+def plan_for(folder: Path, **changes: object) -> Plan:
+    request = Request(prompt="a lake [/b]", size="256x128", seed=3, output=folder / "x.png", **changes)  # type: ignore[arg-type]
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def quiet(event: Event) -> None:
+    assert event is not None
+
+
+def fake_pictures(plan: Plan, notify: object) -> Iterator[Picture]:
+    """The engine's door with flat pictures behind it."""
+    for stage in plan.stages:
+        rows = iter([np.full((stage.size.height, stage.size.width, 3), 10 * stage.index, dtype=np.uint8)])
+        yield Picture(stage, stage is plan.stages[-1], rows)
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "pictures", fake_pictures)
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_the_record_repeats_the_job(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, steps=7, scheduler="euler", negative_prompt="fog")
+    record = read_record(run.render(plan, quiet).path)
+    assert (record["prompt"], record["seed"], record["steps"], record["scheduler"]) == ("a lake [/b]", 3, 7, "euler")
+    command = command_of(record)
+    for words in ("'a lake [/b]'", "--preset landscape", "--size 256x128", "--seed 3", "--steps 7", "--scheduler euler", "--negative-prompt fog"):
+        assert words in command
+    assert str(tmp_path) not in json.dumps(record)
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_an_existing_picture_is_kept_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        run.render(plan_for(tmp_path), quiet)
+    assert (tmp_path / "x.png").read_bytes() == b"precious"
+    assert check(run.render(plan_for(tmp_path, overwrite=True), quiet).path)
+
+
+def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_work(plan: Plan, notify: object) -> Iterator[Picture]:
+        raise AssertionError("the engine must not start")
+
+    monkeypatch.setattr(pipeline, "pictures", no_work)
+    with pytest.raises(OutputError, match="nowhere"):
+        run.render(plan_for(tmp_path / "nowhere"), quiet)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="--stages"):
+        run.render(plan_for(tmp_path, stages_folder=tmp_path / "file" / "deeper"), quiet)
+    with pytest.raises(OutputError, match="--memory-log"):
+        run.render(plan_for(tmp_path, memory_log=tmp_path / "no" / "log"), quiet)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]) -> None:
+    def broken(plan: Plan, notify: object) -> Iterator[Picture]:
+        def rows() -> Iterator[pipeline.Rows]:
+            yield np.zeros((8, 256, 3), dtype=np.uint8)
+            raise stop
+
+        yield Picture(plan.stages[-1], True, rows())
+
+    monkeypatch.setattr(pipeline, "pictures", broken)
+    with pytest.raises(stop):
+        run.render(plan_for(tmp_path), quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")]
+)
+def test_running_out_of_memory_is_said_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def hungry(plan: Plan, notify: object) -> Iterator[Picture]:
+        raise error
+        yield
+
+    monkeypatch.setattr(pipeline, "pictures", hungry)
+    with pytest.raises(OutOfMemoryError, match="smaller --size"):
+        run.render(plan_for(tmp_path), quiet)
+
+
+def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(plan: Plan, notify: object) -> Iterator[Picture]:
+        raise RuntimeError("shapes differ")
+        yield
+
+    monkeypatch.setattr(pipeline, "pictures", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run.render(plan_for(tmp_path), quiet)
