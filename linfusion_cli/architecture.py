@@ -162,5 +162,5 @@ def vae_cost(shape: VaeShape, picture: Size, band_px: int, *, encode: bool) -> C
             live = max(live, places * 2 * channels + (picture.area * 3 if level == 0 else 0))
         else:
             total += 3 * places * 9 * entering**2 if level < top else 0  # the upsampling convolution runs in three sweeps
-            live = max(live, places * 2 * channels + places / 4 * entering)
+            live = max(live, places * 2 * channels, places * channels + places / 4 * entering)
     return Cost(total, live + band_px * picture.width * max(shape.channels[0], shape.channels[1]) * 6)

@@ -95,8 +95,8 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "seed": job.seed,
         "width": job.size.width,
         "height": job.size.height,
-        "preset": job.preset,
-        "model": job.settings.model.repositories[0].removeprefix("builtin:"),
+        "preset": Path(job.preset).name,
+        "model": _place_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
         "steps": sampling.steps,
         "scheduler": sampling.scheduler,
         "guidance_scale": sampling.guidance_scale,
@@ -104,10 +104,21 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "dtype": plan.dtype,
         "device": plan.machine.kind,
         "overrides": dict(job.overrides),
-        "settings": job.settings.model_dump(mode="json"),
+        "settings": _without_folders(job.settings.model_dump(mode="json")),
         "stages": [{**asdict(stage), "size": str(stage.size)} for stage in plan.stages],
         "measured": {f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes} for phase in measured},
     }
+
+
+def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose local folders are reduced to their names: a picture is shown to strangers."""
+    model = settings["model"]
+    places = {key: [_place_name(place) for place in model[key]] for key in ("repositories", "linfusion")}
+    return {**settings, "model": {**model, **places, "vae": _place_name(model["vae"])}}
+
+
+def _place_name(place: str) -> str:
+    return Path(place).name if Path(place).expanduser().is_dir() else place
 
 
 def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: bool) -> None:

@@ -110,3 +110,16 @@ def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(pipeline, "pictures", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         run.render(plan_for(tmp_path), quiet)
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_no_folder_of_this_machine_is_stored_in_the_picture(tmp_path: Path) -> None:
+    folder = tmp_path / "private" / "my-model"
+    folder.mkdir(parents=True)
+    preset = tmp_path / "private" / "mine.toml"
+    preset.write_text(f'extends = "landscape"\n[model]\nrepositories = ["{folder}", "owner/name"]\n')
+    request = Request(prompt="a lake", preset=str(preset), size="256x128", seed=3, output=tmp_path / "x.png")
+    record = read_record(run.render(make_plan(resolve(request), find_machine("cpu")), quiet).path)
+    assert "private" not in json.dumps(record)
+    assert record["model"] == "my-model"
+    assert record["preset"] == "mine.toml"

@@ -25,8 +25,7 @@ Examples:
   echo "a mountain lake at dawn" | linfusion generate - --json
 
 \b
-The same command with the same --seed makes the same picture. A run that was stopped goes on where it was
-when the same command, with its seed, is given again. --debug shows the traceback of an error.
+The same command with the same --seed makes the same picture. --debug shows the traceback of an error.
 
 \b
 The path of the picture is the only line on stdout; everything else goes to stderr.

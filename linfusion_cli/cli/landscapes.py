@@ -10,11 +10,23 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Render the procedural scenes, or train the built-in model from scratch.",
-    epilog="Example: linfusion landscapes render --count 6 --size 512x512 -o scenes",
-)
+EPILOG = """\b
+Examples:
+  linfusion landscapes render --count 6 --size 512x512 -o scenes
+  linfusion landscapes train autoencoder
+"""
+RENDER_EPILOG = """\b
+Examples:
+  linfusion landscapes render --count 4 --size 768x432 --seed 7 -o scenes
+"""
+TRAIN_EPILOG = """\b
+Examples, in this order:
+  linfusion landscapes train autoencoder --steps 1400
+  linfusion landscapes train denoiser --steps 2000
+  linfusion landscapes train export
+"""
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Render the procedural scenes, or train the built-in model from scratch.", epilog=EPILOG)
 
 
 class Part(StrEnum):
@@ -25,7 +37,7 @@ class Part(StrEnum):
     export = "export"
 
 
-@app.command(epilog="Example: linfusion landscapes render --count 4 --size 768x432 --seed 7 -o scenes")
+@app.command(epilog=RENDER_EPILOG)
 def render(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How many scenes.")] = 8,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
@@ -42,7 +54,7 @@ def render(
     from linfusion_cli.landscapes.scene import caption, sample_scene
 
     rng, pixels = random.Random(seed), parse_size(size)
-    output.mkdir(parents=True, exist_ok=True)
+    _make_folder(output)
     for index in range(count):
         scene = sample_scene(rng, pixels.width / pixels.height)
         levels = (draw([scene], pixels.height, pixels.width)[0] * 255).round().byte().permute(1, 2, 0)
@@ -51,7 +63,7 @@ def render(
     typer.echo(f"{count} scenes in {output}")
 
 
-@app.command(epilog="Example, in this order: linfusion landscapes train autoencoder --steps 1500; ... train denoiser --steps 3000; ... train export")
+@app.command(epilog=TRAIN_EPILOG)
 def train(
     part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export.")],
     folder: Annotated[Path, typer.Option(help="Checkpoints and results; the same command goes on where it stopped.")] = Path("runs"),
@@ -60,8 +72,18 @@ def train(
     seed: Annotated[int, typer.Option(help="Fixes scenes, weights and order.")] = 0,
 ) -> None:
     """Train the built-in model from scratch, on this machine's CPU."""
+    _make_folder(folder)
     for line in _train(part, folder, steps, minutes, seed):
         typer.echo(line)
+
+
+def _make_folder(folder: Path) -> None:
+    from linfusion_cli.errors import OutputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error
 
 
 def _train(part: Part, folder: Path, steps: int, minutes: float, seed: int) -> Iterator[str]:

@@ -45,6 +45,11 @@ class Parked:
         """From a tensor (1, channels, height, width)."""
         return Parked(picture[0].permute(1, 2, 0).contiguous(), picture.device)
 
+    @staticmethod
+    def empty(like: Field, dtype: torch.dtype, device: torch.device) -> Parked:
+        """Room for a field."""
+        return Parked(torch.empty(like.height, like.width, like.channels, dtype=dtype, device=device), device)
+
     @property
     def channels(self) -> int:
         return self.values.shape[2]
@@ -229,21 +234,22 @@ def sweep(source: Field, band_height: int) -> Iterator[tuple[Band, Tensor]]:
         yield band, source.rows(band)
 
 
-def park(
-    source: Field, band_height: int, device: torch.device, into: Parked | None = None, on_rows: Callable[[int], None] | None = None
-) -> tuple[Parked, Statistics]:
-    """Computes a field once, stores it and gathers its statistics.
+def park(source: Field, band_height: int, device: torch.device, into: Parked | None, on_rows: Callable[[int], None]) -> tuple[Parked, Statistics]:
+    """Computes a field once, stores it and gathers its statistics; `on_rows` is told the height of each band.
 
-    `into` is overwritten in place: it may be a field that `source` reads at the very rows it writes, and no others.
+    `into` is overwritten in place. It may be a field that `source` reads with a halo of up to one band: writing stays
+    one band behind reading.
     """
     statistics = Statistics.empty(source.channels, device)
-    parked = into
+    behind: tuple[Band, Tensor] | None = None
     for band, rows in sweep(source, band_height):
         statistics.add(rows)
-        if parked is None:
-            parked = Parked(torch.empty(source.height, source.width, source.channels, dtype=rows.dtype, device=device), device)
-        parked.write(band, rows)
-        if on_rows is not None:
-            on_rows(band.height)
-    assert parked is not None
-    return parked, statistics
+        into = into or Parked.empty(source, rows.dtype, device)
+        if behind is not None:
+            into.write(*behind)
+        behind = (band, rows)
+        on_rows(band.height)
+    assert into is not None
+    assert behind is not None
+    into.write(*behind)
+    return into, statistics

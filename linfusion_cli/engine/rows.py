@@ -89,11 +89,12 @@ class Sweeper:
             self.on_rows(band.height)
 
     def _resnet(self, x: Field, statistics: Statistics, resnet: Any) -> tuple[Parked, Statistics]:
-        """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), two sweeps; the sum overwrites x where it is parked and as wide."""
+        """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), two sweeps; the sum overwrites what is as wide and needed no more."""
         hidden, hidden_statistics = self._park(Convolved.same(normalised(x, resnet.norm1, statistics, silu=True), resnet.conv1))
         branch = Convolved.same(normalised(hidden, resnet.norm2, hidden_statistics, silu=True), resnet.conv2)
-        skip = x if resnet.conv_shortcut is None else Convolved.same(x, resnet.conv_shortcut)
-        return self._park(Added(branch, skip), into=x if skip is x and isinstance(x, Parked) else None)
+        if resnet.conv_shortcut is not None:
+            return self._park(Added(branch, Convolved.same(x, resnet.conv_shortcut)), into=hidden)
+        return self._park(Added(branch, x), into=hidden)
 
     def _middle(self, x: Parked, statistics: Statistics, block: Any) -> tuple[Parked, Statistics]:
         x, statistics = self._resnet(x, statistics, block.resnets[0])

@@ -1,0 +1,30 @@
+"""`linfusion landscapes`: scenes on disk with their captions, the same for the same seed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from linfusion_cli.cli.app import main
+
+
+def test_render_writes_pictures_and_captions(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        assert main(["landscapes", "render", "--count", "2", "--size", "64x32", "--seed", "5", "-o", str(tmp_path / name)]) == 0
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["0000.png", "0000.txt", "0001.png", "0001.txt"]
+    pictures = [np.asarray(Image.open(tmp_path / name / "0001.png")) for name in ("a", "b")]
+    assert pictures[0].shape == (32, 64, 3)
+    assert np.array_equal(*pictures)
+    assert "," in (tmp_path / "a" / "0000.txt").read_text()
+
+
+def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["landscapes", "render", "-o", str(tmp_path / "file" / "deeper")]) == 74
+    assert "can't make the folder" in capsys.readouterr().err
+
+
+def test_training_an_unknown_part_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["landscapes", "train", "everything"]) == 2
+    assert "autoencoder" in capsys.readouterr().err
