@@ -15,7 +15,8 @@ from linfusion_cli.machine import Machine
 from linfusion_cli.models import builtin_folder
 
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
-BAND_PX = (128, 64, 32, 16, 8)  # heights of a band of the autoencoder, best first
+BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
+LARGEST_BAND_PX, SMALLEST_BAND_PX = 1024, 8
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
 RUNTIME_BYTES = {"cpu": 640e6, "cuda": 500e6, "mps": 800e6}
 OVERHEAD = 1.15
@@ -112,7 +113,7 @@ def make_plan(job: Job, machine: Machine) -> Plan:
             budget_bytes=budget,
             notes=(),
         )
-        for band_px in BAND_PX
+        for band_px in _band_heights(job, machine)
     ]
     fitting = [plan for plan in plans if plan.peak_bytes <= budget]
     return fitting[0] if fitting else _refuse(plans[-1], asked=bool(job.max_memory_bytes))
@@ -146,6 +147,12 @@ def _architecture(job: Job) -> Architecture:
         if (folder / "unet" / "config.json").is_file():
             return read_architecture(folder)
     return FAMILIES[job.settings.model.family]
+
+
+def _band_heights(job: Job, machine: Machine) -> list[int]:
+    """Heights of a band to try, best first, each half the one before."""
+    best = min(max(BAND_AREA_PX[machine.kind] // job.size.width, SMALLEST_BAND_PX), LARGEST_BAND_PX)
+    return [best >> shift for shift in range(best.bit_length()) if best >> shift >= SMALLEST_BAND_PX]
 
 
 def _dtype(job: Job, machine: Machine) -> str:
