@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from linfusion_cli.architecture import FAMILIES, Architecture, Cost, read_architecture, unet_cost, vae_cost
 from linfusion_cli.errors import OutOfMemoryError
-from linfusion_cli.geometry import MULTIPLE_PX, Size, stage_sizes
+from linfusion_cli.geometry import MULTIPLE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine
 from linfusion_cli.models import builtin_folder
@@ -97,11 +97,15 @@ def make_plan(job: Job, machine: Machine) -> Plan:
 
     Raises OutOfMemoryError, with the smallest budget that would do, if nothing fits.
     """
-    budget = job.max_memory_bytes or machine.free_bytes
-    dtype = _dtype(job, machine)
-    stages = plan_stages(job)
-    architecture = _architecture(job)
-    plans = [
+    plans = _plans(job, machine)
+    fitting = next((plan for plan in plans if plan.peak_bytes <= plan.budget_bytes), None)
+    return fitting or _refuse(plans[-1])
+
+
+def _plans(job: Job, machine: Machine) -> list[Plan]:
+    """Every way to do the job, the fastest first."""
+    dtype, stages, architecture = _dtype(job, machine), plan_stages(job), _architecture(job)
+    return [
         Plan(
             job=job,
             machine=machine,
@@ -110,13 +114,11 @@ def make_plan(job: Job, machine: Machine) -> Plan:
             dtype=dtype,
             attention=job.settings.model.attention,
             vae_band_px=band_px,
-            budget_bytes=budget,
+            budget_bytes=job.max_memory_bytes or machine.free_bytes,
             notes=(),
         )
         for band_px in _band_heights(job, machine)
     ]
-    fitting = [plan for plan in plans if plan.peak_bytes <= budget]
-    return fitting[0] if fitting else _refuse(plans[-1], asked=bool(job.max_memory_bytes))
 
 
 def plan_stages(job: Job) -> tuple[Stage, ...]:
@@ -190,10 +192,22 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
     return phases
 
 
-def _refuse(plan: Plan, *, asked: bool) -> NoReturn:
-    needed, budget = plan.peak_bytes / 1e9, plan.budget_bytes / 1e9
-    where = f"--max-memory {budget:.1f}GB" if asked else f"{plan.machine.device} has {budget:.1f} GB free"
-    raise OutOfMemoryError(
-        f"{plan.job.size} needs about {needed:.1f} GB with preset {plan.job.preset} in {plan.dtype}; {where}. "
-        f"Nearest: --max-memory {math.ceil(needed * 10) / 10:.1f}GB, or a smaller --size"
-    )
+def _refuse(plan: Plan) -> NoReturn:
+    job, machine = plan.job, plan.machine
+    needed = f"{math.ceil(plan.peak_bytes / 1e8) / 10:.1f}"
+    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {plan.dtype}"
+    smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(plan)) else "a smaller model: no size fits"
+    if job.max_memory_bytes:
+        raise OutOfMemoryError(f"{what}; --max-memory allows {plan.budget_bytes / 1e9:.1f} GB. Nearest: --max-memory {needed}GB, or {smaller}")
+    raise OutOfMemoryError(f"{what}; {machine.device} has {plan.budget_bytes / 1e9:.1f} GB free. Nearest: {smaller}")
+
+
+def _largest_fitting(plan: Plan) -> Size | None:
+    """The largest size of the same aspect whose plan keeps the budget, to a tenth."""
+    whole = plan.job.size
+    for power in range(1, 60):  # to a thousandth of the sides
+        size = nearest_size(Size(int(whole.width * 0.9**power), int(whole.height * 0.9**power)))
+        smaller = _plans(replace(plan.job, size=size), plan.machine)[-1]
+        if smaller.peak_bytes <= smaller.budget_bytes:
+            return size
+    return None

@@ -1,5 +1,6 @@
 """The plan: stages and steps as the recipe says, costs that follow the sizes, refusals with a number."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,12 +67,22 @@ def test_memory_and_time_grow_with_the_picture() -> None:
 
 
 def test_what_can_not_fit_is_refused_with_the_smallest_budget_that_would() -> None:
-    with pytest.raises(OutOfMemoryError, match=r"131072x131072 needs about .* GB.*cpu has 20.0 GB free.*Nearest: --max-memory"):
-        make_plan(job("131072x131072"), LAPTOP)
-    with pytest.raises(OutOfMemoryError, match=r"--max-memory 0\.5GB") as refused:
-        make_plan(job("4096x4096", max_memory="500MB"), LAPTOP)
-    nearest = str(refused.value).split("--max-memory ")[-1].split(",")[0]
-    assert make_plan(job("4096x4096", max_memory=nearest), LAPTOP).peak_bytes <= make_plan(job("4096x4096", max_memory=nearest), LAPTOP).budget_bytes
+    with pytest.raises(OutOfMemoryError, match=r"131072x65536 needs about .* GB.*cpu has 20\.0 GB free") as refused:
+        make_plan(job("131072x65536"), LAPTOP)
+    fitting = re.search(r"\((\d+x\d+) fits\)", str(refused.value))
+    assert fitting
+    assert make_plan(job(fitting[1]), LAPTOP).peak_bytes <= LAPTOP.free_bytes
+    with pytest.raises(OutOfMemoryError, match=r"--max-memory allows 0\.8 GB") as refused:
+        make_plan(job("4096x4096", max_memory="800MB"), LAPTOP)
+    nearest = re.search(r"Nearest: --max-memory (\S+),", str(refused.value))
+    assert nearest
+    plan = make_plan(job("4096x4096", max_memory=nearest[1]), LAPTOP)
+    assert plan.peak_bytes <= plan.budget_bytes
+
+
+def test_a_budget_that_no_size_keeps_says_so() -> None:
+    with pytest.raises(OutOfMemoryError, match="no size fits"):
+        make_plan(job("4096x4096", max_memory="100MB"), LAPTOP)
 
 
 def test_a_tight_budget_takes_lower_bands() -> None:
