@@ -161,6 +161,6 @@ def vae_cost(shape: VaeShape, picture: Size, band_px: int, *, encode: bool) -> C
             total += places / 4 * 9 * channels**2 if level < top else 0
             live = max(live, places * 2 * channels + (picture.area * 3 if level == 0 else 0))
         else:
-            total += 3 * places * 9 * entering**2 if level < top else 0  # the upsampling convolution runs in three sweeps
-            live = max(live, places * 2 * channels, places * channels + places / 4 * entering)
+            total += (3 if level == 0 else 1) * places * 4 * entering**2 if level < top else 0  # upsampling: 2x2 taps, at the end in three sweeps
+            live = max(live, places * 2 * channels, places * channels + places * entering / (4 if level == 0 else 1))
     return Cost(total, live + band_px * picture.width * max(shape.channels[0], shape.channels[1]) * 6)

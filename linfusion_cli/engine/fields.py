@@ -110,14 +110,27 @@ class Convolved:
 
 
 @dataclass(frozen=True, slots=True)
-class Upsampled:
-    """Every row and column twice."""
+class UpsampledConvolved:
+    """A 3x3 convolution of the source with every row and column doubled, without making the doubled picture.
+
+    A doubled place is read by a 3x3 kernel as at most 2x2 different source places, so each of the four phases (even or
+    odd row, even or odd column) is a 2x2 convolution whose weights are sums: 16 multiplications instead of 36.
+    """
 
     source: Field
+    kernels: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # by row phase, column phase
+    bias: Tensor | None
+
+    @staticmethod
+    def of(source: Field, conv: nn.Conv2d) -> UpsampledConvolved:
+        """For the convolution of a diffusers Upsample2D (3x3, stride 1, padding 1)."""
+        by_row = [_halved(conv.weight.double(), 2, phase) for phase in (0, 1)]
+        pairs = [[_halved(rows, 3, phase).to(conv.weight.dtype) for phase in (0, 1)] for rows in by_row]
+        return UpsampledConvolved(source, ((pairs[0][0], pairs[0][1]), (pairs[1][0], pairs[1][1])), conv.bias)
 
     @property
     def channels(self) -> int:
-        return self.source.channels
+        return self.kernels[0][0].shape[0]
 
     @property
     def height(self) -> int:
@@ -128,9 +141,22 @@ class Upsampled:
         return 2 * self.source.width
 
     def rows(self, band: Band) -> Tensor:
-        above = Band(band.top // 2, (band.bottom + 1) // 2)
-        doubled = F.interpolate(self.source.rows(above), scale_factor=2.0, mode="nearest")
-        return doubled[:, :, band.top - 2 * above.top : band.bottom - 2 * above.top]
+        first, last = band.top // 2, (band.bottom - 1) // 2
+        inside = Band(max(first - 1, 0), min(last + 2, self.source.height))
+        x = F.pad(self.source.rows(inside), (1, 1, inside.top - first + 1, last + 2 - inside.bottom))
+        height, width = last - first + 1, self.source.width
+        doubled = x.new_empty((1, 2 * height, 2 * width, self.channels)).permute(0, 3, 1, 2)
+        for row in (0, 1):
+            for column in (0, 1):
+                window = x[:, :, row : row + height + 1, column : column + width + 1]
+                doubled[:, :, row::2, column::2] = F.conv2d(window, self.kernels[row][column], self.bias)
+        return doubled[:, :, band.top - 2 * first : band.bottom - 2 * first]
+
+
+def _halved(weight: Tensor, axis: int, phase: int) -> Tensor:
+    """Three taps over doubled places as two taps over source places; an even place shares its last two, an odd its first."""
+    first, middle, last = weight.unbind(axis)
+    return torch.stack((first, middle + last) if phase == 0 else (first + middle, last), axis)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,11 +29,20 @@ def gaussian(shape: tuple[int, int, int, int], seed: int, stage: int, draw: int 
     return torch.from_numpy(noise)
 
 
+def generator(seed: int, stage: int, draw: int) -> torch.Generator:
+    """A generator for what a scheduler draws itself, started anew for each (seed, stage, draw): it needs no saved state."""
+    start = np.random.Philox(key=_key(seed, stage, draw)).random_raw()
+    return torch.Generator().manual_seed(int(start) >> 1)
+
+
+def _key(seed: int, stage: int, draw: int) -> int:
+    return (seed % _WORD) | (((stage << 32) | draw) % _WORD) << 64
+
+
 def _row(columns: int, seed: int, position: tuple[int, int, int, int]) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     stage, draw, channel, row = position
-    key = (seed % _WORD) | (((stage << 32) | draw) % _WORD) << 64
     counter = (((channel << 32) | row) % _WORD) << 192  # the low words count along the row
-    bits = np.random.Philox(key=key, counter=counter).random_raw(columns)
+    bits = np.random.Philox(key=_key(seed, stage, draw), counter=counter).random_raw(columns)
     radius = np.sqrt(-2.0 * np.log(((bits >> np.uint64(32)).astype(np.float64) + 0.5) / 2.0**32))
     angle = (bits & np.uint64(0xFFFFFFFF)).astype(np.float64) * (2.0 * np.pi / 2.0**32)
     result: np.ndarray[tuple[int], np.dtype[np.float32]] = (radius * np.cos(angle)).astype(np.float32)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.engine.fields import Added, Convolved, Field, Parked, Statistics, Upsampled, normalised, park, sweep
+from linfusion_cli.engine.fields import Added, Convolved, Field, Parked, Statistics, UpsampledConvolved, normalised, park, sweep
 from linfusion_cli.geometry import Band
 
 ATTENTION_QUERIES = 4096  # the mid-block attention, where there is one, runs in chunks of this many queries
@@ -47,12 +47,15 @@ class Sweeper:
             source = Convolved.same(source, self.vae.post_quant_conv)
         x: Field
         x, statistics = self._middle(*self._park(Convolved.same(source, decoder.conv_in)), decoder.mid_block)
-        for block in decoder.up_blocks:
+        for level, block in enumerate(decoder.up_blocks, 2 - len(decoder.up_blocks)):
             for resnet in block.resnets:
                 x, statistics = self._resnet(x, statistics, resnet)
             for upsampler in block.upsamplers or ():
-                x = Convolved.same(Upsampled(x), upsampler.conv)
-                statistics = self._statistics(x)
+                x = UpsampledConvolved.of(x, upsampler.conv)
+                if level == 0:  # full resolution: computed three times rather than held
+                    statistics = self._statistics(x)
+                else:
+                    x, statistics = self._park(x)
         yield from self._float(Convolved.same(normalised(x, decoder.conv_norm_out, statistics, silu=True), decoder.conv_out))
 
     @torch.inference_mode()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.engine.noise import gaussian
+from linfusion_cli.engine.noise import generator
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int], None]
@@ -67,8 +67,7 @@ class Clock:
         """One step of the scheduler; stochastic ones draw noise that depends on seed, stage and step alone."""
         options: dict[str, Any] = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
-            draw = gaussian((1, 1, 1, 1), seed, stage, draw=index + 1).view(torch.int32)
-            options["generator"] = torch.Generator().manual_seed(int(draw))
+            options["generator"] = generator(seed, stage, index + 1)
         result: Tensor = self.scheduler.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
         return result
 

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.engine.noise import gaussian
+from linfusion_cli.engine.noise import gaussian, generator
 
 
 @given(height=st.integers(1, 20), cut=st.integers(0, 20), seed=st.integers(0, 2**32 - 1))
@@ -42,3 +42,9 @@ def test_the_stream_never_changes() -> None:
 
 
 EXPECTED = [-0.193872, -0.414826, -0.09813, 1.077398]
+
+
+def test_generators_are_a_function_of_their_place() -> None:
+    draws = [torch.randn(4, generator=generator(*place)) for place in ((1, 0, 1), (1, 0, 1), (1, 0, 2), (1, 1, 1), (2, 0, 1))]
+    assert torch.equal(draws[0], draws[1])
+    assert len({tuple(draw.tolist()) for draw in draws}) == 4
