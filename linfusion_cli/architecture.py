@@ -92,8 +92,8 @@ def _parameters(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
 
 
-def unet_cost(shape: UNetShape, latent: Size, *, linear: bool) -> Cost:
-    """One pass of the UNet for one sample."""
+def unet_cost(shape: UNetShape, latent: Size, band_rows: int, *, linear: bool) -> Cost:
+    """One pass of the UNet for one sample, whole (band_rows 0) or in bands of so many rows."""
     total, skips, worst = 9.0 * 8 * shape.channels[0] * latent.area, float(shape.channels[0] * latent.area), 0.0
     previous = shape.channels[0]
     for level, channels in enumerate(shape.channels):
@@ -117,7 +117,11 @@ def unet_cost(shape: UNetShape, latent: Size, *, linear: bool) -> Cost:
         if level:
             total += 9 * channels**2 * _places(latent, level - 1)
         previous = channels
-    return Cost(total, max(worst, skips + _live(shape, 0, shape.channels[0], latent.area) * 0.8))
+    first, second = shape.channels[:2]
+    if band_rows:
+        rows = min(band_rows + 2, latent.height) * latent.width
+        return Cost(total, max(skips, ((shape.layers + 2) * first + second) * latent.area) + _live(shape, 0, first + second, rows))
+    return Cost(total, max(worst, skips + _live(shape, 0, first, latent.area) * 0.8))
 
 
 def _places(latent: Size, level: int) -> int:

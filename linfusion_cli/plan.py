@@ -17,6 +17,7 @@ from linfusion_cli.models import builtin_folder
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
 LARGEST_BAND_PX, SMALLEST_BAND_PX = 1024, 8
+UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
 RUNTIME_BYTES = {"cpu": 640e6, "cuda": 500e6, "mps": 800e6}
 OVERHEAD = 1.15
@@ -62,6 +63,7 @@ class Plan:
     phases: tuple[Phase, ...]
     dtype: str
     attention: str
+    unet_band_latent: int  # rows of latents; 0 = the whole picture at once
     vae_band_px: int
     budget_bytes: int
     notes: tuple[str, ...]
@@ -82,6 +84,7 @@ class Plan:
             "device_name": self.machine.device_name,
             "dtype": self.dtype,
             "attention": self.attention,
+            "unet_band_latent": self.unet_band_latent,
             "vae_band_px": self.vae_band_px,
             "budget_bytes": self.budget_bytes,
             "peak_bytes": self.peak_bytes,
@@ -110,14 +113,15 @@ def _plans(job: Job, machine: Machine) -> list[Plan]:
             job=job,
             machine=machine,
             stages=stages,
-            phases=tuple(_phases(job, machine, stages, architecture, dtype, band_px)),
+            phases=tuple(_phases(job, machine, stages, architecture, dtype, bands)),
             dtype=dtype,
             attention=job.settings.model.attention,
-            vae_band_px=band_px,
+            unet_band_latent=bands.unet_latent,
+            vae_band_px=bands.vae_px,
             budget_bytes=job.max_memory_bytes or machine.free_bytes,
             notes=(),
         )
-        for band_px in _band_heights(job, machine)
+        for bands in _bands(job, machine)
     ]
 
 
@@ -151,10 +155,28 @@ def _architecture(job: Job) -> Architecture:
     return FAMILIES[job.settings.model.family]
 
 
-def _band_heights(job: Job, machine: Machine) -> list[int]:
-    """Heights of a band to try, best first, each half the one before."""
+@dataclass(frozen=True, slots=True)
+class _Bands:
+    """Heights of bands: of the UNet in rows of latents (0 = whole), of the autoencoder in rows of pixels."""
+
+    unet_latent: int
+    vae_px: int
+
+
+def _bands(job: Job, machine: Machine) -> list[_Bands]:
+    """Heights to try, best first, each half the one before.
+
+    On a CPU bands are as fast as the whole picture; on an accelerator the whole picture comes first. Softmax attention
+    sees all tokens at once and has no bands.
+    """
     best = min(max(BAND_AREA_PX[machine.kind] // job.size.width, SMALLEST_BAND_PX), LARGEST_BAND_PX)
-    return [best >> shift for shift in range(best.bit_length()) if best >> shift >= SMALLEST_BAND_PX]
+    heights = [best >> shift for shift in range(best.bit_length()) if best >> shift >= SMALLEST_BAND_PX]
+    whole = [_Bands(0, height) for height in heights]
+    if job.settings.model.attention == "softmax":
+        return whole
+    rows = max(4, UNET_BAND_AREA[machine.kind] // job.size.latent().width)
+    banded = [_Bands(max(1, rows >> shift), height) for shift, height in enumerate(heights)]
+    return banded if machine.kind == "cpu" else whole[:1] + banded
 
 
 def _dtype(job: Job, machine: Machine) -> str:
@@ -164,7 +186,7 @@ def _dtype(job: Job, machine: Machine) -> str:
     return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
 
 
-def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture: Architecture, dtype: str, band_px: int) -> list[Phase]:
+def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture: Architecture, dtype: str, bands: _Bands) -> list[Phase]:
     number_bytes = BYTES_OF[dtype]
     parameters = architecture.unet.parameters + architecture.unet.linear_parameters + architecture.vae.parameters + architecture.text_parameters
     floor = RUNTIME_BYTES[machine.kind] + parameters * number_bytes
@@ -183,12 +205,12 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
         picture, last = stage.size, stage is stages[-1]
         between_bytes = 8 * 16 * picture.area // MULTIPLE_PX**2  # latents, noise and their copies
         if stage.index and pixel:
-            phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, band_px, encode=True)))
+            phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, bands.vae_px, encode=True)))
         passes = stage.steps + stage.guided_steps + stage.dilated_steps * (1 + stage.guided_steps / stage.steps)
-        phases.append(phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), linear=linear), passes))
+        phases.append(phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), bands.unet_latent, linear=linear), passes))
         if last or pixel:
             between_bytes += 0 if last else picture.area * 3 * 4
-            phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, band_px, encode=False)))
+            phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, bands.vae_px, encode=False)))
     return phases
 
 

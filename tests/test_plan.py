@@ -42,16 +42,16 @@ def test_no_guidance_means_no_guided_steps() -> None:
 def test_linear_attention_costs_by_area_and_softmax_by_its_square() -> None:
     shape = FAMILIES["sd15"].unet
     small, large = Size(256, 256), Size(512, 512)
-    linear = unet_cost(shape, large, linear=True).macs / unet_cost(shape, small, linear=True).macs
-    softmax = unet_cost(shape, large, linear=False).macs / unet_cost(shape, small, linear=False).macs
+    linear = unet_cost(shape, large, 0, linear=True).macs / unet_cost(shape, small, 0, linear=True).macs
+    softmax = unet_cost(shape, large, 0, linear=False).macs / unet_cost(shape, small, 0, linear=False).macs
     assert 3.95 < linear < 4.05
     assert softmax > 10
 
 
 def test_the_arithmetic_knows_the_real_models() -> None:
     """Published sizes: one SD-v1.5 pass at 512x512 is about 0.34 T multiply-adds, SD-XL at 1024x1024 about 3."""
-    assert 0.30e12 < unet_cost(FAMILIES["sd15"].unet, Size(64, 64), linear=False).macs < 0.45e12
-    assert 2.4e12 < unet_cost(FAMILIES["sdxl"].unet, Size(128, 128), linear=False).macs < 3.6e12
+    assert 0.30e12 < unet_cost(FAMILIES["sd15"].unet, Size(64, 64), 0, linear=False).macs < 0.45e12
+    assert 2.4e12 < unet_cost(FAMILIES["sdxl"].unet, Size(128, 128), 0, linear=False).macs < 3.6e12
     assert 1.0e12 < vae_cost(FAMILIES["sd15"].vae, Size(512, 512), 64, encode=False).macs < 2.6e12
 
 
@@ -89,6 +89,15 @@ def test_a_tight_budget_takes_lower_bands() -> None:
     wide = make_plan(job("4096x4096"), LAPTOP)
     tight = make_plan(job("4096x4096", max_memory=f"{wide.peak_bytes * 0.999 / 1e9:.4f}GB"), LAPTOP)
     assert tight.vae_band_px < wide.vae_band_px
+    assert tight.unet_band_latent < wide.unet_band_latent
+
+
+def test_softmax_attention_has_no_bands_and_needs_more() -> None:
+    linear, softmax = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", attention="softmax"), LAPTOP)
+    assert softmax.unet_band_latent == 0 < linear.unet_band_latent
+    denoising = [max(phase.peak_bytes for phase in plan.phases if phase.name == "denoise") for plan in (linear, softmax)]
+    assert denoising[0] < denoising[1]
+    assert softmax.seconds > linear.seconds
 
 
 def test_the_plan_speaks_json() -> None:

@@ -23,8 +23,8 @@ def feature_map(x: Tensor) -> Tensor:
 class AttentionState:
     """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
 
-    key_value: (batch, heads, dim, dim) float32, sum over tokens of K_j V_j^T
-    key:       (batch, heads, dim) float32, sum over tokens of K_j
+    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T
+    key:       (batch, heads, dim), sum over tokens of K_j
     tokens:    how many tokens have been summed
     """
 
@@ -33,16 +33,19 @@ class AttentionState:
     tokens: int = 0
 
     @staticmethod
-    def empty(batch: int, heads: int, dim: int, device: torch.device) -> AttentionState:
-        """The state of no tokens."""
-        return AttentionState(torch.zeros(batch, heads, dim, dim, device=device), torch.zeros(batch, heads, dim, device=device))
+    def empty(heads: int, like: Tensor) -> AttentionState:
+        """The state of no tokens, for tokens like (batch, tokens, channels); float32, or float64 for tokens in float64."""
+        batch, _, channels = like.shape
+        dim, dtype = channels // heads, torch.promote_types(torch.float32, like.dtype)
+        key_value = torch.zeros(batch, heads, dim, dim, dtype=dtype, device=like.device)
+        return AttentionState(key_value, key_value.new_zeros(batch, heads, dim))
 
     def add(self, key: Tensor, value: Tensor) -> None:
         """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim).
 
-        The sums are float32 for every input dtype: half precision flushes small values at millions of tokens.
+        The sums are never in half precision, which flushes small values at millions of tokens.
         """
-        key, value = key.float(), value.float()
+        key, value = key.to(self.key.dtype), value.to(self.key.dtype)
         self.key_value += key.transpose(-1, -2) @ value
         self.key += key.sum(dim=-2)
         self.tokens += key.shape[-2]
@@ -52,8 +55,9 @@ class AttentionState:
 
         out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
         """
-        attended = query.float() @ (self.key_value / self.tokens)
-        normaliser = query.float() @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
+        exact = query.to(self.key.dtype)
+        attended = exact @ (self.key_value / self.tokens)
+        normaliser = exact @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
         return (attended / normaliser).to(query.dtype)
 
 
@@ -94,8 +98,7 @@ class LinearAttention(nn.Module):
 
     def accumulate(self, hidden_states: Tensor, state: AttentionState | None = None) -> AttentionState:
         """Adds the tokens of hidden_states (batch, tokens, channels) to the state (a new one if none is given)."""
-        batch, _, dim = hidden_states.shape
-        state = state or AttentionState.empty(batch, self.heads, dim // self.heads, hidden_states.device)
+        state = state or AttentionState.empty(self.heads, hidden_states)
         for block in _blocks(hidden_states):
             key = feature_map(self._split(self.to_k(block + self.to_k_(block))))
             state.add(key, self._split(self.to_v(block)))

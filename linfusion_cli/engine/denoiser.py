@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.dilation import dilated
 from linfusion_cli.geometry import Size
 
 BATCHED_LATENTS = 128 * 128  # up to this many latents both halves of the guidance run as one batch
@@ -28,15 +27,21 @@ class Conditioning:
     negative_pooled: Tensor
 
 
+class Predict(Protocol):
+    """A UNet: PlainUNet or BandedUNet."""
+
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1) -> Tensor: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Denoiser:
-    """A UNet with its text.
+    """A UNet (whole or in bands) with its text.
 
     guidance_scale: 1 means no guidance. guidance_interval: guidance acts where low <= t / train_timesteps <= high
     (arXiv 2404.07724). conditioned_size: the picture size in pixels that SD-XL is told.
     """
 
-    unet: Any
+    unet: Predict
     conditioning: Conditioning
     guidance_scale: float
     guidance_interval: tuple[float, float]
@@ -56,17 +61,17 @@ class Denoiser:
         """
         text = self.conditioning
         positive, negative = (text.embeddings, text.pooled), (text.negative_embeddings, text.negative_pooled)
-        with dilated(dilation):
-            if not self.guided(float(timestep)):
-                return self._predict(latents, timestep, *positive)
-            if latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
-                joined = [torch.cat(pair) for pair in zip(negative, positive, strict=True)]
-                without, with_text = self._predict(torch.cat([latents] * 2), timestep, *joined).chunk(2)
-            else:
-                without, with_text = self._predict(latents, timestep, *negative), self._predict(latents, timestep, *positive)
+        if not self.guided(float(timestep)):
+            return self._predict(latents, timestep, dilation, *positive)
+        if latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
+            joined = [torch.cat(pair) for pair in zip(negative, positive, strict=True)]
+            without, with_text = self._predict(torch.cat([latents] * 2), timestep, dilation, *joined).chunk(2)
+        else:
+            without = self._predict(latents, timestep, dilation, *negative)
+            with_text = self._predict(latents, timestep, dilation, *positive)
         return without + self.guidance_scale * (with_text - without)  # classifier-free guidance, arXiv 2207.12598
 
-    def _predict(self, latents: Tensor, timestep: Tensor, embeddings: Tensor, pooled: Tensor) -> Tensor:
+    def _predict(self, latents: Tensor, timestep: Tensor, dilation: int, embeddings: Tensor, pooled: Tensor) -> Tensor:
         dtype = embeddings.dtype
         layout = torch.channels_last if latents.device.type == "cpu" else torch.contiguous_format  # twice as fast on CPUs
         added: dict[str, Tensor] | None = None
@@ -75,5 +80,4 @@ class Denoiser:
             ids = torch.tensor([[size.height, size.width, 0, 0, size.height, size.width]], dtype=dtype, device=latents.device)
             added = {"text_embeds": pooled, "time_ids": ids.expand(len(pooled), -1)}
         sample = latents.to(dtype=dtype, memory_format=layout)
-        prediction: Tensor = self.unet(sample, timestep, encoder_hidden_states=embeddings, added_cond_kwargs=added, return_dict=False)[0]
-        return prediction.float()
+        return self.unet(sample, timestep, embeddings, added, dilation).float()

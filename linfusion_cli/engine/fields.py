@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -107,6 +107,84 @@ class Convolved:
         if any(beyond) or left != right:
             x, left = F.pad(x, (left, right, *beyond)), 0
         return F.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, (0, left))
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A convolution module called as it is (an adapter inside it works), on rows with a margin that is cut off again.
+
+    The module pads its input with zeros: right at the picture's edges, and elsewhere within the margin. `dilation` is
+    what the pass multiplies the module's dilation and padding by.
+    """
+
+    source: Field
+    conv: Any  # behaves like nn.Conv2d with an odd square kernel and padding to keep (or, strided, halve) the size
+    dilation: int
+
+    @property
+    def channels(self) -> int:
+        return int(self.conv.out_channels)
+
+    @property
+    def height(self) -> int:
+        return -(-self.source.height // self._stride)
+
+    @property
+    def width(self) -> int:
+        return -(-self.source.width // self._stride)
+
+    @property
+    def _stride(self) -> int:
+        return int(self.conv.stride[0])
+
+    def rows(self, band: Band) -> Tensor:
+        stride, halo = self._stride, self.conv.kernel_size[0] // 2 * self.dilation
+        margin = -(-halo // stride) * stride
+        inside = Band(max(0, band.top * stride - margin), min(self.source.height, band.bottom * stride + margin))
+        rows: Tensor = self.conv(self.source.rows(inside))
+        top = band.top - inside.top // stride
+        return rows[:, :, top : top + band.height]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """Every row and column twice, the last ones once where the size is odd."""
+
+    source: Field
+    height: int
+    width: int
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    def rows(self, band: Band) -> Tensor:
+        above = Band(band.top // 2, (band.bottom + 1) // 2)
+        doubled = F.interpolate(self.source.rows(above), scale_factor=2.0, mode="nearest")
+        return doubled[:, :, band.top - 2 * above.top : band.bottom - 2 * above.top, : self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The channels of two fields of one size, one after the other."""
+
+    first: Field
+    second: Field
+
+    @property
+    def channels(self) -> int:
+        return self.first.channels + self.second.channels
+
+    @property
+    def height(self) -> int:
+        return self.first.height
+
+    @property
+    def width(self) -> int:
+        return self.first.width
+
+    def rows(self, band: Band) -> Tensor:
+        return torch.cat([self.first.rows(band), self.second.rows(band)], dim=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +298,8 @@ class Statistics:
 
     def add(self, rows: Tensor) -> None:
         """Adds rows (1, channels, height, width)."""
-        flat = rows[0].permute(1, 2, 0).flatten(0, 1).float()  # (places, channels), a view
+        flat = rows[0].permute(1, 2, 0).flatten(0, 1)  # (places, channels), a view
+        flat = flat.to(torch.promote_types(torch.float32, flat.dtype))
         mean = flat.mean(0)
         deviation = (flat - mean).square_().sum(0)  # two passes: five times as fast as torch.var_mean on two cores
         self.merge(Statistics(len(flat), mean.double(), deviation.double()))
@@ -231,6 +310,10 @@ class Statistics:
         self.deviation += other.deviation + delta**2 * (self.count * other.count / total)
         self.mean += delta * (other.count / total)
         self.count = total
+
+    def joined(self, other: Statistics) -> Statistics:
+        """The statistics of the channels of both, one after the other."""
+        return Statistics(self.count, torch.cat([self.mean, other.mean]), torch.cat([self.deviation, other.deviation]))
 
     def group_norm(self, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
         """The scale and shift per channel, (channels), that make GroupNorm a multiplication and an addition."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linfusion_cli.engine.bands import BandedUNet, PlainUNet
 from linfusion_cli.engine.denoiser import Denoiser
 from linfusion_cli.engine.fields import Field, Parked, sweep
 from linfusion_cli.engine.memory import Meter
@@ -126,7 +127,9 @@ class _Engine:
         settings, stages = self.plan.job.settings.sampling, self.plan.stages
         total = int(self.models.scheduler_config["num_train_timesteps"])
         conditioned: Size = stages[0].size  # a size that the model knows, at every stage
-        return Denoiser(self.models.unet, self.models.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned)
+        rows = self.plan.unet_band_latent
+        unet = BandedUNet(self.models.unet, rows) if rows else PlainUNet(self.models.unet)
+        return Denoiser(unet, self.models.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned)
 
     def _clock(self, stage: Stage) -> Clock:
         sampling = self.plan.job.settings.sampling

@@ -25,7 +25,7 @@ def fake_plan(job: Job, machine: object) -> Any:
         SimpleNamespace(name="decode", stage=1, total=128, unit="rows", peak_bytes=2_500_000_000, seconds=6.0),
     )
     plan = SimpleNamespace(job=job, machine=machine, stages=stages, phases=phases, peak_bytes=2_500_000_000, seconds=10.0)
-    plan.__dict__.update(dtype="float32", attention="linear", vae_band_px=64, budget_bytes=0, notes=("a note \x1b[31m",))
+    plan.__dict__.update(dtype="float32", attention="linear", unet_band_latent=0, vae_band_px=64, budget_bytes=0, notes=("a note \x1b[31m",))
     plan.as_dict = lambda: {"seconds": 10.0, "prompt": job.prompt}
     return plan
 

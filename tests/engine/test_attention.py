@@ -50,7 +50,7 @@ def test_block_size_changes_rounding_only(tokens: int, block: int) -> None:
 def test_states_of_bands_are_the_state_of_the_picture() -> None:
     module, x = random_attention(), torch.randn(1, 50, 24)
     whole = module.accumulate(x)
-    state = AttentionState.empty(1, 3, 8, x.device)
+    state = AttentionState.empty(3, x)
     for band in (x[:, :20], x[:, 20:21], x[:, 21:]):
         module.accumulate(band, state)
     assert state.tokens == whole.tokens == 50
@@ -60,7 +60,7 @@ def test_states_of_bands_are_the_state_of_the_picture() -> None:
 
 def test_half_precision_keeps_small_values_at_millions_of_tokens() -> None:
     """Scaling values by 1 / tokens in float16 would flush them to zero (the trap of fused kernels)."""
-    state, exact = AttentionState.empty(1, 1, 8, torch.device("cpu")), 0.02
+    state, exact = AttentionState.empty(1, torch.empty(1, 0, 8, dtype=torch.float16)), 0.02
     key = torch.ones(1, 1, 4096, 8, dtype=torch.float16)
     value = torch.full_like(key, exact)
     for _ in range(512):  # two million tokens

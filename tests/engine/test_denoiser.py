@@ -18,9 +18,9 @@ class FakeUNet:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, sample: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, added_cond_kwargs: Any, return_dict: bool) -> tuple[Tensor]:
-        self.calls.append({"batch": len(sample), "added": added_cond_kwargs})
-        return (sample * encoder_hidden_states.mean((1, 2)).view(-1, 1, 1, 1),)
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1) -> Tensor:
+        self.calls.append({"batch": len(sample), "added": added, "dilation": dilation})
+        return sample * text.mean((1, 2)).view(-1, 1, 1, 1)
 
 
 def denoiser(**changes: Any) -> Denoiser:

@@ -67,8 +67,9 @@ def test_the_picture_does_not_depend_on_the_bands(tiny_preset: Path) -> None:
 
     plan = plan_for(tiny_preset, "136x152")
     _, wide = make(plan)
-    _, narrow = make(dataclasses.replace(plan, vae_band_px=8))
-    assert np.abs(wide[-1].astype(int) - narrow[-1].astype(int)).max() <= 1
+    for unet_rows, vae_rows in ((3, 8), (1, 40), (0, 1000)):
+        _, narrow = make(dataclasses.replace(plan, unet_band_latent=unet_rows, vae_band_px=vae_rows))
+        assert np.abs(wide[-1].astype(int) - narrow[-1].astype(int)).max() <= 1
 
 
 def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:

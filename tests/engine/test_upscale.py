@@ -11,6 +11,7 @@ from golden import golden_unet, load_golden, part
 from torch import Tensor
 
 from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.bands import PlainUNet
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.schedulers import SCHEDULERS, make_scheduler
 from linfusion_cli.engine.upscale import Clock, Recipe, base, blended, lowpass, match_statistics, steps_run, upscale
@@ -32,7 +33,8 @@ class Official:
         linfusion.mount(unet)
         text = Conditioning(*(self.tensors[name] for name in ("prompt_embeds", "negative_prompt_embeds", "pooled", "negative_pooled")))
         size = Size(self.params["width"], self.params["height"])
-        self.denoiser = Denoiser(unet, text, self.params["guidance_scale"], (0.0, 1.0), 1000, size)
+        self.unet = unet
+        self.denoiser = Denoiser(PlainUNet(unet), text, self.params["guidance_scale"], (0.0, 1.0), 1000, size)
 
     def clock(self, strength: float) -> Clock:
         return Clock.start(DDIMScheduler(**self.config["scheduler"]), self.params["num_inference_steps"], strength, CPU)
@@ -102,11 +104,11 @@ def test_the_cutoff_differs_by_no_more_than_its_weight(official: Official) -> No
 
 def test_dilation_equals_changed_modules_and_changes_none(official: Official) -> None:
     latents, timestep = torch.randn(1, 4, 16, 8), torch.tensor(300)
-    printed = repr(official.denoiser.unet)
+    printed = repr(official.unet)
     ours = official.denoiser(latents, timestep, 3)
-    assert repr(official.denoiser.unet) == printed
+    assert repr(official.unet) == printed
     fresh = Official(Path(__file__).parents[1] / "data" / "highres_sdxl.safetensors")
-    naive.dilate_in_place(fresh.denoiser.unet, 3)
+    naive.dilate_in_place(fresh.unet, 3)
     assert torch.allclose(ours, fresh.denoiser(latents, timestep, 1), atol=1e-6)
 
 

@@ -1,0 +1,72 @@
+"""The UNet in bands equals the untouched diffusers UNet, for all families, sizes, bands and dilations."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from golden import golden_unet, load_golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.bands import BandedUNet, PlainUNet
+
+FAMILIES = ["sd15", "sd21", "sdxl"]
+DATA = Path(__file__).parents[1] / "data"
+UNETS: dict[str, tuple[UNet2DConditionModel, dict[str, Tensor]]] = {}
+
+
+def mounted(family: str) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
+    """A tiny UNet of the family with random LinFusion weights, in float64, and the recorded inputs."""
+    if family not in UNETS:
+        tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
+        unet = golden_unet(tensors, config)
+        LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
+        UNETS[family] = unet.double(), tensors
+    return UNETS[family]
+
+
+def both(family: str, height: int, width: int, band_rows: int, dilation: int, batch: int = 1) -> tuple[Tensor, Tensor]:
+    unet, tensors = mounted(family)
+    torch.manual_seed(height * width)
+    sample = torch.randn(batch, 4, height, width, dtype=torch.float64)
+    text = tensors["encoder_hidden_states"][:batch].double()
+    added = {name: tensors[name][:batch].double() for name in ("text_embeds", "time_ids") if name in tensors}
+    with torch.inference_mode():
+        plain = PlainUNet(unet)(sample, torch.tensor(321), text, added, dilation)
+        return BandedUNet(unet, band_rows)(sample, torch.tensor(321), text, added, dilation), plain
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("band_rows", [1, 2, 3, 7, 12, 100])
+def test_equals_the_untouched_unet_in_float64(family: str, band_rows: int) -> None:
+    banded, plain = both(family, 13, 9, band_rows, 1, batch=2)
+    assert (banded - plain).norm() / plain.norm() < 1e-10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dilation", [2, 4, 16])
+def test_with_dilation(family: str, dilation: int) -> None:
+    banded, plain = both(family, 18, 11, 5, dilation)
+    assert (banded - plain).norm() / plain.norm() < 1e-10
+
+
+@given(family=st.sampled_from(FAMILIES), height=st.integers(2, 20), width=st.integers(2, 12), band_rows=st.integers(1, 24), dilation=st.sampled_from([1, 2, 3]))
+@settings(deadline=None, max_examples=25)
+def test_any_size(family: str, height: int, width: int, band_rows: int, dilation: int) -> None:
+    banded, plain = both(family, height, width, band_rows, dilation)
+    assert banded.shape == plain.shape
+    assert (banded - plain).norm() / plain.norm() < 1e-10
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_the_official_code(family: str) -> None:
+    tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
+    unet = golden_unet(tensors, config)
+    LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
+    added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors}
+    with torch.inference_mode():
+        banded = BandedUNet(unet, 5)(tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"], added)
+    assert torch.allclose(banded, tensors["noise_pred"], atol=1e-5, rtol=1e-5)
