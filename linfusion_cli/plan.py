@@ -16,7 +16,8 @@ from linfusion_cli.models import builtin_folder
 
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
-LARGEST_BAND_PX, SMALLEST_BAND_PX = 1024, 8
+SMALLEST_BAND_PX = 8
+BAND_HALVINGS = 6  # how often a plan that does not fit tries bands half as high
 UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
 RUNTIME_BYTES = {"cpu": 640e6, "cuda": 500e6, "mps": 800e6}
@@ -24,6 +25,14 @@ OVERHEAD = 1.15
 # Multiply-adds per second that convolutions reach: per core on a CPU, in all on an accelerator.
 MACS_PER_SECOND = {"cpu": 25e9, "cuda": 60e12, "mps": 3e12}
 LOAD_SECONDS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """Heights of a stage's bands: of the UNet in rows of latents (0 = the whole picture at once), of the autoencoder in rows of pixels."""
+
+    unet_latent: int
+    vae_px: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,7 @@ class Stage:
     steps: int
     guided_steps: int
     dilated_steps: int
+    bands: Bands
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +73,6 @@ class Plan:
     phases: tuple[Phase, ...]
     dtype: str
     attention: str
-    unet_band_latent: int  # rows of latents; 0 = the whole picture at once
-    vae_band_px: int
     budget_bytes: int
     notes: tuple[str, ...]
 
@@ -84,8 +92,6 @@ class Plan:
             "device_name": self.machine.device_name,
             "dtype": self.dtype,
             "attention": self.attention,
-            "unet_band_latent": self.unet_band_latent,
-            "vae_band_px": self.vae_band_px,
             "budget_bytes": self.budget_bytes,
             "peak_bytes": self.peak_bytes,
             "seconds": round(self.seconds, 1),
@@ -106,33 +112,46 @@ def make_plan(job: Job, machine: Machine) -> Plan:
 
 
 def _plans(job: Job, machine: Machine) -> list[Plan]:
-    """Every way to do the job, the fastest first."""
-    dtype, stages, architecture = _dtype(job, machine), plan_stages(job), _architecture(job)
+    """Every way to do the job, the fastest first: each has bands half as high as the one before."""
+    dtype, architecture = _dtype(job, machine), _architecture(job)
+    ways = [plan_stages(job, machine, halvings) for halvings in range(BAND_HALVINGS)]
+    if machine.kind != "cpu" or job.settings.model.attention == "softmax":  # else bands are as fast as the whole picture
+        ways = [_whole(ways[0])] + (ways if job.settings.model.attention == "linear" else [_whole(way) for way in ways])
     return [
         Plan(
             job=job,
             machine=machine,
             stages=stages,
-            phases=tuple(_phases(job, machine, stages, architecture, dtype, bands)),
+            phases=tuple(_phases(job, machine, stages, architecture, dtype)),
             dtype=dtype,
             attention=job.settings.model.attention,
-            unet_band_latent=bands.unet_latent,
-            vae_band_px=bands.vae_px,
             budget_bytes=job.max_memory_bytes or machine.free_bytes,
             notes=(),
         )
-        for bands in _bands(job, machine)
+        for stages in ways
     ]
 
 
-def plan_stages(job: Job) -> tuple[Stage, ...]:
-    """Sizes and steps of every stage."""
+def plan_stages(job: Job, machine: Machine, halvings: int = 0) -> tuple[Stage, ...]:
+    """Sizes, steps and bands of every stage; `halvings` makes the bands so many times half as high."""
     settings = job.settings
     sizes = stage_sizes(job.size, settings.model.train_size_px**2, settings.upscale.factor)
-    return tuple(_stage(job, index, size, sizes[0], len(sizes) - 1) for index, size in enumerate(sizes))
+    bands = [_bands(size, machine, halvings) for size in sizes]
+    return tuple(_stage(job, index, size, sizes[0], len(sizes) - 1, bands[index]) for index, size in enumerate(sizes))
 
 
-def _stage(job: Job, index: int, size: Size, base: Size, last: int) -> Stage:
+def _bands(size: Size, machine: Machine, halvings: int) -> Bands:
+    unet = max(1, UNET_BAND_AREA[machine.kind] // size.latent().width >> halvings)
+    vae = max(SMALLEST_BAND_PX, BAND_AREA_PX[machine.kind] // size.width >> halvings)
+    return Bands(min(unet, size.latent().height), min(vae, size.height))
+
+
+def _whole(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The same with the UNet's whole picture at once; softmax attention knows no other way."""
+    return tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
+
+
+def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
     sampling, upscale = job.settings.sampling, job.settings.upscale
     strength = 1.0 if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
     steps = max(1, min(sampling.steps, math.ceil(sampling.steps * strength - 1e-4)))
@@ -143,7 +162,17 @@ def _stage(job: Job, index: int, size: Size, base: Size, last: int) -> Stage:
     dilation = max(1, round(ratio))
     weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
     dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
-    return Stage(index=index, size=size, ratio=ratio, dilation=dilation, strength=strength, steps=steps, guided_steps=guided, dilated_steps=dilated)
+    return Stage(
+        index=index,
+        size=size,
+        ratio=ratio,
+        dilation=dilation,
+        strength=strength,
+        steps=steps,
+        guided_steps=guided,
+        dilated_steps=dilated,
+        bands=bands,
+    )
 
 
 def _architecture(job: Job) -> Architecture:
@@ -155,30 +184,6 @@ def _architecture(job: Job) -> Architecture:
     return FAMILIES[job.settings.model.family]
 
 
-@dataclass(frozen=True, slots=True)
-class _Bands:
-    """Heights of bands: of the UNet in rows of latents (0 = whole), of the autoencoder in rows of pixels."""
-
-    unet_latent: int
-    vae_px: int
-
-
-def _bands(job: Job, machine: Machine) -> list[_Bands]:
-    """Heights to try, best first, each half the one before.
-
-    On a CPU bands are as fast as the whole picture; on an accelerator the whole picture comes first. Softmax attention
-    sees all tokens at once and has no bands.
-    """
-    best = min(max(BAND_AREA_PX[machine.kind] // job.size.width, SMALLEST_BAND_PX), LARGEST_BAND_PX)
-    heights = [best >> shift for shift in range(best.bit_length()) if best >> shift >= SMALLEST_BAND_PX]
-    whole = [_Bands(0, height) for height in heights]
-    if job.settings.model.attention == "softmax":
-        return whole
-    rows = max(4, UNET_BAND_AREA[machine.kind] // job.size.latent().width)
-    banded = [_Bands(max(1, rows >> shift), height) for shift, height in enumerate(heights)]
-    return banded if machine.kind == "cpu" else whole[:1] + banded
-
-
 def _dtype(job: Job, machine: Machine) -> str:
     if job.dtype != "auto":
         return job.dtype
@@ -186,7 +191,7 @@ def _dtype(job: Job, machine: Machine) -> str:
     return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
 
 
-def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture: Architecture, dtype: str, bands: _Bands) -> list[Phase]:
+def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture: Architecture, dtype: str) -> list[Phase]:
     number_bytes = BYTES_OF[dtype]
     parameters = architecture.unet.parameters + architecture.unet.linear_parameters + architecture.vae.parameters + architecture.text_parameters
     floor = RUNTIME_BYTES[machine.kind] + parameters * number_bytes
@@ -205,12 +210,14 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
         picture, last = stage.size, stage is stages[-1]
         between_bytes = 8 * 16 * picture.area // MULTIPLE_PX**2  # latents, noise and their copies
         if stage.index and pixel:
-            phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, bands.vae_px, encode=True)))
+            phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, stage.bands.vae_px, encode=True)))
         passes = stage.steps + stage.guided_steps + stage.dilated_steps * (1 + stage.guided_steps / stage.steps)
-        phases.append(phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), bands.unet_latent, linear=linear), passes))
+        phases.append(
+            phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), stage.bands.unet_latent, linear=linear), passes)
+        )
         if last or pixel:
             between_bytes += 0 if last else picture.area * 3 * 4
-            phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, bands.vae_px, encode=False)))
+            phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, stage.bands.vae_px, encode=False)))
     return phases
 
 

@@ -88,13 +88,13 @@ def test_a_budget_that_no_size_keeps_says_so() -> None:
 def test_a_tight_budget_takes_lower_bands() -> None:
     wide = make_plan(job("4096x4096"), LAPTOP)
     tight = make_plan(job("4096x4096", max_memory=f"{wide.peak_bytes * 0.999 / 1e9:.4f}GB"), LAPTOP)
-    assert tight.vae_band_px < wide.vae_band_px
-    assert tight.unet_band_latent < wide.unet_band_latent
+    assert tight.stages[-1].bands.vae_px < wide.stages[-1].bands.vae_px
+    assert tight.stages[-1].bands.unet_latent < wide.stages[-1].bands.unet_latent
 
 
 def test_softmax_attention_has_no_bands_and_needs_more() -> None:
     linear, softmax = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", attention="softmax"), LAPTOP)
-    assert softmax.unet_band_latent == 0 < linear.unet_band_latent
+    assert softmax.stages[-1].bands.unet_latent == 0 < linear.stages[-1].bands.unet_latent
     denoising = [max(phase.peak_bytes for phase in plan.phases if phase.name == "denoise") for plan in (linear, softmax)]
     assert denoising[0] < denoising[1]
     assert softmax.seconds > linear.seconds

@@ -49,10 +49,11 @@ def plan_lines(plan: Plan) -> list[str]:
     """What will be done, before it is done: the job, each stage with its memory and time, and the notes."""
     job, machine = plan.job, plan.machine
     budget = f", at most {bytes_text(plan.budget_bytes)}" if plan.budget_bytes else ""
-    if 0 < plan.unet_band_latent < job.size.latent().height:
-        budget += f", UNet in bands of {plan.unet_band_latent} rows"
-    if 0 < plan.vae_band_px < job.size.height:
-        budget += f", autoencoder in bands of {plan.vae_band_px} rows"
+    bands = plan.stages[-1].bands
+    if 0 < bands.unet_latent < job.size.latent().height:
+        budget += f", UNet in bands of {bands.unet_latent} rows of latents"
+    if bands.vae_px < job.size.height:
+        budget += f", autoencoder in bands of {bands.vae_px} rows"
     lines = [
         f"{job.size} pixels, preset {safe(job.preset)}, seed {job.seed}: {safe(job.prompt)}",
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), {plan.dtype}, {plan.attention} attention{budget}",

@@ -52,7 +52,7 @@ def pictures(plan: Plan, notify: Notify) -> Iterator[Picture]:
     for stage in plan.stages[1:]:
         if plan.job.settings.upscale.between == "pixel":
             decoded = Parked.of(torch.cat(list(engine.decode(latents, plan.stages[stage.index - 1])), dim=2))
-            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, plan.vae_band_px)))
+            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px)))
             start = engine.encode(decoded, stage)
             del decoded
         else:
@@ -79,7 +79,7 @@ class _Engine:
         """Stage 0: latents from noise."""
         stage = self.plan.stages[0]
         with self.meter.phase("denoise", 0, stage.steps, "steps") as counter:
-            return base(self._denoiser(), self._clock(stage), self._noise(stage), self.plan.job.seed, counter.reach)
+            return base(self._denoiser(stage), self._clock(stage), self._noise(stage), self.plan.job.seed, counter.reach)
 
     def upscale(self, start: Tensor, anchor: Tensor, stage: Stage) -> Tensor:
         """A later stage: latents from the enlarged picture's latents."""
@@ -95,7 +95,7 @@ class _Engine:
         )
         with self.meter.phase("denoise", stage.index, stage.steps, "steps") as counter:
             clock, noise, seed = self._clock(stage), self._noise(stage), self.plan.job.seed
-            return upscale(self._denoiser(), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, counter.reach)
+            return upscale(self._denoiser(stage), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, counter.reach)
 
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
@@ -103,7 +103,7 @@ class _Engine:
         total = swept_rows(vae, stage.size.height, encode=False)
         shift = vae.config.shift_factor or 0.0
         with self.meter.phase("decode", stage.index, total, "rows") as counter:
-            sweeper = Sweeper(vae, self.plan.vae_band_px, counter.add)
+            sweeper = Sweeper(vae, stage.bands.vae_px, counter.add)
             for _, rows in sweeper.decode(latents / vae.config.scaling_factor + shift):
                 yield rows
 
@@ -113,7 +113,7 @@ class _Engine:
         total = swept_rows(vae, stage.size.height, encode=True)
         enlarged = Resized.to(picture, stage.size, self.plan.job.settings.upscale.resize)
         with self.meter.phase("encode", stage.index, total, "rows") as counter:
-            latents = Sweeper(vae, self.plan.vae_band_px, counter.add).encode(enlarged)
+            latents = Sweeper(vae, stage.bands.vae_px, counter.add).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
         return (latents - shift) * scale
 
@@ -121,13 +121,13 @@ class _Engine:
         """The latents that a stage starts from where stages are joined without leaving the latents."""
         size = stage.size.latent()
         resized = Resized.to(Parked.of(latents), size, self.plan.job.settings.upscale.resize, -math.inf, math.inf)
-        return torch.cat([rows for _, rows in sweep(resized, self.plan.vae_band_px)], dim=2)
+        return torch.cat([rows for _, rows in sweep(resized, stage.bands.vae_px)], dim=2)
 
-    def _denoiser(self) -> Denoiser:
+    def _denoiser(self, stage: Stage) -> Denoiser:
         settings, stages = self.plan.job.settings.sampling, self.plan.stages
         total = int(self.models.scheduler_config["num_train_timesteps"])
         conditioned: Size = stages[0].size  # a size that the model knows, at every stage
-        rows = self.plan.unet_band_latent
+        rows = stage.bands.unet_latent
         unet = BandedUNet(self.models.unet, rows) if rows else PlainUNet(self.models.unet)
         return Denoiser(unet, self.models.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned)
 

@@ -17,15 +17,19 @@ from linfusion_cli.job import Job, Request, resolve
 
 def fake_plan(job: Job, machine: object) -> Any:
     stages = (
-        SimpleNamespace(index=0, size=Size(128, 64), ratio=1.0, strength=1.0, steps=2, guided_steps=1, dilated_steps=0),
-        SimpleNamespace(index=1, size=Size(256, 128), ratio=2.0, strength=0.4, steps=1, guided_steps=1, dilated_steps=1),
+        SimpleNamespace(
+            index=0, size=Size(128, 64), ratio=1.0, strength=1.0, steps=2, guided_steps=1, dilated_steps=0, bands=SimpleNamespace(unet_latent=0, vae_px=64)
+        ),
+        SimpleNamespace(
+            index=1, size=Size(256, 128), ratio=2.0, strength=0.4, steps=1, guided_steps=1, dilated_steps=1, bands=SimpleNamespace(unet_latent=8, vae_px=64)
+        ),
     )
     phases = (
         SimpleNamespace(name="denoise", stage=0, total=2, unit="steps", peak_bytes=300_000_000, seconds=4.0),
         SimpleNamespace(name="decode", stage=1, total=128, unit="rows", peak_bytes=2_500_000_000, seconds=6.0),
     )
     plan = SimpleNamespace(job=job, machine=machine, stages=stages, phases=phases, peak_bytes=2_500_000_000, seconds=10.0)
-    plan.__dict__.update(dtype="float32", attention="linear", unet_band_latent=0, vae_band_px=64, budget_bytes=0, notes=("a note \x1b[31m",))
+    plan.__dict__.update(dtype="float32", attention="linear", budget_bytes=0, notes=("a note \x1b[31m",))
     plan.as_dict = lambda: {"seconds": 10.0, "prompt": job.prompt}
     return plan
 

@@ -15,7 +15,7 @@ from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progr
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
-from linfusion_cli.plan import Plan, make_plan
+from linfusion_cli.plan import Bands, Plan, make_plan
 
 
 def plan_for(preset: Path, size: str = "128x128", **changes: object) -> Plan:
@@ -68,7 +68,8 @@ def test_the_picture_does_not_depend_on_the_bands(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset, "136x152")
     _, wide = make(plan)
     for unet_rows, vae_rows in ((3, 8), (1, 40), (0, 1000)):
-        _, narrow = make(dataclasses.replace(plan, unet_band_latent=unet_rows, vae_band_px=vae_rows))
+        stages = tuple(dataclasses.replace(stage, bands=Bands(unet_rows, vae_rows)) for stage in plan.stages)
+        _, narrow = make(dataclasses.replace(plan, stages=stages))
         assert np.abs(wide[-1].astype(int) - narrow[-1].astype(int)).max() <= 1
 
 
