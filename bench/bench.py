@@ -77,7 +77,7 @@ def main() -> None:
     if chosen.only in (None, "sizes"):
         sizes(["1024x1024", "2048x2048", "3840x2160", "4096x4096"] + (["8192x4096", "8192x8192"] if chosen.long else []))
     if chosen.only in (None, "attention"):
-        attentions(["512x512", "1024x1024", "2048x2048"] + (["4096x4096"] if chosen.long else []))
+        attentions(["512x512", "1024x1024"] + (["2048x2048"] if chosen.long else []))
     if chosen.only in (None, "help"):
         help_time()
 

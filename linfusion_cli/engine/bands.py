@@ -16,8 +16,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.attention import AttentionState, LinearAttention
+from linfusion_cli.engine.convolutions import Convolution, Doubled
 from linfusion_cli.engine.dilation import dilated
-from linfusion_cli.engine.fields import Added, Convolution, Doubled, Field, Joined, Mapped, Parked, Statistics, normalised, park, sweep
+from linfusion_cli.engine.fields import Added, Field, Joined, Mapped, Parked, normalised, park, sweep
+from linfusion_cli.engine.statistics import Statistics
+from linfusion_cli.geometry import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,8 @@ class _Pass:
             joined = Held(Joined(x.field, skip.field), x.statistics.joined(skip.statistics))
             x = self._layer(joined, resnet, transformer)
         for upsampler in block.upsamplers or ():
-            size = skips[-1].field
-            x = self._hold(self._convolution(Doubled(x.field, size.height, size.width), upsampler.conv))
+            size = Size(skips[-1].field.width, skips[-1].field.height)
+            x = self._hold(self._convolution(Doubled(x.field, size), upsampler.conv))
         return x
 
     def _layer(self, x: Held, resnet: Any, transformer: Any) -> Held:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.fields import Field
+from linfusion_cli.engine.fields import Derived, Field
 from linfusion_cli.geometry import Band, Size
 
 
@@ -56,10 +56,9 @@ class Taps:
 
 
 @dataclass(frozen=True, slots=True)
-class Resized:
+class Resized(Derived):
     """A field at another size; values are kept within [low, high], where sharp kernels overshoot."""
 
-    source: Field
     size: Size
     vertical: Taps
     horizontal: Taps
@@ -70,10 +69,6 @@ class Resized:
     def to(source: Field, size: Size, kernel: str, low: float = -1.0, high: float = 1.0) -> Resized:
         """Enlarges `source` to `size` with one of KERNELS."""
         return Resized(source, size, Taps.between(source.height, size.height, kernel), Taps.between(source.width, size.width, kernel), low, high)
-
-    @property
-    def channels(self) -> int:
-        return self.source.channels
 
     @property
     def height(self) -> int:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.engine.fields import Added, Convolved, Field, Parked, Statistics, UpsampledConvolved, normalised, park, sweep
+from linfusion_cli.engine.convolutions import Convolved, UpsampledConvolved
+from linfusion_cli.engine.fields import Added, Field, Parked, normalised, park, sweep
+from linfusion_cli.engine.statistics import Statistics
 from linfusion_cli.geometry import Band
 
 ATTENTION_QUERIES = 4096  # the mid-block attention, where there is one, runs in chunks of this many queries
