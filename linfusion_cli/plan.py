@@ -37,10 +37,14 @@ class Bands:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """One stage of the progressive upscale; size in pixels, ratio and dilation against stage 0."""
+    """One stage of the progressive upscale; sizes in pixels, ratio and dilation against stage 0.
+
+    canvas: what is computed; the size, and beyond its right and lower edge the overscan, which is cut off.
+    """
 
     index: int
     size: Size
+    canvas: Size
     ratio: float
     dilation: int
     strength: float
@@ -95,7 +99,7 @@ class Plan:
             "budget_bytes": self.budget_bytes,
             "peak_bytes": self.peak_bytes,
             "seconds": round(self.seconds, 1),
-            "stages": [{**asdict(stage), "size": str(stage.size)} for stage in self.stages],
+            "stages": [{**asdict(stage), "size": str(stage.size), "canvas": str(stage.canvas)} for stage in self.stages],
             "phases": [asdict(phase) for phase in self.phases],
             "notes": list(self.notes),
         }
@@ -162,9 +166,11 @@ def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands
     dilation = max(1, round(ratio))
     weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
     dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
+    overscan = upscale.overscan_px if index and upscale.between == "pixel" else 0
     return Stage(
         index=index,
         size=size,
+        canvas=Size(size.width + overscan, size.height + overscan),
         ratio=ratio,
         dilation=dilation,
         strength=strength,
@@ -207,7 +213,7 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
 
     phases = [Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=int(floor), seconds=LOAD_SECONDS)]
     for stage in stages:
-        picture, last = stage.size, stage is stages[-1]
+        picture, last = stage.canvas, stage is stages[-1]
         between_bytes = 8 * 16 * picture.area // MULTIPLE_PX**2  # latents, noise and their copies
         if stage.index and pixel:
             phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, stage.bands.vae_px, encode=True)))

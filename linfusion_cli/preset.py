@@ -98,6 +98,7 @@ class UpscaleSettings(_Section):
     lowpass_padding: Literal["reflect", "zeros"]
     between: Literal["pixel", "latent"]
     resize: Literal["lanczos", "bicubic", "bilinear"]
+    overscan_px: int = Field(ge=0, le=128, multiple_of=8, description="a multiple of 8 from 0 to 128")
     match_statistics: bool = Field(description="true or false")
 
 

@@ -105,7 +105,7 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "device": plan.machine.kind,
         "overrides": dict(job.overrides),
         "settings": _without_folders(job.settings.model_dump(mode="json")),
-        "stages": [{**asdict(stage), "size": str(stage.size)} for stage in plan.stages],
+        "stages": plan.as_dict()["stages"],
         "measured": {f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes} for phase in measured},
     }
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linfusion_cli.engine.statistics import Statistics
-from linfusion_cli.geometry import Band, bands
+from linfusion_cli.geometry import Band, Size, bands
 
 
 class Field(Protocol):
@@ -123,6 +123,27 @@ class Joined(Derived):
 
     def rows(self, band: Band) -> Tensor:
         return torch.cat([self.source.rows(band), self.second.rows(band)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Extended(Derived):
+    """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
+
+    canvas: Size
+
+    @property
+    def height(self) -> int:
+        return self.canvas.height
+
+    @property
+    def width(self) -> int:
+        return self.canvas.width
+
+    def rows(self, band: Band) -> Tensor:
+        last = self.source.height
+        inside = Band(min(band.top, last - 1), min(band.bottom, last))
+        below = band.height - inside.height
+        return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
 
 
 def normalised(source: Field, norm: nn.GroupNorm, statistics: Statistics, *, silu: bool) -> Mapped:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from linfusion_cli.engine.bands import BandedUNet, PlainUNet
 from linfusion_cli.engine.denoiser import Denoiser
-from linfusion_cli.engine.fields import Field, Parked, sweep
+from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
 from linfusion_cli.engine.memory import Meter
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
@@ -100,18 +100,20 @@ class _Engine:
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
         vae = self.models.vae
-        total = swept_rows(vae, stage.size.height, encode=False)
+        total = swept_rows(vae, stage.canvas.height, encode=False)
         shift = vae.config.shift_factor or 0.0
         with self.meter.phase("decode", stage.index, total, "rows") as counter:
             sweeper = Sweeper(vae, stage.bands.vae_px, counter.add)
-            for _, rows in sweeper.decode(latents / vae.config.scaling_factor + shift):
-                yield rows
+            for band, rows in sweeper.decode(latents / vae.config.scaling_factor + shift):
+                if band.top < stage.size.height:
+                    yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
 
     def encode(self, picture: Field, stage: Stage) -> Tensor:
         """The latents that a stage starts from: the picture of the stage before, enlarged and encoded."""
         vae = self.models.vae
-        total = swept_rows(vae, stage.size.height, encode=True)
-        enlarged = Resized.to(picture, stage.size, self.plan.job.settings.upscale.resize)
+        settings = self.plan.job.settings.upscale
+        total = swept_rows(vae, stage.canvas.height, encode=True)
+        enlarged = Extended(Resized.to(picture, stage.size, settings.resize), stage.canvas)
         with self.meter.phase("encode", stage.index, total, "rows") as counter:
             latents = Sweeper(vae, stage.bands.vae_px, counter.add).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
@@ -137,6 +139,6 @@ class _Engine:
         return Clock.start(scheduler, sampling.steps, stage.strength, self.device)
 
     def _noise(self, stage: Stage) -> Tensor:
-        size = stage.size.latent()
+        size = stage.canvas.latent()
         shape = (1, int(self.models.unet.config.in_channels), size.height, size.width)
         return gaussian(shape, self.plan.job.seed, stage.index).to(self.device)

@@ -1,0 +1,79 @@
+"""The model that ships inside: small enough, loads with plain diffusers, and makes a whole picture through the tool."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, StableDiffusionPipeline
+from PIL import Image
+
+from linfusion_cli import run
+from linfusion_cli.engine.pipeline import pictures
+from linfusion_cli.engine.rows import Sweeper
+from linfusion_cli.events import Event
+from linfusion_cli.job import Request, resolve
+from linfusion_cli.machine import find_machine
+from linfusion_cli.models import builtin_folder
+from linfusion_cli.output.png import check
+from linfusion_cli.plan import Bands, Plan, make_plan
+
+
+def plan_for(folder: Path, **changes: object) -> Plan:
+    request = Request(prompt="a lake", size="256x128", seed=3, output=folder / "x.png", **changes)  # type: ignore[arg-type]
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def quiet(event: Event) -> None:
+    assert event is not None
+
+
+def test_the_built_in_model_makes_a_picture_with_everything_beside_it(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, steps=4, stages_folder=tmp_path / "stages", memory_log=tmp_path / "memory.jsonl")
+    rendered = run.render(plan, quiet)
+    assert check(rendered.path) == plan.job.size
+    pixels = np.asarray(Image.open(rendered.path))
+    assert pixels.shape == (128, 256, 3)
+    assert pixels.std() > 1
+    assert sorted(path.name for path in (tmp_path / "stages").iterdir()) == ["stage-0-184x88.png"]
+    lines = [json.loads(line) for line in (tmp_path / "memory.jsonl").read_text().splitlines()]
+    finished = [(line["name"], line["stage"]) for line in lines if line["event"] == "PhaseFinished"]
+    assert finished == [(phase.name, phase.stage) for phase in plan.phases]
+    assert any(line["event"] == "MemorySampled" and line["resident_bytes"] > 10**8 for line in lines)
+    assert rendered.peak_bytes > 10**8
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_the_shipped_model_loads_with_plain_diffusers() -> None:
+    folder = builtin_folder("builtin:landscape")
+    assert folder is not None
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 16 * 10**6
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("red hills at dawn", num_inference_steps=2, height=64, width=64, output_type="np").images[0]
+    assert image.shape == (64, 64, 3)
+    assert image.std() > 0.01
+
+
+def test_bands_leave_no_seams() -> None:
+    """No row at a band's border differs from its neighbour more than three times as much as rows do elsewhere."""
+    plan = plan_for(Path(), steps=6)
+    plan = dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(4, 16)) for stage in plan.stages))
+    picture = np.concatenate(list(next(made for made in pictures(plan, quiet) if made.final).rows)).astype(float)
+    change = np.abs(np.diff(picture, axis=0)).mean(axis=(1, 2))  # between row i and i + 1
+    border = np.arange(len(change)) % 16 == 15
+    assert change[border].mean() <= 3 * change[~border].mean()
+    assert change[border].max() <= 3 * np.quantile(change[~border], 0.99)
+
+
+def test_decoding_in_bands_is_the_plain_decode_to_one_level() -> None:
+    folder = builtin_folder("builtin:landscape")
+    assert folder is not None
+    vae = AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32).eval()
+    torch.manual_seed(0)
+    latents = torch.nn.functional.interpolate(torch.randn(1, 4, 6, 9), scale_factor=8.0, mode="bilinear")
+    with torch.no_grad():
+        plain = vae.decode(latents).sample
+    swept = torch.cat([rows for _, rows in Sweeper(vae, 24, lambda _: None).decode(latents)], dim=2)
+    assert ((swept - plain).abs() * 127.5).max() <= 1
