@@ -23,8 +23,8 @@ UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
 RUNTIME_BYTES = {"cpu": 640e6, "cuda": 500e6, "mps": 800e6}
 OVERHEAD = 1.15
 # Multiply-adds per second that convolutions reach: per core on a CPU, in all on an accelerator.
-MACS_PER_SECOND = {"cpu": 25e9, "cuda": 60e12, "mps": 3e12}
-LOAD_SECONDS = 6.0
+MACS_PER_SECOND = {"cpu": 15e9, "cuda": 60e12, "mps": 3e12}
+LOAD_SECONDS = 7.0
 
 
 @dataclass(frozen=True, slots=True)
