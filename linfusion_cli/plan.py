@@ -155,10 +155,15 @@ def _whole(stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
     return tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
 
 
+def steps_run(steps: int, strength: float) -> int:
+    """How many of `steps` a stage of that strength runs: rounded up, but not by the dust of floating point; at least one."""
+    return max(1, min(steps, math.ceil(steps * strength - 1e-4)))
+
+
 def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
     sampling, upscale = job.settings.sampling, job.settings.upscale
     strength = 1.0 if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
-    steps = max(1, min(sampling.steps, math.ceil(sampling.steps * strength - 1e-4)))
+    steps = steps_run(sampling.steps, strength)
     times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
     low, high = sampling.guidance_interval
     guided = sum(low <= time <= high for time in times) if sampling.guidance_scale != 1 else 0

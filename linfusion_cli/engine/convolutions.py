@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.engine.fields import Derived, Field
-from linfusion_cli.geometry import Band, Size
+from linfusion_cli.engine.fields import Derived, Field, Sized
+from linfusion_cli.geometry import Band
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,18 +87,8 @@ class Convolution(Derived):
 
 
 @dataclass(frozen=True, slots=True)
-class Doubled(Derived):
+class Doubled(Sized):
     """Every row and column twice, the last ones once where the size is odd."""
-
-    size: Size
-
-    @property
-    def height(self) -> int:
-        return self.size.height
-
-    @property
-    def width(self) -> int:
-        return self.size.width
 
     def rows(self, band: Band) -> Tensor:
         above = Band(band.top // 2, (band.bottom + 1) // 2)

@@ -126,18 +126,23 @@ class Joined(Derived):
 
 
 @dataclass(frozen=True, slots=True)
-class Extended(Derived):
-    """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
+class Sized(Derived):
+    """A field made from another, of a size of its own."""
 
-    canvas: Size
+    size: Size
 
     @property
     def height(self) -> int:
-        return self.canvas.height
+        return self.size.height
 
     @property
     def width(self) -> int:
-        return self.canvas.width
+        return self.size.width
+
+
+@dataclass(frozen=True, slots=True)
+class Extended(Sized):
+    """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
 
     def rows(self, band: Band) -> Tensor:
         last = self.source.height

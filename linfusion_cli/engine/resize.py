@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.fields import Derived, Field
+from linfusion_cli.engine.fields import Field, Sized
 from linfusion_cli.geometry import Band, Size
 
 
@@ -56,10 +56,9 @@ class Taps:
 
 
 @dataclass(frozen=True, slots=True)
-class Resized(Derived):
+class Resized(Sized):
     """A field at another size; values are kept within [low, high], where sharp kernels overshoot."""
 
-    size: Size
     vertical: Taps
     horizontal: Taps
     low: float
@@ -69,14 +68,6 @@ class Resized(Derived):
     def to(source: Field, size: Size, kernel: str, low: float = -1.0, high: float = 1.0) -> Resized:
         """Enlarges `source` to `size` with one of KERNELS."""
         return Resized(source, size, Taps.between(source.height, size.height, kernel), Taps.between(source.width, size.width, kernel), low, high)
-
-    @property
-    def height(self) -> int:
-        return self.size.height
-
-    @property
-    def width(self) -> int:
-        return self.size.width
 
     def rows(self, band: Band) -> Tensor:
         places, weights = self.vertical.places[band.rows], self.vertical.weights[band.rows]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.noise import generator
+from linfusion_cli.plan import steps_run
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int], None]
@@ -70,11 +71,6 @@ class Clock:
             options["generator"] = generator(seed, stage, index + 1)
         result: Tensor = self.scheduler.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
         return result
-
-
-def steps_run(steps: int, strength: float) -> int:
-    """How many of `steps` a stage of that strength runs; at least one."""
-    return max(1, min(steps, math.ceil(steps * strength - 1e-4)))
 
 
 def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
