@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStarted:
-    """A phase of the plan begins. `total` counts its steps (denoising) or rows of pixels (coding)."""
+    """A phase of the plan begins. `total` counts its steps (denoising) or rows of pixels (coding), `done` those of an earlier run."""
 
     name: str  # "load", "denoise", "encode", "decode", ...
     stage: int
     total: int
     unit: str  # "steps" or "rows"
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,8 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_PROMPT_BYTES = 65536
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
 SLUG_BYTES = 80
+CHECKPOINT_SECONDS = 30.0
+LARGEST_CHECKPOINT_SECONDS = 86400.0
 PIXELS_VERSION = 1  # raised when the same job starts to give other pixels
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug")
 WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
@@ -46,6 +48,8 @@ class Request:
     stages_folder: Path | None = None
     memory_log: Path | None = None
     max_memory: str | None = None
+    checkpoint_seconds: float | None = None
+    restart: bool = False
     index: int = 0  # the place in a batch, for {index} in the file's name
 
 
@@ -56,6 +60,7 @@ class Job:
     prompt: str
     negative_prompt: str
     seed: int  # 0 to LARGEST_SEED
+    seed_drawn: bool  # nobody chose it
     size: Size  # in pixels
     preset: str
     settings: Preset
@@ -66,6 +71,8 @@ class Job:
     stages_folder: Path | None  # keeps the picture of each stage
     memory_log: Path | None  # JSON lines, one per phase
     max_memory_bytes: int  # 0: what the machine has
+    checkpoint_seconds: float  # of work that an interrupted picture may lose; 0: what one step does
+    restart: bool  # do not go on with what an interrupted run left
     sources: Mapping[str, str] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME" or "--steps"
     overrides: Mapping[str, str | int | float] = field(hash=False)  # flag -> value as given: those that decide pixels
 
@@ -90,6 +97,7 @@ def resolve(request: Request) -> Job:
         prompt=prompt,
         negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt"),
         seed=seed,
+        seed_drawn=request.seed is None,
         size=size,
         preset=loaded.name,
         settings=settings,
@@ -100,6 +108,8 @@ def resolve(request: Request) -> Job:
         stages_folder=request.stages_folder,
         memory_log=request.memory_log,
         max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
+        checkpoint_seconds=_checked_seconds(request.checkpoint_seconds),
+        restart=request.restart,
         sources=loaded.sources,
         overrides=overrides,
     )
@@ -123,8 +133,16 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
 
 def job_hash(job: Job) -> str:
     """A key of 64 hexadecimal digits: the same for two jobs exactly if they ask for the same pixels."""
-    text = json.dumps(what_decides_pixels(job), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return _hash(what_decides_pixels(job))
+
+
+def unseeded_hash(job: Job) -> str:
+    """The same for jobs that differ in nothing but their seeds."""
+    return _hash({**what_decides_pixels(job), "seed": None})
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
 
 
 def parse_bytes(text: str) -> int:
@@ -219,6 +237,15 @@ def _checked_seed(seed: int) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed {seed}: write a whole number from 0 to {LARGEST_SEED}. Nearest: {min(max(seed, 0), LARGEST_SEED)}")
     return seed
+
+
+def _checked_seconds(seconds: float | None) -> float:
+    if seconds is None:
+        return CHECKPOINT_SECONDS
+    if not 0 <= seconds <= LARGEST_CHECKPOINT_SECONDS:
+        low, high = 0.0, LARGEST_CHECKPOINT_SECONDS
+        raise UsageError(f"--checkpoint {seconds:g}: write seconds from {low:g} to {high:g}. Nearest: {high if seconds > high else low:g}")
+    return seconds
 
 
 def _checked_device(device: str) -> str:

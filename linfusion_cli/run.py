@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
@@ -13,12 +14,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli import __version__
 from linfusion_cli.errors import OutOfMemoryError, OutputError
-from linfusion_cli.events import Event, Notify, PhaseFinished
+from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
+from linfusion_cli.job import Job, job_hash, unseeded_hash
+from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_old
 from linfusion_cli.output.files import AtomicFile, check_writable, sweep
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
-from linfusion_cli.plan import Plan
+from linfusion_cli.plan import Plan, Stage
+from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
@@ -38,34 +42,37 @@ class Rendered:
 
 
 def render(plan: Plan, notify: Notify) -> Rendered:
-    """Makes the plan's picture and writes it, whole or not at all.
+    """Makes the plan's picture and writes it, whole or not at all; goes on with what an interrupted run left.
 
-    Raises OutputError before any work if the picture could not be written, WeightsError if weights are missing, and
-    OutOfMemoryError if memory runs out on the way.
+    Raises OutputError before any work if the picture could not be written, BusyError if another process makes the same
+    one, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
     """
     started, job = time.monotonic(), plan.job
     prepare(plan)
     measured: list[PhaseFinished] = []
-    with _memory_log(job.memory_log) as log, _out_of_memory(plan):
+    stopper = _Stopper(notify)
+    with _memory_log(job.memory_log) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             if isinstance(event, PhaseFinished):
                 measured.append(event)
             _log(log, event, time.monotonic() - started)
             notify(event)
+            stopper.see(event)
 
         _quiet_libraries()
         from linfusion_cli.engine.memory import process_peak_bytes
         from linfusion_cli.engine.pipeline import pictures
 
         record: dict[str, Any] = {}
-        for picture in pictures(plan, tell):
+        for picture in pictures(plan, tell, keeper):
             record = record_of(plan, measured)
             if picture.final:
                 _write(job.output, picture, record, overwrite=job.overwrite)
             elif job.stages_folder is not None:
-                stage = picture.stage
-                _write(job.stages_folder / f"stage-{stage.index}-{stage.size}.png", picture, record, overwrite=True)
+                _write(_stage_path(job.stages_folder, picture.stage), picture, record, overwrite=True)
+        _tell_missing_stages(plan, notify)
+        keeper.clear()
     device_peak = max((phase.device_peak_bytes for phase in measured), default=0)
     return Rendered(path=job.output, seconds=time.monotonic() - started, peak_bytes=process_peak_bytes(), device_peak_bytes=device_peak, record=record)
 
@@ -76,13 +83,73 @@ def prepare(plan: Plan) -> None:
     check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     sweep(job.output.parent)
+    remove_old(job.output.parent)
     if job.stages_folder is not None:
         try:
             job.stages_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"--stages {job.stages_folder}: can't make the folder ({error.strerror})") from error
         for stage in plan.stages[:-1]:
-            check_writable(job.stages_folder / f"stage-{stage.index}-{stage.size}.png", largest_bytes(stage.size), overwrite=True)
+            check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
+
+
+def interrupted_seed(job: Job) -> int | None:
+    """The seed that an interrupted run drew for the same job, if nobody chose one now and there is work to go on with."""
+    return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
+
+
+class _Stopper:
+    """Sees to it that a signal waits for the end of the running step, which then is kept, and for nothing else."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify, self._told, self._kept = notify, False, False
+
+    def urgent(self) -> bool:
+        """Asked when something could be kept: whether it has to be, because it is the last thing."""
+        self._kept = bool(STOP.code)
+        return self._kept
+
+    def see(self, event: Event) -> None:
+        match event:
+            case PhaseStarted():
+                STOP.obey()
+                STOP.patient = event.name == "denoise"
+            case Progressed() if self._kept or not STOP.patient:
+                STOP.obey()
+            case MemorySampled() if STOP.code and not self._told:  # the only event that comes in the middle of a step
+                self._told = True
+                self._notify(Note(text="stopping at the end of this step; what is done is kept. Once more stops at once"))
+            case _:
+                pass
+
+
+@contextmanager
+def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[CheckpointFolder]:
+    job = plan.job
+    key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind}".encode()).hexdigest()
+    with CheckpointFolder(job.output.parent, key, job.checkpoint_seconds, urgent=stopper.urgent, tell=lambda text: notify(Note(text=text))) as keeper:
+        if job.restart:
+            keeper.clear()
+        if job.seed_drawn:
+            keeper.remember_seed(unseeded_hash(job), job.seed)
+        try:
+            yield keeper
+        finally:
+            STOP.patient = False
+
+
+def _stage_path(folder: Path, stage: Stage) -> Path:
+    return folder / f"stage-{stage.index}-{stage.size}.png"
+
+
+def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
+    """Pictures of stages exist only while their stage is made: an interrupted run without --stages has left none."""
+    folder = plan.job.stages_folder
+    if folder is None or plan.job.settings.upscale.between != "pixel":
+        return
+    missing = [str(stage.index) for stage in plan.stages[:-1] if not _stage_path(folder, stage).exists()]
+    if missing:
+        notify(Note(text=f"no picture of stage {', '.join(missing)}: made before the interruption. --restart makes them all"))
 
 
 def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:

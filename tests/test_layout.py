@@ -24,13 +24,14 @@ MAY_IMPORT = {
     "plan": {"job", "machine", "architecture", "models", "geometry", "errors"},
     "engine": {"engine", "plan", "models", "events", "geometry", "errors"},
     "output": {"output", "geometry", "errors"},
-    "run": {"plan", "engine", "output", "events", "geometry", "errors", ""},
+    "stop": {"errors"},
+    "run": {"job", "plan", "engine", "output", "events", "stop", "geometry", "errors", ""},
     "landscapes": {"landscapes", "engine", "geometry", "errors"},
-    "cli": {"cli", "job", "preset", "plan", "machine", "run", "output", "landscapes", "events", "geometry", "errors", ""},
+    "cli": {"cli", "job", "preset", "plan", "machine", "run", "output", "landscapes", "events", "stop", "geometry", "errors", ""},
     "__main__": {"cli"},
     "": set(),
 }
-NO_TORCH = {"errors", "geometry", "events", "models", "preset", "architecture", "job", "plan", "output", "run", "cli"}
+NO_TORCH = {"errors", "stop", "geometry", "events", "models", "preset", "architecture", "job", "plan", "output", "run", "cli"}
 
 
 def room_of(path: Path) -> str:

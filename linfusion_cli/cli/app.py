@@ -17,6 +17,7 @@ from typer.exceptions import TyperException
 from linfusion_cli import __version__
 from linfusion_cli.cli import generate, inspect, landscapes, presets
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
+from linfusion_cli.stop import STOP
 
 EPILOG = """\b
 Examples:
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no exception leaves it, and nothing else catches LinfusionError."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = without_debug(words)
-    restore = _handle_sigterm()
+    restore = _handle_signals()
     try:
         code = app(words, prog_name="linfusion", standalone_mode=False)
         if code == INTERRUPTED:
@@ -127,13 +128,14 @@ def _exit_code(error: SystemExit, words: Sequence[str]) -> int:
     return _fail("Terminated", "stopped by SIGTERM", TERMINATED, words) if code == TERMINATED else code
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(TERMINATED)
+def _stop(signum: int, frame: FrameType | None) -> None:
+    STOP.ask(TERMINATED if signum == signal.SIGTERM else INTERRUPTED)
 
 
-def _handle_sigterm() -> Callable[[], object]:
-    """Makes SIGTERM unwind the stack, so that files are closed; returns what undoes it."""
+def _handle_signals() -> Callable[[], object]:
+    """Makes SIGTERM and Ctrl-C unwind the stack, so that files are closed, at a good moment; returns what undoes it."""
     if threading.current_thread() is not threading.main_thread():
         return lambda: None
-    before = signal.signal(signal.SIGTERM, _terminate)
-    return lambda: signal.signal(signal.SIGTERM, before)
+    STOP.reset()
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    return lambda: [signal.signal(number, handler) for number, handler in before.items()]

@@ -39,6 +39,7 @@ class Tracker:
         self._spent = 0.0  # predicted seconds of the phases that are over
         self._took = 0.0  # measured seconds of them
         self._phase_start = self._start
+        self._resumed_at = 0  # steps of the running phase that an earlier run did
         self.current: PhaseStarted | None = None
         self.done = 0
         self.peak_bytes = 0  # of the device, where there is one
@@ -48,7 +49,9 @@ class Tracker:
         """Follows an event of the engine."""
         match event:
             case PhaseStarted():
-                self.current, self.done, self._phase_start = event, 0, self._now()
+                self._skip_to(event)
+                self.current, self.done, self._phase_start = event, event.done, self._now()
+                self._resumed_at = event.done
             case Progressed():
                 self.done = event.done
             case PhaseFinished():
@@ -76,11 +79,18 @@ class Tracker:
             predicted, running = self._predicted(self.current.name, self.current.stage), self._now() - self._phase_start
             later -= predicted
             left = max(predicted - running, 0.0)
-            if 0 < self.done <= self.current.total:
-                left = running / self.done * (self.current.total - self.done)
-                took, spent = took + running, spent + predicted * self.done / self.current.total
+            here = self.done - self._resumed_at
+            if here > 0 and self.done <= self.current.total:
+                left = running / here * (self.current.total - self.done)
+                took, spent = took + running, spent + predicted * here / self.current.total
         correction = (took + self._prior) / (spent + self._prior) if self._prior else 1.0
         return left + max(later, 0.0) * correction
+
+    def _skip_to(self, event: PhaseStarted) -> None:
+        """Forgets the phases before this one that never came: an earlier run did them."""
+        places = [(name, stage) for name, stage, _ in self._planned]
+        if (event.name, event.stage) in places:
+            del self._planned[: places.index((event.name, event.stage))]
 
     def _predicted(self, name: str, stage: int, *, drop: bool = False) -> float:
         for i, (planned_name, planned_stage, seconds) in enumerate(self._planned):
@@ -144,7 +154,7 @@ class LineDisplay:
         self._tracker.see(event)
         match event:
             case PhaseStarted():
-                self._print(f"{phase_text(self._plan, event)}: {event.total} {event.unit}")
+                self._print(f"{phase_text(self._plan, event)}: {event.total - event.done} {event.unit}")
             case PhaseFinished():
                 peak = bytes_text(event.device_peak_bytes or event.peak_bytes)
                 self._print(f"stage {event.stage} {safe(event.name)}: done in {seconds_text(event.seconds)}, peak {peak}")

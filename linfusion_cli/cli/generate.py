@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ import typer
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from linfusion_cli.job import Job
+    from linfusion_cli.job import Job, Request
 
 EPILOG = """\b
 Examples:
@@ -25,7 +26,8 @@ Examples:
   echo "a mountain lake at dawn" | linfusion generate - --json
 
 \b
-The same command with the same --seed makes the same picture. --debug shows the traceback of an error.
+The same command with the same --seed makes the same picture. An interrupted one goes on where it was when the same
+command is given again, with the same pixels: what is done is kept beside the picture, in .linfusion. --debug shows the traceback of an error.
 
 \b
 The path of the picture is the only line on stdout; everything else goes to stderr.
@@ -78,6 +80,9 @@ Dtype = Annotated[
         autocompletion=_complete_from("auto", "float16", "bfloat16", "float32"),
     ),
 ]
+Checkpoint = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="The most work that an interruption may cost; 0 keeps every step. Default: 30.", show_default=False)
+]
 Memory = Annotated[str | None, typer.Option(metavar="SIZE", help="Use no more than this, for example 6GB or 800MiB. Default: what is free.")]
 
 
@@ -99,12 +104,14 @@ def generate(
     max_memory: Memory = None,
     stages: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Keep the picture of each stage here.")] = None,
     memory_log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the memory of each phase here, as JSON lines.")] = None,
+    checkpoint: Checkpoint = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Do not go on with what an interrupted run left; start over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
 ) -> None:
     """Make one picture from a prompt."""
-    from linfusion_cli.job import Request, resolve
+    from linfusion_cli.job import Request
 
     request = Request(
         prompt=read_prompt(prompt, prompt_file),
@@ -123,8 +130,10 @@ def generate(
         stages_folder=stages,
         memory_log=memory_log,
         max_memory=max_memory,
+        checkpoint_seconds=checkpoint,
+        restart=restart,
     )
-    _make(resolve(request), dry_run=dry_run, as_json=as_json, quiet=quiet)
+    _make(_resolved(request), dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -155,6 +164,18 @@ def _output_path(text: str) -> Path:
     if text.endswith(("/", os.sep)) and not os.path.isdir(path):
         raise UsageError(f'--output "{text}": there is no such folder. Make it first: mkdir -p "{text}"')
     return path
+
+
+def _resolved(request: Request) -> Job:
+    """The job; where no seed was given, the interrupted one, so that the same command goes on with it."""
+    from linfusion_cli.job import resolve
+
+    job = resolve(request)
+    from linfusion_cli.run import interrupted_seed
+
+    seed = interrupted_seed(job)
+    kept = job if seed is None else resolve(replace(request, seed=seed))
+    return job if kept.output.exists() and not kept.overwrite else kept
 
 
 def _make(job: Job, *, dry_run: bool, as_json: bool, quiet: bool) -> None:

@@ -25,9 +25,9 @@ class Meter:
         self._process = psutil.Process()
 
     @contextmanager
-    def phase(self, name: str, stage: int, total: int, unit: str) -> Iterator[Counter]:
-        """Runs one phase; the counter tells its progress."""
-        self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit))
+    def phase(self, name: str, stage: int, total: int, unit: str, done: int = 0) -> Iterator[Counter]:
+        """Runs one phase, of which `done` was done before; the counter tells its progress."""
+        self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit, done=done))
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         started, watch = time.monotonic(), _Watch(self._sample, self._notify)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.bands import BandedUNet, PlainUNet
+from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
 from linfusion_cli.engine.denoiser import Denoiser
 from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
 from linfusion_cli.engine.memory import Meter
@@ -36,27 +37,35 @@ class Picture:
     rows: Iterator[Rows]
 
 
-def pictures(plan: Plan, notify: Notify) -> Iterator[Picture]:
+def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None) -> Iterator[Picture]:
     """Makes the plan's picture stage by stage.
 
     Yields each stage's picture that exists in pixels (all of them where stages are joined in pixels), the final one last.
-    The rows of a picture must be read, or left, before the next picture is asked for.
+    The rows of a picture must be read, or left, before the next picture is asked for. What `keeper` holds of an
+    interrupted run is not made again, and such stages yield no picture.
     """
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with meter.phase("load", 0, 1, "steps") as counter:
         models = load(plan, notify)
         counter.reach(1)
-    engine = _Engine(plan, models, meter, device)
+    made_with = fingerprint((models.unet, models.vae), models.conditioning, plan.dtype, plan.machine.kind) if keeper else ""
+    kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
+    engine = _Engine(plan, models, meter, device, kept)
     latents = anchor = engine.base()
     for stage in plan.stages[1:]:
-        if plan.job.settings.upscale.between == "pixel":
+        if (finished := kept.finished(stage.index)) is not None:
+            latents = finished
+            continue
+        start = kept.started(stage.index)
+        if start is None and plan.job.settings.upscale.between == "pixel":
             decoded = Parked.of(torch.cat(list(engine.decode(latents, plan.stages[stage.index - 1])), dim=2))
             yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px)))
             start = engine.encode(decoded, stage)
             del decoded
-        else:
+        elif start is None:
             start = engine.enlarge(latents, stage)
+        kept.start(stage.index, start)
         latents = engine.upscale(start, anchor, stage)
     yield Picture(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
 
@@ -74,12 +83,20 @@ class _Engine:
     models: Models
     meter: Meter
     device: torch.device
+    kept: Checkpoints
 
     def base(self) -> Tensor:
         """Stage 0: latents from noise."""
         stage = self.plan.stages[0]
-        with self.meter.phase("denoise", 0, stage.steps, "steps") as counter:
-            return base(self._denoiser(stage), self._clock(stage), self._noise(stage), self.plan.job.seed, counter.reach)
+        if (finished := self.kept.finished(0)) is not None:
+            return finished
+        clock = self._clock(stage)
+        resumed = self.kept.resume(0, stage.steps, clock.scheduler)
+        with self.meter.phase("denoise", 0, stage.steps, "steps", resumed.done if resumed else 0) as counter:
+            on_step = self.kept.keeping(0, clock.scheduler, counter.reach)
+            latents = base(self._denoiser(stage), clock, self._noise(stage), self.plan.job.seed, on_step, resumed)
+        self.kept.finish(0, latents)
+        return latents
 
     def upscale(self, start: Tensor, anchor: Tensor, stage: Stage) -> Tensor:
         """A later stage: latents from the enlarged picture's latents."""
@@ -93,9 +110,13 @@ class _Engine:
             lowpass_padding=settings.lowpass_padding,
             match_statistics=settings.match_statistics,
         )
-        with self.meter.phase("denoise", stage.index, stage.steps, "steps") as counter:
-            clock, noise, seed = self._clock(stage), self._noise(stage), self.plan.job.seed
-            return upscale(self._denoiser(stage), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, counter.reach)
+        clock, noise, seed = self._clock(stage), self._noise(stage), self.plan.job.seed
+        resumed = self.kept.resume(stage.index, stage.steps, clock.scheduler)
+        with self.meter.phase("denoise", stage.index, stage.steps, "steps", resumed.done if resumed else 0) as counter:
+            on_step = self.kept.keeping(stage.index, clock.scheduler, counter.reach)
+            latents = upscale(self._denoiser(stage), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, on_step, resumed)
+        self.kept.finish(stage.index, latents)
+        return latents
 
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""

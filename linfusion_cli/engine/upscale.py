@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linfusion_cli.engine.checkpoint import Resumed
 from linfusion_cli.engine.noise import generator
 from linfusion_cli.plan import steps_run
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
-OnStep = Callable[[int], None]
+OnStep = Callable[[int, Tensor], None]  # steps done, latents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ class Clock:
         if "generator" in inspect.signature(self.scheduler.step).parameters:
             options["generator"] = generator(seed, stage, index + 1)
         result: Tensor = self.scheduler.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
-        return result
+        return result.contiguous()  # as a checkpoint gives it back: sums depend on the layout
 
 
 def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
@@ -78,33 +79,45 @@ def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
     return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
 
 
-def base(denoise: Denoise, clock: Clock, noise: Tensor, seed: int, on_step: OnStep) -> Tensor:
-    """Stage 0: latents (1, channels, height, width) from unit noise."""
-    latents: Tensor = noise * clock.scheduler.init_noise_sigma
-    for index, timestep in enumerate(clock.timesteps):
+def base(denoise: Denoise, clock: Clock, noise: Tensor, seed: int, on_step: OnStep, resumed: Resumed | None = None) -> Tensor:
+    """Stage 0: latents (1, channels, height, width) from unit noise; or the rest of it, where it was interrupted."""
+    latents: Tensor = resumed.latents if resumed else noise * clock.scheduler.init_noise_sigma
+    for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
+        timestep = clock.timesteps[index]
         prediction = denoise(clock.scheduler.scale_model_input(latents, timestep), timestep, 1)
         latents = clock.step(prediction, index, latents, seed, 0)
-        on_step(index + 1)
+        on_step(index + 1, latents)
     return latents
 
 
 def upscale(
-    denoise: Denoise, clock: Clock, start: Tensor, noise: Tensor, anchor: Tensor, dilation: int, recipe: Recipe, seed: int, stage: int, on_step: OnStep
+    denoise: Denoise,
+    clock: Clock,
+    start: Tensor,
+    noise: Tensor,
+    anchor: Tensor,
+    dilation: int,
+    recipe: Recipe,
+    seed: int,
+    stage: int,
+    on_step: OnStep,
+    resumed: Resumed | None = None,
 ) -> Tensor:
-    """One later stage.
+    """One later stage, or the rest of it.
 
     start:    the enlarged picture's latents z0; noise: of the same shape; anchor: the base stage's latents
     dilation: how many times larger than the base this stage is
     """
+    start = start.contiguous()
     signal, amount = clock.levels[0]
-    latents = signal * start + amount * noise
-    for index, timestep in enumerate(clock.timesteps):
-        signal, amount = clock.levels[index]
+    latents = resumed.latents if resumed else signal * start + amount * noise
+    for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
+        timestep, (signal, amount) = clock.timesteps[index], clock.levels[index]
         skip = clock.cosine(timestep) ** recipe.skip_exponent
         latents = torch.lerp(latents, signal * start + amount * noise, skip)
         prediction = blended(denoise, clock, latents, timestep, dilation, recipe)
         latents = clock.step(prediction, index, latents, seed, stage)
-        on_step(index + 1)
+        on_step(index + 1, latents)
     return match_statistics(latents, anchor) if recipe.match_statistics else latents
 
 

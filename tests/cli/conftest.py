@@ -54,12 +54,12 @@ def plan() -> Any:
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for machine, plan and run; a test may replace its attributes."""
-    parts = SimpleNamespace(
-        render=fake_render, make_plan=fake_plan, find_machine=lambda device: SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU")
-    )
-    for module, name in (("machine", "find_machine"), ("plan", "make_plan"), ("run", "render")):
+    machine = SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU")
+    parts = SimpleNamespace(render=fake_render, make_plan=fake_plan, interrupted_seed=lambda job: None, find_machine=lambda device: machine)
+    for module, names in (("machine", ["find_machine"]), ("plan", ["make_plan"]), ("run", ["render", "interrupted_seed"])):
         stand_in = ModuleType(f"linfusion_cli.{module}")
-        setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))
+        for name in names:
+            setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))
         monkeypatch.setitem(sys.modules, f"linfusion_cli.{module}", stand_in)
     return parts
 
