@@ -60,7 +60,7 @@ def render(plan: Plan, notify: Notify) -> Rendered:
             notify(event)
             stopper.see(event)
 
-        _quiet_libraries()
+        quiet_libraries()
         from linfusion_cli.engine.memory import process_peak_bytes
         from linfusion_cli.engine.pipeline import pictures
 
@@ -197,7 +197,7 @@ def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: b
         file.commit()
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Settles, before they are imported, that libraries neither talk nor run code from elsewhere."""
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -26,8 +26,12 @@ MAY_IMPORT = {
     "output": {"output", "geometry", "errors"},
     "stop": {"errors"},
     "run": {"job", "plan", "engine", "output", "events", "stop", "geometry", "errors", ""},
-    "landscapes": {"landscapes", "engine", "geometry", "errors"},
-    "cli": {"cli", "job", "preset", "plan", "machine", "run", "output", "landscapes", "events", "stop", "geometry", "errors", ""},
+    "training": {"training", "errors"},
+    "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
+    "distill": {"distill", "training", "landscapes", "engine", "errors"},
+    "evaluate": {"evaluate", "training", "distill", "landscapes", "engine", "plan", "job", "machine", "models", "events", "geometry", "errors"},
+    "cli": {"cli", "job", "preset", "plan", "machine", "run", "output", "events", "stop", "geometry", "errors", ""}
+    | {"landscapes", "training", "distill", "evaluate"},
     "__main__": {"cli"},
     "": set(),
 }

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import generate, inspect, landscapes, presets
+from linfusion_cli.cli import distill, generate, inspect, landscapes, presets
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
@@ -42,6 +42,7 @@ app = typer.Typer(
 )
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
+app.command("distill", epilog=distill.EPILOG)(distill.distill)
 app.add_typer(presets.app, name="presets")
 app.add_typer(landscapes.app, name="landscapes")
 

@@ -106,9 +106,15 @@ class LinearAttention(nn.Module):
 
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
         """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""
-        query = feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
-        out = state.read(query).transpose(1, 2).flatten(2)  # (batch, tokens, heads * dim)
-        projected: Tensor = self.to_out[1](self.to_out[0](out))
+        return self._project(state.read(self._query(hidden_states)))
+
+    def _query(self, hidden_states: Tensor) -> Tensor:
+        """(batch, tokens, channels) to queries after the feature map, (batch, heads, tokens, dim)."""
+        return feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
+
+    def _project(self, attended: Tensor) -> Tensor:
+        """(batch, heads, tokens, dim) through the output projection to (batch, tokens, channels)."""
+        projected: Tensor = self.to_out[1](self.to_out[0](attended.transpose(1, 2).flatten(2)))
         return projected
 
     def _split(self, x: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ def load(plan: Plan, notify: Notify) -> Models:
     device, dtype = torch.device(plan.machine.device), DTYPES[plan.dtype]
     pipeline = _pipeline(plan, dtype)
     if model.vae:
-        pipeline.vae = AutoencoderKL.from_pretrained(_find((model.vae,), "", CONFIG), dtype=dtype, use_safetensors=True)
+        pipeline.vae = AutoencoderKL.from_pretrained(find_weights((model.vae,), "", CONFIG), dtype=dtype, use_safetensors=True)
     if plan.attention == "linear":
         LinFusion.load(_linfusion_folder(plan), dtype).mount(pipeline.unet)
     pipeline.to(device)
@@ -59,7 +59,7 @@ def load(plan: Plan, notify: Notify) -> Models:
 
 def _pipeline(plan: Plan, dtype: torch.dtype) -> Any:
     model = plan.job.settings.model
-    folder = _find(model.repositories, model.revision, "model_index.json")
+    folder = find_weights(model.repositories, model.revision, "model_index.json")
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
     if model.family != "sdxl":
         options |= {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
@@ -76,11 +76,11 @@ def _linfusion_folder(plan: Plan) -> Path:
     model = plan.job.settings.model
     if not model.linfusion:
         raise WeightsError(f"preset {plan.job.preset} names no LinFusion weights (model.linfusion). Try --attention softmax")
-    folder = _find(model.linfusion, "", CONFIG)
+    folder = find_weights(model.linfusion, "", CONFIG)
     return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder
 
 
-def _find(places: tuple[str, ...], revision: str, file: str) -> Path:
+def find_weights(places: tuple[str, ...], revision: str, file: str) -> Path:
     """The first place that is on this machine: a built-in model, a folder, or a repository in the hub's cache."""
     for place in places:
         folder = builtin_folder(place) or Path(place).expanduser()

@@ -10,9 +10,10 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.landscapes.data import Bucket, gather, render_bucket
-from linfusion_cli.landscapes.muon import muon_for
-from linfusion_cli.landscapes.training import Run, Schedule
+from linfusion_cli.landscapes.data import Bucket, Effort, gather, render_bucket
+from linfusion_cli.training.muon import muon_for
+from linfusion_cli.training.run import Progress, Run, Settings
+from linfusion_cli.training.schedule import Schedule
 
 BUCKETS = (Bucket(128, 128, 4800, windows=False), Bucket(128, 128, 7200, windows=True))
 CHANNELS = (16, 32, 64, 96)
@@ -33,7 +34,7 @@ def build() -> AutoencoderKL:
     )
 
 
-def loss_terms(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, dict[str, float]]:
+def loss_terms(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """L1 + gradient L1 + MSE, and a whisper of KL; images (B, 3, H, W) in [-1, 1]."""
     posterior = vae.encode(images).latent_dist
     output = vae.decode(posterior.sample()).sample.float()
@@ -42,21 +43,24 @@ def loss_terms(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, dict[str, fl
     mse = error.square().mean()
     kl = 0.5 * (posterior.mean.float().square() + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
     loss = error.abs().mean() + 0.7 * (vertical + horizontal) + 2 * mse + 1e-4 * kl
-    return loss, {"psnr": float(-10 * torch.log10(mse.detach() / 4)), "kl": float(kl.detach())}
+    return loss, {"psnr": -10 * torch.log10(mse.detach() / 4), "kl": kl.detach()}
 
 
-def train(folder: Path, schedule: Schedule, seed: int = 0) -> Iterator[str]:
-    """Trains in `folder`, going on where it was; yields lines of progress, then writes `folder/vae`."""
-    torch.manual_seed(seed)
-    yield f"rendering {sum(bucket.count for bucket in BUCKETS)} pictures"
-    images = torch.cat([gather(render_bucket(bucket, seed)).images for bucket in BUCKETS])
+def train(folder: Path, schedule: Schedule, effort: Effort) -> Iterator[str | Progress]:
+    """Trains in `folder`, going on where it was; yields notes and progress, then writes `folder/vae`."""
+    torch.manual_seed(effort.seed)
+    accelerator, seed = effort.accelerator, effort.seed
+    buckets = [bucket.times(effort.scenes) for bucket in BUCKETS]
+    yield f"rendering {sum(bucket.count for bucket in buckets)} pictures"
+    images = torch.cat([gather(render_bucket(bucket, seed, accelerator.device)).images for bucket in buckets])
     vae = build().to(memory_format=torch.channels_last)
-    run = Run(folder, vae, muon_for(vae, outer=("conv_in", "conv_out", "quant_conv")), schedule)
+    settings = Settings(identity={"part": "autoencoder", **effort.identity()}, seed=seed)
+    run = Run(folder, vae, muon_for(vae, outer=("conv_in", "conv_out", "quant_conv")), schedule, settings, accelerator)
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        whole = run.progress() > 0.75 or step % 8 == 0  # group statistics must also be those of whole pictures
-        batch = _batch(images, draw, count=6 if whole else 24, crop=128 if whole else 64)
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        draw = torch.Generator().manual_seed(seed * 1_000_003 + index)
+        whole = run.progress > 0.75 or index % 8 == 0  # group statistics must also be those of whole pictures
+        batch = _batch(images, draw, count=effort.batch * (6 if whole else 24), crop=128 if whole else 64)
         return loss_terms(vae, batch)
 
     yield from run.train(loss_of)
@@ -86,7 +90,7 @@ def standardise(vae: AutoencoderKL, images: Tensor) -> None:
     latents = torch.cat([vae.encode(part.float() / 127.5 - 1).latent_dist.mean for part in images.split(32)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     channels = len(mean)
-    scale = torch.cat([1 / deviation, torch.ones(channels)])
+    scale = torch.cat([1 / deviation, torch.ones_like(deviation)])
     quant.weight.mul_(scale.view(-1, 1, 1, 1))
     quant.bias.mul_(scale)
     quant.bias[:channels] -= mean / deviation

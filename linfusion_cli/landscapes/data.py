@@ -6,15 +6,18 @@ import multiprocessing
 import os
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
-from linfusion_cli.landscapes.render import View, random_view, render
+from linfusion_cli.landscapes.frame import View
+from linfusion_cli.landscapes.render import random_view, render, to_levels
 from linfusion_cli.landscapes.scene import caption, sample_scene
 
 BATCH = 48
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,27 @@ class Bucket:
     count: int
     windows: bool  # True: windows from the whole scene down to 1/16 of it; False: whole scenes
 
+    def times(self, factor: int) -> Bucket:
+        """The same bucket with so many times the pictures."""
+        return replace(self, count=self.count * factor)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """Where a part of the recipe is trained and with how much.
+
+    batch, scenes: how many times the recipe's own pictures per step and pictures in all (1 suits two CPU cores)
+    """
+
+    accelerator: Accelerator
+    seed: int = 0
+    batch: int = 1
+    scenes: int = 1
+
+    def identity(self) -> dict[str, int]:
+        """What a checkpoint must share with a run to be gone on from."""
+        return {"seed": self.seed, "batch": self.batch, "scenes": self.scenes}
+
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
@@ -36,9 +60,12 @@ class Pictures:
     windows: bool
 
 
-def render_bucket(bucket: Bucket, seed: int) -> Iterator[Pictures]:
-    """Yields the bucket in batches; the same seed gives the same pictures on any number of processes."""
+def render_bucket(bucket: Bucket, seed: int, device: torch.device) -> Iterator[Pictures]:
+    """Yields the bucket in batches on `device`; the same seed gives the same pictures on any number of processes."""
     jobs = [(bucket, seed, start) for start in range(0, bucket.count, BATCH)]
+    if device.type != "cpu":
+        yield from (_render_batch(job, device) for job in jobs)
+        return
     with multiprocessing.get_context("spawn").Pool(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         yield from pool.imap(_render_batch, jobs)
 
@@ -50,11 +77,11 @@ def gather(parts: Iterator[Pictures]) -> Pictures:
     return Pictures(torch.cat([part.images for part in batches]), captions, batches[0].windows)
 
 
-def _render_batch(job: tuple[Bucket, int, int]) -> Pictures:
+def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> Pictures:
     bucket, seed, start = job
     rng = random.Random(f"{seed}/{bucket.height_px}x{bucket.width_px}/{bucket.windows}/{start}")
     aspect = bucket.width_px / bucket.height_px
     scenes = [sample_scene(rng, aspect if not bucket.windows else rng.choice((0.6, 1.0, 1.0, 1.8))) for _ in range(min(BATCH, bucket.count - start))]
     views = [random_view(scene, rng, aspect=aspect) if bucket.windows else View() for scene in scenes]
-    images = (render(scenes, bucket.height_px, bucket.width_px, views) * 255).round().to(torch.uint8)
+    images = to_levels(render(scenes, bucket.height_px, bucket.width_px, views, device))
     return Pictures(images, tuple(caption(scene, rng) for scene in scenes), bucket.windows)

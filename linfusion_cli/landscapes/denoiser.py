@@ -1,6 +1,6 @@
-"""Trains the built-in model's text encoder and UNet, with softmax and with linear attention in turn.
+"""Trains the built-in model's text encoder and UNet, with softmax attention alone or with linear attention in turn.
 
-Both attentions are learned side by side, so the rest of the UNet suits either and no distillation gap remains.
+Softmax alone makes the teacher of `linfusion distill`. In turn, the rest of the UNet suits either attention.
 Whole scenes are seen at all timesteps, windows into scenes only at low noise: the model composes at its base size and
 sharpens at any zoom.
 """
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from linfusion_cli.engine.adapter import LinFusion
-from linfusion_cli.landscapes.data import Bucket, render_bucket
-from linfusion_cli.landscapes.muon import muon_for
+from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
-from linfusion_cli.landscapes.training import Run, Schedule
+from linfusion_cli.training.muon import muon_for
+from linfusion_cli.training.run import Progress, Run, Settings
+from linfusion_cli.training.schedule import Schedule
 
 BUCKETS = (
     Bucket(128, 128, 9600, windows=False),
@@ -31,6 +32,7 @@ BUCKETS = (
     Bucket(128, 128, 5760, windows=True),
     Bucket(256, 256, 1440, windows=True),
 )
+SHARES = (0.40, 0.18, 0.10, 0.20, 0.12)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
 WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
@@ -99,19 +101,22 @@ class Student(nn.Module):
 
 
 @torch.no_grad()
-def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, seed: int) -> Iterator[str | Latents]:
-    """Renders and encodes every bucket; yields lines of progress and the buckets. Kept in `folder` for the next start."""
-    for index, bucket in enumerate(BUCKETS):
-        path = folder / f"latents-{index}.safetensors"
+def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> Iterator[str | Latents]:
+    """Renders and encodes every bucket; yields notes and the buckets. Kept in `folder` for the next start."""
+    device = effort.accelerator.device
+    for index, bucket in enumerate(bucket.times(effort.scenes) for bucket in BUCKETS):
+        path = folder / f"latents-{index}-of-{bucket.count}-seed-{effort.seed}.safetensors"
         if not path.exists():
             yield f"rendering and encoding {bucket.count} pictures of {bucket.width_px}x{bucket.height_px}"
             latents, tokens = [], []
-            for part in render_bucket(bucket, seed + 1):
+            for part in render_bucket(bucket, effort.seed + 1, device):
                 images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
                 latents.append(vae.encode(images).latent_dist.mean)
                 tokens.append(_tokens(tokenizer, list(part.captions)))
-            save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, path)
-        stored = load_file(path)
+            part_path = path.with_suffix(".part")
+            save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
+            part_path.rename(path)
+        stored = load_file(path, str(device))
         yield Latents(stored["latents"], stored["tokens"], bucket.windows)
 
 
@@ -120,44 +125,56 @@ def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
     return ids
 
 
-def train(folder: Path, vae_folder: Path, schedule: Schedule, seed: int = 0) -> Iterator[str]:
-    """Trains in `folder`, going on where it was; yields lines of progress."""
-    torch.manual_seed(seed)
+def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, linear_share: float = 0.7) -> Iterator[str | Progress]:
+    """Trains in `folder`, going on where it was; yields notes and progress.
+
+    `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher.
+    """
+    torch.manual_seed(effort.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer()
-    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(memory_format=torch.channels_last)
+    tokenizer, accelerator = build_tokenizer(), effort.accelerator
+    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
     buckets: list[Latents] = []
-    for item in prepare(folder, vae, tokenizer, seed):
+    for item in prepare(folder, vae, tokenizer, effort):
         if isinstance(item, Latents):
             buckets.append(item)
         else:
             yield item
     student = Student(build_text_encoder(tokenizer), build_unet().to(memory_format=torch.channels_last))
-    run = Run(folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, decay=0.998)
-    alphas, empty = build_scheduler().alphas_cumprod, _tokens(tokenizer, [""])
+    settings = Settings(identity={"part": "denoiser", "linear_share": linear_share, **effort.identity()}, seed=effort.seed, decay=0.998)
+    run = Run(folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, settings, accelerator)
+    batches = Batches(buckets, build_scheduler().alphas_cumprod, _tokens(tokenizer, [""]), effort.batch, linear_share)
 
-    def loss_of(step: int) -> tuple[Tensor, dict[str, float]]:
-        draw = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        return _loss(student, buckets, alphas, empty, draw)
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
 
     yield from run.train(loss_of)
 
 
-def _loss(student: Student, buckets: list[Latents], alphas: Tensor, empty: Tensor, draw: torch.Generator) -> tuple[Tensor, dict[str, float]]:
-    """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
-    shares = torch.tensor([0.40, 0.18, 0.10, 0.20, 0.12])
-    bucket = buckets[int(torch.multinomial(shares, 1, generator=draw))]
-    count = max(8, 48 * 256 // bucket.latents[0, 0].numel())
-    chosen = torch.randint(len(bucket.latents), (count,), generator=draw)
-    clean, tokens = bucket.latents[chosen], bucket.tokens[chosen]
-    tokens = torch.where(torch.rand(count, 1, generator=draw) < 0.1, empty, tokens)  # for classifier-free guidance
-    timesteps = torch.randint(WINDOW_TIMESTEPS if bucket.windows else TRAIN_TIMESTEPS, (count,), generator=draw)
-    noise = torch.randn(clean.shape, generator=draw)
-    alpha = alphas[timesteps].view(-1, 1, 1, 1)
-    noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
-    linear = bool(torch.rand(1, generator=draw) < 0.7)  # the tool draws with linear attention by default
-    prediction = student.predict(noisy, timesteps, tokens, linear=linear)
-    ratio = alpha / (1 - alpha)
-    loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
-    value = float(loss.detach())
-    return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What the loss draws from: the buckets, the noise schedule, the tokens of no text."""
+
+    buckets: list[Latents]
+    alphas: Tensor
+    empty: Tensor
+    batch: int
+    linear_share: float
+
+    def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
+        bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
+        count, device = max(8, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
+        chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
+        dropped = torch.rand(count, 1, generator=draw) < 0.1  # for classifier-free guidance
+        timesteps = torch.randint(WINDOW_TIMESTEPS if bucket.windows else TRAIN_TIMESTEPS, (count,), generator=draw)
+        linear = bool(torch.rand(1, generator=draw) < self.linear_share)
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1).to(device)
+        clean, tokens = bucket.latents[chosen], torch.where(dropped.to(device), self.empty.to(device), bucket.tokens[chosen])
+        noise = torch.randn(clean.shape, generator=draw).to(device)
+        noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
+        ratio = alpha / (1 - alpha)
+        loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
+        value = loss.detach()
+        return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}

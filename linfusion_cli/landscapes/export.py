@@ -7,18 +7,20 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
-from safetensors.torch import load_file
 
 from linfusion_cli.landscapes.denoiser import Student, build_scheduler, build_text_encoder, build_unet
 from linfusion_cli.landscapes.tokenizer import build_tokenizer
+from linfusion_cli.training.run import averaged
 
 
 def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
-    """Saves the moving averages in float16, loadable by diffusers; returns the size in bytes."""
+    """Saves the moving averages in float16, loadable by diffusers; returns the size in bytes.
+
+    `linfusion/` holds the linear attentions of the run; those of a pure teacher are its projections, to be distilled.
+    """
     tokenizer = build_tokenizer()
     student = Student(build_text_encoder(tokenizer), build_unet())
-    weights = load_file(run_folder / "state.safetensors")
-    student.load_state_dict({name.removeprefix("average."): value for name, value in weights.items() if name.startswith("average.")})
+    student.load_state_dict(averaged(run_folder))
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(vae_folder),
         text_encoder=student.text_encoder,

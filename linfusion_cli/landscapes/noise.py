@@ -32,17 +32,22 @@ def value_noise(x: Tensor, seed: Tensor, *, smooth: bool = True) -> Tensor:
 
 
 def fractal(x: Tensor, seed: Tensor, frequency: float, gain: float, octaves: int, pixel: Tensor) -> Tensor:
-    """Octaves of value noise, mean 0.5, each faded out before its wavelength falls below two pixels.
+    """Octaves of value noise over x (batch, 1, 1, width), mean 0.5, each faded out before its wavelength falls below two pixels.
 
     `pixel` is the size of a pixel in the units of `x`: the closer the view, the more octaves show.
     """
-    total = torch.full_like(x, 0.5)
-    norm = sum(gain**octave for octave in range(3))
-    for octave in range(octaves):
-        wavelength = 1.0 / (frequency * 2**octave)
-        visible = ((wavelength / pixel) / 2 - 1).clamp(0, 1)
-        if not bool((visible > 0).any()):
-            break
-        wave = value_noise(x / wavelength + 17.31 * octave, seed + 101 * octave, smooth=octave < 3)
-        total = total + (gain**octave / norm) * visible * (wave - 0.5)
-    return total
+    finest = float(pixel.min())
+    count = sum(1.0 / (frequency * 2**octave) > 2 * finest for octave in range(octaves))
+    if count == 0:
+        return torch.full_like(x, 0.5)
+    octave = torch.arange(count, device=x.device).view(1, -1, 1, 1)  # all octaves at once, in the place of the channels
+    wavelength = 1.0 / (frequency * 2.0**octave)
+    place = x / wavelength + 17.31 * octave
+    cell = torch.floor(place)
+    weight = place - cell
+    weight = torch.where(octave < 3, weight * weight * (3 - 2 * weight), weight)
+    left = cell.to(torch.int64)
+    ends = uniform((seed + 101 * octave).unsqueeze(0), torch.stack([left, left + 1]))
+    share = gain ** octave.float() / sum(gain**step for step in range(3)) * ((wavelength / pixel) / 2 - 1).clamp(0, 1)
+    waves: Tensor = (share * (torch.lerp(ends[0], ends[1], weight) - 0.5)).sum(1, keepdim=True)
+    return 0.5 + waves

@@ -5,8 +5,10 @@ import random
 import pytest
 import torch
 
-from linfusion_cli.landscapes.render import View, random_view, render
-from linfusion_cli.landscapes.scene import LAKE, MOON, STARS, SUN, TERRAINS, TIMES, caption, sample_scene, vocabulary
+from linfusion_cli.landscapes.frame import BODY, View, body_place
+from linfusion_cli.landscapes.noise import fractal, value_noise
+from linfusion_cli.landscapes.render import random_view, render
+from linfusion_cli.landscapes.scene import LAKE, MOON, STARS, SUN, TERRAINS, TIMES, Scene, caption, sample_scene, vocabulary
 from linfusion_cli.landscapes.tokenizer import build_tokenizer
 
 
@@ -45,15 +47,52 @@ def test_a_window_is_a_part_of_the_whole() -> None:
     assert (whole[:, :, 64:128, 128:192] - window).abs().mean() < 0.002
 
 
-def test_closer_views_show_finer_ridges() -> None:
-    mountain = next(scene for scene in scenes(300) if scene.terrain == "mountains" and not scene.snow and not scene.lake and scene.time == "noon")
-    top = render([mountain], 512, 512)[0, 0].diff(dim=0).abs().max(dim=0).indices.float() / 512
-    row = float(top[256])
-    near = render([mountain], 512, 512, [View(0.5, max(0.0, row - 1 / 32), 1 / 16)])
-    enlarged = torch.nn.functional.interpolate(render([mountain], 512, 512), scale_factor=16.0, mode="bilinear")
-    left, up = 4096, round(max(0.0, row - 1 / 32) * 8192)
-    crop = enlarged[:, :, up : up + 512, left : left + 512]
-    assert near.diff(dim=3).abs().mean() > 1.2 * crop.diff(dim=3).abs().mean()
+def detail(scene: Scene, top: float) -> tuple[float, float]:
+    """Mean change between neighbouring pixels of a 16-fold window, and of the same part of the whole enlarged."""
+    view = View(0.45, top, 1 / 16)
+    near = render([scene], 256, 256, [view])
+    whole = render([scene], 256, 256)
+    enlarged = torch.nn.functional.interpolate(whole, scale_factor=16.0, mode="bicubic")
+    left, up = round(0.45 * 4096), round(top * 4096)
+    crop = enlarged[:, :, up : up + 256, left : left + 256]
+    return tuple(float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("terrain", list(TERRAINS))
+def test_a_close_view_holds_more_than_an_enlargement(terrain: str) -> None:
+    chosen = [scene for scene in scenes(200, seed=8) if scene.terrain == terrain and not scene.fog and scene.time in ("morning", "noon")][:4]
+    near, enlarged = map(sum, zip(*(detail(scene, top) for scene in chosen for top in (0.5, 0.6, 0.7, 0.8)), strict=True))
+    assert near > 1.5 * enlarged
+
+
+def test_a_close_view_of_the_sky_shows_fainter_stars() -> None:
+    scene = next(scene for scene in scenes(200) if scene.stars and scene.body == "none")
+    near, enlarged = detail(scene, 0.05)
+    assert near > 2 * enlarged
+
+
+def test_suns_are_round_and_stars_visible() -> None:
+    scene = next(scene for scene in scenes(200) if scene.body == "sun" and scene.time == "noon")
+    _, y, radius = body_place(scene)
+    disc = (render([scene], 256, 256)[0] - torch.tensor(BODY["sun"]).view(3, 1, 1)).abs().amax(0) < 0.02
+    rows, columns = disc.nonzero().T
+    high = y + radius < 0.5
+    assert abs(int(columns.max() - columns.min()) + 1 - 512 * radius) <= 2
+    assert not high or abs(int(rows.max() - rows.min()) + 1 - 512 * radius) <= 2
+    night = next(scene for scene in scenes(200) if scene.stars and scene.body == "none")
+    sky = render([night], 128, 128)[0, :, :60].amin(0)
+    assert (sky > 0.5).sum() >= 10
+
+
+def test_many_octaves_at_once_are_octaves_one_by_one() -> None:
+    x, pixel = torch.rand(3, 1, 1, 50), torch.tensor([0.001, 0.01, 0.2]).view(3, 1, 1, 1)
+    seed = torch.tensor([1, 2, 3]).view(3, 1, 1, 1)
+    slow = torch.full_like(x, 0.5)
+    for octave in range(9):
+        wavelength = 1 / (2.0 * 2**octave)
+        wave = value_noise(x / wavelength + 17.31 * octave, seed + 101 * octave, smooth=octave < 3)
+        slow += 0.5**octave / 1.75 * ((wavelength / pixel) / 2 - 1).clamp(0, 1) * (wave - 0.5)
+    assert torch.allclose(fractal(x, seed, 2.0, 0.5, 9, pixel), slow, atol=1e-5)
 
 
 def test_windows_stay_inside_the_scene() -> None:

@@ -1,0 +1,13 @@
+"""Choices that more than one command offers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Precision(StrEnum):
+    """Numbers of a training's forward pass; weights and optimizer stay in float32."""
+
+    no = "no"
+    bf16 = "bf16"
+    fp16 = "fp16"

@@ -1,0 +1,108 @@
+"""`linfusion distill`: LinFusion weights for a checkpoint of one's own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from math import inf
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linfusion_cli.cli.choices import Precision
+
+if TYPE_CHECKING:
+    from linfusion_cli.distill.trainer import Distillation
+
+EPILOG = """\b
+Examples:
+  linfusion distill builtin:landscape --data scenes --steps 2000 -o my-linfusion
+  linfusion distill stable-diffusion-v1-5/stable-diffusion-v1-5 --data laion/ --precision bf16 -o sd15-linfusion
+  linfusion distill ./my-sdxl --data shards/ --precision bf16 --mid-dim-scale 16 --gradient-checkpointing -o xl-linfusion
+  accelerate launch --num_processes 8 -m linfusion_cli distill ./my-sd15 --data laion/ --batch-size 12 -o sd15-linfusion
+
+\b
+The same command goes on where it stopped. The folder holds LinFusion's official layout: name it as model.linfusion in
+a preset, or load it with the official code. The paper's run for SD-v1.5: 100,000 steps of 96 pictures, rate 1e-4.
+"""
+
+
+class Shape(StrEnum):
+    """How the learning rate goes after its warm-up."""
+
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Variant(StrEnum):
+    """Which linear attention: LinFusion's, or one of the paper's ablations."""
+
+    linear = "linear"
+    unnormalised = "unnormalised"
+    causal = "causal"
+
+
+def distill(
+    teacher: Annotated[str, typer.Argument(help="A pipeline in the layout of SD-v1.5, v2.1 or XL: a folder, a hub name, or builtin:landscape.")],
+    data: Annotated[str, typer.Option(metavar="PLACE", help="Folder of pictures with .txt captions, .tar or .parquet files, or scenes.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 10_000,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Ends earlier, the rate decayed all the same.")] = inf,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per process at a time.")] = 4,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
+    rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate.")] = 1e-4,
+    schedule: Annotated[Shape, typer.Option(help="Of the rate.")] = Shape.cosine,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps until the full rate.")] = 500,
+    ema: Annotated[float, typer.Option(min=0, max=0.99999, help="Moving average of the weights that are written. 0 = none.")] = 0.999,
+    size: Annotated[int, typer.Option(min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")] = 0,
+    precision: Annotated[Precision, typer.Option(help="Numbers of the UNet's passes: no = float32.")] = Precision.no,
+    empty_captions: Annotated[float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")] = 0.1,
+    mid_dim_scale: Annotated[int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")] = 1,
+    distillation_weight: Annotated[float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")] = 0.5,
+    feature_weight: Annotated[float, typer.Option(min=0, help="Of the distance between attention outputs.")] = 0.5,
+    variant: Annotated[Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")] = Variant.linear,
+    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")] = False,
+    save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints (and every five minutes).")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    float32: Annotated[bool, typer.Option("--float32", help="Write float32 weights instead of float16.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+) -> None:
+    """Teach linear attention to do what a checkpoint's self-attention does."""
+    from linfusion_cli.distill.loss import Weights
+    from linfusion_cli.distill.trainer import Distillation
+    from linfusion_cli.training.schedule import Schedule
+
+    asked = Distillation(
+        teacher=teacher,
+        data=data,
+        output=output,
+        schedule=Schedule(steps, rate, minutes, warmup, schedule.value),
+        size_px=size,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        seed=seed,
+        decay=ema,
+        empty_captions=empty_captions,
+        mid_dim_scale=mid_dim_scale,
+        variant=variant.value,
+        weights=Weights(distillation=distillation_weight, feature=feature_weight),
+        gradient_checkpointing=gradient_checkpointing,
+        save_every_steps=save_every,
+        half=not float32,
+    )
+    _run(asked, device, precision.value, quiet=quiet)
+
+
+def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> None:
+    from linfusion_cli.cli.lines import show
+    from linfusion_cli.run import quiet_libraries
+
+    quiet_libraries()
+    from linfusion_cli.distill.trainer import distill as train
+    from linfusion_cli.training.machine import make_accelerator
+
+    accelerator = make_accelerator(device, precision, asked.output / "run")
+    show(train(asked, accelerator), quiet=quiet or not accelerator.is_main_process)
+    if accelerator.is_main_process:
+        typer.echo(str(asked.output))

@@ -1,0 +1,112 @@
+"""The paper's ablations of the linear attention: without normalisation, and causal. For experiments; no preset uses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from linfusion_cli.distill.loss import Recorder
+from linfusion_cli.engine.adapter import LinFusion, self_attentions
+from linfusion_cli.engine.attention import EPSILON, AttentionState, LinearAttention, feature_map
+from linfusion_cli.errors import WeightsError
+
+LINEAR = "linear"
+CONFIG, WEIGHTS = "variant.json", "variant.safetensors"  # not the official names: nobody shall load them as LinFusion
+CHUNK_TOKENS = 256
+
+
+class UnnormalisedAttention(LinearAttention):
+    """out = Q S / (L0 d): sums without the normaliser, so their size grows with the picture (L0: tokens in training, d: head's dim)."""
+
+    train_tokens = 1
+
+    def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
+        query = self._query(hidden_states)
+        scale = self.train_tokens * query.shape[-1]
+        return self._project((query.to(state.key.dtype) @ (state.key_value / scale)).to(query.dtype))
+
+
+class CausalAttention(LinearAttention):
+    """Each token reads the tokens up to itself in raster order, as a state space model does."""
+
+    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if attention_mask is not None or (encoder_hidden_states is not None and encoder_hidden_states is not hidden_states):
+            raise ValueError("linear attention replaces self-attention without a mask only")
+        query = self._query(hidden_states)
+        key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
+        return self._project(causal(query, key, self._split(self.to_v(hidden_states))))
+
+
+def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps), all (batch, heads, tokens, dim), chunk by chunk."""
+    batch, heads, _, dim = query.shape
+    dtype = torch.promote_types(torch.float32, query.dtype)
+    total, keys = torch.zeros(batch, heads, dim, dim, dtype=dtype, device=query.device), torch.zeros(batch, heads, dim, dtype=dtype, device=query.device)
+    parts: list[Tensor] = []
+    for q, k, v in zip(*(x.to(dtype).split(CHUNK_TOKENS, dim=2) for x in (query, key, value)), strict=True):
+        scores = (q @ k.transpose(-1, -2)).tril()
+        attended = scores @ v + q @ total
+        normaliser = scores.sum(-1, keepdim=True) + q @ keys.unsqueeze(-1) + EPSILON
+        parts.append(attended / normaliser)
+        total, keys = total + k.transpose(-1, -2) @ v, keys + k.sum(2)
+    return torch.cat(parts, dim=2).to(query.dtype)
+
+
+VARIANTS: dict[str, type[LinearAttention]] = {LINEAR: LinearAttention, "unnormalised": UnnormalisedAttention, "causal": CausalAttention}
+
+
+def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
+    """The same weights in attentions of another kind, for this UNet at its training size."""
+    if variant == LINEAR:
+        return linfusion
+    tokens = _train_tokens(unet)
+    attentions = nn.ModuleList()
+    for spec, plain in zip(linfusion.specs, linfusion.attentions, strict=True):
+        attention = VARIANTS[variant](spec.dim, spec.heads, spec.mid_dim)
+        attention.load_state_dict(plain.state_dict())
+        if isinstance(attention, UnnormalisedAttention):
+            attention.train_tokens = tokens[spec.module_name]
+        attentions.append(attention)
+    result = LinFusion(linfusion.specs)
+    result.attentions = attentions
+    return result
+
+
+@torch.no_grad()
+def _train_tokens(unet: Any) -> dict[str, int]:
+    """Tokens that each self-attention sees at the UNet's training size, by running it once."""
+    config, reference = unet.config, next(unet.parameters())
+    sample = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, dtype=reference.dtype, device=reference.device)
+    added = {}
+    if config.addition_embed_type == "text_time":
+        pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+        added = {"text_embeds": sample.new_zeros(1, pooled), "time_ids": sample.new_zeros(1, 6)}
+    originals = self_attentions(unet)
+    with Recorder(originals.values()) as recorder:
+        unet(sample, 1, sample.new_zeros(1, 1, config.cross_attention_dim), added_cond_kwargs=added or None)
+    return {name: output.shape[1] for name, output in zip(originals, recorder.outputs(), strict=True)}
+
+
+def save_variant(linfusion: LinFusion, variant: str, folder: Path) -> None:
+    """Writes a variant under names that no LinFusion loader reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).write_text(json.dumps({"variant": variant}) + "\n")
+    save_file({name: value.contiguous() for name, value in linfusion.attentions.state_dict().items()}, folder / WEIGHTS)
+
+
+def load_variant(folder: Path, unet: Any, mid_dim_scale: int = 1) -> LinFusion:
+    """Reads what `save_variant` wrote, for this UNet; WeightsError if it is not there or does not fit."""
+    try:
+        variant = json.loads((folder / CONFIG).read_text())["variant"]
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: not a variant that linfusion distill wrote ({error})") from error
+    plain = LinFusion.like(unet, mid_dim_scale)
+    plain.load_state_dict(weights, str(folder / WEIGHTS))
+    return varied(plain, variant, unet)

@@ -1,0 +1,123 @@
+"""Checkpoints of a run: folders that appear whole under their final name, the newest of which counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from linfusion_cli.errors import OutputError, UsageError, WeightsError
+
+PREFIX = "checkpoint-"
+TENSORS, OPTIMIZER, RUN = "tensors.safetensors", "optimizer.pt", "run.json"
+Identity = Mapping[str, str | int | float | bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A run at the boundary between two steps.
+
+    tensors:   weights and moving average, by name
+    optimizer: the optimizer's state; scaler: the loss scale's (float16 only, else empty)
+    identity:  what must be the same for the run to go on (data, rates, seed, ...)
+    """
+
+    step: int
+    seconds: float
+    tensors: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    identity: Identity
+
+
+def newest(folder: Path) -> Path | None:
+    """The newest complete checkpoint in a run's folder."""
+    found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.suffix != ".part")
+    return found[-1] if found else None
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Writes a checkpoint and then removes the older ones.
+
+    Raises OutputError if it can't be written (a full disk, for example); the one before stays.
+    """
+    before, final = newest(folder), folder / f"{PREFIX}{checkpoint.step:08d}"
+    if before == final:
+        return final
+    part = final.with_suffix(".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        _write(part, checkpoint)
+        part.rename(final)
+        _sync(folder)
+    except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
+        shutil.rmtree(part, ignore_errors=True)
+        kept = f"{before.name} stays" if before else "there was none before"
+        raise OutputError(f"{final}: the checkpoint can't be written ({error}); {kept}. Make room and give the same command again") from error
+    for old in folder.glob(f"{PREFIX}*"):
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load(path: Path, identity: Identity) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Raises WeightsError if it is damaged, UsageError if it is of another run: the message names what differs.
+    """
+    try:
+        run = json.loads((path / RUN).read_text())
+        _check_identity(path, run["identity"], identity)
+        tensors = load_file(path / TENSORS)
+        optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
+        return Checkpoint(int(run["step"]), float(run["seconds"]), tensors, optimizer, run["scaler"], run["identity"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). Remove this folder to start from what was before it") from error
+
+
+def load_tensors(folder: Path) -> dict[str, Tensor]:
+    """The tensors of the newest checkpoint in a run's folder; UsageError if there is none, WeightsError if it is damaged."""
+    found = newest(folder)
+    if found is None:
+        raise UsageError(f"{folder}: there is no checkpoint. Train first")
+    try:
+        return load_file(found / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{found}: the checkpoint is damaged ({error})") from error
+
+
+def _check_identity(path: Path, stored: Identity, identity: Identity) -> None:
+    for name in [*identity, *stored]:
+        if stored.get(name) != identity.get(name):
+            raise UsageError(
+                f"{path.parent} holds another run: {name} is {stored.get(name)!r} there and {identity.get(name)!r} here. "
+                "Name another folder, or remove it to start anew"
+            )
+
+
+def _write(part: Path, checkpoint: Checkpoint) -> None:
+    save_file({name: value.contiguous() for name, value in checkpoint.tensors.items()}, part / TENSORS)
+    torch.save(checkpoint.optimizer, part / OPTIMIZER)
+    run = {"step": checkpoint.step, "seconds": checkpoint.seconds, "scaler": checkpoint.scaler, "identity": dict(checkpoint.identity)}
+    (part / RUN).write_text(json.dumps(run, indent=2) + "\n")
+    for name in (TENSORS, OPTIMIZER, RUN):
+        _sync(part / name)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

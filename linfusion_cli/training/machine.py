@@ -1,0 +1,32 @@
+"""Where a training runs: the device and the numbers, settled once through Hugging Face accelerate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import is_tensorboard_available
+
+from linfusion_cli.errors import UsageError
+
+
+def make_accelerator(device: str, precision: str, log_folder: Path | None = None) -> Accelerator:
+    """An accelerator for "auto", "cpu" or "cuda" (under `accelerate launch`: one per process).
+
+    precision: "no" (float32), "bf16" or "fp16". With `log_folder` a TensorBoard log is written there, if TensorBoard is installed.
+    Raises UsageError for a device that is not here, and for fp16 on the CPU, where it has no fast arithmetic.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f'--device "{device}": allowed are auto, cpu and cuda; CUDA_VISIBLE_DEVICES says which GPUs')
+    gpu = torch.cuda.is_available()
+    if device == "cuda" and not gpu:
+        raise UsageError(f"--device cuda: torch {torch.__version__} finds no GPU on this machine. Try --device cpu")
+    cpu = device == "cpu" or not gpu
+    if cpu and precision == "fp16":
+        raise UsageError("--precision fp16: on a CPU use bf16 or no")
+    log = "tensorboard" if log_folder and is_tensorboard_available() else None
+    accelerator = Accelerator(mixed_precision=precision, cpu=cpu, log_with=log, project_dir=log_folder)
+    if log:
+        accelerator.init_trackers("tensorboard")
+    return accelerator

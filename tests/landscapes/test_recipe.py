@@ -1,0 +1,66 @@
+"""The recipe: the same pictures everywhere, latents of unit scale, both attentions trained, every part from first to last."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+
+from linfusion_cli.cli.app import main
+from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.landscapes import autoencoder, denoiser
+from linfusion_cli.landscapes.data import Bucket, Pictures, _render_batch
+
+
+def test_batches_do_not_depend_on_the_process() -> None:
+    bucket = Bucket(16, 24, 6, windows=True)
+    first, second = (_render_batch((bucket, 3, 0)) for _ in range(2))
+    assert isinstance(first, Pictures)
+    assert torch.equal(first.images, second.images)
+    assert first.captions == second.captions
+    assert first.images.shape == (6, 3, 16, 24)
+
+
+def test_standardised_latents_have_unit_scale_and_decode_the_same() -> None:
+    torch.manual_seed(0)
+    vae = autoencoder.build().eval()
+    images = torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        x = images.float() / 127.5 - 1
+        before = vae.decode(vae.encode(x).latent_dist.mean).sample
+        autoencoder.standardise(vae, images)
+        latents = vae.encode(x).latent_dist.mean
+        after = vae.decode(latents).sample
+    assert torch.allclose(latents.mean((0, 2, 3)), torch.zeros(4), atol=1e-4)
+    assert torch.allclose(latents.std((0, 2, 3)), torch.ones(4), atol=1e-3)
+    assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
+    torch.manual_seed(0)
+    tokenizer = denoiser.build_tokenizer()
+    student = denoiser.Student(denoiser.build_text_encoder(tokenizer), denoiser.build_unet())
+    tokens = denoiser._tokens(tokenizer, ["red hills at dawn"] * 8)
+    printed = repr(student.unet)
+    for linear in (False, True):
+        noisy = torch.randn(8, 4, 8, 8)
+        student.predict(noisy, torch.full((8,), 500), tokens, linear=linear).square().mean().backward()
+        assert repr(student.unet) == printed
+    assert all(parameter.grad is not None for parameter in student.parameters())
+
+
+def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False),))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(5)))
+    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
+    folder = ["--folder", str(tmp_path / "runs"), "--device", "cpu"]
+    assert main(["landscapes", "train", "autoencoder", "--steps", "2", *folder]) == 0
+    assert main(["landscapes", "train", "denoiser", "--steps", "2", "--linear-share", "0", *folder]) == 0
+    assert main(["landscapes", "train", "denoiser", "--steps", "2", "--linear-share", "0.5", *folder]) == 2, "another run's checkpoint"
+    assert main(["landscapes", "train", "export", *folder]) == 0
+    teacher = tmp_path / "runs" / "landscape"
+    unet = StableDiffusionPipeline.from_pretrained(teacher).unet
+    LinFusion.load(teacher / "linfusion").mount(unet)
+    asked = ["--data", "scenes", "--steps", "1", "--batch-size", "1", "--size", "64", "-o", str(tmp_path / "student"), "--device", "cpu", "--quiet"]
+    assert main(["distill", str(teacher), *asked]) == 0
+    LinFusion.load(tmp_path / "student").check(StableDiffusionPipeline.from_pretrained(teacher).unet)
