@@ -82,14 +82,14 @@ def multiple_of(value: float, multiple: int = MULTIPLE_PX) -> int:
     return int(value / multiple + 0.5) * multiple
 
 
-def base_size(target: Size, train_area_px: int) -> Size:
+def base_size(target: Size, train_area_px: float) -> Size:
     """The size of stage 0: the target's aspect, about the area that the model was trained on, never above the target."""
     scale = min(1.0, (train_area_px / target.area) ** 0.5)
     width = min(max(MULTIPLE_PX, multiple_of(target.width * scale)), target.width)
     return Size(width, min(max(MULTIPLE_PX, multiple_of(target.height * scale)), target.height))
 
 
-def stage_sizes(target: Size, train_area_px: int, factor: float = 2.0) -> tuple[Size, ...]:
+def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0) -> tuple[Size, ...]:
     """From the base to the target, each at most `factor` times the one before; the last step may be smaller.
 
     Steps whose growth would be below 1.19 (a quarter of an octave) are merged into the one before.

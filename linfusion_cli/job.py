@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from linfusion_cli import extras
 from linfusion_cli.errors import UsageError, nearest
+from linfusion_cli.extras import Start
 from linfusion_cli.geometry import Size, parse_size, stage_sizes
+from linfusion_cli.images import InputImage
 from linfusion_cli.preset import DTYPES, Flag, Loaded, Preset, load_preset, one_of, shown
 
 LARGEST_SEED = 2**32 - 1
@@ -23,8 +26,10 @@ SLUG_BYTES = 80
 CHECKPOINT_SECONDS = 30.0
 LARGEST_CHECKPOINT_SECONDS = 86400.0
 PIXELS_VERSION = 1  # raised when the same job starts to give other pixels
+PLACE_FLAGS = frozenset({"--vae", "--ip-adapter"})
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug")
 WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+Override = str | int | float | tuple[str | float, ...]
 BYTES_PER_UNIT = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1024, "MI": 1024**2, "GI": 1024**3, "TI": 1024**4}
 
 
@@ -33,7 +38,12 @@ class Request:
     """What a user wrote. None means: as the preset says (seed: draw one; max_memory: what the machine has)."""
 
     prompt: str
-    preset: str = "landscape"
+    preset: str | None = None  # None: landscape, or the one of the family of `model`
+    model: str | None = None
+    linfusion: str | None = None  # "none" for softmax attention everywhere
+    vae: str | None = None
+    prediction: str | None = None
+    keep_projections: bool | None = None
     negative_prompt: str | None = None
     seed: int | None = None
     size: str | None = None
@@ -41,6 +51,22 @@ class Request:
     guidance: float | None = None
     scheduler: str | None = None
     attention: str | None = None
+    base_attention: str | None = None
+    loras: tuple[str, ...] = ()
+    textual_inversions: tuple[str, ...] = ()
+    clip_skip: int | None = None
+    controlnets: tuple[str, ...] = ()
+    control_images: tuple[Path, ...] = ()
+    control_scales: tuple[float, ...] = ()
+    control_ends: tuple[float, ...] = ()
+    control_preprocess: str | None = None
+    ip_adapter: str | None = None
+    ip_images: tuple[Path, ...] = ()
+    ip_scale: float | None = None
+    init_image: Path | None = None
+    init_strength: float | None = None
+    upscale_image: Path | None = None  # beats init_image: stage 0 is this picture
+    upscale_strength: float | None = None
     device: str = "auto"
     dtype: str = "auto"
     output: Path | None = None
@@ -55,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One picture to make. Nothing is left to a default, except a stages folder and a memory log that nobody wants."""
+    """One picture to make. Nothing is left to a default; None is what nobody wants: a start, a stages folder, a memory log."""
 
     prompt: str
     negative_prompt: str
@@ -73,8 +99,17 @@ class Job:
     max_memory_bytes: int  # 0: what the machine has
     checkpoint_seconds: float  # of work that an interrupted picture may lose; 0: what one step does
     restart: bool  # do not go on with what an interrupted run left
+    start: Start | None  # None: stage 0 starts from noise
+    control_images: tuple[InputImage, ...]  # one per settings.extras.controlnets
+    ip_images: tuple[InputImage, ...]
+    weights: Mapping[str, str] = field(hash=False)  # place -> fingerprint of what is there; places that are not here are left out
     sources: Mapping[str, str] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME" or "--steps"
-    overrides: Mapping[str, str | int | float] = field(hash=False)  # flag -> value as given: those that decide pixels
+    overrides: Mapping[str, Override] = field(hash=False)  # flag -> value as given: those that decide pixels
+
+    @property
+    def images(self) -> tuple[InputImage, ...]:
+        """Every picture that the user brings."""
+        return (*((self.start.image,) if self.start else ()), *self.control_images, *self.ip_images)
 
 
 def resolve(request: Request) -> Job:
@@ -83,16 +118,14 @@ def resolve(request: Request) -> Job:
     Raises UsageError for anything that can't be rendered; the message says what is allowed.
     """
     flags = _flags(request)
-    loaded = load_preset(request.preset, flags)
+    loaded = load_preset(extras.preset_name(request.preset, request.model), flags)
     settings = loaded.settings
-    prompt = _checked_text(request.prompt, "the prompt")
-    if not any(letter.isprintable() and letter != " " for letter in prompt):
-        raise UsageError('the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
+    extras.check_family(extras.family_here(request.model), settings, loaded.name)
+    prompt = _checked_prompt(request)
     size = _size(loaded)
     _check_upscale(loaded, size)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
-    overrides = {flag.flag: flag.value for flag in flags.values() if isinstance(flag.value, str | int | float)}
-    overrides |= {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
+    overrides = _overrides(request, flags) | {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
     return Job(
         prompt=prompt,
         negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt"),
@@ -110,6 +143,10 @@ def resolve(request: Request) -> Job:
         max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
         checkpoint_seconds=_checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
+        start=extras.start_from(request.init_image, request.upscale_image),
+        control_images=extras.control_images(request.control_images, settings.extras),
+        ip_images=extras.ip_images(request.ip_images, settings.extras),
+        weights=extras.fingerprints(settings),
         sources=loaded.sources,
         overrides=overrides,
     )
@@ -128,6 +165,11 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
         "model": settings.model.model_dump(mode="json"),
         "sampling": settings.sampling.model_dump(mode="json"),
         "upscale": settings.upscale.model_dump(mode="json"),
+        "extras": settings.extras.model_dump(mode="json"),
+        "weights": dict(job.weights),
+        "start": [job.start.image.sha256, job.start.refined] if job.start else [],
+        "control_images": [image.sha256 for image in job.control_images],
+        "ip_images": [image.sha256 for image in job.ip_images],
     }
 
 
@@ -191,15 +233,60 @@ def _field_list() -> str:
 
 def _flags(request: Request) -> dict[str, Flag]:
     """The flags that a user gave, by the key of the preset that they beat."""
+    without = request.linfusion == "none"
     given = {
-        "model.attention": Flag(flag="--attention", value=request.attention),
+        "model.repositories": Flag(flag="--model", value=(request.model,) if request.model else None),
+        "model.linfusion": Flag(flag="--linfusion", value=(request.linfusion,) if request.linfusion and not without else None),
+        "model.vae": Flag(flag="--vae", value=request.vae),
+        "model.prediction": Flag(flag="--prediction", value=request.prediction),
+        "model.keep_projections": Flag(flag="--keep-projections", value=request.keep_projections),
+        "model.attention": Flag(flag="--linfusion", value="softmax") if without else Flag(flag="--attention", value=request.attention),
+        "model.base_attention": _base_attention(request),
         "sampling.scheduler": Flag(flag="--scheduler", value=request.scheduler),
         "sampling.steps": Flag(flag="--steps", value=request.steps),
         "sampling.guidance_scale": Flag(flag="--guidance", value=request.guidance),
         "sampling.negative_prompt": Flag(flag="--negative-prompt", value=request.negative_prompt),
+        "sampling.init_strength": Flag(flag="--strength", value=request.init_strength),
+        "upscale.strength": Flag(flag="--upscale-strength", value=request.upscale_strength),
+        "extras.loras": Flag(flag="--lora", value=request.loras or None),
+        "extras.textual_inversions": Flag(flag="--textual-inversion", value=request.textual_inversions or None),
+        "extras.clip_skip": Flag(flag="--clip-skip", value=request.clip_skip),
+        "extras.controlnets": Flag(flag="--controlnet", value=request.controlnets or None),
+        "extras.control_scales": Flag(flag="--control-scale", value=request.control_scales or None),
+        "extras.control_ends": Flag(flag="--control-end", value=request.control_ends or None),
+        "extras.control_preprocess": Flag(flag="--control-preprocess", value=request.control_preprocess),
+        "extras.ip_adapter": Flag(flag="--ip-adapter", value=request.ip_adapter),
+        "extras.ip_scale": Flag(flag="--ip-scale", value=request.ip_scale),
         "output.size": Flag(flag="--size", value=request.size),
     }
     return {key: flag for key, flag in given.items() if flag.value is not None}
+
+
+def _overrides(request: Request, flags: Mapping[str, Flag]) -> dict[str, Override]:
+    """The flags that decide pixels, as they would be typed again where the files lie."""
+    overrides: dict[str, Override] = {}
+    for flag in flags.values():
+        if isinstance(flag.value, tuple):
+            overrides[flag.flag] = extras.local_names(flag.value)
+        elif isinstance(flag.value, str | int | float):
+            overrides[flag.flag] = extras.local_name(str(flag.value)) if flag.flag in PLACE_FLAGS else flag.value
+    if request.linfusion:
+        overrides["--linfusion"] = extras.local_name(request.linfusion)
+    if request.init_image and not request.upscale_image:
+        overrides["--init-image"] = request.init_image.name
+    for name, paths in (("--control-image", request.control_images), ("--ip-image", request.ip_images)):
+        if paths:
+            overrides[name] = tuple(path.name for path in paths)
+    return overrides
+
+
+def _base_attention(request: Request) -> Flag:
+    """--attention speaks for every stage, --base-attention for stage 0."""
+    if request.base_attention is not None:
+        return Flag(flag="--base-attention", value=request.base_attention)
+    if request.linfusion == "none":
+        return Flag(flag="--linfusion", value="softmax")
+    return Flag(flag="--attention", value=request.attention)
 
 
 def _size(loaded: Loaded) -> Size:
@@ -221,6 +308,13 @@ def _check_upscale(loaded: Loaded, size: Size) -> None:
         raise UsageError(f"{loaded.places['upscale.strength']} = {strength:g}: {product}. Nearest: strength = {1 / steps:.3g}")
     place = loaded.places["sampling.steps"]
     raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {product}. Nearest: {-int(-1 // strength)} steps")
+
+
+def _checked_prompt(request: Request) -> str:
+    prompt = _checked_text(request.prompt, "the prompt")
+    if request.upscale_image is None and not any(letter.isprintable() and letter != " " for letter in prompt):
+        raise UsageError('the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
+    return prompt
 
 
 def _checked_text(text: str, what: str) -> str:

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 from linfusion_cli.architecture import FAMILIES, Architecture, Cost, read_architecture, unet_cost, vae_cost
 from linfusion_cli.errors import OutOfMemoryError
-from linfusion_cli.geometry import MULTIPLE_PX, Size, nearest_size, stage_sizes
+from linfusion_cli.geometry import MULTIPLE_PX, Size, base_size, nearest_size, stage_sizes
+from linfusion_cli.images import fitting_note
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine
 from linfusion_cli.models import builtin_folder
@@ -39,6 +40,7 @@ class Bands:
 class Stage:
     """One stage of the progressive upscale; sizes in pixels, ratio and dilation against stage 0.
 
+    attention: "linear" or "softmax" self-attention in the UNet
     canvas: what is computed; the size, and beyond its right and lower edge the overscan, which is cut off.
     """
 
@@ -51,6 +53,7 @@ class Stage:
     steps: int
     guided_steps: int
     dilated_steps: int
+    attention: str
     bands: Bands
 
 
@@ -130,7 +133,7 @@ def _plans(job: Job, machine: Machine) -> list[Plan]:
             dtype=dtype,
             attention=job.settings.model.attention,
             budget_bytes=job.max_memory_bytes or machine.free_bytes,
-            notes=(),
+            notes=_notes(job),
         )
         for stages in ways
     ]
@@ -139,9 +142,27 @@ def _plans(job: Job, machine: Machine) -> list[Plan]:
 def plan_stages(job: Job, machine: Machine, halvings: int = 0) -> tuple[Stage, ...]:
     """Sizes, steps and bands of every stage; `halvings` makes the bands so many times half as high."""
     settings = job.settings
-    sizes = stage_sizes(job.size, settings.model.train_size_px**2, settings.upscale.factor)
+    sizes = stage_sizes(job.size, _first_area_px(job), settings.upscale.factor)
+    base = base_size(job.size, settings.model.train_size_px**2)
     bands = [_bands(size, machine, halvings) for size in sizes]
-    return tuple(_stage(job, index, size, sizes[0], len(sizes) - 1, bands[index]) for index, size in enumerate(sizes))
+    return tuple(_stage(job, index, size, base, len(sizes) - 1, bands[index]) for index, size in enumerate(sizes))
+
+
+def _first_area_px(job: Job) -> float:
+    """The area of stage 0: the model's, or the picture's to upscale where the stage after it is large enough for the model."""
+    train = job.settings.model.train_size_px**2
+    if job.start is None or job.start.refined:
+        return train
+    given = job.start.image.size
+    scale = min(given.width / job.size.width, given.height / job.size.height)  # what stands over is cut off
+    return max(scale**2 * job.size.area, train / job.settings.upscale.factor**2)
+
+
+def _first_strength(job: Job) -> float:
+    """How much of the steps stage 0 runs: all from noise, some from a picture to redraw, none from one to upscale."""
+    if job.start is None:
+        return 1.0
+    return job.settings.sampling.init_strength if job.start.refined else 0.0
 
 
 def _bands(size: Size, machine: Machine, halvings: int) -> Bands:
@@ -162,8 +183,8 @@ def steps_run(steps: int, strength: float) -> int:
 
 def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
     sampling, upscale = job.settings.sampling, job.settings.upscale
-    strength = 1.0 if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
-    steps = steps_run(sampling.steps, strength)
+    strength = _first_strength(job) if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
+    steps = steps_run(sampling.steps, strength) if strength else 0
     times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
     low, high = sampling.guidance_interval
     guided = sum(low <= time <= high for time in times) if sampling.guidance_scale != 1 else 0
@@ -182,6 +203,7 @@ def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands
         steps=steps,
         guided_steps=guided,
         dilated_steps=dilated,
+        attention=job.settings.model.attention if index else job.settings.model.base_attention,
         bands=bands,
     )
 
@@ -220,8 +242,11 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
     for stage in stages:
         picture, last = stage.canvas, stage is stages[-1]
         between_bytes = 8 * 16 * picture.area // MULTIPLE_PX**2  # latents, noise and their copies
-        if stage.index and pixel:
+        given = stage.index == 0 and job.start is not None
+        if (stage.index and pixel) or given:
             phases.append(phase("encode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, stage.bands.vae_px, encode=True)))
+        if not stage.steps:
+            continue
         passes = stage.steps + stage.guided_steps + stage.dilated_steps * (1 + stage.guided_steps / stage.steps)
         phases.append(
             phase("denoise", stage, stage.steps, "steps", unet_cost(architecture.unet, picture.latent(), stage.bands.unet_latent, linear=linear), passes)
@@ -230,6 +255,15 @@ def _phases(job: Job, machine: Machine, stages: tuple[Stage, ...], architecture:
             between_bytes += 0 if last else picture.area * 3 * 4
             phases.append(phase("decode", stage, picture.height, "rows", vae_cost(architecture.vae, picture, stage.bands.vae_px, encode=False)))
     return phases
+
+
+def _notes(job: Job) -> tuple[str, ...]:
+    """What is done to the pictures that the user brings."""
+    starts = [(job.start.image, job.start.flag)] if job.start else []
+    given = [*starts, *((image, "--control-image") for image in job.control_images)]
+    fitted = [fitting_note(image, flag, job.size) for image, flag in given]
+    images = [image for image, _ in given] + list(job.ip_images)
+    return tuple(note for note in (*fitted, *(note for image in images for note in image.notes)) if note)
 
 
 def _refuse(plan: Plan) -> NoReturn:

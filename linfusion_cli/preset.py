@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -17,9 +17,11 @@ from linfusion_cli.errors import LinfusionError, UsageError, nearest
 
 Family = Literal["sd15", "sd21", "sdxl"]
 Attention = Literal["linear", "softmax"]
+Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 Scheduler = Literal["ddim", "ddpm", "deis", "dpmpp_2m", "dpmpp_2m_karras", "dpmpp_2m_sde", "euler", "euler_ancestral", "heun", "lcm", "pndm", "unipc"]
 SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
@@ -41,6 +43,10 @@ def _names(at_least: int) -> Any:
     return Field(strict=False, min_length=at_least, description=f'a list of {at_least} or more names, like ["owner/name", "a/folder"]')
 
 
+def _numbers(low: float, high: float) -> Any:
+    return Field(strict=False, min_length=1, description=f"a list of numbers from {low:g} to {high:g}, like [{high:g}]")
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -53,9 +59,14 @@ class ModelSettings(_Section):
     revision: str = _text()
     variant: Literal["fp16", ""]
     linfusion: tuple[str, ...] = _names(0)
+    keep_projections: bool = Field(description="true or false")
     vae: str = _text()
+    vae_float16: str = _text()
+    configs: str = _text()
+    prediction: Prediction
     train_size_px: int = Field(ge=64, le=4096, multiple_of=8, description="a multiple of 8 from 64 to 4096")
     attention: Attention
+    base_attention: Attention
     dtype_cuda: Dtype
     dtype_cpu: Dtype
 
@@ -76,6 +87,7 @@ class SamplingSettings(_Section):
     guidance_scale: float = _between(1, 100)
     guidance_interval: tuple[float, float] = Field(strict=False, description="two numbers [low, high] with 0 <= low <= high <= 1")
     negative_prompt: str = _text()
+    init_strength: float = Field(gt=0, le=1, description="a number above 0, up to 1")
 
     @field_validator("guidance_interval")
     @classmethod
@@ -102,6 +114,28 @@ class UpscaleSettings(_Section):
     match_statistics: bool = Field(description="true or false")
 
 
+class ExtrasSettings(_Section):
+    """What a user brings along on top of the model."""
+
+    loras: tuple[str, ...] = _names(0)
+    textual_inversions: tuple[str, ...] = _names(0)
+    clip_skip: int = _between(0, 11, whole=True)
+    controlnets: tuple[str, ...] = _names(0)
+    control_scales: tuple[float, ...] = _numbers(0, 2)
+    control_ends: tuple[float, ...] = _numbers(0, 1)
+    control_preprocess: Literal["none", "canny"]
+    ip_adapter: str = _text()
+    ip_scale: float = _between(0, 2)
+
+    @field_validator("control_scales", "control_ends")
+    @classmethod
+    def _in_range(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        high = 2 if info.field_name == "control_scales" else 1
+        if not all(0 <= value <= high for value in values):
+            raise ValueError(f"from 0 to {high}")
+        return values
+
+
 class OutputSettings(_Section):
     """The size and the name of the file."""
 
@@ -115,6 +149,7 @@ class Preset(_Section):
     model: ModelSettings
     sampling: SamplingSettings
     upscale: UpscaleSettings
+    extras: ExtrasSettings
     output: OutputSettings
 
 
@@ -319,7 +354,7 @@ def _check_together(settings: Preset, places: Mapping[str, str]) -> None:
     for key, names in (("model.repositories", model.repositories), ("model.linfusion", model.linfusion)):
         if BUILTIN in names and model.family != "sd15":
             raise UsageError(f'{places["model.family"]} = "{model.family}", but "{BUILTIN}" is of the family "sd15" ({places[key]})')
-    if model.attention == "linear" and not model.linfusion:
+    if "linear" in (model.attention, model.base_attention) and not model.linfusion:
         raise UsageError(f'{places["model.linfusion"]} is empty: linear attention needs one, like ["Yuanshi/LinFusion-1-5"]')
 
 

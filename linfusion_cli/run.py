@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from linfusion_cli import __version__
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.extras import local_name
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
 from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_old
@@ -27,6 +28,8 @@ from linfusion_cli.stop import STOP
 if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
 
+PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
+EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -163,14 +166,16 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "width": job.size.width,
         "height": job.size.height,
         "preset": Path(job.preset).name,
-        "model": _place_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
+        "model": local_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
         "steps": sampling.steps,
         "scheduler": sampling.scheduler,
         "guidance_scale": sampling.guidance_scale,
         "attention": plan.attention,
         "dtype": plan.dtype,
         "device": plan.machine.kind,
-        "overrides": dict(job.overrides),
+        "overrides": {name: list(value) if isinstance(value, tuple) else value for name, value in job.overrides.items()},
+        "upscaled": job.start.image.path.name if job.start and not job.start.refined else "",
+        "images": {image.path.name: image.sha256 for image in job.images},
         "settings": _without_folders(job.settings.model_dump(mode="json")),
         "stages": plan.as_dict()["stages"],
         "measured": {f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes} for phase in measured},
@@ -179,13 +184,15 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
 
 def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings whose local folders are reduced to their names: a picture is shown to strangers."""
-    model = settings["model"]
-    places = {key: [_place_name(place) for place in model[key]] for key in ("repositories", "linfusion")}
-    return {**settings, "model": {**model, **places, "vae": _place_name(model["vae"])}}
+    shown = {}
+    for section, keys in (("model", PLACES), ("extras", EXTRA_PLACES)):
+        values = settings[section]
+        shown[section] = {**values, **{key: _place_names(values[key]) for key in keys}}
+    return {**settings, **shown}
 
 
-def _place_name(place: str) -> str:
-    return Path(place).name if Path(place).expanduser().is_dir() else place
+def _place_names(value: str | list[str]) -> str | list[str]:
+    return local_name(value) if isinstance(value, str) else [local_name(place) for place in value]
 
 
 def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: bool) -> None:

@@ -20,22 +20,25 @@ MAY_IMPORT = {
     "preset": {"errors"},
     "architecture": {"geometry"},
     "machine": {"errors"},
-    "job": {"preset", "geometry", "errors"},
-    "plan": {"job", "machine", "architecture", "models", "geometry", "errors"},
-    "engine": {"engine", "plan", "models", "events", "geometry", "errors"},
+    "images": {"geometry", "errors"},
+    "weights": {"weights", "models", "errors"},
+    "extras": {"preset", "images", "weights", "errors"},
+    "job": {"preset", "extras", "images", "geometry", "errors", ""},
+    "plan": {"job", "machine", "architecture", "models", "images", "geometry", "errors"},
+    "engine": {"engine", "plan", "job", "extras", "images", "weights", "models", "events", "geometry", "errors"},
     "output": {"output", "geometry", "errors"},
     "stop": {"errors"},
-    "run": {"job", "plan", "engine", "output", "events", "stop", "geometry", "errors", ""},
+    "run": {"job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", ""},
     "training": {"training", "errors"},
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
-    "distill": {"distill", "training", "landscapes", "engine", "errors"},
+    "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},
     "evaluate": {"evaluate", "training", "distill", "landscapes", "engine", "plan", "job", "machine", "models", "events", "geometry", "errors"},
-    "cli": {"cli", "job", "preset", "plan", "machine", "run", "output", "events", "stop", "geometry", "errors", ""}
+    "cli": {"cli", "job", "images", "weights", "preset", "plan", "machine", "run", "output", "events", "stop", "geometry", "errors", ""}
     | {"landscapes", "training", "distill", "evaluate"},
     "__main__": {"cli"},
     "": set(),
 }
-NO_TORCH = {"errors", "stop", "geometry", "events", "models", "preset", "architecture", "job", "plan", "output", "run", "cli"}
+NO_TORCH = {"errors", "stop", "images", "weights", "extras", "geometry", "events", "models", "preset", "architecture", "job", "plan", "output", "run", "cli"}
 
 
 def room_of(path: Path) -> str:

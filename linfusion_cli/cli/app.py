@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import distill, generate, inspect, landscapes, presets
+from linfusion_cli.cli import distill, generate, inspect, landscapes, presets, upscale
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
@@ -23,6 +23,7 @@ EPILOG = """\b
 Examples:
   linfusion generate "a mountain lake at dawn" --size 4k
   linfusion generate "a mountain lake at dawn" --size 16k --dry-run
+  linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
   linfusion presets list
   linfusion inspect lake.png
 
@@ -41,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)
 app.add_typer(presets.app, name="presets")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from linfusion_cli.cli.generate import complete_preset
+from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.errors import UsageError
 
 EPILOG = """\b

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from linfusion_cli.distill.loss import Batch
 from linfusion_cli.engine.adapter import self_attentions
-from linfusion_cli.engine.models import find_weights
 from linfusion_cli.errors import WeightsError, nearest
+from linfusion_cli.weights.places import find_first
 
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 INDEX = "model_index.json"
@@ -34,7 +34,7 @@ class Teacher:
         Raises WeightsError if it is not on this machine, not complete, or of a layout that LinFusion is not made for.
         """
         disable_progress_bar()
-        folder = find_weights((place,), "", INDEX)
+        folder = find_first((place,), "", "--model")
         try:
             name = json.loads((folder / INDEX).read_text())["_class_name"]
         except (OSError, ValueError, KeyError) as error:

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from linfusion_cli.engine.attention import LinearAttention
+from linfusion_cli.engine.tensors import build, check_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SELF_ATTENTION = ".attn1"
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,18 @@ def self_attentions(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 class LinFusion:
-    """Linear attentions for every self-attention of one UNet; `mount` and `unmount` are exact inverses."""
+    """Linear attentions for every self-attention of one UNet; `mount` and `unmount` are exact inverses.
 
-    def __init__(self, specs: tuple[AttentionSpec, ...]) -> None:
+    keep_projections: only f_q and f_k are LinFusion's; queries, keys, values and output are projected by the UNet's own layers.
+    LinFusion's files carry the projections of the plain model, which would undo what a fine-tune learned there.
+    """
+
+    def __init__(self, specs: tuple[AttentionSpec, ...], attentions: nn.ModuleList | None = None, *, keep_projections: bool = False) -> None:
         self.specs = specs
-        self.attentions = nn.ModuleList(LinearAttention(spec.dim, spec.heads, spec.mid_dim) for spec in specs)
+        self.attentions = attentions or _attentions(specs)
+        self.keep_projections = keep_projections
         self._originals: dict[str, nn.Module] = {}
+        self._own: list[dict[str, nn.Module]] = []
 
     @staticmethod
     def like(unet: nn.Module, mid_dim_scale: int = 1) -> LinFusion:
@@ -59,19 +66,25 @@ class LinFusion:
         return linfusion
 
     @staticmethod
-    def load(folder: Path, dtype: torch.dtype = torch.float32) -> LinFusion:
+    def load(folder: Path, dtype: torch.dtype = torch.float32, *, keep_projections: bool = False) -> LinFusion:
         """Reads an official-layout folder (config.json and one safetensors file).
 
         Raises WeightsError if a file is missing, damaged, or holds other tensors than its config says.
         """
-        linfusion = LinFusion(_read_specs(folder / CONFIG))
-        try:
-            weights = load_file(folder / WEIGHTS)
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{folder / WEIGHTS}: not readable as safetensors ({error})") from error
-        linfusion.load_state_dict(weights, str(folder / WEIGHTS))
-        linfusion.attentions.to(dtype)
-        return linfusion
+        specs, path = _read_specs(folder / CONFIG), folder / WEIGHTS
+        attentions = build(lambda: _attentions(specs), [read_tensors(path, dtype)], str(path))
+        return LinFusion(specs, attentions, keep_projections=keep_projections)
+
+    def narrowed(self, model: nn.Module) -> LinFusion:
+        """Linear attentions for a model that has some of the same self-attentions (a ControlNet): f is shared, its projections are kept."""
+        names = self_attentions(model)
+        chosen = [(spec, attention) for spec, attention in zip(self.specs, self.attentions, strict=True) if spec.module_name in names]
+        specs = tuple(spec for spec, _ in chosen)
+        with torch.device("meta"):
+            attentions = _attentions(specs)
+        for own, (_, theirs) in zip(attentions, chosen, strict=True):
+            own.to_q_, own.to_k_ = theirs.to_q_, theirs.to_k_
+        return LinFusion(specs, attentions, keep_projections=True)
 
     def save(self, folder: Path) -> None:
         """Writes the official layout."""
@@ -84,12 +97,8 @@ class LinFusion:
 
     def load_state_dict(self, weights: dict[str, Tensor], source: str) -> None:
         """Takes over weights under the official names; WeightsError names the first that is missing, extra or of another shape."""
-        own = self.attentions.state_dict()
-        for name in [*own, *weights]:
-            if name not in weights or name not in own:
-                raise WeightsError(f"{source}: tensor {name} is {'missing' if name not in weights else 'not expected'}")
-            if own[name].shape != weights[name].shape:
-                raise WeightsError(f"{source}: tensor {name} has shape {tuple(weights[name].shape)}, expected {tuple(own[name].shape)}")
+        own = {name: tuple(value.shape) for name, value in self.attentions.state_dict().items()}
+        check_tensors(own, weights, source, extra_allowed=False)
         self.attentions.load_state_dict(weights)
 
     def check(self, unet: nn.Module) -> None:
@@ -114,9 +123,11 @@ class LinFusion:
             raise RuntimeError("already mounted; unmount first")
         self.check(unet)
         reference = next(unet.parameters())
-        self.attentions.to(device=reference.device, dtype=reference.dtype)
         self._originals = self_attentions(unet)
         for spec, attention in zip(self.specs, self.attentions, strict=True):
+            if self.keep_projections:
+                self._own.append(_exchange(attention, {name: getattr(self._originals[spec.module_name], name) for name in PROJECTIONS}))
+            attention.to(device=reference.device, dtype=reference.dtype)
             attention.train(unet.training)
             _replace(unet, spec.module_name, attention)
 
@@ -124,7 +135,21 @@ class LinFusion:
         """Puts the very modules back that `mount` took out."""
         for name, module in self._originals.items():
             _replace(unet, name, module)
-        self._originals = {}
+        for attention, own in zip(self.attentions, self._own, strict=self.keep_projections):
+            _exchange(attention, own)
+        self._originals, self._own = {}, []
+
+
+def _attentions(specs: tuple[AttentionSpec, ...]) -> nn.ModuleList:
+    return nn.ModuleList(LinearAttention(spec.dim, spec.heads, spec.mid_dim) for spec in specs)
+
+
+def _exchange(attention: nn.Module, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Puts the modules into an attention by name, and returns what was there."""
+    before = {name: getattr(attention, name) for name in modules}
+    for name, module in modules.items():
+        setattr(attention, name, module)
+    return before
 
 
 def _spec_of(name: str, attention: nn.Module, mid_dim_scale: int) -> AttentionSpec:

@@ -29,10 +29,11 @@ class PlainUNet:
 
     unet: Any
 
-    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1) -> Tensor:
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1, residuals: Any = None) -> Tensor:
         """sample (batch, channels, height, width) to the prediction of the same shape; `dilation` dilates every convolution."""
+        options = {} if residuals is None else {"down_block_additional_residuals": residuals[0], "mid_block_additional_residual": residuals[1]}
         with dilated(dilation):
-            prediction: Tensor = self.unet(sample, timestep, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False)[0]
+            prediction: Tensor = self.unet(sample, timestep, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False, **options)[0]
         return prediction
 
 
@@ -51,7 +52,7 @@ class BandedUNet:
     unet: Any
     band_rows: int
 
-    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1) -> Tensor:
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1, residuals: Any = None) -> Tensor:
         """See PlainUNet. Samples of a batch run one after the other."""
         embedding = self._embedding(sample, timestep, text, added)
         with dilated(dilation):

@@ -202,8 +202,9 @@ def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, 
     for module in modules:
         for name, tensor in module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sum(tensor)}\n".encode())
-    for tensor in (conditioning.embeddings, conditioning.negative_embeddings, conditioning.pooled, conditioning.negative_pooled):
-        digest.update(_bytes(tensor.cpu()))
+    for half in conditioning.halves:
+        for tensor in half:
+            digest.update(_bytes(tensor.cpu()))
     return digest.hexdigest()
 
 

@@ -1,121 +1,180 @@
-"""Loads a plan's models through diffusers: safetensors only, no code from elsewhere, nothing fetched unasked."""
+"""Loads a plan's models: safetensors only, no code from elsewhere, nothing fetched unasked. What a prompt says is conditioning.py's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline
-from diffusers.utils.logging import disable_progress_bar
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+import transformers
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from linfusion_cli.engine.adapter import CONFIG, LinFusion
-from linfusion_cli.engine.denoiser import Conditioning
+from linfusion_cli.engine.controlnet import ControlNet
+from linfusion_cli.engine.ip_adapter import IPAdapter
+from linfusion_cli.engine.lora import Lora
+from linfusion_cli.engine.mounting import Mounted
+from linfusion_cli.engine.schedulers import make_scheduler
+from linfusion_cli.engine.sources import FileSource, FolderSource, Source, open_source
+from linfusion_cli.engine.tensors import build
+from linfusion_cli.engine.textual_inversion import add_inversions
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Note, Notify
-from linfusion_cli.models import builtin_folder
 from linfusion_cli.plan import Plan
+from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model, kind_of
+from linfusion_cli.weights.headers import read_header
+from linfusion_cli.weights.places import find_first
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """What a picture needs: UNet (with LinFusion mounted if asked for), autoencoder, noise schedule, encoded prompt."""
+    """Everything that is loaded for a picture, and nothing that depends on its prompt or its size.
 
-    unet: Any
+    texts: a diffusers pipeline with the tokenizers and text encoders (`release_texts` frees these)
+    mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
+    """
+
+    mounted: Mounted
     vae: Any
     scheduler_config: dict[str, Any]
-    conditioning: Conditioning
+    texts: Any
+    controlnets: tuple[ControlNet, ...]
+
+    @property
+    def unet(self) -> Any:
+        return self.mounted.unet
+
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """Every network that decides pixels, beside the text encoders."""
+        return (self.unet, self.vae, *self.mounted.modules, *(net.model for net in self.controlnets))
+
+    def release_texts(self) -> None:
+        """Lets go of the text encoders and the image encoder, once all prompts are encoded."""
+        for name in (*TEXT_ENCODERS, "image_encoder"):
+            if getattr(self.texts, name, None) is not None:
+                setattr(self.texts, name, None)
 
 
 def load(plan: Plan, notify: Notify) -> Models:
     """Loads everything onto the plan's device in the plan's number format.
 
-    Raises WeightsError, with the command that fetches them, if weights are not on this machine.
+    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
+    does not fit if they are of another model.
     """
-    disable_progress_bar()
-    model, job = plan.job.settings.model, plan.job
+    settings = plan.job.settings
     device, dtype = torch.device(plan.machine.device), DTYPES[plan.dtype]
-    pipeline = _pipeline(plan, dtype)
-    if model.vae:
-        pipeline.vae = AutoencoderKL.from_pretrained(find_weights((model.vae,), "", CONFIG), dtype=dtype, use_safetensors=True)
-    if plan.attention == "linear":
-        LinFusion.load(_linfusion_folder(plan), dtype).mount(pipeline.unet)
-    pipeline.to(device)
-    pipeline.set_progress_bar_config(disable=True)
-    conditioning = _encode(pipeline, job.prompt, job.negative_prompt, device, notify)
-    if dtype == torch.float16 and pipeline.vae.config.force_upcast:
-        pipeline.vae.to(torch.float32)  # SD-XL's own autoencoder overflows in float16
-    if device.type == "cpu":
-        pipeline.unet.to(memory_format=torch.channels_last)
-        pipeline.vae.to(memory_format=torch.channels_last)
-    return Models(pipeline.unet.eval(), pipeline.vae.eval(), dict(pipeline.scheduler.config), conditioning)
+    source = _source(plan)
+    unet = _on(build(lambda: UNet2DConditionModel.from_config(source.config("unet")), [source.tensors("unet", dtype)], _part(source, "unet")), device)
+    vae = _on(_vae(plan, source, dtype), device)
+    config = _scheduler_config(source, settings.model.prediction, notify)
+    texts = _texts(plan, source, dtype, unet, vae, config, device)
+    add_inversions(texts, settings.extras.textual_inversions)
+    linfusion = LinFusion.load(_linfusion_folder(plan), dtype, keep_projections=settings.model.keep_projections) if _linear(plan) else None
+    loras = tuple(Lora.load(text, texts) for text in settings.extras.loras)
+    for number, lora in enumerate(loras):
+        lora.mount_texts(texts, number)
+    mounted = Mounted(unet, linfusion, loras)
+    if settings.extras.ip_adapter:
+        mounted.ip_adapter = IPAdapter.load(settings.extras.ip_adapter, texts, settings.extras.ip_scale, dtype)
+    controlnets = tuple(ControlNet.load(place, unet, dtype, device, linfusion) for place in settings.extras.controlnets)
+    return Models(mounted, vae, config, texts, controlnets)
 
 
-def _pipeline(plan: Plan, dtype: torch.dtype) -> Any:
+def _linear(plan: Plan) -> bool:
+    return any(stage.attention == "linear" for stage in plan.stages)
+
+
+def _source(plan: Plan) -> Source:
+    """The model, once its tensors have said that it is of the preset's family."""
     model = plan.job.settings.model
-    folder = find_weights(model.repositories, model.revision, "model_index.json")
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
-    if model.family != "sdxl":
-        options |= {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
-    if model.variant and any(folder.rglob(f"*.{model.variant}.safetensors")):
-        options["variant"] = model.variant
-    pipeline_class = StableDiffusionXLPipeline if model.family == "sdxl" else StableDiffusionPipeline
-    try:
-        return pipeline_class.from_pretrained(folder, **options)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{folder}: not a complete model of family {model.family} ({error})") from error
+    path = find_first(model.repositories, model.revision, "--model")
+    family = family_of_model(path, model.variant)
+    if family != model.family:
+        theirs = FAMILY_NAMES[family]
+        raise WeightsError(f"{path}: of the family {family} ({theirs}), preset {plan.job.preset} is for {model.family}. Nearest: --preset {family}-4k")
+    return open_source(path, family, model.variant, Path(model.configs).expanduser() if model.configs else None)
+
+
+def _part(source: Source, part: str) -> str:
+    return str(source.path / part if source.path.is_dir() else source.path)
+
+
+def _on(model: Any, device: torch.device) -> Any:
+    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format  # twice as fast on CPUs
+    return model.to(device, memory_format=layout).requires_grad_(False)
+
+
+def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
+    """The autoencoder: another one if the preset names it, in float32 where its config says that float16 overflows."""
+    model = plan.job.settings.model
+    place = model.vae or (model.vae_float16 if dtype == torch.float16 else "")
+    if place:
+        source = _vae_source(find_first((place,), "", "--vae"), plan)
+    config = source.config("vae")
+    if dtype == torch.float16 and config.get("force_upcast", True):
+        dtype = torch.float32
+    return build(lambda: AutoencoderKL.from_config(config), [source.tensors("vae", dtype)], _part(source, "vae"))
+
+
+def _vae_source(path: Path, plan: Plan) -> Source:
+    """A folder with the autoencoder itself, a whole model, or one file: in the original layout, or in that of diffusers."""
+    if path.is_dir():
+        return FolderSource(path, plan.job.settings.model.variant) if (path / "vae").is_dir() else FolderSource(path, "", lone=True)
+    if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
+        raise WeightsError(f"--vae {path}: holds no autoencoder")
+    return FileSource.open(path, plan.job.settings.model.family, Path(plan.job.settings.model.configs) if plan.job.settings.model.configs else None)
+
+
+def _scheduler_config(source: Source, prediction: str, notify: Notify) -> dict[str, Any]:
+    """The noise schedule that the model was trained with, or that --prediction says."""
+    config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
+    if prediction == "auto":
+        if isinstance(source, FileSource) and not source.says_prediction and config.get("prediction_type") == "v_prediction":
+            notify(Note(text=f"{source.path.name} does not say what it predicts: taken as v_prediction. If the picture is noise: --prediction epsilon"))
+        return config
+    config["prediction_type"] = prediction.removesuffix("_zero_snr")
+    if prediction.endswith("_zero_snr"):
+        config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return config
+
+
+def _texts(plan: Plan, source: Source, dtype: torch.dtype, unet: Any, vae: Any, config: Mapping[str, Any], device: torch.device) -> Any:
+    """A pipeline that reads prompts; pictures are not made by it."""
+    family = plan.job.settings.model.family
+    parts: dict[str, Any] = {"vae": vae, "unet": unet, "scheduler": make_scheduler("ddim", dict(config))}
+    for number, name in enumerate(TEXT_ENCODERS[: 2 if family == "sdxl" else 1]):
+        parts[name] = _text_encoder(source, name, dtype).to(device)
+        parts["tokenizer" + ("_2" if number else "")] = source.tokenizer("tokenizer" + ("_2" if number else ""))
+    pipeline: Any
+    if family == "sdxl":
+        pipeline = StableDiffusionXLPipeline(**parts, feature_extractor=None, image_encoder=None, add_watermarker=False)
+    else:
+        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
+    config = source.config(part)
+    name = (config.get("architectures") or ["CLIPTextModel"])[0]
+    if name not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        raise WeightsError(f"{_part(source, part)}: is a {name}: linfusion knows CLIPTextModel and CLIPTextModelWithProjection")
+    tensors = source.tensors(part, dtype)
+    if name == "CLIPTextModel":  # its names lost their prefix in transformers 5
+        tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
+    settings = transformers.CLIPTextConfig.from_dict(config)
+    return build(lambda: getattr(transformers, name)(settings), [tensors], _part(source, part), extra_allowed=True)
 
 
 def _linfusion_folder(plan: Plan) -> Path:
     model = plan.job.settings.model
     if not model.linfusion:
         raise WeightsError(f"preset {plan.job.preset} names no LinFusion weights (model.linfusion). Try --attention softmax")
-    folder = find_weights(model.linfusion, "", CONFIG)
+    folder = find_first(model.linfusion, "", "--linfusion")
     return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder
-
-
-def find_weights(places: tuple[str, ...], revision: str, file: str) -> Path:
-    """The first place that is on this machine: a built-in model, a folder, or a repository in the hub's cache."""
-    for place in places:
-        folder = builtin_folder(place) or Path(place).expanduser()
-        if folder.is_dir():
-            return folder
-        if found := _cached(place, revision, file):
-            return found
-    names = ", ".join(places)
-    fetch = f"hf download {places[0]}" + (f" --revision {revision}" if revision else "")
-    raise WeightsError(f"weights are not on this machine: {names}. Fetch them with: {fetch}")
-
-
-def _cached(repository: str, revision: str, file: str) -> Path | None:
-    try:
-        folder = Path(snapshot_download(repository, revision=revision or None, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
-    return folder if (folder / file).exists() else None
-
-
-@torch.inference_mode()
-def _encode(pipeline: Any, prompt: str, negative_prompt: str, device: torch.device, notify: Notify) -> Conditioning:
-    """Encodes prompt and negative prompt with the pipeline's own text encoders, and lets go of them."""
-    _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
-    encoded = pipeline.encode_prompt(prompt, device=device, num_images_per_prompt=1, do_classifier_free_guidance=True, negative_prompt=negative_prompt)
-    for name in ("text_encoder", "text_encoder_2"):
-        if hasattr(pipeline, name):
-            setattr(pipeline, name, None)
-    positive, negative = encoded[:2]
-    empty = positive.new_zeros(1, 0)
-    pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
-    return Conditioning(positive, negative, pooled, negative_pooled)
-
-
-def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:
-    tokens, limit = len(tokenizer(prompt).input_ids) - 2, tokenizer.model_max_length - 2
-    if tokens > limit:
-        tell(f"the prompt has {tokens} tokens, the model reads the first {limit}")

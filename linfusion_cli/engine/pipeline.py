@@ -12,17 +12,20 @@ from torch import Tensor
 
 from linfusion_cli.engine.bands import BandedUNet, PlainUNet
 from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
-from linfusion_cli.engine.denoiser import Denoiser
+from linfusion_cli.engine.conditioning import encode
+from linfusion_cli.engine.controls import stage_controls
+from linfusion_cli.engine.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
 from linfusion_cli.engine.memory import Meter
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
+from linfusion_cli.engine.pictures import input_tensor, parked
 from linfusion_cli.engine.resize import Resized
 from linfusion_cli.engine.rows import Sweeper, swept_rows
 from linfusion_cli.engine.schedulers import make_scheduler
 from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
 from linfusion_cli.events import Notify
-from linfusion_cli.geometry import Size
+from linfusion_cli.geometry import base_size
 from linfusion_cli.plan import Plan, Stage
 
 Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
@@ -48,17 +51,21 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None) -> Iterat
     meter = Meter(device, notify)
     with meter.phase("load", 0, 1, "steps") as counter:
         models = load(plan, notify)
+        conditioning = encode(models, plan.job, notify)
+        models.release_texts()
         counter.reach(1)
-    made_with = fingerprint((models.unet, models.vae), models.conditioning, plan.dtype, plan.machine.kind) if keeper else ""
+    made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
-    engine = _Engine(plan, models, meter, device, kept)
-    latents = anchor = engine.base()
+    engine = _Engine(plan, models, conditioning, meter, device, kept)
+    latents = anchor = engine.first()
     for stage in plan.stages[1:]:
         if (finished := kept.finished(stage.index)) is not None:
             latents = finished
             continue
         start = kept.started(stage.index)
-        if start is None and plan.job.settings.upscale.between == "pixel":
+        if start is None and engine.is_given(stage.index - 1):
+            start = engine.encode(engine.given(), stage)
+        elif start is None and plan.job.settings.upscale.between == "pixel":
             decoded = Parked.of(torch.cat(list(engine.decode(latents, plan.stages[stage.index - 1])), dim=2))
             yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px)))
             start = engine.encode(decoded, stage)
@@ -81,20 +88,37 @@ def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
 class _Engine:
     plan: Plan
     models: Models
+    conditioning: Conditioning
     meter: Meter
     device: torch.device
     kept: Checkpoints
 
-    def base(self) -> Tensor:
-        """Stage 0: latents from noise."""
-        stage = self.plan.stages[0]
+    def is_given(self, index: int) -> bool:
+        """Whether a stage is the user's picture itself, to be upscaled."""
+        start = self.plan.job.start
+        return index == 0 and start is not None and not start.refined
+
+    def given(self) -> Field:
+        """The user's picture in its own resolution, in [-1, 1], cut to the shape of what is made."""
+        start = self.plan.job.start
+        assert start is not None
+        return parked(input_tensor(start.image, start.flag, self.plan.job.size).mul(2).sub(1).to(self.device))
+
+    def first(self) -> Tensor:
+        """Stage 0: latents from noise, or from the user's picture."""
+        stage, start, seed = self.plan.stages[0], self.plan.job.start, self.plan.job.seed
         if (finished := self.kept.finished(0)) is not None:
             return finished
+        given = None if start is None else self.encode(self.given(), stage)
+        if given is not None and not stage.steps:
+            self.kept.finish(0, given)
+            return given
         clock = self._clock(stage)
         resumed = self.kept.resume(0, stage.steps, clock.scheduler)
         with self.meter.phase("denoise", 0, stage.steps, "steps", resumed.done if resumed else 0) as counter:
             on_step = self.kept.keeping(0, clock.scheduler, counter.reach)
-            latents = base(self._denoiser(stage), clock, self._noise(stage), self.plan.job.seed, on_step, resumed)
+            noised = clock.first(self._noise(stage), given)
+            latents = base(self._denoiser(stage, clock), clock, noised, seed, on_step, resumed)
         self.kept.finish(0, latents)
         return latents
 
@@ -114,7 +138,7 @@ class _Engine:
         resumed = self.kept.resume(stage.index, stage.steps, clock.scheduler)
         with self.meter.phase("denoise", stage.index, stage.steps, "steps", resumed.done if resumed else 0) as counter:
             on_step = self.kept.keeping(stage.index, clock.scheduler, counter.reach)
-            latents = upscale(self._denoiser(stage), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, on_step, resumed)
+            latents = upscale(self._denoiser(stage, clock), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, on_step, resumed)
         self.kept.finish(stage.index, latents)
         return latents
 
@@ -146,13 +170,15 @@ class _Engine:
         resized = Resized.to(Parked.of(latents), size, self.plan.job.settings.upscale.resize, -math.inf, math.inf)
         return torch.cat([rows for _, rows in sweep(resized, stage.bands.vae_px)], dim=2)
 
-    def _denoiser(self, stage: Stage) -> Denoiser:
-        settings, stages = self.plan.job.settings.sampling, self.plan.stages
+    def _denoiser(self, stage: Stage, clock: Clock) -> Denoiser:
+        settings = self.plan.job.settings.sampling
         total = int(self.models.scheduler_config["num_train_timesteps"])
-        conditioned: Size = stages[0].size  # a size that the model knows, at every stage
+        conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
         rows = stage.bands.unet_latent
-        unet = BandedUNet(self.models.unet, rows) if rows else PlainUNet(self.models.unet)
-        return Denoiser(unet, self.models.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned)
+        mounted = self.models.mounted.attend(stage.attention)
+        unet = BandedUNet(mounted, rows) if rows and stage.attention == "linear" else PlainUNet(mounted)
+        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps)
+        return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
 
     def _clock(self, stage: Stage) -> Clock:
         sampling = self.plan.job.settings.sampling

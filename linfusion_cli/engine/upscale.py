@@ -60,6 +60,14 @@ class Clock:
             scheduler.set_begin_index(skipped)
         return Clock(scheduler, timesteps, levels)
 
+    def first(self, noise: Tensor, start: Tensor | None = None) -> Tensor:
+        """What stage 0 begins with: unit noise, or a picture's latents noised to the first timestep (SDEdit, arXiv 2108.01073)."""
+        if start is None:
+            pure: Tensor = noise * self.scheduler.init_noise_sigma
+            return pure
+        signal, amount = self.levels[0]
+        return signal * start + amount * noise
+
     def cosine(self, timestep: Tensor) -> float:
         """f = (1 + cos(pi (T - t) / T)) / 2: 1 at full noise, 0 at none."""
         total = self.scheduler.config.num_train_timesteps
@@ -79,9 +87,9 @@ def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
     return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
 
 
-def base(denoise: Denoise, clock: Clock, noise: Tensor, seed: int, on_step: OnStep, resumed: Resumed | None = None) -> Tensor:
-    """Stage 0: latents (1, channels, height, width) from unit noise; or the rest of it, where it was interrupted."""
-    latents: Tensor = resumed.latents if resumed else noise * clock.scheduler.init_noise_sigma
+def base(denoise: Denoise, clock: Clock, latents: Tensor, seed: int, on_step: OnStep, resumed: Resumed | None = None) -> Tensor:
+    """Stage 0: from the noisy latents (1, channels, height, width) of Clock.first; or the rest of it, where it was interrupted."""
+    latents = resumed.latents if resumed else latents
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
         timestep = clock.timesteps[index]
         prediction = denoise(clock.scheduler.scale_model_input(latents, timestep), timestep, 1)

@@ -1,4 +1,4 @@
-"""The models that ship inside."""
+"""What ships inside: the built-in model, and the shapes and the words of the three families."""
 
 from __future__ import annotations
 
@@ -12,3 +12,13 @@ def builtin_folder(place: str) -> Path | None:
     if not place.startswith(PREFIX):
         return None
     return Path(__file__).parent / place.removeprefix(PREFIX)
+
+
+def family_folder(family: str) -> Path:
+    """A family's model in diffusers layout without weights: the configs that a single file does not hold."""
+    return Path(__file__).parent / "families" / family
+
+
+def clip_merges_file() -> Path:
+    """The merges of CLIP's byte-pair encoding (OpenAI, MIT licence), which all three families read text with."""
+    return Path(__file__).parent / "families" / "clip_merges.txt.gz"

@@ -64,6 +64,8 @@ def command_words(record: Mapping[str, object]) -> list[str]:
     """The same command as a list of unquoted words."""
     prompt = str(record["prompt"])
     options = [word for name, value in _options(record).items() for word in _option_words(name, value)]
+    if image := str(record.get("upscaled") or ""):
+        return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
     if prompt.startswith("-"):
         return ["linfusion", "generate", *options, "--", prompt]
     return ["linfusion", "generate", prompt, *options]

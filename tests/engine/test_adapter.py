@@ -76,7 +76,7 @@ def test_damaged_files_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"1\.to_k\.weight is missing"):
         LinFusion.load(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(b"short")
-    with pytest.raises(WeightsError, match="not readable"):
+    with pytest.raises(WeightsError, match="not a safetensors file"):
         LinFusion.load(tmp_path)
     (tmp_path / CONFIG).write_text("{}")
     with pytest.raises(WeightsError, match="not a LinFusion config"):
@@ -94,3 +94,26 @@ def test_like_starts_from_the_projections_of_the_unet(data: Path) -> None:
         x = torch.randn(3, attention.to_q.in_features)
         assert torch.equal(attention.to_q_(x), torch.zeros_like(x))
     linfusion.mount(unet)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_keeping_projections_takes_only_f_from_the_file(family: str, data: Path) -> None:
+    tensors, config = load_golden(data / f"unet_{family}.safetensors")
+    unet = golden_unet(tensors, config)
+    printed, before, weights = repr(unet), predict(unet, tensors), load_file(data / f"linfusion_{family}" / WEIGHTS)
+    linfusion = LinFusion.load(data / f"linfusion_{family}", keep_projections=True)
+    for _ in range(2):
+        originals = self_attentions(unet)
+        linfusion.mount(unet)
+        for index, (name, attention) in enumerate(self_attentions(unet).items()):
+            assert attention.to_q is originals[name].to_q
+            assert attention.to_out[0] is originals[name].to_out[0]
+            assert torch.equal(attention.to_q_[0].weight, weights[f"{index}.to_q_.0.weight"])
+        kept = predict(unet, tensors)
+        linfusion.unmount(unet)
+        assert repr(unet) == printed
+        assert torch.equal(predict(unet, tensors), before)
+    whole = LinFusion.load(data / f"linfusion_{family}")
+    whole.mount(unet)
+    assert not torch.equal(predict(unet, tensors), kept)
+    assert torch.equal(linfusion.attentions[0].to_q.weight, whole.attentions[0].to_q.weight)

@@ -18,7 +18,7 @@ class FakeUNet:
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
 
-    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1) -> Tensor:
+    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Tensor] | None, dilation: int = 1, residuals: object = None) -> Tensor:
         self.calls.append({"batch": len(sample), "added": added, "dilation": dilation})
         return sample * text.mean((1, 2)).view(-1, 1, 1, 1)
 

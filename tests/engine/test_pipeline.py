@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.models import load
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pipeline import Picture, pictures
@@ -111,14 +112,14 @@ def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
 
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    load(dataclasses.replace(plan, job=dataclasses.replace(plan.job, prompt="lake " * 80)), events.append)
+    encode(load(plan, events.append), dataclasses.replace(plan.job, prompt="lake " * 80), events.append)
     assert [event.text for event in events if isinstance(event, Note)] == ["the prompt has 80 tokens, the model reads the first 46"]
 
 
 def test_missing_weights_name_the_command_that_fetches_them(tiny_preset: Path, tiny_folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "missing.toml"
     path.write_text(tiny_preset.read_text().replace(f'repositories = ["{tiny_folder}"]', 'repositories = ["nobody/nothing", "no/mirror"]'))
-    with pytest.raises(WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: hf download nobody/nothing"):
+    with pytest.raises(WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch --model nobody/nothing"):
         make(plan_for(path))
 
 

@@ -1,0 +1,59 @@
+"""`linfusion upscale`: a picture of the user's own, through the stages of the progressive upscale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.generate import make, resolved
+from linfusion_cli.errors import UsageError
+
+DEFAULT_SCALE = 2.0
+EPILOG = """\b
+Examples:
+  linfusion upscale photo.jpg --preset sdxl-4k
+  linfusion upscale photo.jpg "a mountain lake at dawn" --preset sdxl-4k --scale 4
+  linfusion upscale photo.jpg "a mountain lake" --preset sd15-4k --size 8192x8192 --strength 0.3 -o large.png
+  linfusion upscale photo.jpg --preset sdxl-4k --scale 8 --dry-run
+
+\b
+A prompt that says what is to be seen helps. --strength: 0.2 keeps close to the picture, 0.5 draws much anew.
+PNG, JPEG, WebP and TIFF are read; where the size has another shape than the picture, the middle is taken.
+"""
+
+
+@with_flags
+def upscale(
+    flags: dict[str, Any],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture: PNG, JPEG, WebP or TIFF.", show_default=False)],
+    prompt: Annotated[str, typer.Argument(help="What it shows.", show_default=False)] = "",
+    scale: Annotated[float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option("--strength", "--upscale-strength", metavar="X", help="How much the first stage draws again, 0 to 1. Default: as the preset says."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+) -> None:
+    """Make a picture of yours larger, and draw the detail that it lacks."""
+    if scale is not None and flags["size"] is not None:
+        raise UsageError("give either --size or --scale, not both")
+    if flags["size"] is None:
+        flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale)
+    request = request_of(prompt, flags, upscale_image=image, upscale_strength=strength)
+    make(resolved(request), dry_run=dry_run, as_json=as_json, quiet=quiet)
+
+
+def _size(image: Path, scale: float) -> str:
+    """The picture's own shape, so many times as large, to the nearest size that can be made."""
+    from linfusion_cli.geometry import Size, nearest_size
+    from linfusion_cli.images import inspect_image
+
+    if not 1 < scale <= 64:
+        raise UsageError(f"--scale {scale:g}: write a number above 1, up to 64. Nearest: {2 if scale <= 1 else 64}")
+    size = inspect_image(image, "IMAGE").size
+    return str(nearest_size(Size(round(size.width * scale), round(size.height * scale))))

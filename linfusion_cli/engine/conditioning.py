@@ -1,0 +1,58 @@
+"""What the words and the pictures of a prompt say to the UNet: apart from loading, so that one model serves many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from linfusion_cli.engine.denoiser import Conditioning
+from linfusion_cli.engine.ip_adapter import embed_images
+from linfusion_cli.engine.models import Models
+from linfusion_cli.events import Note, Notify
+from linfusion_cli.images import read_pixels
+from linfusion_cli.job import Job
+
+
+@torch.inference_mode()
+def encode(models: Models, job: Job, notify: Notify) -> Conditioning:
+    """Encodes the prompt, the negative prompt and the IP-Adapter's pictures. Raises UsageError for a damaged picture."""
+    texts, extras = models.texts, job.settings.extras
+    prompt = texts.maybe_convert_prompt(job.prompt, texts.tokenizer)  # words of several vectors
+    _tell_truncation(texts.tokenizer, prompt, lambda text: notify(Note(text=text)))
+    with _final_norm_found(texts.text_encoder):
+        encoded = texts.encode_prompt(
+            job.prompt,
+            device=models.unet.device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=job.negative_prompt,
+            clip_skip=extras.clip_skip or None,
+        )
+    positive, negative = encoded[:2]
+    empty = positive.new_zeros(1, 0)
+    pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
+    images = embed_images(texts, [read_pixels(image, "--ip-image") for image in job.ip_images]) if job.ip_images else (empty, empty)
+    return Conditioning(positive, negative, pooled, negative_pooled, *images)
+
+
+@contextmanager
+def _final_norm_found(encoder: Any) -> Iterator[None]:
+    """Clip-skip of diffusers looks for text_model.final_layer_norm, which transformers 5 calls final_layer_norm."""
+    if hasattr(encoder, "text_model"):
+        yield
+        return
+    encoder.__dict__["text_model"] = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
+    try:
+        yield
+    finally:
+        del encoder.__dict__["text_model"]
+
+
+def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:
+    tokens, limit = len(tokenizer(prompt).input_ids) - 2, tokenizer.model_max_length - 2
+    if tokens > limit:
+        tell(f"the prompt has {tokens} tokens, the model reads the first {limit}")

@@ -1,0 +1,123 @@
+"""IP-Adapter (arXiv 2308.06721): pictures as prompts, through cross-attentions of their own beside those of the text."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from linfusion_cli.engine.tensors import build, read_tensors
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
+from linfusion_cli.weights.headers import ENDING, read_header, weight_files
+from linfusion_cli.weights.places import find_first
+
+ENCODER = "image_encoder"
+FILES = {"sd15": "models/ip-adapter_sd15.safetensors", "sdxl": "sdxl_models/ip-adapter_sdxl.safetensors"}  # of h94/IP-Adapter
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(slots=True)
+class IPAdapter:
+    """The adapter on a UNet; `load` mounts it, `unmount` brings the UNet's own processors back."""
+
+    encoder: Any
+    _processors: dict[str, Any]
+    _dim_type: Any
+
+    @staticmethod
+    def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+        """Reads the adapter and its image encoder, and mounts it. Raises WeightsError if one is missing or of another family."""
+        found = find_first((place,), "", "--ip-adapter")
+        path = adapter_file(found, pipeline)
+        check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
+        state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+        for name, tensor in read_tensors(path, dtype).items():
+            part, _, rest = name.partition(".")
+            state[part][rest] = tensor
+        unet = pipeline.unet
+        _check(state["ip_adapter"], unet, path)
+        encoder = _encoder(path, found, dtype).to(unet.device)
+        adapter = IPAdapter(encoder, dict(unet.attn_processors), unet.config.encoder_hid_dim_type)
+        try:
+            unet._load_ip_adapter_weights([state])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"--ip-adapter {path}: of a kind that is not known ({error})") from error
+        unet.requires_grad_(False)
+        pipeline.image_encoder = encoder
+        pipeline.set_ip_adapter_scale(scale)
+        return adapter
+
+    def unmount(self, unet: Any) -> None:
+        """The UNet without the adapter, its processors the very ones that were there."""
+        present = unet.attn_processors
+        unet.set_attn_processor({name: processor for name, processor in self._processors.items() if name in present})
+        unet.encoder_hid_proj = None
+        unet.config.encoder_hid_dim_type = self._dim_type
+
+
+def adapter_file(place: Path, pipeline: Any) -> Path:
+    """The adapter's file in a place: the place itself, the only one there, or the plain one of the official repository."""
+    if place.is_file():
+        return place
+    family = OF_TEXT_DIM.get(pipeline.unet.config.cross_attention_dim, "")
+    if family in FILES and (place / FILES[family]).exists():
+        return place / FILES[family]
+    files = sorted(place.glob(f"ip*adapter*{ENDING}"))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise WeightsError(f"--ip-adapter {place}: one ip-adapter*{ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
+    return files[0]
+
+
+def clip_pixels(pixels: Any, side: int) -> Tensor:
+    """A picture (height, width, 3) in [0, 1] as CLIP sees it: shorter side to `side`, centre cut out, (1, 3, side, side)."""
+    import numpy as np
+    from PIL import Image
+
+    picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    width, height = picture.size
+    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    cut = picture.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
+    values = torch.from_numpy(np.asarray(cut, dtype=np.float32) / 255)
+    return ((values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)).permute(2, 0, 1)[None]
+
+
+@torch.inference_mode()
+def embed_images(pipeline: Any, pictures: list[Any]) -> tuple[Tensor, Tensor]:
+    """What pictures (height, width, 3) in [0, 1] say, and what none says: each (1, pictures, ...), for added["image_embeds"]."""
+    side = pipeline.image_encoder.config.image_size
+    pixels = torch.cat([clip_pixels(picture, side) for picture in pictures])
+    embeds = pipeline.prepare_ip_adapter_image_embeds([pixels], None, pipeline.unet.device, 1, True)[0]
+    negative, positive = embeds.chunk(2)
+    return positive, negative
+
+
+def _encoder(path: Path, place: Path, dtype: torch.dtype) -> Any:
+    folders = [folder / ENCODER for folder in (path.parent, path.parent.parent / "models", place if place.is_dir() else path.parent)]
+    folder = next((folder for folder in folders if (folder / "config.json").exists()), None)
+    if folder is None:
+        raise WeightsError(f"--ip-adapter {path}: its image encoder is missing: there is no {folders[0]} with config.json and model{ENDING}")
+    config = CLIPVisionConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= read_tensors(file, dtype)
+    return build(lambda: CLIPVisionModelWithProjection(config), [tensors], str(folder), extra_allowed=True)
+
+
+def _check(tensors: dict[str, Tensor], unet: Any, path: Path) -> None:
+    wanted = unet.config.cross_attention_dim
+    crosses = sum(name.endswith("attn2.processor") for name in unet.attn_processors)
+    keys = [tensor for name, tensor in tensors.items() if name.endswith("to_k_ip.weight")]
+    if not keys or len(keys) != crosses or keys[0].shape[1] != wanted:
+        theirs = keys[0].shape[1] if keys else 0
+        family = FAMILY_NAMES.get(OF_TEXT_DIM.get(theirs, ""), "another model")
+        raise WeightsError(
+            f"--ip-adapter {path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, the UNet {crosses} that read {wanted}"
+        )

@@ -1,0 +1,42 @@
+"""Pictures that a user brings, as fields of rows: fitted to a size by enlarging to fill and cutting off what stands over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.fields import Parked
+from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size
+from linfusion_cli.images import InputImage, read_pixels
+
+
+def input_tensor(image: InputImage, flag: str, size: Size) -> Tensor:
+    """A picture's pixels (1, 3, height, width), float32 in [0, 1], cut to the aspect of `size`. Raises UsageError if it is damaged."""
+    return fitted(torch.from_numpy(read_pixels(image, flag)).permute(2, 0, 1)[None], size)
+
+
+def fitted(pixels: Tensor, size: Size) -> Tensor:
+    """The middle of a picture (1, channels, height, width) in the aspect of `size`, as large as possible."""
+    height, width = pixels.shape[2:]
+    wide, high = min(width, round(height * size.width / size.height)), min(height, round(width * size.height / size.width))
+    left, top = (width - max(wide, 1)) // 2, (height - max(high, 1)) // 2
+    return pixels[:, :, top : top + max(high, 1), left : left + max(wide, 1)]
+
+
+def canny(pixels: Tensor) -> Tensor:
+    """White edges on black, as ControlNets for edges want them. Raises UsageError if OpenCV is not installed."""
+    try:
+        import cv2
+    except ImportError as error:
+        raise UsageError('--control-preprocess canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"') from error
+    levels: Any = (pixels[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    edges = cv2.Canny(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), 100, 200)
+    return torch.from_numpy(edges).float().div(255)[None, None].expand(1, 3, -1, -1).contiguous()
+
+
+def parked(pixels: Tensor) -> Parked:
+    """The pixels as a field."""
+    return Parked.of(pixels.contiguous())

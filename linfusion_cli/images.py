@@ -1,0 +1,112 @@
+"""Reads a picture that a user brings: what it is before any work, and its pixels as floating-point rows. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size
+
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
+LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below an 16K picture
+ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputImage:
+    """A picture on disk: the hash of the file, its size in pixels as seen (after its EXIF orientation), what is done to it."""
+
+    path: Path
+    sha256: str
+    size: Size
+    notes: tuple[str, ...]
+
+
+def inspect_image(path: Path, flag: str) -> InputImage:
+    """Looks at a picture's header and hashes the file; decodes nothing.
+
+    Raises UsageError, naming the flag, for what can't be read, another format, and pictures beyond LARGEST_PIXELS.
+    """
+    with _opened(path, flag) as image:
+        turned = image.getexif().get(ORIENTATION) in TURNED
+        size = Size(image.height, image.width) if turned else Size(image.width, image.height)
+        notes = [f"{flag} {path.name}: its transparency is laid on white"] if _has_alpha(image) else []
+        if getattr(image, "n_frames", 1) > 1:
+            notes.append(f"{flag} {path.name}: the first of its {image.n_frames} pictures is taken")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return InputImage(path=path, sha256=digest, size=size, notes=tuple(notes))
+
+
+def fitting_note(image: InputImage, flag: str, size: Size) -> str:
+    """How a picture of another aspect is fitted, "" if its aspect is the same to one part in a hundred."""
+    ratio = image.size.width * size.height / (image.size.height * size.width)
+    if abs(ratio - 1) < 0.01:
+        return ""
+    sides = "left and right" if ratio > 1 else "top and bottom"
+    lost = 100 * (1 - min(ratio, 1 / ratio))
+    return f"{flag} {image.path.name}: {image.size} is fitted to the shape of {size} by cutting off {lost:.0f} % at {sides}"
+
+
+def read_pixels(image: InputImage, flag: str) -> Any:
+    """The picture as numpy float32 (height, width, 3) in [0, 1], upright, transparency laid on white; 16 bits are kept.
+
+    Raises UsageError if the file is damaged, or another one than when the job was made.
+    """
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    with _opened(image.path, flag) as picture:
+        try:
+            upright: Any = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
+                grey = np.asarray(upright, dtype=np.float32)
+                grey = grey / (1.0 if upright.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
+                return np.repeat(grey[:, :, None].clip(0, 1), 3, axis=2)
+            if _has_alpha(upright):
+                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (255, 255, 255, 255)), upright.convert("RGBA"))
+            pixels = np.asarray(upright.convert("RGB"), dtype=np.float32) / 255
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UsageError(f"{flag} {image.path}: the picture is damaged ({error})") from error
+    with image.path.open("rb") as file:
+        if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
+            raise UsageError(f"{flag} {image.path}: the file changed since the job was made. Start again")
+    return pixels
+
+
+def _has_alpha(image: Any) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+@contextmanager
+def _opened(path: Path, flag: str) -> Iterator[Any]:
+    """The picture, not decoded yet, with our own limit instead of Pillow's."""
+    from PIL import Image, UnidentifiedImageError
+
+    pillows = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pillow, about odd metadata
+            image = Image.open(path, formats=FORMATS)
+    except FileNotFoundError as error:
+        raise UsageError(f"{flag} {path}: there is no such file") from error
+    except UnidentifiedImageError as error:
+        raise UsageError(f"{flag} {path}: not a picture that can be read. Allowed: {', '.join(FORMATS)}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{flag} {path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
+    else:
+        with image:
+            if image.width * image.height > LARGEST_PIXELS:
+                limit = f"at most {LARGEST_PIXELS // 1_000_000} megapixels are read"
+                raise UsageError(f"{flag} {path}: says it has {image.width}x{image.height} pixels; {limit}. Make it smaller first")
+            yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = pillows
