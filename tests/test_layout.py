@@ -33,12 +33,50 @@ MAY_IMPORT = {
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
     "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},
     "evaluate": {"evaluate", "training", "distill", "landscapes", "engine", "plan", "job", "machine", "models", "events", "geometry", "errors"},
-    "cli": {"cli", "job", "images", "weights", "preset", "plan", "machine", "run", "output", "events", "stop", "geometry", "errors", ""}
-    | {"landscapes", "training", "distill", "evaluate"},
+    "cli": {
+        "cli",
+        "job",
+        "doctor",
+        "extras",
+        "images",
+        "wanted",
+        "weights",
+        "preset",
+        "plan",
+        "machine",
+        "run",
+        "output",
+        "events",
+        "stop",
+        "geometry",
+        "errors",
+        "",
+    }
+    | {"landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights"},
+    "wanted": {"extras", "preset", "weights"},
+    "doctor": {"job", "plan", "machine", "preset", "wanted", "weights", "errors"},
     "__main__": {"cli"},
     "": set(),
 }
-NO_TORCH = {"errors", "stop", "images", "weights", "extras", "geometry", "events", "models", "preset", "architecture", "job", "plan", "output", "run", "cli"}
+NO_TORCH = {
+    "errors",
+    "stop",
+    "images",
+    "weights",
+    "extras",
+    "wanted",
+    "doctor",
+    "geometry",
+    "events",
+    "models",
+    "preset",
+    "architecture",
+    "job",
+    "plan",
+    "output",
+    "run",
+    "cli",
+}
 
 
 def room_of(path: Path) -> str:

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import distill, generate, inspect, landscapes, presets, upscale
+from linfusion_cli.cli import distill, doctor, fetch, generate, inspect, landscapes, presets, upscale
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
@@ -24,6 +24,8 @@ Examples:
   linfusion generate "a mountain lake at dawn" --size 4k
   linfusion generate "a mountain lake at dawn" --size 16k --dry-run
   linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
+  linfusion fetch sd15-4k
+  linfusion doctor
   linfusion presets list
   linfusion inspect lake.png
 
@@ -43,6 +45,8 @@ app = typer.Typer(
 )
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
+app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
+app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)
 app.add_typer(presets.app, name="presets")

@@ -15,6 +15,7 @@ from accelerate import init_empty_weights
 from torch import Tensor, nn
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.headers import Header, read_header
 
 DTYPES = {
@@ -39,14 +40,14 @@ DTYPES = {
 def read_tensors(path: Path, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
     """The wanted tensors of a file by name; floating-point ones as `dtype` (None: as they are).
 
-    Raises WeightsError for what is no whole safetensors file.
+    Raises WeightsError for what is no whole safetensors file, or not what was published where that is known.
     """
-    header = read_header(path)
-    return read_header_tensors(header, dtype, wanted)
+    return read_header_tensors(read_header(path), dtype, wanted)
 
 
 def read_header_tensors(header: Header, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
     """The same for a header that is read already."""
+    verify(header.path)
     tensors: dict[str, Tensor] = {}
     try:
         with header.path.open("rb", buffering=0) as file:

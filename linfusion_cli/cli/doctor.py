@@ -1,0 +1,41 @@
+"""`linfusion doctor`: what is here, what would run, and what to type where something is missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+MARKS = {"ok": "ok", "missing": "--", "bad": "!!"}
+EPILOG = """\b
+Examples:
+  linfusion doctor
+  linfusion doctor --json | jq 'select(.state != "ok")'
+
+\b
+ok: fine. --: not here, and not needed by everything. !!: in the way. Nothing is downloaded or changed.
+"""
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each finding.")] = False) -> None:
+    """Look at the machine, the installation and the weights, and say what would run."""
+    from linfusion_cli.cli.text import safe, table
+    from linfusion_cli.doctor import examine
+
+    findings = list(examine())
+    if as_json:
+        for finding in findings:
+            typer.echo(json.dumps({"type": "finding", **asdict(finding)}))
+        return
+    rows = [[MARKS[finding.state], finding.about, safe(finding.found)] for finding in findings]
+    for line, finding in zip(table(rows, left=3), findings, strict=True):
+        typer.echo(line)
+        if finding.fix:
+            typer.echo(f"      fix: {safe(finding.fix)}")
+    runs = [finding.about.removeprefix("preset ") for finding in findings if finding.about.startswith("preset ") and finding.state == "ok"]
+    typer.echo(f"\nReady to use: {', '.join(runs) or 'nothing'}")
+    for finding in findings:
+        if finding.state == "bad":
+            typer.echo(f"In the way: {finding.about}: {safe(finding.fix or finding.found)}")

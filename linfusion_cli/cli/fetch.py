@@ -1,0 +1,126 @@
+"""`linfusion fetch`: brings everything that presets need onto this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linfusion_cli.cli.flags import complete_preset
+from linfusion_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from linfusion_cli.weights.needs import Need
+
+EPILOG = """\b
+Examples:
+  linfusion fetch sd15-4k sdxl-4k
+  linfusion fetch --model Lykon/dreamshaper-8
+  linfusion fetch --lora owner/name/file.safetensors --controlnet lllyasviel/control_v11p_sd15_canny
+  linfusion fetch sdxl-4k --offline      (says whether everything is here, and checks it)
+
+\b
+Only safetensors files are fetched. An interrupted download goes on where it was. Everything is checked against the
+published hashes. Repositories that want a login: hf auth login, or HF_TOKEN. Another hub: HF_ENDPOINT. Another disk: HF_HOME.
+"""
+Places = list[str] | None
+
+
+def fetch(
+    presets: Annotated[list[str] | None, typer.Argument(metavar="[PRESET]...", help="Presets, or .toml files.", autocompletion=complete_preset)] = None,
+    model: Annotated[str | None, typer.Option(metavar="PLACE", help="A model, with the LinFusion weights of its family.")] = None,
+    linfusion: Annotated[Places, typer.Option("--linfusion", metavar="PLACE", help="Linear attention. Repeatable.")] = None,
+    vae: Annotated[Places, typer.Option("--vae", metavar="PLACE", help="An autoencoder. Repeatable.")] = None,
+    lora: Annotated[Places, typer.Option("--lora", metavar="PLACE", help="A LoRA. Repeatable.")] = None,
+    inversion: Annotated[Places, typer.Option("--textual-inversion", metavar="PLACE", help="An embedding. Repeatable.")] = None,
+    controlnet: Annotated[Places, typer.Option("--controlnet", metavar="PLACE", help="A ControlNet. Repeatable.")] = None,
+    ip_adapter: Annotated[Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each thing, on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+) -> None:
+    """Download what presets need, and check it."""
+    from linfusion_cli.weights.needs import Need
+
+    needs = _needs_of(presets or [])
+    if model is not None:
+        needs.append(Need("model", (model,), "", "fp16", ""))
+    flags = {"linfusion": linfusion, "vae": vae, "lora": lora, "textual-inversion": inversion, "controlnet": controlnet, "ip-adapter": ip_adapter}
+    for kind, places in flags.items():
+        variant = "fp16" if kind == "controlnet" else ""
+        needs += [Need(kind, (place,), "", variant, "") for place in places or []]  # type: ignore[arg-type]
+    if not needs:
+        raise UsageError("name what to fetch: a preset such as sd15-4k, or --model, --lora, ... List the presets: linfusion presets list")
+    _fetch_all(needs, offline=offline, as_json=as_json, quiet=quiet)
+
+
+def _needs_of(presets: list[str]) -> list[Need]:
+    from linfusion_cli.preset import load_preset
+    from linfusion_cli.wanted import needs_of
+
+    found = [need for preset in presets for need in needs_of(load_preset(preset).settings)]
+    return list(dict.fromkeys(found))
+
+
+def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) -> None:
+    """Each need in turn; a model of unknown family brings its LinFusion weights along. Fails at the end if one failed."""
+    from linfusion_cli.cli.text import safe
+
+    if as_json or quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    failures: list[str] = []
+    waiting = list(needs)
+    while waiting:
+        need = waiting.pop(0)
+        try:
+            path = _have(need, offline=offline, quiet=quiet or as_json)
+            if need.kind == "model" and not need.family:
+                waiting = _along(path) + waiting
+            _tell(need, str(path), as_json=as_json, quiet=quiet)
+        except WeightsError as error:
+            failures.append(str(error))
+            typer.echo(f"failed: {safe(error)}", err=True)
+    if failures:
+        raise WeightsError(f"{len(failures)} of {len(needs)} could not be fetched; the first: {failures[0]}" if len(needs) > 1 else failures[0])
+
+
+def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
+    """Where it is on this machine, checked."""
+    from linfusion_cli.cli.text import safe
+    from linfusion_cli.weights.checksums import verify
+    from linfusion_cli.weights.hub import fetch as download
+    from linfusion_cli.weights.places import HubPlace, missing
+
+    here = need.here()
+    if here is None or (not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()):
+        if offline:
+            raise missing(need.places, need.revision, need.flag)
+        here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
+    for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
+        verify(path, again=True)
+    return here
+
+
+def _along(model: Path) -> list[Need]:
+    """What a model of this family needs beside itself."""
+    from linfusion_cli.extras import PRESET_OF
+    from linfusion_cli.preset import load_preset
+    from linfusion_cli.wanted import needs_of
+    from linfusion_cli.weights.family import family_of_model
+
+    settings = load_preset(PRESET_OF[family_of_model(model, "fp16")]).settings
+    return [need for need in needs_of(settings) if need.kind != "model"]
+
+
+def _tell(need: Need, path: str, *, as_json: bool, quiet: bool) -> None:
+    from linfusion_cli.cli.text import safe
+
+    if as_json:
+        typer.echo(json.dumps({"type": "fetched", "kind": need.kind, "places": list(need.places), "path": path}))
+    elif not quiet:
+        typer.echo(f"{need.kind}: {safe(need.places[0])} is here", err=True)

@@ -1,0 +1,26 @@
+"""The needs of a preset or of flags: what has to be on this machine before a picture can be made."""
+
+from __future__ import annotations
+
+from linfusion_cli.extras import Weighted, inversion
+from linfusion_cli.preset import Preset
+from linfusion_cli.weights.needs import Kind, Need
+
+
+def needs_of(settings: Preset) -> tuple[Need, ...]:
+    """Everything that a preset needs; what ships inside, and folders of the user's own, are needs that are met."""
+    model, extras = settings.model, settings.extras
+    needs = [Need("model", model.repositories, model.revision, model.variant, model.family)]
+    if "linear" in (model.attention, model.base_attention):
+        needs.append(Need("linfusion", model.linfusion, "", "", model.family))
+    if place := model.vae or model.vae_float16:
+        needs.append(Need("vae", (place,), "", "", model.family))
+    listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+        ("lora", tuple(Weighted.parse(text).place for text in extras.loras)),
+        ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
+        ("controlnet", extras.controlnets),
+        ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),
+    )
+    for kind, places in listed:
+        needs += [Need(kind, (place,), "", "fp16" if kind == "controlnet" else "", model.family) for place in places]
+    return tuple(needs)

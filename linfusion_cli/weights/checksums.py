@@ -1,0 +1,70 @@
+"""Whether weights are what their publisher put on the hub: checksums, remembered until a file changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+
+from linfusion_cli.errors import WeightsError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def known_sha256(path: Path) -> str:
+    """What a file in the hub's cache must hash to: it is the name of the blob that it is a link to. "" if it isn't known."""
+    name = path.resolve().name
+    return name if SHA256.fullmatch(name) and path.is_symlink() else ""
+
+
+def sha256_of(path: Path) -> str:
+    """The hash of a file's contents."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verify(path: Path, *, again: bool = False) -> None:
+    """Checks a file against its known hash, once for as long as size and time of the file stay the same (`again`: now).
+
+    Raises WeightsError if it is damaged. Files whose hash nobody knows pass.
+    """
+    wanted = known_sha256(path)
+    if not wanted:
+        return
+    real = path.resolve()
+    status = real.stat()
+    mark: list[int | str] = [status.st_size, status.st_mtime_ns, wanted]
+    if not again and _remembered().get(str(real)) == mark:
+        return
+    found = sha256_of(real)
+    if found != wanted:
+        raise WeightsError(f"{path}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published. Remove it, then fetch it again: rm {real}")
+    _remember(str(real), mark)
+
+
+def _memory() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("linfusion") / "verified.json"
+
+
+def _remembered() -> dict[str, list[int | str]]:
+    try:
+        data: dict[str, list[int | str]] = json.loads(_memory().read_text())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _remember(path: str, mark: list[int | str]) -> None:
+    """Best effort: without it, the file is checked again next time."""
+    file = _memory()
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps({**_remembered(), path: mark}))
+        part.replace(file)
+    except OSError:
+        return
