@@ -16,6 +16,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import sha256_of, verify
 from linfusion_cli.weights.needs import Need, files_of
 from linfusion_cli.weights.places import HubPlace, cache_folder
+from linfusion_cli.weights.resume import complete_blob
 
 TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
 Say = Callable[[str], None]
@@ -94,6 +95,8 @@ def _downloaded(hub: HubPlace, file: Published) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _explained(hub):
+        if file.sha256:
+            complete_blob(hub, file.name, file.sha256, file.size_bytes)
         path = Path(hf_hub_download(hub.repository, file.name, revision=hub.revision or None))
     if wrong := _wrong(path, file):
         real = path.resolve()

@@ -67,11 +67,11 @@ def test_an_interrupted_download_goes_on_where_it_was(home: Path) -> None:
         command = [sys.executable, "-m", "linfusion_cli", "fetch", "--linfusion", LINFUSION]
         running = subprocess.Popen(command, env=environment(home, hub), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size > 1000 for path in home.rglob("*.incomplete")) and time.monotonic() < deadline:
+        while not any(path.stat().st_size > 1000 for path in home.rglob("*.part")) and time.monotonic() < deadline:
             time.sleep(0.05)
         running.send_signal(signal.SIGKILL)
         running.communicate()
-        kept = sum(path.stat().st_size for path in home.rglob("*.incomplete"))
+        kept = sum(path.stat().st_size for path in home.rglob("*.part"))
         assert kept > 1000
         hub.released.set()
         hub.stall.clear()
