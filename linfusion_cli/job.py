@@ -7,28 +7,25 @@ import json
 import os
 import re
 import secrets
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from linfusion_cli import extras
-from linfusion_cli.errors import UsageError, nearest
+from linfusion_cli.errors import UsageError
 from linfusion_cli.extras import Start
 from linfusion_cli.geometry import Size, parse_size, stage_sizes
 from linfusion_cli.images import InputImage
-from linfusion_cli.preset import DTYPES, Flag, Loaded, Preset, load_preset, one_of, shown
+from linfusion_cli.names import checked_name, expand, slug
+from linfusion_cli.preset import DTYPES, Flag, Loaded, Preset, load_preset, one_of
 
 LARGEST_SEED = 2**32 - 1
 LARGEST_PROMPT_BYTES = 65536
-LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
-SLUG_BYTES = 80
 CHECKPOINT_SECONDS = 30.0
 LARGEST_CHECKPOINT_SECONDS = 86400.0
 PIXELS_VERSION = 1  # raised when the same job starts to give other pixels
 PLACE_FLAGS = frozenset({"--vae", "--ip-adapter"})
-TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug")
-WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+ID_DIGITS = 8  # of the job's hash in names
 Override = str | int | float | tuple[str | float, ...]
 BYTES_PER_UNIT = {"": 1, "K": 1000, "M": 1000**2, "G": 1000**3, "T": 1000**4, "KI": 1024, "MI": 1024**2, "GI": 1024**3, "TI": 1024**4}
 
@@ -121,12 +118,12 @@ def resolve(request: Request) -> Job:
     loaded = load_preset(extras.preset_name(request.preset, request.model), flags)
     settings = loaded.settings
     extras.check_family(extras.family_here(request.model), settings, loaded.name)
-    prompt = _checked_prompt(request)
+    prompt = checked_prompt(request.prompt, may_be_empty=request.upscale_image is not None)
     size = _size(loaded)
     _check_upscale(loaded, size)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
     overrides = _overrides(request, flags) | {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
-    return Job(
+    job = Job(
         prompt=prompt,
         negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt"),
         seed=seed,
@@ -136,7 +133,7 @@ def resolve(request: Request) -> Job:
         settings=settings,
         device=_checked_device(request.device),
         dtype=_checked_dtype(request.dtype),
-        output=_output(request, loaded, seed, size),
+        output=Path(),
         overwrite=request.overwrite,
         stages_folder=request.stages_folder,
         memory_log=request.memory_log,
@@ -150,6 +147,29 @@ def resolve(request: Request) -> Job:
         sources=loaded.sources,
         overrides=overrides,
     )
+    return replace(job, output=_output(request, loaded, job))
+
+
+class Kind:
+    """What the jobs of a long list share, worked out once: everything but prompt, seed and name."""
+
+    def __init__(self, request: Request) -> None:
+        """Raises UsageError as resolve() does, for all that is not the prompt's or the seed's."""
+        self.request = request
+        self.job = resolve(replace(request, prompt="shared", seed=0, output=None))
+        self._digest = _shared_digest(self.job)
+
+    def id_of(self, prompt: str, seed: int) -> str:
+        """The job_hash of the job with this prompt and seed. Raises UsageError if either is not what it may be."""
+        return _finished_digest(self._digest, self.checked_prompt(prompt), _checked_seed(seed))
+
+    def checked_prompt(self, prompt: str) -> str:
+        """The prompt as the job will have it. Raises UsageError."""
+        return checked_prompt(prompt, may_be_empty=self.request.upscale_image is not None)
+
+    def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: str) -> str:
+        """The name of that job's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
+        return _name(template, place, self.job, prompt, seed, index, lambda: job_id)
 
 
 def what_decides_pixels(job: Job) -> dict[str, object]:
@@ -175,16 +195,23 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
 
 def job_hash(job: Job) -> str:
     """A key of 64 hexadecimal digits: the same for two jobs exactly if they ask for the same pixels."""
-    return _hash(what_decides_pixels(job))
+    return _finished_digest(_shared_digest(job), job.prompt, job.seed)
 
 
 def unseeded_hash(job: Job) -> str:
     """The same for jobs that differ in nothing but their seeds."""
-    return _hash({**what_decides_pixels(job), "seed": None})
+    return _finished_digest(_shared_digest(job), job.prompt, -1)
 
 
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+def _shared_digest(job: Job) -> hashlib._Hash:
+    shared = {key: value for key, value in what_decides_pixels(job).items() if key not in ("prompt", "seed")}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def _finished_digest(shared: hashlib._Hash, prompt: str, seed: int) -> str:
+    digest = shared.copy()
+    digest.update(json.dumps([prompt, seed]).encode())
+    return digest.hexdigest()
 
 
 def parse_bytes(text: str) -> int:
@@ -199,36 +226,6 @@ def parse_bytes(text: str) -> int:
     if amount < 1:
         raise UsageError(f'--max-memory "{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has')
     return amount
-
-
-def slug(text: str) -> str:
-    """A text as a part of a file name: NFC letters, digits, "-" and "_", at most 80 bytes, no leading "-"; never empty."""
-    words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", text)).strip("-_")
-    name = words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-_") or "picture"
-    return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
-
-
-def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
-    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError, which names `place`, for anything else."""
-
-    def fill(match: re.Match[str]) -> str:
-        if match[0] in ("{{", "}}"):
-            return match[0][0]
-        name, width = match["name"], match["width"]
-        if name is None:
-            raise UsageError(f'{place} {shown(template)}: "{match[0]}" is no field. Fields: {_field_list()}; for a brace write {{{{ or }}}}')
-        if name not in values:
-            raise UsageError(f'{place} {shown(template)}: unknown field "{{{name}}}". {nearest(name, values)} Fields: {_field_list()}')
-        value = values[name]
-        if width and isinstance(value, str):
-            raise UsageError(f'{place} {shown(template)}: "{match[0]}": only numbers can be padded with zeros; write {{{name}}}')
-        return f"{value:0{int(width)}d}" if width else str(value)
-
-    return re.sub(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}", fill, template)
-
-
-def _field_list() -> str:
-    return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
 
 
 def _flags(request: Request) -> dict[str, Flag]:
@@ -310,9 +307,10 @@ def _check_upscale(loaded: Loaded, size: Size) -> None:
     raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {product}. Nearest: {-int(-1 // strength)} steps")
 
 
-def _checked_prompt(request: Request) -> str:
-    prompt = _checked_text(request.prompt, "the prompt")
-    if request.upscale_image is None and not any(letter.isprintable() and letter != " " for letter in prompt):
+def checked_prompt(text: str, *, may_be_empty: bool) -> str:
+    """The prompt as it is used. Raises UsageError for one that is too long, no text, or empty where it must not be."""
+    prompt = _checked_text(text, "the prompt")
+    if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in prompt):
         raise UsageError('the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
     return prompt
 
@@ -354,27 +352,19 @@ def _checked_dtype(dtype: str) -> str:
     return dtype
 
 
-def _output(request: Request, loaded: Loaded, seed: int, size: Size) -> Path:
+def _output(request: Request, loaded: Loaded, job: Job) -> Path:
     """The file to write: -o, or the preset's template in the folder that -o names or in the current one."""
     # isdir, unlike Path.is_dir, says no to a name that the system refuses.
     if request.output is None or os.path.isdir(request.output):
         template, place, folder = loaded.settings.output.name, loaded.places["output.name"], request.output or Path()
     else:
         template, place, folder = request.output.name, "--output", request.output.parent
-    preset = slug(Path(loaded.name.removesuffix(".toml")).name)
-    values: dict[str, str | int] = {"preset": preset, "seed": seed, "width": size.width, "height": size.height, "size": str(size)}
-    values |= {"index": request.index, "slug": slug(request.prompt)}
-    return folder / _checked_name(expand(template, values, place), template, place)
+    return folder / _name(template, place, job, job.prompt, job.seed, request.index, lambda: job_hash(job))
 
 
-def _checked_name(name: str, template: str, place: str) -> str:
-    """The name with its ending; refuses what is no name of one PNG file."""
-    if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
-        raise UsageError(f"{place} {shown(template)}: write the name of one file, without folders and control characters")
-    ending = re.search(r"\.[A-Za-z][A-Za-z0-9]{0,4}$", name)
-    if ending and ending[0].lower() != ".png":
-        raise UsageError(f'{place} {shown(template)}: pictures are PNG files. Write "{name[: ending.start()]}.png"')
-    name = name if ending else f"{name}.png"
-    if len(name.encode(errors="replace")) > LARGEST_NAME_BYTES:
-        raise UsageError(f"{place} {shown(template)}: the name has {len(name.encode(errors='replace'))} bytes: at most {LARGEST_NAME_BYTES}")
-    return name
+def _name(template: str, place: str, like: Job, prompt: str, seed: int, index: int, make_id: Callable[[], str]) -> str:
+    values: dict[str, str | int] = {"seed": seed, "index": index, "width": like.size.width, "height": like.size.height, "size": str(like.size)}
+    values["preset"] = slug(Path(like.preset.removesuffix(".toml")).name)
+    values["slug"] = slug(prompt) if "{slug}" in template else ""  # these two take long, and lists are long
+    values["id"] = make_id()[:ID_DIGITS] if "{id}" in template else ""
+    return checked_name(expand(template, values, place), template, place)

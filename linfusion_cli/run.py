@@ -27,6 +27,7 @@ from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
+    from linfusion_cli.engine.shelf import Shelf
 
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
@@ -44,7 +45,7 @@ class Rendered:
     record: dict[str, Any]
 
 
-def render(plan: Plan, notify: Notify) -> Rendered:
+def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
     """Makes the plan's picture and writes it, whole or not at all; goes on with what an interrupted run left.
 
     Raises OutputError before any work if the picture could not be written, BusyError if another process makes the same
@@ -68,7 +69,7 @@ def render(plan: Plan, notify: Notify) -> Rendered:
         from linfusion_cli.engine.pipeline import pictures
 
         record: dict[str, Any] = {}
-        for picture in pictures(plan, tell, keeper):
+        for picture in pictures(plan, tell, keeper, shelf):
             record = record_of(plan, measured)
             if picture.final:
                 _write(job.output, picture, record, overwrite=job.overwrite)
@@ -99,6 +100,14 @@ def prepare(plan: Plan) -> None:
 def interrupted_seed(job: Job) -> int | None:
     """The seed that an interrupted run drew for the same job, if nobody chose one now and there is work to go on with."""
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
+
+
+def make_shelf() -> Shelf:
+    """Room for models that stay loaded between pictures; imports torch."""
+    quiet_libraries()
+    from linfusion_cli.engine.shelf import Shelf
+
+    return Shelf()
 
 
 class _Stopper:
@@ -160,6 +169,7 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
     job, sampling = plan.job, plan.job.settings.sampling
     return {
         "version": __version__,
+        "id": job_hash(job),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "seed": job.seed,

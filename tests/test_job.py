@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.job import LARGEST_SEED, SLUG_BYTES, Request, expand, job_hash, parse_bytes, resolve, slug
+from linfusion_cli.job import LARGEST_SEED, Request, job_hash, parse_bytes, resolve
+from linfusion_cli.names import SLUG_BYTES, expand, slug
 
 ASKED = Request(prompt="a lake", seed=5, size="1024x512")
 

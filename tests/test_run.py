@@ -28,7 +28,7 @@ def quiet(event: Event) -> None:
     assert event is not None
 
 
-def fake_pictures(plan: Plan, notify: object, keeper: object) -> Iterator[Picture]:
+def fake_pictures(plan: Plan, notify: object, keeper: object, shelf: object) -> Iterator[Picture]:
     """The engine's door with flat pictures behind it."""
     for stage in plan.stages:
         rows = iter([np.full((stage.size.height, stage.size.width, 3), 10 * stage.index, dtype=np.uint8)])
@@ -61,7 +61,7 @@ def test_an_existing_picture_is_kept_unless_told(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_work(plan: Plan, notify: object, keeper: object) -> Iterator[Picture]:
+    def no_work(plan: Plan, notify: object, keeper: object, shelf: object) -> Iterator[Picture]:
         raise AssertionError("the engine must not start")
 
     monkeypatch.setattr(pipeline, "pictures", no_work)
@@ -76,7 +76,7 @@ def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkey
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
 def test_an_interrupt_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]) -> None:
-    def broken(plan: Plan, notify: object, keeper: object) -> Iterator[Picture]:
+    def broken(plan: Plan, notify: object, keeper: object, shelf: object) -> Iterator[Picture]:
         def rows() -> Iterator[pipeline.Rows]:
             yield np.zeros((8, 256, 3), dtype=np.uint8)
             raise stop
@@ -93,7 +93,7 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path: Path, monkeypatch: p
     "error", [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")]
 )
 def test_running_out_of_memory_is_said_with_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
-    def hungry(plan: Plan, notify: object, keeper: object) -> Iterator[Picture]:
+    def hungry(plan: Plan, notify: object, keeper: object, shelf: object) -> Iterator[Picture]:
         raise error
         yield
 
@@ -103,7 +103,7 @@ def test_running_out_of_memory_is_said_with_advice(tmp_path: Path, monkeypatch: 
 
 
 def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(plan: Plan, notify: object, keeper: object) -> Iterator[Picture]:
+    def broken(plan: Plan, notify: object, keeper: object, shelf: object) -> Iterator[Picture]:
         raise RuntimeError("shapes differ")
         yield
 

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import distill, doctor, fetch, generate, inspect, landscapes, presets, upscale
+from linfusion_cli.cli import batch, distill, doctor, fetch, generate, inspect, landscapes, presets, upscale
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
@@ -23,6 +23,7 @@ EPILOG = """\b
 Examples:
   linfusion generate "a mountain lake at dawn" --size 4k
   linfusion generate "a mountain lake at dawn" --size 16k --dry-run
+  linfusion batch prompts.txt --size 4k -o pictures
   linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
   linfusion fetch sd15-4k
   linfusion doctor
@@ -44,6 +45,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("batch", epilog=batch.EPILOG)(batch.batch)
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _exit_code(error, words)
     except (Exception, KeyboardInterrupt) as error:
         if debug:
-            traceback.print_exc()
+            _show_traceback()
         return _explain(error, words)
     finally:
         restore()
@@ -92,6 +94,13 @@ def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
     end = words.index("--") if "--" in words else len(words)
     kept = [word for word in words[:end] if word != "--debug"] + list(words[end:])
     return kept, len(kept) < len(words) or os.environ.get("LINFUSION_DEBUG", "") not in ("", "0")
+
+
+def _show_traceback() -> None:
+    from linfusion_cli.cli.text import safe
+
+    for line in traceback.format_exc().splitlines():
+        typer.echo(safe(line), err=True)
 
 
 def _explain(error: BaseException, words: Sequence[str]) -> int:

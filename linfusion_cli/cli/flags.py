@@ -121,15 +121,15 @@ class Flags:
     restart: Annotated[bool, typer.Option("--restart", help="Do not go on with what an interrupted run left; start over.")] = False
 
 
-def with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command every flag of Flags, in place of its parameter `flags`, which gets them as a dict by field of Request."""
+def with_flags(command: Callable[..., Any], without: frozenset[str] = frozenset()) -> Callable[..., Any]:
+    """Gives a command the flags of Flags, in place of its parameter `flags`, which gets them as a dict by field of Request."""
     own = inspect.signature(command, eval_str=True)
-    hints = get_type_hints(Flags, include_extras=True)
+    hints = {name: hint for name, hint in get_type_hints(Flags, include_extras=True).items() if name not in without}
     shared = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Flags, name), annotation=hint) for name, hint in hints.items()]
     before = [parameter for parameter in own.parameters.values() if parameter.name != "flags"]
 
-    def run(**values: Any) -> None:
-        command(flags={name: values.pop(name) for name in hints}, **values)
+    def run(**values: Any) -> Any:
+        return command(flags={name: values.pop(name) for name in hints}, **values)
 
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in before]
     run.__signature__ = own.replace(parameters=[*parameters, *shared])  # type: ignore[attr-defined]

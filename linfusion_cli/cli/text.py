@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def safe(text: object) -> str:
-    """A text with every character that a terminal could act on escaped: prompts, paths and names pass through here."""
-    from linfusion_cli.output.record import visible
+    """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
+    from linfusion_cli.output.record import redacted, visible
 
-    return visible(str(text))
+    return redacted(visible(str(text)))
 
 
 def bytes_text(amount: float) -> str:

@@ -23,6 +23,7 @@ from linfusion_cli.engine.pictures import input_tensor, parked
 from linfusion_cli.engine.resize import Resized
 from linfusion_cli.engine.rows import Sweeper, swept_rows
 from linfusion_cli.engine.schedulers import make_scheduler
+from linfusion_cli.engine.shelf import Shelf
 from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
 from linfusion_cli.events import Notify
 from linfusion_cli.geometry import base_size
@@ -40,19 +41,20 @@ class Picture:
     rows: Iterator[Rows]
 
 
-def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None) -> Iterator[Picture]:
+def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Shelf | None = None) -> Iterator[Picture]:
     """Makes the plan's picture stage by stage.
 
     Yields each stage's picture that exists in pixels (all of them where stages are joined in pixels), the final one last.
     The rows of a picture must be read, or left, before the next picture is asked for. What `keeper` holds of an
-    interrupted run is not made again, and such stages yield no picture.
+    interrupted run is not made again, and such stages yield no picture. `shelf` keeps the models for the next picture.
     """
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with meter.phase("load", 0, 1, "steps") as counter:
-        models = load(plan, notify)
+        models = shelf.load(plan, notify) if shelf else load(plan, notify)
         conditioning = encode(models, plan.job, notify)
-        models.release_texts()
+        if not shelf:
+            models.release_texts()
         counter.reach(1)
     made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)

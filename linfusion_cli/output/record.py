@@ -18,6 +18,7 @@ PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
 _PLACE_FLAGS = frozenset({"output", "overwrite"})  # where the picture goes is the choice of who repeats it
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+_SECRETS = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/\s@]+@")
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -155,6 +156,11 @@ def _one_line(text: str) -> str:
 def visible(text: str) -> str:
     """The text with every character escaped that a terminal would obey or hide, so that it can be printed."""
     return _escaped(text, _HIDDEN)
+
+
+def redacted(text: str) -> str:
+    """The text without what opens an account: tokens of the hub, and who somebody is in an address."""
+    return _SECRETS.sub("[secret]", text)
 
 
 def _escaped(text: str, categories: frozenset[str]) -> str:

@@ -1,0 +1,1 @@
+"""Many pictures from lists of prompts, made once each, whatever happens on the way."""

@@ -1,0 +1,207 @@
+"""`linfusion batch`: every picture of a list of prompts, once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linfusion_cli.cli.flags import with_flags
+from linfusion_cli.errors import LinfusionError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from linfusion_cli.batch.ledger import Ledger
+    from linfusion_cli.batch.runner import Options, Summary
+    from linfusion_cli.batch.tasks import Task
+    from linfusion_cli.cli.logs import LogFile
+
+EPILOG = """\b
+Examples:
+  linfusion batch prompts.txt
+  linfusion batch prompts.txt --size 4k --seeds 1..4 -o pictures --keep-going
+  linfusion batch nightly.toml --quiet --until 06:00 --log-file batch.log        (in a crontab)
+  linfusion batch prompts.jsonl --shard 2/8 -o /shared/pictures
+  linfusion batch prompts.txt --status
+  printf 'a lake\\na {red|green|blue} forest\\n' | linfusion batch - -o pictures
+
+\b
+prompts.txt: a prompt a line, # for comments, flags after the prompt:
+  a market in the rain --seed 7 --size 8k --negative "people, cars"
+.jsonl, .csv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. {a|b} and lists are multiplied out.
+
+\b
+The same command again does what is not done yet: pictures that are there and whole are skipped, an interrupted one goes
+on where it was. Lines may be added, removed and moved meanwhile. The journal is FOLDER/.linfusion/journal.jsonl.
+
+\b
+Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch is at work in the folder,
+130 Ctrl-C, 143 SIGTERM; without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
+"""
+SHOWN_PROBLEMS = 20
+
+
+def _batch(
+    flags: dict[str, object],
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE.")] = None,
+    name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.")
+    ] = "{slug}-{seed}-{id}",
+    seeds: Annotated[str | None, typer.Option("--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29.")] = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the others if a picture fails.")] = False,
+    retry: Annotated[int, typer.Option(metavar="N", min=0, max=100, help="Try a failed picture again so often, unless that can't help.")] = 2,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Make at most N pictures. 0 = all.")] = 0,
+    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time; the picture in hand is kept and gone on with next time.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")] = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder.")] = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read every finished picture whole before it is skipped; with --status: only tell.")] = False,
+    status: Annotated[bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Append what happens to this file; five older ones of 5 MB are kept.")] = None,
+) -> int:
+    """Make the pictures of one or more lists of prompts."""
+    from linfusion_cli.batch.runner import Options, folder_for
+    from linfusion_cli.cli.logs import LogFile
+    from linfusion_cli.job import CHECKPOINT_SECONDS
+
+    part = _shard(shard)
+    common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
+    seconds = common.pop("checkpoint_seconds", CHECKPOINT_SECONDS)
+    options = Options(keep_going=keep_going, retries=retry, limit=limit, deadline=_deadline(until, max_minutes), checkpoint_seconds=seconds, thorough=verify)
+    folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
+    if not (status or dry_run):
+        folder_for(folder)
+    ledger, tasks = _tasks(files, common, name, folder, part)
+    if status or dry_run:
+        return _show(ledger, tasks, as_json=as_json, thorough=verify)
+    with LogFile(log_file) as log:
+        return _run(ledger, tasks, options, log, as_json=as_json, quiet=quiet)
+
+
+NOT_OF_A_BATCH = frozenset({"seed", "output", "overwrite", "stages_folder", "memory_log", "restart"})
+batch = with_flags(_batch, NOT_OF_A_BATCH)
+
+
+def _tasks(files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]) -> tuple[Ledger, list[Task]]:
+    """The tasks of this machine. Raises UsageError with everything that is wrong in the lists, before anything starts."""
+    from linfusion_cli.batch.ledger import Ledger
+    from linfusion_cli.batch.prompts import read_rows
+    from linfusion_cli.batch.runner import shard_of
+    from linfusion_cli.batch.tasks import make_tasks
+
+    problems: list[str] = []
+    rows = [row for file in files for row in read_rows(file, problems)]
+    ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+    tasks = make_tasks(rows, common, template, ledger.numbers, problems)
+    if problems:
+        shown = problems[:SHOWN_PROBLEMS] + ([f"and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else [])
+        raise UsageError("\n".join([f"{len(problems)} problem(s), nothing was started", *shown]))
+    if not tasks:
+        raise UsageError(f"{', '.join(files)}: there is no prompt in it")
+    return ledger, shard_of(tasks, *part)
+
+
+def _run(ledger: Ledger, tasks: list[Task], options: Options, log: LogFile, *, as_json: bool, quiet: bool) -> int:
+    from dataclasses import asdict
+
+    from linfusion_cli.batch.runner import Runner, at_work
+    from linfusion_cli.cli.batch_display import BatchDisplay, summary_line
+    from linfusion_cli.cli.console import emit
+    from linfusion_cli.cli.text import safe
+
+    with at_work(ledger):
+        ledger.keep_numbers([task.id for task in tasks])
+        _refuse_foreign(ledger, tasks, thorough=options.thorough)
+        display = BatchDisplay(len(tasks), log, as_json=as_json, quiet=quiet)
+        try:
+            summary = Runner(ledger, options, display.tell).run(tasks)
+        finally:
+            display.close()
+    log.add(summary_line(summary))
+    if as_json:
+        import sys
+
+        emit(sys.stdout, "summary", asdict(summary))
+    if not quiet:
+        typer.echo(safe(summary_line(summary)), err=True)
+    return _exit_code(summary, options)
+
+
+def _exit_code(summary: Summary, options: Options) -> int:
+    if not summary.failed:
+        return 0
+    return LinfusionError.exit_code if options.keep_going else summary.error_code
+
+
+def _refuse_foreign(ledger: Ledger, tasks: list[Task], *, thorough: bool) -> None:
+    """Nothing that another picture or program has left under a name is ever replaced."""
+    foreign = [f"{task.place}: {ledger.name_of(task)!r} is there and is not this picture" for task in tasks if _is_foreign(ledger, task)]
+    if foreign:
+        shown = foreign[:SHOWN_PROBLEMS]
+        raise OutputError("\n".join([f"{len(foreign)} name(s) are taken; move the files away, or give another --name or -o", *shown]))
+
+
+def _is_foreign(ledger: Ledger, task: Task) -> bool:
+    return task.id not in ledger.done and ledger.state(task, thorough=False) == "foreign"
+
+
+def _show(ledger: Ledger, tasks: list[Task], *, as_json: bool, thorough: bool) -> int:
+    """Exit code 1 if a picture is damaged."""
+    import sys
+
+    from linfusion_cli.cli.batch_display import status_lines
+    from linfusion_cli.cli.console import emit
+
+    rows: list[tuple[Task, str, str]] = []
+    for task in tasks:
+        state: str = ledger.state(task, thorough=thorough)
+        failure = ledger.failed.get(task.id, "") if state != "done" else ""
+        rows.append((task, "failed" if failure else state, failure))
+    if as_json:
+        for task, state, failure in rows:
+            emit(sys.stdout, "task", {"id": task.id, "place": task.place, "name": ledger.name_of(task), "state": state, "error": failure})
+    else:
+        for line in status_lines(rows, ledger.folder):
+            typer.echo(line)
+    return LinfusionError.exit_code if any(state == "damaged" for _, state, _ in rows) else 0
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 1
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
+    if not match or not int(match[2]) or int(match[1]) > int(match[2]):
+        raise UsageError(f'--shard "{text}": write I/N, from 1/4 to 4/4 (or 0/4 to 3/4), for example --shard 2/4')
+    return int(match[1]), int(match[2])
+
+
+def _deadline(until: str | None, max_minutes: float | None) -> float:
+    """When to stop, on the runner's clock; 0 for never."""
+    from linfusion_cli.batch.runner import clock
+
+    seconds = [60 * max_minutes] if max_minutes is not None else []
+    if until is not None:
+        try:
+            at = datetime.time.fromisoformat(until)
+        except ValueError as error:
+            raise UsageError(f'--until "{until}": write a time of day like 06:00 or 23:30') from error
+        now = datetime.datetime.now().astimezone()
+        next_one = datetime.datetime.combine(now.date(), at).astimezone()
+        if next_one <= now:
+            next_one = datetime.datetime.combine(now.date() + datetime.timedelta(days=1), at).astimezone()
+        seconds.append(next_one.timestamp() - time.time())
+    return clock() + max(0.0, min(seconds)) if seconds else 0.0
+
+
+def _plain(value: object) -> Any:
+    """A flag's value as a row would have it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

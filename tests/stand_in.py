@@ -1,0 +1,115 @@
+"""The whole program with a stand-in for torch: pictures in milliseconds, the same pixels for the same job, faults on request.
+
+    python tests/stand_in.py cli batch prompts.txt ...
+
+Everything but the engine is the real thing: command line, process tree, locks, journal, checkpoints, PNG files. A prompt
+may ask for a fault, which strikes once per folder in STAND_IN_FAULTS: "FAULT:sigkill", "FAULT:sigbus", "FAULT:sigstop",
+"FAULT:oom", "FAULT:cuda", and "FAULT:always" for one that never ends. STAND_IN_STEP is the seconds of a step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import signal
+import sys
+import time
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve()
+sys.path.insert(0, str(HERE.parents[1]))
+
+STEPS = 6
+
+
+def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
+    """Like engine.pipeline.pictures: stages of steps that each depend on the last, checkpoints after them, rows at the end."""
+    import numpy as np
+
+    from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
+    from linfusion_cli.job import job_hash
+
+    shelf.loads += 1
+    key, final = job_hash(plan.job), plan.stages[-1]
+    done, state = 0, hashlib.sha256(key.encode()).digest()
+    if (kept := keeper.find("step")) and hashlib.sha256(kept[:-32]).digest() == kept[-32:]:
+        done, state = kept[0], kept[1:33]
+        notify(Note(text=f"going on after step {done}"))
+    notify(PhaseStarted(name="denoise", stage=0, total=STEPS, unit="steps", done=done))
+    for step in range(done, STEPS):
+        strike(plan.job.prompt, step)
+        time.sleep(float(os.environ.get("STAND_IN_STEP", "0.01")))
+        state = hashlib.sha256(state + bytes([step])).digest()
+        if keeper.due(finished=False):
+            body = bytes([step + 1]) + state
+            keeper.keep("step", body + hashlib.sha256(body).digest())
+        notify(Progressed(done=step + 1))
+    notify(PhaseFinished(name="denoise", stage=0, seconds=0.0, peak_bytes=1, device_peak_bytes=0))
+    notify(PhaseStarted(name="decode", stage=0, total=final.size.height, unit="rows"))
+    random = np.random.default_rng(int.from_bytes(state[:8], "little"))
+    pixels = random.integers(0, 256, (final.size.height, final.size.width, 3), dtype=np.uint8)
+    yield types.SimpleNamespace(stage=final, final=True, rows=iter(np.array_split(pixels, 4)))
+
+
+def strike(prompt: str, step: int) -> None:
+    """The fault that a prompt asks for, at its step 2, once."""
+    match = re.search(r"FAULT:(\w+)", prompt)
+    if not match or step != 2:
+        return
+    marker = Path(os.environ["STAND_IN_FAULTS"]) / hashlib.sha256(prompt.encode()).hexdigest()
+    if marker.exists() and "FAULT:always" not in prompt:
+        return
+    marker.touch()
+    match match[1]:
+        case "sigkill" | "sigbus" | "sigstop" | "sigsegv":
+            os.kill(os.getpid(), getattr(signal, match[1].upper()))
+        case "oom":
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        case _:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+class Shelf:
+    """Counts."""
+
+    def __init__(self) -> None:
+        self.loads = 0
+
+
+def install() -> None:
+    """Puts the stand-ins where the engine is imported from."""
+    stand_ins: dict[str, dict[str, object]] = {
+        "pipeline": {"pictures": pictures},
+        "memory": {"process_peak_bytes": lambda: 1},
+        "shelf": {"Shelf": Shelf},
+    }
+    for name, parts in stand_ins.items():
+        module = types.ModuleType(f"linfusion_cli.engine.{name}")
+        module.__dict__.update(parts)
+        sys.modules[module.__name__] = module
+
+
+def main(words: list[str]) -> int:
+    if words[0] == "child":
+        install()
+        from linfusion_cli.batch.child import main as child
+
+        return child()
+    from linfusion_cli.batch.parent import Child
+    from linfusion_cli.cli.app import main as cli
+
+    Child.command = (sys.executable, "-P", str(HERE), "child")
+    from linfusion_cli.batch import runner
+
+    runner.HANG_SECONDS = float(os.environ.get("STAND_IN_HANG_SECONDS", "60"))
+    if words[1] == "generate":
+        install()
+    return cli(words[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
