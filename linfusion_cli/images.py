@@ -35,7 +35,7 @@ def inspect_image(path: Path, flag: str) -> InputImage:
     Raises UsageError, naming the flag, for what can't be read, another format, and pictures beyond LARGEST_PIXELS.
     """
     with _opened(path, flag) as image:
-        turned = image.getexif().get(ORIENTATION) in TURNED
+        turned = _orientation(image) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
         notes = [f"{flag} {path.name}: its transparency is laid on white"] if _has_alpha(image) else []
         if getattr(image, "n_frames", 1) > 1:
@@ -65,7 +65,7 @@ def read_pixels(image: InputImage, flag: str) -> Any:
 
     with _opened(image.path, flag) as picture:
         try:
-            upright: Any = ImageOps.exif_transpose(picture)
+            upright: Any = ImageOps.exif_transpose(picture) if _orientation(picture) != 1 else picture
             if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
                 grey = np.asarray(upright, dtype=np.float32)
                 grey = grey / (1.0 if upright.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
@@ -79,6 +79,13 @@ def read_pixels(image: InputImage, flag: str) -> Any:
         if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
             raise UsageError(f"{flag} {image.path}: the file changed since the job was made. Start again")
     return pixels
+
+
+def _orientation(image: Any) -> int:
+    """The EXIF orientation, 1 to 8. A PNG's counts where it stands before the pixels: to look behind them would decode them all."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    return int(image.getexif().get(ORIENTATION, 1))
 
 
 def _has_alpha(image: Any) -> bool:

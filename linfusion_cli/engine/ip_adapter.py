@@ -57,6 +57,7 @@ class IPAdapter:
         """The UNet without the adapter, its processors the very ones that were there."""
         present = unet.attn_processors
         unet.set_attn_processor({name: processor for name, processor in self._processors.items() if name in present})
+        del unet.encoder_hid_proj  # a module now; it was a plain None
         unet.encoder_hid_proj = None
         unet.config.encoder_hid_dim_type = self._dim_type
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
+import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ class Lora:
     tensors: Mapping[str, Tensor]
     alphas: Mapping[str, float] | None
     pipeline_class: Any
+    _convolutions: dict[str, nn.Module] = field(default_factory=dict)  # those that were there before, while mounted
 
     @staticmethod
     def load(text: str, pipeline: Any) -> Lora:
@@ -73,12 +77,20 @@ class Lora:
         name = adapter_name(number)
         if self.weight == 0 or not any(key.startswith("unet.") for key in self.tensors):
             return
-        self.pipeline_class.load_lora_into_unet(dict(self.tensors), dict(self.alphas) if self.alphas else None, unet, adapter_name=name)
+        with _several_meant():
+            self.pipeline_class.load_lora_into_unet(dict(self.tensors), dict(self.alphas) if self.alphas else None, unet, adapter_name=name)
         _settle(unet, name, self.weight)
+        for place, layer in list(unet.named_modules()):
+            if name in getattr(layer, "scaling", {}) and isinstance(layer.get_base_layer(), nn.Conv2d):
+                self._convolutions[place] = layer.get_base_layer()
+                _replace(unet, place, _merged(layer))
 
     def unmount(self, unet: Any, number: int) -> None:
         """Leaves the very modules that were there before `mount`."""
         name = adapter_name(number)
+        for place, convolution in self._convolutions.items():
+            _replace(unet, place, convolution)
+        self._convolutions.clear()
         if name in getattr(unet, "peft_config", {}):
             remove(unet, name)
 
@@ -89,8 +101,17 @@ class Lora:
             if encoder is None or self.weight == 0 or not any(key.startswith(f"{part}.") for key in self.tensors):
                 continue
             alphas = dict(self.alphas) if self.alphas else None
-            self.pipeline_class.load_lora_into_text_encoder(dict(self.tensors), alphas, encoder, prefix=part, adapter_name=adapter_name(number))
+            with _several_meant():
+                self.pipeline_class.load_lora_into_text_encoder(dict(self.tensors), alphas, encoder, prefix=part, adapter_name=adapter_name(number))
             _settle(encoder, adapter_name(number), self.weight)
+
+
+@contextmanager
+def _several_meant() -> Iterator[None]:
+    """peft warns of a second LoRA on one model, which is what was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        yield
 
 
 def adapter_name(number: int) -> str:
@@ -141,13 +162,22 @@ def remove(model: Any, name: str) -> None:
         model._hf_peft_config_loaded = False
 
 
-def merged_weight(layer: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a layer, with whatever LoRA is mounted on it added to the weight."""
-    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
-    weight: Tensor = base.weight
-    for name in getattr(layer, "active_adapters", ()):
+def _merged(layer: Any) -> nn.Module:
+    """A convolution like the one inside a LoRA layer, with the LoRA added to its weight."""
+    base = layer.get_base_layer()
+    weight = base.weight
+    for name in layer.active_adapters:
         weight = weight + layer.get_delta_weight(name).to(weight.dtype)
-    return weight, base.bias
+    convolution = copy.copy(base)
+    convolution._parameters = dict(base._parameters)
+    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+    merged: nn.Module = convolution
+    return merged
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
 
 
 def _downs(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:

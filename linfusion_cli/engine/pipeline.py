@@ -178,8 +178,9 @@ class _Engine:
         conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
         rows = stage.bands.unet_latent
         mounted = self.models.mounted.attend(stage.attention)
-        unet = BandedUNet(mounted, rows) if rows and stage.attention == "linear" else PlainUNet(mounted)
         controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps)
+        alone = not controls and self.models.mounted.ip_adapter is None  # the bands add no residuals and read no pictures
+        unet = BandedUNet(mounted, rows) if rows and stage.attention == "linear" and alone else PlainUNet(mounted)
         return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
 
     def _clock(self, stage: Stage) -> Clock:

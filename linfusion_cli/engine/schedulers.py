@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import diffusers
@@ -32,7 +33,11 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     if name not in SCHEDULERS:
         raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))
     class_name, options = SCHEDULERS[name]
-    scheduler = getattr(diffusers, class_name).from_config(config, **options)
+    kind = getattr(diffusers, class_name)
+    if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in inspect.signature(kind.__init__).parameters:
+        known = [other for other, (theirs, _) in SCHEDULERS.items() if "rescale_betas_zero_snr" in inspect.signature(getattr(diffusers, theirs)).parameters]
+        raise UsageError(f'scheduler "{name}" knows no schedule of zero terminal SNR, which this model was trained with. Allowed: {", ".join(known)}')
+    scheduler = kind.from_config(config, **options)
     require_add_noise(scheduler, name)
     return scheduler
 
