@@ -8,6 +8,7 @@ import pytest
 import torch
 from families import FAMILIES, Family, loaded_pipeline, make_family, save_controlnet, save_ip_adapter, save_loras
 from PIL import Image
+from safetensors.torch import save_file
 
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pipeline import pictures
@@ -26,7 +27,8 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def plan_for(preset: str, size: str = "64x64", **changes: Any) -> Plan:
-    request = Request(prompt=PROMPT, negative_prompt=NEGATIVE, preset=preset, size=size, seed=3, output=Path("x.png"), **{"attention": "softmax", **changes})
+    fixed = {"prompt": PROMPT, "negative_prompt": NEGATIVE, "preset": preset, "size": size, "seed": 3, "output": Path("x.png")}
+    request = Request(**{**fixed, "attention": "softmax", **changes})
     return make_plan(resolve(request), find_machine("cpu"))
 
 
@@ -168,3 +170,34 @@ def test_init_image(family: Family, tmp_path: Path) -> None:
     ours = make(plan_for(family.preset(), init_image=tmp_path / "start.png", init_strength=0.5))
     assert close(ours, wanted)
     assert not close(ours, make(plan_for(family.preset())))
+
+
+def test_textual_inversion(family: Family, tmp_path: Path) -> None:
+    pipeline = loaded_pipeline(family)
+    torch.manual_seed(8)
+    encoders = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"} if family.name == "sdxl" else {"emb_params": "text_encoder"}
+    widths = {name: getattr(pipeline, part).get_input_embeddings().weight.shape[1] for name, part in encoders.items()}
+    vectors = {name: torch.randn(2, width) for name, width in widths.items()}
+    save_file(vectors, tmp_path / "moody.safetensors")
+    for name, part in encoders.items():
+        tokenizer = getattr(pipeline, part.replace("text_encoder", "tokenizer"))
+        pipeline.load_textual_inversion(vectors[name], token="<moody>", tokenizer=tokenizer, text_encoder=getattr(pipeline, part))
+    prompt = "a <moody> lake"
+    ours = make(plan_for(family.preset(), prompt=prompt, textual_inversions=(f"{tmp_path / 'moody.safetensors'}:<moody>",)))
+    assert close(ours, theirs(pipeline, prompt=prompt))
+    assert not close(ours, make(plan_for(family.preset(), prompt=prompt)))
+
+
+def test_keeping_the_projections_of_a_fine_tune(family: Family) -> None:
+    kept = make(plan_for(family.preset(), attention="linear", keep_projections=True))
+    assert not close(kept, make(plan_for(family.preset(), attention="linear")))
+    assert not close(kept, make(plan_for(family.preset())))
+
+
+def test_upscale(family: Family, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    given = {"attention": "linear", "upscale_image": tmp_path / "photo.png"}
+    large = make(plan_for(family.preset(), "128x128", **given))
+    assert large.shape == (128, 128, 3)
+    assert not close(large, make(plan_for(family.preset(), "128x128", **given, upscale_strength=1.0)))
