@@ -160,8 +160,12 @@ class Kind:
         self._digest = _shared_digest(self.job)
 
     def id_of(self, prompt: str, seed: int) -> str:
-        """The job_hash of the job with this prompt and seed. Raises UsageError if either is not what it may be."""
-        return _finished_digest(self._digest, self.checked_prompt(prompt), _checked_seed(seed))
+        """The job_hash of the job with this prompt, which is checked, and seed. Raises UsageError for a seed that can't be."""
+        return _finished_digest(self._digest, prompt, _checked_seed(seed))
+
+    def seed_for(self, prompt: str, repeat: int) -> int:
+        """The seed of the `repeat`-th job with these words that names none: always the same one."""
+        return int(_finished_digest(self._digest, prompt, -1 - repeat)[:8], 16)
 
     def checked_prompt(self, prompt: str) -> str:
         """The prompt as the job will have it. Raises UsageError."""
@@ -210,7 +214,7 @@ def _shared_digest(job: Job) -> hashlib._Hash:
 
 def _finished_digest(shared: hashlib._Hash, prompt: str, seed: int) -> str:
     digest = shared.copy()
-    digest.update(json.dumps([prompt, seed]).encode())
+    digest.update(f"{seed} {prompt}".encode())
     return digest.hexdigest()
 
 

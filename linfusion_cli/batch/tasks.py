@@ -80,7 +80,7 @@ class _Maker:
         self._types = row_types()
         self._kinds: dict[Request, Kind] = {}
         self._plain: dict[tuple[tuple[str, object], ...], Kind] = {}
-        self._seen: dict[str, int] = {}
+        self._seen: dict[tuple[Kind, str], int] = {}
         self._count = 0
 
     def tasks_of(self, row: Row) -> Iterator[Task]:
@@ -144,10 +144,9 @@ class _Maker:
 
     def _unseeded(self, place: str, prompt: str, kind: Kind) -> Task:
         """A seed that the words give, not the place: the same list gives the same pictures, and the same line twice gives two."""
-        key = kind.id_of(prompt, 0)
-        repeat = self._seen.get(key, 0)
-        self._seen[key] = repeat + 1
-        seed = int(kind.id_of(prompt, repeat)[:8], 16) % (LARGEST_SEED + 1)
+        repeat = self._seen.get((kind, prompt), 0)
+        self._seen[kind, prompt] = repeat + 1
+        seed = kind.seed_for(prompt, repeat)
         return Task(kind.id_of(prompt, seed), place, prompt, seed, "", kind)
 
     def _kind(self, values: Mapping[str, object]) -> Kind:
@@ -173,7 +172,7 @@ def _named(tasks: Sequence[Task], template: str, numbers: Mapping[str, int], pro
         owner = owners.setdefault(unicodedata.normalize("NFC", name).casefold(), task)
         if owner is not task:
             problems.append(f'{task.place}: "{name}" is the name of {owner.place} too. Put {{id}} or {{seed}} into --name')
-        named.append(dataclasses.replace(task, name=name))
+        named.append(Task(task.id, task.place, task.prompt, task.seed, name, task.kind))
     return named
 
 
