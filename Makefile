@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench bench-long clean
+.PHONY: demo test check bench bench-long soak soak-full clean
 
 demo: $(VENV)/.installed  ## renders the first picture with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
@@ -37,6 +37,12 @@ $(VENV)/.tested: $(VENV)/.installed
 $(VENV)/.developed: $(VENV)/.tested
 	$(PIP) --editable ".[fast-png,dev]"
 	touch $@
+
+soak: $(VENV)/.tested  ## kills, full disks, damaged files, races: every fault injected and counted (about 10 minutes)
+	$(BIN)/python bench/soak.py --real
+
+soak-full: $(VENV)/.tested  ## the same, ten times as much
+	$(BIN)/python bench/soak.py --full
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

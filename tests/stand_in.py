@@ -33,7 +33,8 @@ def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
     from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
     from linfusion_cli.job import job_hash
 
-    shelf.loads += 1
+    if shelf is not None:
+        shelf.loads += 1
     key, final = job_hash(plan.job), plan.stages[-1]
     done, state = 0, hashlib.sha256(key.encode()).digest()
     if (kept := keeper.find("step")) and hashlib.sha256(kept[:-32]).digest() == kept[-32:]:
