@@ -115,13 +115,15 @@ def kills(row: Row, root: Path, count: int, *, child: bool) -> None:
     whole, chance = expected(root / "whole", prompts), random.Random(1)
     resumed = rounds = 0
     while row.runs < count:
-        folder = Folder(root / f"round{rounds}", prompts)
+        folder = Folder(root / f"round{rounds}", prompts, step=0.05 if child else 0.02)
         rounds += 1
         for _ in range(10):
             if row.runs >= count:
                 break
             process = folder.start("--retry", "50")
-            time.sleep(chance.uniform(0.4, 2.2))
+            if child:  # at a moment when a picture is being made
+                _wait_for(folder.out / ".linfusion" / "journal.jsonl", "begun", process)
+            time.sleep(chance.uniform(0.0, 4.0) if child else chance.uniform(0.4, 2.2))
             if process.poll() is None:
                 victim = process.pid
                 if child:
@@ -148,6 +150,11 @@ def kills(row: Row, root: Path, count: int, *, child: bool) -> None:
         if len(done) != len(set(done)):
             row.wrong.append(f"{len(done) - len(set(done))} pictures were made twice")
     row.result = f"{row.runs} kills in {rounds} batches of 20" + (f", {resumed} pictures gone on with in the same run" if child else "")
+
+
+def _wait_for(path: Path, text: str, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None and not (path.exists() and text in path.read_text()):
+        time.sleep(0.02)
 
 
 def injected(row: Row, root: Path, fault: str) -> None:
