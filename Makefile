@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench bench-long soak soak-full clean
+.PHONY: demo test check bench bench-long soak soak-full clean pictures claims
 
 demo: $(VENV)/.installed  ## renders the first picture with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
@@ -21,6 +21,15 @@ bench: $(VENV)/.installed  ## the README's table, measured on this machine
 
 bench-long: $(VENV)/.installed  ## the same, with the sizes that take long
 	$(BIN)/python bench/bench.py --long
+
+pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K pictures with details; goes on where it stopped
+	$(BIN)/python bench/pictures.py
+
+claims: $(VENV)/.installed  ## docs/claims.md: the paper's claims as a table; hours on a CPU, goes on where it stopped
+	for variant in linear unnormalised causal; do \
+	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 2000 --rate 5e-4 --batch-size 16 --output runs/$$variant; \
+	done
+	$(BIN)/linfusion evaluate --claims --variants runs --prompts 512 --output runs/claims > docs/claims.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

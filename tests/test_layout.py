@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "training": {"training", "errors"},
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
     "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},
-    "evaluate": {"evaluate", "training", "distill", "landscapes", "engine", "plan", "job", "machine", "models", "events", "geometry", "errors"},
+    "evaluate": {"evaluate", "training", "distill", "landscapes", "engine", "plan", "job", "machine", "models", "weights", "events", "geometry", "errors"},
     "cli": {
         "cli",
         "job",
@@ -53,7 +53,7 @@ MAY_IMPORT = {
         "errors",
         "",
     }
-    | {"batch", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights"},
+    | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights"},
     "batch": {"batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
     "wanted": {"extras", "preset", "weights"},
     "doctor": {"job", "plan", "machine", "preset", "wanted", "weights", "errors"},

@@ -15,7 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import batch, distill, doctor, fetch, generate, inspect, landscapes, presets, upscale
+from linfusion_cli.cli import batch, distill, doctor, evaluate, fetch, generate, inspect, landscapes, presets, upscale
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
@@ -51,6 +51,7 @@ app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)
+app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(landscapes.app, name="landscapes")
 

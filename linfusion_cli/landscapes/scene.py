@@ -91,7 +91,7 @@ def caption(scene: Scene, rng: random.Random) -> str:
         head = f"{terrain} at {time}"
     else:
         head = rng.choice((f"{tint} {terrain} at {time}",) * 3 + (f"{time} over {tint} {terrain}", f"{tint} {terrain}, {time}"))
-    rest = [rng.choice(words) for present, words in _details(scene) if present and rng.random() < 0.92]
+    rest = [rng.choice(words) for present, words in details(scene) if present and rng.random() < 0.92]
     if rng.random() < 0.2:
         rest.append(rng.choice(FILLERS))
     if rng.random() < 0.03:  # unknown words must not upset the picture
@@ -100,7 +100,8 @@ def caption(scene: Scene, rng: random.Random) -> str:
     return ", ".join([head, *rest])
 
 
-def _details(scene: Scene) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+def details(scene: Scene) -> tuple[tuple[bool, tuple[str, ...]], ...]:
+    """What a scene holds beside tint, terrain and time: whether it is there, and the phrases that say so."""
     return (
         (scene.body == "sun", SUN),
         (scene.body == "moon", MOON),

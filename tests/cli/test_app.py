@@ -16,7 +16,7 @@ from linfusion_cli import __version__
 from linfusion_cli.cli.app import main, without_debug
 from linfusion_cli.errors import BusyError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
 
-COMMANDS = [[], ["generate"], ["distill"], ["inspect"], ["presets"], ["presets", "list"], ["presets", "show"], ["presets", "check"]]
+COMMANDS = [[], ["generate"], ["distill"], ["evaluate"], ["inspect"], ["presets"], ["presets", "list"], ["presets", "show"], ["presets", "check"]]
 HEAVY = {"torch", "diffusers", "transformers", "numpy", "pydantic", "rich"}
 
 

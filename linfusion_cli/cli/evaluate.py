@@ -1,0 +1,150 @@
+"""`linfusion evaluate`: numbers for pictures, where the truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from linfusion_cli.cli.choices import Precision
+from linfusion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from linfusion_cli.evaluate.attributes import Asked
+    from linfusion_cli.evaluate.classifier import Classifier
+
+EPILOG = """\b
+Examples:
+  linfusion evaluate -o study --prompts 512
+  linfusion evaluate -o study-2048 --prompts 32 --size 2048x2048
+  linfusion evaluate -o study-softmax --attention softmax
+  linfusion evaluate -o study-mine --weights my-linfusion
+  linfusion evaluate --images my-pictures --reference my-photos --inception inception.pth
+  linfusion evaluate --claims -o claims --variants runs
+  linfusion evaluate --train-classifier
+
+\b
+Pictures are made in -o and kept: the same command goes on where it stopped. The numbers are on the built-in model's own
+domain, the procedural scenes: a classifier says whether a picture shows what the prompt asks for, and its features give
+Fréchet distances to renders. "renders" in the table are fresh scenes, the best that a model can reach.
+"""
+
+
+class Attention(StrEnum):
+    """What the UNet attends with."""
+
+    linear = "linear"
+    softmax = "softmax"
+
+
+def evaluate(
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Pictures and report.json.")] = None,
+    prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
+    prompt_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")] = None,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of each picture.")] = "128x128",
+    preset: Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")] = "landscape",
+    attention: Annotated[Attention, typer.Option(help="linear, or softmax: the teacher.")] = Attention.linear,
+    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="LinFusion weights instead of the preset's, as linfusion distill writes them.")] = None,
+    direct: Annotated[bool, typer.Option("--direct", help="In one stage at the full size, without the progressive upscale.")] = False,
+    seed: Annotated[int, typer.Option(min=0, max=4000, help="Fixes prompts, pictures, renders and crops.")] = 0,
+    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Compare these pictures with --reference by Inception FID.")] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Real pictures.")] = None,
+    inception: Annotated[Path | None, typer.Option(metavar="FILE", help="Inception's weights from torch-fidelity.")] = None,
+    claims: Annotated[bool, typer.Option("--claims", help="The paper's claims as a table: many studies in -o.")] = False,
+    variants: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.")
+    ] = None,
+    train_classifier: Annotated[bool, typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating.")] = False,
+    minutes: Annotated[float, typer.Option(min=0.01, help="For --train-classifier: how long.")] = 15.0,
+    lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered pictures.")] = 10_000,
+    precision: Annotated[Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")] = Precision.no,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table alone.")] = False,
+) -> None:
+    """Measure pictures: prompt fidelity, Fréchet distances, repetition, seams, sharpness."""
+    from linfusion_cli.run import quiet_libraries
+
+    quiet_libraries()
+    if train_classifier:
+        _train(device, precision.value, minutes, lessons, seed, output, quiet=quiet)
+    elif images is not None or reference is not None:
+        _compare(images, reference, inception, device)
+    elif output is None:
+        raise UsageError("name a folder for the pictures: -o FOLDER")
+    elif claims:
+        _claims(output, variants, preset, prompts, seed, device, quiet=quiet)
+    else:
+        from linfusion_cli.evaluate.pictures import Way
+        from linfusion_cli.evaluate.study import Study, run_study
+        from linfusion_cli.geometry import parse_size
+        from linfusion_cli.machine import find_machine
+
+        own = _read_prompts(prompt_file) if prompt_file else ()
+        way = Way(attention=attention.value, weights=str(weights or ""), direct=direct)
+        study = Study(folder=output, size=parse_size(size), preset=preset, way=way, count=prompts, seed=seed, prompts=own)
+        _show(run_study(study, find_machine(device), _classifier()), quiet=quiet)
+
+
+def _show(lines: Iterable[object], *, quiet: bool) -> None:
+    """Tables go to stdout, the rest to stderr."""
+    for line in lines:
+        text = str(line)
+        if text.startswith("|") or not quiet:
+            typer.echo(text, err=not text.startswith("|"))
+
+
+def _read_prompts(path: Path) -> tuple[Asked, ...]:
+    from linfusion_cli.evaluate.attributes import read_prompt
+
+    try:
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f'--prompt-file "{path}": it can\'t be read ({error})') from error
+    asked = tuple(read_prompt(line) for line in lines if line and not line.startswith("#"))
+    if not asked:
+        raise UsageError(f'--prompt-file "{path}": there is no prompt in it. Write one per line')
+    return asked
+
+
+def _compare(images: Path | None, reference: Path | None, inception: Path | None, device: str) -> None:
+    if images is None or reference is None:
+        raise UsageError("--images and --reference belong together: name both folders")
+    import torch
+
+    from linfusion_cli.evaluate.inception import compare_folders
+    from linfusion_cli.machine import find_machine
+
+    for line in compare_folders(images, reference, inception, torch.device(find_machine(device).device)):
+        typer.echo(line, err=not line.startswith("FID"))
+
+
+def _claims(output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, quiet: bool) -> None:
+    from linfusion_cli.evaluate.claims import run_claims
+    from linfusion_cli.machine import find_machine
+
+    _show(run_claims(output, variants, preset, prompts, seed, find_machine(device), _classifier()), quiet=quiet)
+
+
+def _train(device: str, precision: str, minutes: float, lessons: int, seed: int, output: Path | None, *, quiet: bool) -> None:
+    from linfusion_cli.cli.lines import show
+    from linfusion_cli.evaluate.lessons import train_classifier
+    from linfusion_cli.landscapes.data import Effort
+    from linfusion_cli.models import CLASSIFIER
+    from linfusion_cli.training.machine import make_accelerator
+    from linfusion_cli.training.schedule import Schedule
+
+    folder = output or Path("runs") / "classifier"
+    effort = Effort(make_accelerator(device, precision), seed)
+    schedule = Schedule(1_000_000, 2e-3, minutes)
+    show(train_classifier(folder / "run", folder / CLASSIFIER.name, schedule, effort, lessons), quiet=quiet)
+    typer.echo(str(folder / CLASSIFIER.name))
+
+
+def _classifier() -> Classifier:
+    from linfusion_cli.evaluate.classifier import load_classifier
+    from linfusion_cli.models import CLASSIFIER
+
+    return load_classifier(CLASSIFIER)

@@ -1,0 +1,82 @@
+"""The field's standard distance between two folders of pictures: FID on Inception-v3, through torchmetrics."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.evaluate.pictures import read_picture
+
+INCEPTION_PX = 299
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+NAMED = 5
+
+
+def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: torch.device, features: nn.Module | None = None) -> Iterator[str]:
+    """FID of the pictures in two folders, whole pictures scaled to 299 x 299; yields notes and the result.
+
+    weights:  Inception's, as torch-fidelity publishes them; None = where torch hub keeps them
+    features: another feature network (for tests): uint8 (batch, 3, 299, 299) to (batch, dim), with num_features
+    Raises UsageError without the [eval] extra or without readable pictures, WeightsError without the weights.
+    """
+    metric = _metric(weights, features).to(device)
+    for folder, real in ((theirs, True), (ours, False)):
+        count = 0
+        lost: list[str] = []
+        for path in _files(folder):
+            try:
+                image = read_picture(path)
+            except UNREADABLE as error:
+                lost.append(f"{path.name}: {type(error).__name__}")
+                continue
+            metric.update(_scaled(image).to(device), real=real)
+            count += 1
+        if count < 2:
+            named = "".join(f"\n  {line}" for line in lost[:NAMED])
+            raise UsageError(f"{folder}: {count} of {count + len(lost)} pictures can be read; FID needs two at least{named}")
+        yield f"{folder}: {count} pictures" + (f", {len(lost)} skipped: {', '.join(lost[:NAMED])}" if lost else "")
+    yield f"FID {float(metric.compute()):.3f}"
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f'"{folder}": there is no such folder of pictures')
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+
+
+def _scaled(image: Tensor) -> Tensor:
+    pixels = F.interpolate(image[None].float(), size=(INCEPTION_PX, INCEPTION_PX), mode="bicubic", antialias=True, align_corners=False)
+    return pixels.round().clamp(0, 255).to(torch.uint8)
+
+
+def _metric(weights: Path | None, features: nn.Module | None) -> Any:
+    if weights is not None and not weights.is_file():
+        raise WeightsError(f"--inception {weights}: there is no such file")
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+
+        if features is not None:
+            return FrechetInceptionDistance(feature=features)
+        found = str(weights or _hub_weights())
+        return FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=found)
+    except ImportError as error:  # torchmetrics raises its own kind of it where torch-fidelity is missing
+        raise UsageError("FID needs torchmetrics and torch-fidelity: pip install 'linfusion-cli[eval]'") from error
+
+
+def _hub_weights() -> Path:
+    name = "pt_inception-2015-12-05-6726825d.pth"
+    home = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser()
+    path = home / "hub" / "checkpoints" / name
+    if not path.is_file():
+        url = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+        raise WeightsError(f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with --inception {name}")
+    return path

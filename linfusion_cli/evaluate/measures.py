@@ -1,0 +1,85 @@
+"""What can be read off pixels alone: how many suns, whether a grid shows, how sharp."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from linfusion_cli.landscapes.frame import BODY
+
+COUNT_PX = 192  # pictures are shrunk to this height before discs are counted
+TOLERANCE = {"sun": 0.07, "moon": 0.13}  # the moon has seas
+SMALLEST, LARGEST, ROUND, FULL = 0.055, 0.32, 0.55, 0.80  # diameter over height, shorter over longer side, area over that of an ellipse
+PERIODS_PX = (8, 32, 64, 128, 256, 512)
+SPECTRUM_PX = 128
+
+
+def to_height(image: Tensor, height_px: int) -> Tensor:
+    """A uint8 picture (3, height, width) averaged down to a height; float32 in [0, 1]. Smaller pictures stay."""
+    pixels = image[None].float() / 255
+    if image.shape[1] > height_px:
+        pixels = F.interpolate(pixels, size=(height_px, round(image.shape[2] * height_px / image.shape[1])), mode="area")
+    return pixels[0]
+
+
+def count_discs(image: Tensor, body: str) -> int:
+    """How many suns or moons a uint8 picture (3, height, width) shows: round patches of their colour."""
+    pixels = to_height(image, COUNT_PX)
+    colour = torch.tensor(BODY[body], device=pixels.device).view(3, 1, 1)
+    labels = components((pixels - colour).abs().amax(0) < TOLERANCE[body])
+    return sum(_is_disc(labels == label, pixels.shape[1]) for label in labels.unique().tolist() if label)
+
+
+def components(mask: Tensor) -> Tensor:
+    """Connected patches of a mask (height, width): int64 labels, 0 outside, equal within a patch (eight neighbours)."""
+    height, width = mask.shape
+    labels = (torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float64).view(1, 1, height, width)) * mask
+    while True:
+        grown = F.max_pool2d(labels, 3, stride=1, padding=1) * mask
+        if torch.equal(grown, labels):
+            return labels[0, 0].long()
+        labels = grown
+
+
+def _is_disc(patch: Tensor, height_px: int) -> bool:
+    rows, columns = patch.any(1).nonzero().flatten(), patch.any(0).nonzero().flatten()
+    tall, wide = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
+    full = float(patch.sum()) / (math.pi / 4 * tall * wide)
+    return SMALLEST <= max(tall, wide) / height_px <= LARGEST and min(tall, wide) / max(tall, wide) >= ROUND and full >= FULL
+
+
+def seam_score(image: Tensor) -> float:
+    """How much more pixels change across the lines of a grid than beside them; 1 = no grid.
+
+    image: uint8 (3, height, width). The largest ratio over the grids of PERIODS_PX, along rows and columns, of the
+    change across the lines to that across their neighbours: blocks, tiles and bands have such lines, scenes do not.
+    """
+    levels = image.float().mean(0)
+    worst = 1.0
+    for change in (levels.diff(dim=0).abs().mean(1), levels.diff(dim=1).abs().mean(0)):
+        for period in PERIODS_PX:
+            lines = torch.arange(period - 1, len(change) - 1, period, device=change.device)
+            if len(lines) < 3:
+                break
+            across, beside = change[lines], (change[lines - 1] + change[lines + 1]) / 2
+            worst = max(worst, float((across.median() + 0.05) / (beside.median() + 0.05)))
+    return worst
+
+
+def band_energies(image: Tensor) -> list[float]:
+    """Decibels of detail per octave, the finest first: periods of 2 to 4, 4 to 8 and 8 to 16 pixels.
+
+    image: uint8 (3, height, width), seen in squares of 128 pixels under a Hann window.
+    """
+    levels = image.float().mean(0) / 255
+    side = min(SPECTRUM_PX, *levels.shape)
+    squares = levels.unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
+    window = torch.hann_window(side, periodic=False, device=levels.device)
+    spectrum = torch.fft.fft2((squares - squares.mean((1, 2), keepdim=True)) * window[:, None] * window).abs().square().mean(0)
+    frequency = torch.fft.fftfreq(side, device=levels.device).abs()
+    radius = torch.maximum(frequency[:, None], frequency)
+    bands = [(1 / 4, 1 / 2), (1 / 8, 1 / 4), (1 / 16, 1 / 8)]
+    return [float(10 * torch.log10(spectrum[(radius > low) & (radius <= high)].mean() + 1e-9)) for low, high in bands]

@@ -1,0 +1,76 @@
+"""Pictures made many at once are those that the tool makes one by one."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from linfusion_cli.distill.teacher import Teacher
+from linfusion_cli.distill.variants import save_variant, varied
+from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.pipeline import pictures
+from linfusion_cli.evaluate.pictures import Maker, Way, keep, lanczos, place, read_picture
+from linfusion_cli.geometry import Size
+from linfusion_cli.job import Request, resolve
+from linfusion_cli.machine import find_machine
+from linfusion_cli.plan import make_plan
+
+PROMPTS = ["red hills at dawn, sun", "gray dunes at night, full moon, stars", "teal forest at noon"]
+CPU = find_machine("cpu")
+
+
+def by_the_tool(prompt: str, seed: int, size: str, attention: str) -> torch.Tensor:
+    plan = make_plan(resolve(Request(prompt=prompt, seed=seed, size=size, attention=attention)), CPU)
+    made = [list(picture.rows) for picture in pictures(plan, lambda _: None)][-1]
+    return torch.from_numpy(np.concatenate(made)).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("attention", ["linear", "softmax"])
+def test_many_at_once_are_the_tools_own(attention: str) -> None:
+    made = list(Maker("landscape", Way(attention=attention), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
+    for index, image in enumerate(made):
+        difference = (image.int() - by_the_tool(PROMPTS[index], 3 + index, "128x128", attention).int()).abs()
+        assert difference.float().mean() < 0.05
+        assert difference.max() <= 3
+
+
+def test_a_progressive_picture_is_the_tools_own() -> None:
+    made = next(iter(Maker("landscape", Way(), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
+    assert torch.equal(made, by_the_tool(PROMPTS[0], 3, "256x128", "linear"))
+
+
+def test_ways_differ() -> None:
+    size = Size(256, 256)
+    ways = (Way(), Way(direct=True), Way(lanczos=True), Way(upscale={"skip_exponent": 1e9}), Way(upscale={"dilated_cutoff": 2.0}))
+    plans = [Maker("landscape", way, CPU).plan(PROMPTS[0], 3, size) for way in ways]
+    assert [len(plan.stages) for plan in plans] == [2, 1, 2, 2, 2]
+    assert plans[0].stages[1].dilated_steps > 0 == plans[4].stages[1].dilated_steps
+    made = [next(iter(Maker("landscape", way, CPU).make(PROMPTS[:1], [3], size))) for way in ways]
+    assert all(image.shape == (3, 256, 256) for image in made)
+    assert all((made[i].int() - made[j].int()).abs().float().mean() > 0.005 for i in range(5) for j in range(i))
+
+
+def test_a_variant_draws_other_pictures(tmp_path: Path) -> None:
+    unet = Teacher.load("builtin:landscape", torch.device("cpu")).pipeline.unet
+    save_variant(varied(LinFusion.like(unet), "causal", unet), "causal", tmp_path)
+    made = next(iter(Maker("landscape", Way(attention="variant", weights=str(tmp_path)), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
+    assert (made.int() - by_the_tool(PROMPTS[0], 3, "256x128", "linear").int()).abs().float().mean() > 1
+
+
+def test_what_is_there_is_kept(tmp_path: Path) -> None:
+    maker = Maker("landscape", Way(), CPU)
+    Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(place(tmp_path, 1))
+    assert list(keep(tmp_path, maker, PROMPTS, [3, 4, 5], Size(128, 128))) == [2, 3]
+    assert read_picture(place(tmp_path, 1)).max() == 0
+    alone = next(iter(maker.make(PROMPTS[2:], [5], Size(128, 128))))
+    assert (read_picture(place(tmp_path, 2)).int() - alone.int()).abs().max() <= 3  # another batch, another rounding
+    assert list(keep(tmp_path, maker, PROMPTS, [3, 4, 5], Size(128, 128))) == []
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_lanczos_keeps_what_a_picture_shows() -> None:
+    image = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    image[:, :8] = 200
+    assert lanczos(image, Size(64, 64))[:, :24].float().mean() > 190
