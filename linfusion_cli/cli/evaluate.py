@@ -112,12 +112,10 @@ def _read_prompts(path: Path) -> tuple[Asked, ...]:
 def _compare(images: Path | None, reference: Path | None, inception: Path | None, device: str) -> None:
     if images is None or reference is None:
         raise UsageError("--images and --reference belong together: name both folders")
-    import torch
-
     from linfusion_cli.evaluate.inception import compare_folders
     from linfusion_cli.machine import find_machine
 
-    for line in compare_folders(images, reference, inception, torch.device(find_machine(device).device)):
+    for line in compare_folders(images, reference, inception, find_machine(device).device):
         typer.echo(line, err=not line.startswith("FID"))
 
 

@@ -29,7 +29,9 @@ class UnnormalisedAttention(LinearAttention):
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
         query = self._query(hidden_states)
         scale = self.train_tokens * query.shape[-1]
-        return self._project((query.to(state.key.dtype) @ (state.key_value / scale)).to(query.dtype))
+        with torch.autocast(query.device.type, enabled=False):
+            attended = query.to(state.key.dtype) @ (state.key_value / scale)
+        return self._project(attended.to(query.dtype))
 
 
 class CausalAttention(LinearAttention):
@@ -49,12 +51,13 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.float32, query.dtype)
     total, keys = torch.zeros(batch, heads, dim, dim, dtype=dtype, device=query.device), torch.zeros(batch, heads, dim, dtype=dtype, device=query.device)
     parts: list[Tensor] = []
-    for q, k, v in zip(*(x.to(dtype).split(CHUNK_TOKENS, dim=2) for x in (query, key, value)), strict=True):
-        scores = (q @ k.transpose(-1, -2)).tril()
-        attended = scores @ v + q @ total
-        normaliser = scores.sum(-1, keepdim=True) + q @ keys.unsqueeze(-1) + EPSILON
-        parts.append(attended / normaliser)
-        total, keys = total + k.transpose(-1, -2) @ v, keys + k.sum(2)
+    with torch.autocast(query.device.type, enabled=False):
+        for q, k, v in zip(*(x.to(dtype).split(CHUNK_TOKENS, dim=2) for x in (query, key, value)), strict=True):
+            scores = (q @ k.transpose(-1, -2)).tril()
+            attended = scores @ v + q @ total
+            normaliser = scores.sum(-1, keepdim=True) + q @ keys.unsqueeze(-1) + EPSILON
+            parts.append(attended / normaliser)
+            total, keys = total + k.transpose(-1, -2) @ v, keys + k.sum(2)
     return torch.cat(parts, dim=2).to(query.dtype)
 
 

@@ -43,10 +43,11 @@ class AttentionState:
     def add(self, key: Tensor, value: Tensor) -> None:
         """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim).
 
-        The sums are never in half precision, which flushes small values at millions of tokens.
+        The sums are never in half precision, not even under autocast: it flushes small values at millions of tokens.
         """
         key, value = key.to(self.key.dtype), value.to(self.key.dtype)
-        self.key_value += key.transpose(-1, -2) @ value
+        with torch.autocast(key.device.type, enabled=False):
+            self.key_value += key.transpose(-1, -2) @ value
         self.key += key.sum(dim=-2)
         self.tokens += key.shape[-2]
 
@@ -56,8 +57,9 @@ class AttentionState:
         out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
         """
         exact = query.to(self.key.dtype)
-        attended = exact @ (self.key_value / self.tokens)
-        normaliser = exact @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
+        with torch.autocast(query.device.type, enabled=False):
+            attended = exact @ (self.key_value / self.tokens)
+            normaliser = exact @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
         return (attended / normaliser).to(query.dtype)
 
 

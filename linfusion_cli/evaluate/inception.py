@@ -21,7 +21,7 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 NAMED = 5
 
 
-def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: torch.device, features: nn.Module | None = None) -> Iterator[str]:
+def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: str, features: nn.Module | None = None) -> Iterator[str]:
     """FID of the pictures in two folders, whole pictures scaled to 299 x 299; yields notes and the result.
 
     weights:  Inception's, as torch-fidelity publishes them; None = where torch hub keeps them

@@ -15,6 +15,8 @@ TOLERANCE = {"sun": 0.07, "moon": 0.13}  # the moon has seas
 SMALLEST, LARGEST, ROUND, FULL = 0.055, 0.32, 0.55, 0.80  # diameter over height, shorter over longer side, area over that of an ellipse
 PERIODS_PX = (8, 32, 64, 128, 256, 512)
 SPECTRUM_PX = 128
+TEXTURE_OCTAVES = 5
+TEXTURES = TEXTURE_OCTAVES * 3 * 2  # numbers that describe a crop
 
 
 def to_height(image: Tensor, height_px: int) -> Tensor:
@@ -83,3 +85,19 @@ def band_energies(image: Tensor) -> list[float]:
     radius = torch.maximum(frequency[:, None], frequency)
     bands = [(1 / 4, 1 / 2), (1 / 8, 1 / 4), (1 / 16, 1 / 8)]
     return [float(10 * torch.log10(spectrum[(radius > low) & (radius <= high)].mean() + 1e-9)) for low, high in bands]
+
+
+def texture(crops: Tensor) -> Tensor:
+    """Crops, uint8 (count, 3, side, side), to numbers about their detail (count, 30).
+
+    Per octave of a Laplacian pyramid and per colour the logarithms of mean and root mean square: sensitive to sharpness,
+    blind to what is shown. The classifier's features are the other way round.
+    """
+    levels = crops.float() / 255
+    numbers: list[Tensor] = []
+    for _ in range(TEXTURE_OCTAVES):
+        coarse = F.avg_pool2d(levels, 2)
+        band = levels - F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        numbers += [(band.abs().mean((2, 3)) + 1e-3).log(), (band.square().mean((2, 3)).sqrt() + 1e-3).log()]
+        levels = coarse
+    return torch.cat(numbers, dim=1)

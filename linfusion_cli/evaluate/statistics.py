@@ -39,6 +39,12 @@ def frechet(ours: Tensor, theirs: Tensor) -> float:
     return float(mean + first.trace() + second.trace() - 2 * root)
 
 
+def standardised(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets of features in units in which each of theirs has mean 0 and deviation 1: none counts more than another."""
+    mean, deviation = theirs.mean(0), theirs.std(0) + 1e-6
+    return (ours - mean) / deviation, (theirs - mean) / deviation
+
+
 def mean_score(values: list[float], seed: int = 0) -> Score:
     """The mean of one number per picture."""
     array = np.asarray(values, dtype=np.float64)

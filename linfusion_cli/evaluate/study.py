@@ -14,10 +14,10 @@ from torch import Tensor
 
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, truth_of
-from linfusion_cli.evaluate.classifier import FEATURES, INPUT_PX, Classifier
-from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, to_height
+from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
+from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
 from linfusion_cli.evaluate.pictures import Maker, Way, keep, place, read_picture
-from linfusion_cli.evaluate.statistics import Score, distance_score, mean_score
+from linfusion_cli.evaluate.statistics import Score, distance_score, mean_score, standardised
 from linfusion_cli.geometry import Size
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
@@ -56,7 +56,7 @@ class Measured:
     seams: list[float]
     bands: list[list[float]]
     features: Tensor  # (pictures, 64)
-    crops: Tensor  # (pictures * CROPS, 64)
+    crops: Tensor  # (pictures * CROPS, 30): their texture
 
 
 def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterator[str]:
@@ -126,7 +126,7 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
     whole = torch.stack(small)
     named = classifier.name(whole)
     right = {name: [float(found[name] == one.truth[name]) for found, one in zip(named, asked, strict=True) if name in one.truth] for name in ATTRIBUTES}
-    return Measured(right, one_body, seams, bands, classifier.embed(whole), classifier.embed(torch.stack(crops)))
+    return Measured(right, one_body, seams, bands, classifier.embed(whole), texture(torch.stack(crops)))
 
 
 def _square(image: Tensor) -> Tensor:
@@ -148,16 +148,15 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
     complete = [values for values in ours.right.values() if len(values) == len(ours.seams)]
     if complete:
         found["fidelity"] = mean_score([sum(row) / len(row) for row in zip(*complete, strict=True)])
-    if len(ours.features) > FEATURES and len(theirs.features) > FEATURES:
-        found["distance whole"] = distance_score(ours.features, theirs.features)
-    if len(ours.crops) > FEATURES and len(theirs.crops) > FEATURES:
-        found["distance crops"] = distance_score(ours.crops, theirs.crops, CROPS)
+    for name, mine, reference, group in (("whole", ours.features, theirs.features, 1), ("crops", ours.crops, theirs.crops, CROPS)):
+        if min(len(mine), len(reference)) > mine.shape[1]:
+            found[f"distance {name}"] = distance_score(*standardised(mine, reference), group)
     if ours.one_body:
         found["one body"] = mean_score(ours.one_body)
     found["seams"] = mean_score(ours.seams)
     for octave, name in enumerate(("2-4 px", "4-8 px", "8-16 px")):
-        reference = sum(row[octave] for row in theirs.bands) / len(theirs.bands)
-        found[f"detail {name}"] = mean_score([row[octave] - reference for row in ours.bands])
+        level = sum(row[octave] for row in theirs.bands) / len(theirs.bands)
+        found[f"detail {name}"] = mean_score([row[octave] - level for row in ours.bands])
     return found
 
 

@@ -81,6 +81,18 @@ def test_the_student_comes_nearer_to_its_teacher(teachers: dict[str, Path], fold
     assert set(told[0]) == {"loss", "noise", "distillation", "feature"}
 
 
+def test_bfloat16_is_near_float32(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+    for precision in ("no", "bf16"):
+        words = command(teachers["sdxl"], folder, tmp_path / precision, "--steps", "3", "--precision", precision, "--float32", "--quiet")
+        code = f"import sys; from linfusion_cli.cli.app import main; sys.exit(main({words}))"
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)  # accelerate allows one precision per process
+    exact, near = (load_file(tmp_path / name / WEIGHTS) for name in ("no", "bf16"))
+    start = LinFusion.like(Teacher.load(str(teachers["sdxl"]), torch.device("cpu")).pipeline.unet).attentions.state_dict()
+    moved = sum((exact[name] - start[name]).square().sum() for name in exact if "to_v" in name)
+    apart = sum((exact[name] - near[name]).square().sum() for name in exact if "to_v" in name)
+    assert apart < 0.25 * moved
+
+
 def test_a_variant_is_written_apart(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     assert main(command(teachers["sd15"], folder, tmp_path / "out", "--steps", "1", "--variant", "causal", "--quiet")) == 0
     assert (tmp_path / "out" / "variant.safetensors").exists()

@@ -75,3 +75,15 @@ def test_masks_and_cross_attention_are_refused() -> None:
         module(x, attention_mask=torch.ones(1, 4))
     with pytest.raises(ValueError, match="self-attention"):
         module(x, encoder_hidden_states=torch.randn(1, 7, 24))
+
+
+def test_autocast_leaves_the_sums_exact() -> None:
+    torch.manual_seed(0)
+    key, value = torch.rand(1, 2, 3000, 8), torch.randn(1, 2, 3000, 8)
+    plain, under = AttentionState.empty(2, torch.empty(1, 1, 16)), AttentionState.empty(2, torch.empty(1, 1, 16))
+    plain.add(key, value)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under.add(key, value)
+        read = under.read(key)
+    assert torch.equal(plain.key_value, under.key_value)
+    assert torch.equal(plain.read(key), read)

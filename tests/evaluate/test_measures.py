@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from linfusion_cli.evaluate.measures import band_energies, components, count_discs, seam_score
+from linfusion_cli.evaluate.measures import TEXTURES, band_energies, components, count_discs, seam_score, texture
 from linfusion_cli.landscapes.frame import BODY
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
@@ -61,6 +61,16 @@ def test_a_grid_is_found_and_scenes_have_none(axis: int) -> None:
     tiled = [seam_score((image.int() + (tiles[:, None] if axis == 1 else tiles[None, :])).clamp(0, 255).to(torch.uint8)) for image in images]
     assert sum(tiled) > 2 * sum(plain)
     assert all(after > 1.3 for after in tiled)
+
+
+def test_texture_tells_sharp_from_soft_and_not_what_is_shown() -> None:
+    sharp = torch.stack(drawn(40, 7, 128))
+    soft = F.interpolate(F.avg_pool2d(sharp.float(), 2), scale_factor=2, mode="bicubic").clamp(0, 255).round().byte()
+    features, others = texture(sharp), texture(soft)
+    assert features.shape == (40, TEXTURES)
+    assert torch.allclose(texture(sharp.flip(-1)), features, atol=1e-4)
+    finest, coarsest = slice(0, 6), slice(24, 30)
+    assert (features - others)[:, finest].mean() > 5 * (features - others)[:, coarsest].mean().abs()
 
 
 def test_enlarged_pictures_have_less_detail() -> None:

@@ -53,16 +53,17 @@ def test_renders_are_near_renders_and_blurred_ones_far(tmp_path: Path) -> None:
     study = Study(folder=tmp_path, size=Size(128, 128), count=80)
     theirs, others = (_renders(study, asked, classifier, CPU, name) for name in "ab")
     near = scores(others, theirs)
-    soft = (enlarged(render_lessons(80, 2, 0.0).images.float() / 255, 4.0) * 255).byte()
+    soft = (enlarged(render_lessons(80, 2, 0.0).images.float() / 255, 2.0) * 255).byte()
     far = scores(measure(iter(soft), asked, classifier, 0), theirs)
     assert near["fidelity"].value > 0.93
     assert far["distance whole"].value > 2 * near["distance whole"].value
+    assert far["distance crops"].value > 5 * near["distance crops"].value
     assert far["detail 2-4 px"].value < -6 < near["detail 2-4 px"].value
     assert far["fidelity"].value < near["fidelity"].value, "other scenes than the prompts ask for"
 
 
 def test_what_was_not_asked_is_not_scored() -> None:
-    measured = Measured({"time": [1.0, 0.0], "lake": [], "fog": [1.0]}, [], [1.0, 1.0], [[0.0] * 3] * 2, torch.zeros(2, 64), torch.zeros(8, 64))
+    measured = Measured({"time": [1.0, 0.0], "lake": [], "fog": [1.0]}, [], [1.0, 1.0], [[0.0] * 3] * 2, torch.zeros(2, 64), torch.zeros(8, 30))
     found = scores(measured, measured)
     assert found["fidelity time"].value == found["fidelity"].value == 0.5
     assert not {"fidelity lake", "one body", "distance whole"} & found.keys()
@@ -132,7 +133,7 @@ def test_folders_of_pictures(tmp_path: Path) -> None:
             levels = np.random.default_rng(index).integers(low, low + 100, (1, 1, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
             Image.fromarray(levels).save(tmp_path / name / f"{index}.png")
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
-    cpu = torch.device("cpu")
+    cpu = "cpu"
     lines = list(compare_folders(tmp_path / "a", tmp_path / "b", None, cpu, Mean()))
     assert lines[1].endswith("30 pictures, 1 skipped: broken.png: UnidentifiedImageError")
     assert abs(float(lines[-1].split()[1])) < 1e-3
