@@ -71,6 +71,7 @@ class Request:
     stages_folder: Path | None = None
     memory_log: Path | None = None
     max_memory: str | None = None
+    scratch_folder: Path | None = None
     checkpoint_seconds: float | None = None
     restart: bool = False
     index: int = 0  # the place in a batch, for {index} in the file's name
@@ -94,6 +95,7 @@ class Job:
     stages_folder: Path | None  # keeps the picture of each stage
     memory_log: Path | None  # JSON lines, one per phase
     max_memory_bytes: int  # 0: what the machine has
+    scratch_folder: Path  # for what does not fit into memory
     checkpoint_seconds: float  # of work that an interrupted picture may lose; 0: what one step does
     restart: bool  # do not go on with what an interrupted run left
     start: Start | None  # None: stage 0 starts from noise
@@ -138,6 +140,7 @@ def resolve(request: Request) -> Job:
         stages_folder=request.stages_folder,
         memory_log=request.memory_log,
         max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
+        scratch_folder=Path(),
         checkpoint_seconds=_checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
         start=extras.start_from(request.init_image, request.upscale_image),
@@ -147,7 +150,8 @@ def resolve(request: Request) -> Job:
         sources=loaded.sources,
         overrides=overrides,
     )
-    return replace(job, output=_output(request, loaded, job))
+    output = _output(request, loaded, job)
+    return replace(job, output=output, scratch_folder=_scratch(request.scratch_folder, output))
 
 
 class Kind:
@@ -333,6 +337,13 @@ def _checked_seed(seed: int) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"--seed {seed}: write a whole number from 0 to {LARGEST_SEED}. Nearest: {min(max(seed, 0), LARGEST_SEED)}")
     return seed
+
+
+def _scratch(folder: Path | None, output: Path) -> Path:
+    """A folder that is there, or the picture's own."""
+    if folder is not None and not os.path.isdir(folder):
+        raise UsageError(f'--scratch "{folder}": there is no such folder. Make it first: mkdir -p "{folder}"')
+    return output.parent if folder is None else folder
 
 
 def _checked_seconds(seconds: float | None) -> float:

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import platformdirs
 import psutil
 
 from linfusion_cli.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speed:
+    """How fast a machine is at what a render does: known from a measurement, or assumed of its kind.
+
+    values_per_second: activations through a norm, an activation and a sum; link: between RAM and an accelerator;
+    call_seconds: what starting a layer on one band costs
+    """
+
+    macs_per_second: float
+    values_per_second: float
+    link_bytes_per_second: float
+    file_bytes_per_second: float
+    call_seconds: float
+    measured: bool
+
+    @staticmethod
+    def assumed(kind: str, cores: int) -> Speed:
+        """Before any measurement."""
+        macs, values = {"cpu": (30e9 * cores, 0.35e9 * cores), "cuda": (60e12, 60e9), "mps": (3e12, 6e9)}[kind]
+        return Speed(macs_per_second=macs, values_per_second=values, link_bytes_per_second=12e9, file_bytes_per_second=0.5e9, call_seconds=1e-3, measured=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +53,8 @@ class Machine:
     total_bytes: int
     free_bytes: int
     cores: int
+    ram_bytes: int  # free RAM; for the CPU the same as free_bytes
+    speed: Speed
 
     @property
     def kind(self) -> str:
@@ -59,7 +86,47 @@ def _cpu(reason: str) -> Machine:
     total, free = memory.total, memory.available
     for limit, used in _container_limits():
         total, free = min(total, limit), min(free, max(limit - used, 0))
-    return Machine(device="cpu", device_name=f"CPU, {usable_cores()} cores", reason=reason, total_bytes=total, free_bytes=free, cores=usable_cores())
+    return _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
+
+
+def _machine(device: str, name: str, reason: str, total: int, free: int, ram: int) -> Machine:
+    speed = known_speed(name) or Speed.assumed(device.partition(":")[0], usable_cores())
+    return Machine(device=device, device_name=name, reason=reason, total_bytes=total, free_bytes=free, cores=usable_cores(), ram_bytes=ram, speed=speed)
+
+
+def known_speed(device_name: str) -> Speed | None:
+    """What was measured of this device before, if it was."""
+    try:
+        return Speed(**json.loads(_speeds_file().read_text())[device_name])
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version of this program
+        return None
+
+
+def remember_speed(device_name: str, speed: Speed) -> None:
+    """Keeps a measurement for later plans; a cache that can't be written is no reason to stop."""
+    path = _speeds_file()
+    try:
+        speeds = json.loads(path.read_text())
+    except (OSError, ValueError):
+        speeds = {}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_suffix(f".{os.getpid()}.part")
+        new.write_text(json.dumps({**speeds, device_name: asdict(speed)}, indent=2))
+        new.replace(path)
+    except OSError:
+        return
+
+
+def _speeds_file() -> Path:
+    return platformdirs.user_cache_path("linfusion") / "speed.json"
+
+
+def disk_free_bytes(folder: Path) -> int:
+    """Free space where a folder is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
 
 
 def _container_limits() -> Iterator[tuple[int, int]]:
@@ -77,7 +144,7 @@ def _accelerator(device: str) -> Machine:
 
     if device in ("auto", "mps") and torch.backends.mps.is_available():
         memory = psutil.virtual_memory()
-        return Machine(device="mps", device_name="Apple GPU", reason="found", total_bytes=memory.total, free_bytes=memory.available, cores=usable_cores())
+        return _machine("mps", "Apple GPU", "found", memory.total, memory.available, memory.available)
     if device == "mps" or not torch.cuda.is_available():
         if device == "auto":
             return _cpu("no GPU that torch can use")
@@ -87,6 +154,4 @@ def _accelerator(device: str) -> Machine:
         raise UsageError(f"--device {device}: there are {torch.cuda.device_count()}. Nearest: cuda:{torch.cuda.device_count() - 1}")
     free, total = torch.cuda.mem_get_info(index)
     name = torch.cuda.get_device_name(index)
-    return Machine(
-        device=f"cuda:{index}", device_name=name, reason="found" if device == "auto" else "asked for", total_bytes=total, free_bytes=free, cores=usable_cores()
-    )
+    return _machine(f"cuda:{index}", name, "found" if device == "auto" else "asked for", total, free, psutil.virtual_memory().available)

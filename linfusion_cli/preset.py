@@ -112,6 +112,7 @@ class UpscaleSettings(_Section):
     resize: Literal["lanczos", "bicubic", "bilinear"]
     overscan_px: int = Field(ge=0, le=128, multiple_of=8, description="a multiple of 8 from 0 to 128")
     match_statistics: bool = Field(description="true or false")
+    vae_window_latents: int = Field(ge=4096, le=1 << 30, description="a whole number from 4096 to 1073741824")
 
 
 class ExtrasSettings(_Section):

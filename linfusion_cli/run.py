@@ -22,7 +22,8 @@ from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove
 from linfusion_cli.output.files import AtomicFile, check_writable, sweep
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
-from linfusion_cli.plan import Plan, Stage
+from linfusion_cli.plan import Plan
+from linfusion_cli.stages import Stage
 from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:

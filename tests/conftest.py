@@ -1,12 +1,14 @@
-"""Shared by all tests: where the data is, single-threaded torch, no network."""
+"""Shared by all tests: where the data is, no network, no measurements of this machine from before."""
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.update(HF_HUB_OFFLINE="1", DIFFUSERS_DISABLE_REMOTE_CODE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -110,6 +110,10 @@ class Flags:
         ),
     ] = "auto"
     max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Use no more than this, for example 6GB or 800MiB. Default: what is free.")] = None
+    scratch_folder: Annotated[
+        Path | None,
+        typer.Option("--scratch", metavar="FOLDER", help="Put here, while rendering, what does not fit into memory. Default: where the picture goes."),
+    ] = None
     stages_folder: Annotated[Path | None, typer.Option("--stages", metavar="FOLDER", help="Keep the picture of each stage here.")] = None
     memory_log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the memory of each phase here, as JSON lines.")] = None
     checkpoint_seconds: Annotated[

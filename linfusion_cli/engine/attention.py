@@ -23,8 +23,8 @@ def feature_map(x: Tensor) -> Tensor:
 class AttentionState:
     """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
 
-    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T
-    key:       (batch, heads, dim), sum over tokens of K_j
+    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T, float64
+    key:       (batch, heads, dim), sum over tokens of K_j, float64
     tokens:    how many tokens have been summed
     """
 
@@ -34,32 +34,34 @@ class AttentionState:
 
     @staticmethod
     def empty(heads: int, like: Tensor) -> AttentionState:
-        """The state of no tokens, for tokens like (batch, tokens, channels); float32, or float64 for tokens in float64."""
+        """The state of no tokens, for tokens like (batch, tokens, channels)."""
         batch, _, channels = like.shape
-        dim, dtype = channels // heads, torch.promote_types(torch.float32, like.dtype)
-        key_value = torch.zeros(batch, heads, dim, dim, dtype=dtype, device=like.device)
+        dim = channels // heads
+        key_value = torch.zeros(batch, heads, dim, dim, dtype=torch.float64, device=like.device)
         return AttentionState(key_value, key_value.new_zeros(batch, heads, dim))
 
-    def add(self, key: Tensor, value: Tensor) -> None:
-        """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim).
+    def add(self, key: Tensor, value: Tensor, blocks: int = 1) -> None:
+        """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim), as so many equal blocks.
 
-        The sums are never in half precision, not even under autocast: it flushes small values at millions of tokens.
+        A block is summed in float32 at least, never in half precision, not even under autocast: it flushes small values at
+        millions of tokens. Blocks are added up in float64. So the result depends on the blocks alone, not on how many came at a time.
         """
-        key, value = key.to(self.key.dtype), value.to(self.key.dtype)
+        exact = torch.promote_types(torch.float32, key.dtype)
+        split_key, split_value = (x.to(exact).unflatten(2, (blocks, -1)) for x in (key, value))
         with torch.autocast(key.device.type, enabled=False):
-            self.key_value += key.transpose(-1, -2) @ value
-        self.key += key.sum(dim=-2)
-        self.tokens += key.shape[-2]
+            self.key_value += (split_key.transpose(-1, -2) @ split_value).sum(2, dtype=torch.float64)
+        self.key += split_key.sum(3).sum(2, dtype=torch.float64)
+        self.tokens += key.shape[2]
 
     def read(self, query: Tensor) -> Tensor:
         """The attention's output (batch, heads, tokens, dim) for queries after the feature map, same shape.
 
         out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
         """
-        exact = query.to(self.key.dtype)
+        exact = query.to(torch.promote_types(torch.float32, query.dtype))
         with torch.autocast(query.device.type, enabled=False):
-            attended = exact @ (self.key_value / self.tokens)
-            normaliser = exact @ (self.key / self.tokens).unsqueeze(-1) + EPSILON
+            attended = exact @ (self.key_value / self.tokens).to(exact.dtype)
+            normaliser = exact @ (self.key / self.tokens).to(exact.dtype).unsqueeze(-1) + EPSILON
         return (attended / normaliser).to(query.dtype)
 
 
@@ -102,9 +104,13 @@ class LinearAttention(nn.Module):
         """Adds the tokens of hidden_states (batch, tokens, channels) to the state (a new one if none is given)."""
         state = state or AttentionState.empty(self.heads, hidden_states)
         for block in _blocks(hidden_states):
-            key = feature_map(self._split(self.to_k(block + self.to_k_(block))))
-            state.add(key, self._split(self.to_v(block)))
+            state.add(*self.key_value(block))
         return state
+
+    def key_value(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys after the feature map, and values, of some tokens (batch, tokens, channels): (batch, heads, tokens, dim)."""
+        key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
+        return key, self._split(self.to_v(hidden_states))
 
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
         """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""

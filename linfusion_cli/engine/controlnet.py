@@ -16,8 +16,11 @@ from torch import Tensor, nn
 
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.engine.dilation import dilated
+from linfusion_cli.engine.fields import Field
+from linfusion_cli.engine.residuals import Residuals
 from linfusion_cli.engine.tensors import build, read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.geometry import Band
 from linfusion_cli.weights.family import FAMILY_NAMES, check_kind, family_of
 from linfusion_cli.weights.headers import read_header, weight_files
 from linfusion_cli.weights.places import find_first
@@ -76,15 +79,16 @@ class PlainControlNet:
     controlnet: Any
 
     @torch.inference_mode()
-    def condition(self, picture: Tensor) -> Tensor:
-        """A control picture (1, 3, height, width) in [0, 1], in pixels, as the network sees it; the same for all steps."""
-        embedded: Tensor = self.controlnet.controlnet_cond_embedding(picture.to(self.controlnet.device, self.controlnet.dtype))
+    def condition(self, picture: Field) -> Tensor:
+        """A control picture (3 channels in [0, 1], of the canvas in pixels) as the network sees it; the same for all steps."""
+        whole = picture.rows(Band(0, picture.height)).contiguous()
+        embedded: Tensor = self.controlnet.controlnet_cond_embedding(whole.to(self.controlnet.device, self.controlnet.dtype))
         return embedded
 
     def __call__(
         self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, condition: Tensor, scale: float, dilation: int = 1
-    ) -> tuple[list[Tensor], Tensor]:
-        """What to add inside the UNet: one tensor per skip, and one for the middle."""
+    ) -> Residuals:
+        """What to add inside the UNet: for every skip, and for the middle."""
         with dilated(dilation), _embedded(self.controlnet):
             down, middle = self.controlnet(
                 sample,
@@ -95,7 +99,7 @@ class PlainControlNet:
                 added_cond_kwargs=added,
                 return_dict=False,
             )
-        return list(down), middle
+        return Residuals.of(down, middle)
 
 
 @contextmanager

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from linfusion_cli.engine.banded_controlnet import BandedControlNet
 from linfusion_cli.engine.controlnet import ControlNet, PlainControlNet
 from linfusion_cli.engine.denoiser import Control
-from linfusion_cli.engine.fields import Extended
+from linfusion_cli.engine.fields import Extended, Field
 from linfusion_cli.engine.pictures import canny, input_tensor, parked
 from linfusion_cli.engine.resize import Resized
+from linfusion_cli.engine.store import Store
+from linfusion_cli.engine.weights import Weights
 from linfusion_cli.extras import each
-from linfusion_cli.geometry import Band
 from linfusion_cli.images import InputImage
 from linfusion_cli.job import Job
-from linfusion_cli.plan import Stage
+from linfusion_cli.stages import Stage
 
 
-def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timesteps: Tensor) -> tuple[Control, ...]:
+def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timesteps: Tensor, store: Store, weights: Weights) -> tuple[Control, ...]:
     """One Control per ControlNet, with the attention that the stage has; at stage 0 a ControlNet keeps its own."""
     extras = job.settings.extras
     scales, ends = each(extras.control_scales, len(nets)), each(extras.control_ends, len(nets))
@@ -24,15 +26,15 @@ def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timeste
     for net, image, scale, end in zip(nets, job.control_images, scales, ends, strict=True):
         acting = frozenset(float(timestep) for timestep in timesteps[: int(end * len(timesteps) + 1e-6)])
         if scale and acting:
-            plain = PlainControlNet(net.attend(stage.attention if stage.index else "softmax"))
-            controls.append(Control(plain, plain.condition(control_picture(image, extras.control_preprocess, stage)), scale, acting))
+            model, rows = net.attend(stage.attention if stage.index else "softmax"), stage.bands.unet_latent
+            network = BandedControlNet(model, rows, store, weights) if rows else PlainControlNet(model)
+            controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage)), scale, acting))
     return tuple(controls)
 
 
-def control_picture(image: InputImage, preprocess: str, stage: Stage) -> Tensor:
-    """A control picture (1, 3, height, width) in [0, 1] of the stage's canvas."""
+def control_field(image: InputImage, preprocess: str, stage: Stage) -> Field:
+    """A control picture, 3 channels in [0, 1], of the stage's canvas."""
     pixels = input_tensor(image, "--control-image", stage.size)
     if preprocess == "canny":
         pixels = canny(pixels)
-    resized = Extended(Resized.to(parked(pixels), stage.size, "lanczos", 0.0, 1.0), stage.canvas)
-    return resized.rows(Band(0, stage.canvas.height)).contiguous()
+    return Extended(Resized.to(parked(pixels), stage.size, "lanczos", 0.0, 1.0), stage.canvas)

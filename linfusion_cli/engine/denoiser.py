@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.residuals import combined
+from linfusion_cli.engine.residuals import Residuals, combined
 from linfusion_cli.geometry import Size
 
 BATCHED_LATENTS = 128 * 128  # up to this many latents both halves of the guidance run as one batch
@@ -39,7 +39,9 @@ class Conditioning:
 class Predict(Protocol):
     """A UNet: PlainUNet or BandedUNet."""
 
-    def __call__(self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, dilation: int = 1, residuals: Any = None) -> Tensor: ...
+    def __call__(
+        self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, dilation: int = 1, residuals: Residuals | None = None
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)

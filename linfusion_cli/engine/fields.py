@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.engine.statistics import Statistics
+from linfusion_cli.engine.statistics import Moments, Statistics
+from linfusion_cli.engine.store import MemorySlab, Slab, Store
 from linfusion_cli.geometry import Band, Size, bands
 
 
@@ -36,40 +37,33 @@ class Field(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A field that is held in memory, as (height, width, channels) so that rows are one piece; `device` is where rows are needed."""
+    """A field that waits in a store, as (height, width, channels); `device` is where its rows are needed."""
 
-    values: Tensor
+    slab: Slab
+    height: int
+    width: int
+    channels: int
     device: torch.device
 
     @staticmethod
     def of(picture: Tensor) -> Parked:
-        """From a tensor (1, channels, height, width)."""
-        return Parked(picture[0].permute(1, 2, 0).contiguous(), picture.device)
+        """From a tensor (1, channels, height, width), held where it is."""
+        values = picture[0].permute(1, 2, 0).contiguous()
+        height, width, channels = values.shape
+        return Parked(MemorySlab(values), height, width, channels, picture.device)
 
     @staticmethod
-    def empty(like: Field, dtype: torch.dtype, device: torch.device) -> Parked:
+    def empty(like: Field, dtype: torch.dtype, store: Store) -> Parked:
         """Room for a field."""
-        return Parked(torch.empty(like.height, like.width, like.channels, dtype=dtype, device=device), device)
-
-    @property
-    def channels(self) -> int:
-        return self.values.shape[2]
-
-    @property
-    def height(self) -> int:
-        return self.values.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.values.shape[1]
+        return Parked(store.slab((like.height, like.width, like.channels), dtype), like.height, like.width, like.channels, store.device)
 
     def rows(self, band: Band) -> Tensor:
-        rows = self.values[band.rows].unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
+        rows = self.slab.read(band).unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
         return rows.to(self.device, non_blocking=True)
 
     def write(self, band: Band, rows: Tensor) -> None:
         """Stores rows (1, channels, band.height, width)."""
-        self.values[band.rows] = rows[0].permute(1, 2, 0)
+        self.slab.write(band, rows[0].permute(1, 2, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +145,59 @@ class Extended(Sized):
         return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
 
 
-def normalised(source: Field, norm: nn.GroupNorm, statistics: Statistics, *, silu: bool) -> Mapped:
-    """GroupNorm with known statistics, then SiLU if asked for."""
-    scale, shift = statistics.group_norm(norm)
+class LineBuffer:
+    """A field that is computed once per sweep although its readers overlap: it keeps the rows that may be asked for again.
 
-    def function(x: Tensor) -> Tensor:
-        y = torch.addcmul(shift.to(x.dtype).view(1, -1, 1, 1), x, scale.to(x.dtype).view(1, -1, 1, 1))
+    Readers ask from the top down; a request that begins above the one before starts a new sweep.
+    """
+
+    def __init__(self, source: Field) -> None:
+        self.source = source
+        self._held: Tensor | None = None
+        self._top = 0
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def height(self) -> int:
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+    def rows(self, band: Band) -> Tensor:
+        held = self._held
+        bottom = 0 if held is None else self._top + held.shape[2]
+        if held is None or band.top < self._top or band.top >= bottom:
+            held = self.source.rows(band)
+        else:
+            held = held[:, :, band.top - self._top :]
+            if band.bottom > bottom:
+                held = torch.cat([held, self.source.rows(Band(bottom, band.bottom))], dim=2)
+        self._held, self._top = held, band.top
+        return held[:, :, : band.height]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A field and the moments of its channels: what a norm needs."""
+
+    field: Field
+    moments: Moments
+
+
+def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
+    """GroupNorm with known statistics, then SiLU if asked for."""
+    scale, shift = x.moments.group_norm(norm)
+
+    def function(rows: Tensor) -> Tensor:
+        y = torch.addcmul(shift.to(rows.dtype).view(1, -1, 1, 1), rows, scale.to(rows.dtype).view(1, -1, 1, 1))
         return F.silu(y, inplace=True) if silu else y
 
-    return Mapped(source, function)
+    return Mapped(x.field, function)
 
 
 def sweep(source: Field, band_height: int) -> Iterator[tuple[Band, Tensor]]:
@@ -168,17 +206,17 @@ def sweep(source: Field, band_height: int) -> Iterator[tuple[Band, Tensor]]:
         yield band, source.rows(band)
 
 
-def park(source: Field, band_height: int, device: torch.device, into: Parked | None, on_rows: Callable[[int], None]) -> tuple[Parked, Statistics]:
-    """Computes a field once, stores it and gathers its statistics; `on_rows` is told the height of each band.
+def park(source: Field, band_height: int, store: Store, into: Parked | None, on_rows: Callable[[int], None]) -> Held:
+    """Computes a field once, stores it and gathers its moments; `on_rows` is told the height of each band.
 
     `into` is overwritten in place. It may be a field that `source` reads with a halo of up to one band: writing stays
     one band behind reading.
     """
-    statistics = Statistics.empty(source.channels, device)
+    statistics = Statistics(source.height)
     behind: tuple[Band, Tensor] | None = None
     for band, rows in sweep(source, band_height):
         statistics.add(rows)
-        into = into or Parked.empty(source, rows.dtype, device)
+        into = into or Parked.empty(source, rows.dtype, store)
         if behind is not None:
             into.write(*behind)
         behind = (band, rows)
@@ -186,4 +224,13 @@ def park(source: Field, band_height: int, device: torch.device, into: Parked | N
     assert into is not None
     assert behind is not None
     into.write(*behind)
-    return into, statistics
+    return Held(into, statistics.moments())
+
+
+def measure(source: Field, band_height: int, on_rows: Callable[[int], None]) -> Held:
+    """Gathers a field's moments and stores nothing: its readers compute it again, each row once per sweep."""
+    statistics = Statistics(source.height)
+    for band, rows in sweep(source, band_height):
+        statistics.add(rows)
+        on_rows(band.height)
+    return Held(LineBuffer(source), statistics.moments())

@@ -16,7 +16,7 @@ from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
-from linfusion_cli.engine.memory import Meter
+from linfusion_cli.engine.memory import Counter, Meter
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pictures import input_tensor, parked
@@ -24,10 +24,13 @@ from linfusion_cli.engine.resize import Resized
 from linfusion_cli.engine.rows import Sweeper, swept_rows
 from linfusion_cli.engine.schedulers import make_scheduler
 from linfusion_cli.engine.shelf import Shelf
+from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
+from linfusion_cli.engine.weights import Weights
 from linfusion_cli.events import Notify
-from linfusion_cli.geometry import base_size
-from linfusion_cli.plan import Plan, Stage
+from linfusion_cli.geometry import Band, base_size
+from linfusion_cli.plan import Plan
+from linfusion_cli.stages import Stage
 
 Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
 
@@ -58,7 +61,7 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
         counter.reach(1)
     made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
-    engine = _Engine(plan, models, conditioning, meter, device, kept)
+    engine = _Engine(plan, models, conditioning, meter, Store(device, plan.room), kept)
     latents = anchor = engine.first()
     for stage in plan.stages[1:]:
         if (finished := kept.finished(stage.index)) is not None:
@@ -68,7 +71,7 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
         if start is None and engine.is_given(stage.index - 1):
             start = engine.encode(engine.given(), stage)
         elif start is None and plan.job.settings.upscale.between == "pixel":
-            decoded = Parked.of(torch.cat(list(engine.decode(latents, plan.stages[stage.index - 1])), dim=2))
+            decoded = engine.park_decoded(latents, plan.stages[stage.index - 1])
             yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px)))
             start = engine.encode(decoded, stage)
             del decoded
@@ -92,7 +95,7 @@ class _Engine:
     models: Models
     conditioning: Conditioning
     meter: Meter
-    device: torch.device
+    store: Store
     kept: Checkpoints
 
     def is_given(self, index: int) -> bool:
@@ -104,7 +107,7 @@ class _Engine:
         """The user's picture in its own resolution, in [-1, 1], cut to the shape of what is made."""
         start = self.plan.job.start
         assert start is not None
-        return parked(input_tensor(start.image, start.flag, self.plan.job.size).mul(2).sub(1).to(self.device))
+        return parked(input_tensor(start.image, start.flag, self.plan.job.size).mul(2).sub(1).to(self.store.device))
 
     def first(self) -> Tensor:
         """Stage 0: latents from noise, or from the user's picture."""
@@ -144,14 +147,22 @@ class _Engine:
         self.kept.finish(stage.index, latents)
         return latents
 
+    def park_decoded(self, latents: Tensor, stage: Stage) -> Parked:
+        """The picture of a stage's latents, (1, 3, height, width) in float32, where there is room for it."""
+        picture = Parked(self.store.slab((stage.size.height, stage.size.width, 3), torch.float32), stage.size.height, stage.size.width, 3, self.store.device)
+        top = 0
+        for rows in self.decode(latents, stage):
+            picture.write(Band(top, top + rows.shape[2]), rows)
+            top += rows.shape[2]
+        return picture
+
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
         vae = self.models.vae
         total = swept_rows(vae, stage.canvas.height, encode=False)
         shift = vae.config.shift_factor or 0.0
         with self.meter.phase("decode", stage.index, total, "rows") as counter:
-            sweeper = Sweeper(vae, stage.bands.vae_px, counter.add)
-            for band, rows in sweeper.decode(latents / vae.config.scaling_factor + shift):
+            for band, rows in self._sweeper(stage, counter).decode(latents / vae.config.scaling_factor + shift):
                 if band.top < stage.size.height:
                     yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
 
@@ -162,7 +173,7 @@ class _Engine:
         total = swept_rows(vae, stage.canvas.height, encode=True)
         enlarged = Extended(Resized.to(picture, stage.size, settings.resize), stage.canvas)
         with self.meter.phase("encode", stage.index, total, "rows") as counter:
-            latents = Sweeper(vae, stage.bands.vae_px, counter.add).encode(enlarged)
+            latents = self._sweeper(stage, counter).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
         return (latents - shift) * scale
 
@@ -178,17 +189,24 @@ class _Engine:
         conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
         rows = stage.bands.unet_latent
         mounted = self.models.mounted.attend(stage.attention)
-        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps)
-        alone = not controls and self.models.mounted.ip_adapter is None  # the bands add no residuals and read no pictures
-        unet = BandedUNet(mounted, rows) if rows and stage.attention == "linear" and alone else PlainUNet(mounted)
+        unet = BandedUNet(mounted, rows, self.store, self._weights) if rows else PlainUNet(mounted)
+        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self._weights)
         return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
+
+    def _sweeper(self, stage: Stage, counter: Counter) -> Sweeper:
+        window = self.plan.job.settings.upscale.vae_window_latents
+        return Sweeper(self.models.vae, stage.bands.vae_px, stage.bands.keep, window, self.store, counter.add)
+
+    @property
+    def _weights(self) -> Weights:
+        return Weights(self.store.device, self.plan.weights_resident)
 
     def _clock(self, stage: Stage) -> Clock:
         sampling = self.plan.job.settings.sampling
         scheduler = make_scheduler(sampling.scheduler, self.models.scheduler_config)
-        return Clock.start(scheduler, sampling.steps, stage.strength, self.device)
+        return Clock.start(scheduler, sampling.steps, stage.strength, self.store.device)
 
     def _noise(self, stage: Stage) -> Tensor:
         size = stage.canvas.latent()
         shape = (1, int(self.models.unet.config.in_channels), size.height, size.width)
-        return gaussian(shape, self.plan.job.seed, stage.index).to(self.device)
+        return gaussian(shape, self.plan.job.seed, stage.index).to(self.store.device)

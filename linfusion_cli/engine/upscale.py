@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.checkpoint import Resumed
 from linfusion_cli.engine.noise import generator
-from linfusion_cli.plan import steps_run
+from linfusion_cli.stages import steps_run
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int, Tensor], None]  # steps done, latents

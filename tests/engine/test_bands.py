@@ -12,7 +12,10 @@ from torch import Tensor
 
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.engine.bands import BandedUNet, PlainUNet
+from linfusion_cli.engine.store import Store
+from linfusion_cli.engine.weights import Weights
 
+STORE, WEIGHTS = Store.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
 FAMILIES = ["sd15", "sd21", "sdxl"]
 DATA = Path(__file__).parents[1] / "data"
 UNETS: dict[str, tuple[UNet2DConditionModel, dict[str, Tensor]]] = {}
@@ -36,7 +39,7 @@ def both(family: str, height: int, width: int, band_rows: int, dilation: int, ba
     added = {name: tensors[name][:batch].double() for name in ("text_embeds", "time_ids") if name in tensors}
     with torch.inference_mode():
         plain = PlainUNet(unet)(sample, torch.tensor(321), text, added, dilation)
-        return BandedUNet(unet, band_rows)(sample, torch.tensor(321), text, added, dilation), plain
+        return BandedUNet(unet, band_rows, STORE, WEIGHTS)(sample, torch.tensor(321), text, added, dilation), plain
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -68,5 +71,5 @@ def test_equals_the_official_code(family: str) -> None:
     LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
     added = {name: tensors[name] for name in ("text_embeds", "time_ids") if name in tensors}
     with torch.inference_mode():
-        banded = BandedUNet(unet, 5)(tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"], added)
+        banded = BandedUNet(unet, 5, STORE, WEIGHTS)(tensors["sample"], tensors["timestep"], tensors["encoder_hidden_states"], added)
     assert torch.allclose(banded, tensors["noise_pred"], atol=1e-5, rtol=1e-5)

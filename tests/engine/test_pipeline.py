@@ -1,5 +1,6 @@
 """The whole engine on a tiny random model: as diffusers at base size, the same for any band, stage by stage."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
+from linfusion_cli.costs.room import Keep, Room
 from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.models import load
 from linfusion_cli.engine.noise import gaussian
@@ -16,7 +18,8 @@ from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progr
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
-from linfusion_cli.plan import Bands, Plan, make_plan
+from linfusion_cli.plan import Plan, make_plan
+from linfusion_cli.stages import Bands
 
 
 def plan_for(preset: Path, size: str = "128x128", **changes: object) -> Plan:
@@ -63,15 +66,19 @@ def test_any_size_and_orientation(tiny_preset: Path, size: str) -> None:
     assert drawn[-1].std() > 0
 
 
-def test_the_picture_does_not_depend_on_the_bands(tiny_preset: Path) -> None:
-    import dataclasses
-
+@pytest.mark.parametrize("keep", ["all", "sums", "nothing"])
+@pytest.mark.parametrize(("unet_rows", "vae_rows", "room_bytes"), [(3, 8, 0), (1, 40, 60_000), (0, 1000, 10**9)])
+def test_the_picture_does_not_depend_on_bands_nor_on_what_waits_where(
+    tiny_preset: Path, tmp_path: Path, unet_rows: int, vae_rows: int, room_bytes: int, keep: Keep
+) -> None:
     plan = plan_for(tiny_preset, "136x152")
     _, wide = make(plan)
-    for unet_rows, vae_rows in ((3, 8), (1, 40), (0, 1000)):
-        stages = tuple(dataclasses.replace(stage, bands=Bands(unet_rows, vae_rows)) for stage in plan.stages)
-        _, narrow = make(dataclasses.replace(plan, stages=stages))
-        assert np.abs(wide[-1].astype(int) - narrow[-1].astype(int)).max() <= 1
+    bands = Bands(unet_rows, vae_rows, (keep, keep, keep, "sums"))
+    stages = tuple(replace(stage, bands=bands) for stage in plan.stages)
+    _, narrow = make(replace(plan, stages=stages, room=Room(room_bytes, 0, tmp_path)))
+    for one, other in zip(wide, narrow, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+    assert not list(tmp_path.iterdir()), "files without names leave nothing"
 
 
 def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:
@@ -108,11 +115,9 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 
 
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
-    import dataclasses
-
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(load(plan, events.append), dataclasses.replace(plan.job, prompt="lake " * 80), events.append)
+    encode(load(plan, events.append), replace(plan.job, prompt="lake " * 80), events.append)
     assert [event.text for event in events if isinstance(event, Note)] == ["the prompt has 80 tokens, the model reads the first 46"]
 
 

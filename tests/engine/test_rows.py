@@ -9,8 +9,10 @@ from golden import golden_vae, load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linfusion_cli.costs.room import Keep
 from linfusion_cli.engine.fields import Parked
 from linfusion_cli.engine.rows import Sweeper, swept_rows
+from linfusion_cli.engine.store import Store
 
 
 def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
@@ -29,42 +31,48 @@ def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
     return vae.eval()
 
 
-def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int) -> torch.Tensor:
+def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[Keep, ...]) -> torch.Tensor:
     told: list[int] = []
-    bands = list(Sweeper(vae, band_px, told.append).decode(latents))
+    bands = list(Sweeper(vae, band_px, keep, 10**6, STORE, told.append).decode(latents))
     picture = torch.cat([rows for _, rows in bands], dim=2)
     assert [band.top for band, _ in bands] == list(range(0, picture.shape[2], band_px))
     assert sum(told) == swept_rows(vae, picture.shape[2], encode=False)
     return picture
 
 
+STORE = Store.unlimited(torch.device("cpu"))
+KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "all"), ("nothing", "nothing", "sums")]
+
+
 @pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("band_px", [1, 2, 3, 7, 24, 1000])
-def test_decode_equals_the_plain_decode(attention: bool, band_px: int) -> None:
+def test_decode_equals_the_plain_decode(attention: bool, keep: tuple[Keep, ...], band_px: int) -> None:
     vae, latents = tiny_vae(attention=attention), torch.randn(1, 4, 9, 6)
     with torch.no_grad():
         plain = vae.decode(latents).sample
-    assert torch.allclose(decode(vae, latents, band_px), plain, atol=1e-5, rtol=1e-5)
+    assert torch.allclose(decode(vae, latents, band_px, keep), plain, atol=1e-5, rtol=1e-5)
 
 
-@given(height=st.integers(1, 9), width=st.integers(1, 9), band_px=st.integers(1, 40), levels=st.integers(2, 4))
+@given(height=st.integers(1, 9), width=st.integers(1, 9), band_px=st.integers(1, 40), keep=st.sampled_from(KEEPS))
 @settings(deadline=None, max_examples=25)
-def test_any_size_and_band_in_float64(height: int, width: int, band_px: int, levels: int) -> None:
+def test_any_size_and_band_in_float64(height: int, width: int, band_px: int, keep: tuple[Keep, ...]) -> None:
     """In double precision the only difference left is a rounding: the method is exact."""
-    vae, latents = tiny_vae(levels=levels).double(), torch.randn(1, 4, height, width, dtype=torch.float64)
+    vae, latents = tiny_vae().double(), torch.randn(1, 4, height, width, dtype=torch.float64)
     with torch.no_grad():
         plain = vae.decode(latents).sample
-    assert torch.allclose(decode(vae, latents, band_px).double(), plain, atol=1e-5)
+    assert torch.allclose(decode(vae, latents, band_px, keep).double(), plain, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", [False, True])
+@pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("band_px", [1, 3, 8, 1000])
-def test_encode_equals_the_plain_encode(attention: bool, band_px: int) -> None:
+def test_encode_equals_the_plain_encode(attention: bool, keep: tuple[Keep, ...], band_px: int) -> None:
     vae, picture = tiny_vae(attention=attention), torch.rand(1, 3, 36, 20) * 2 - 1
     with torch.no_grad():
         plain = vae.encode(picture).latent_dist.mean
     told: list[int] = []
-    swept = Sweeper(vae, band_px, told.append).encode(Parked.of(picture))
+    swept = Sweeper(vae, band_px, keep, 10**6, STORE, told.append).encode(Parked.of(picture))
     assert torch.allclose(swept, plain, atol=1e-5, rtol=1e-5)
     assert sum(told) == swept_rows(vae, 36, encode=True)
 
@@ -72,12 +80,13 @@ def test_encode_equals_the_plain_encode(attention: bool, band_px: int) -> None:
 def test_equals_the_autoencoder_of_the_official_run(data: Path) -> None:
     tensors, config = load_golden(data / "highres_sdxl.safetensors")
     vae = golden_vae(tensors, config)
+    keep: tuple[Keep, ...] = ("sums",) * len(vae.config.block_out_channels)
     for stage in (0, 1, 2):
         latents = tensors[f"stage{stage}.final_latents"] / vae.config.scaling_factor
-        picture = torch.cat([rows for _, rows in Sweeper(vae, 5, lambda _: None).decode(latents)], dim=2)
+        picture = torch.cat([rows for _, rows in Sweeper(vae, 5, keep, 10**6, STORE, lambda _: None).decode(latents)], dim=2)
         assert torch.allclose(picture, tensors[f"stage{stage}.decoded"], atol=1e-4)
     for stage in (1, 2):
-        latents = Sweeper(vae, 6, lambda _: None).encode(Parked.of(tensors[f"stage{stage}.encode_input"]))
+        latents = Sweeper(vae, 6, keep, 10**6, STORE, lambda _: None).encode(Parked.of(tensors[f"stage{stage}.encode_input"]))
         assert torch.allclose(latents, tensors[f"stage{stage}.encode_mean"], atol=1e-4)
 
 
@@ -89,5 +98,5 @@ def test_diffusers_tiling_is_not_good_enough() -> None:
         vae.tile_latent_min_size, vae.tile_sample_min_size = 16, 64
         vae.enable_tiling()
         tiled = vae.decode(latents).sample
-    ours = (decode(vae, latents, 16) - plain).abs().max()
+    ours = (decode(vae, latents, 16, ("all",) * 3) - plain).abs().max()
     assert ours < (tiled - plain).abs().max() / 100

@@ -16,7 +16,7 @@ from linfusion_cli.engine.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.schedulers import SCHEDULERS, make_scheduler
 from linfusion_cli.engine.upscale import Clock, Recipe, base, blended, lowpass, match_statistics, upscale
 from linfusion_cli.geometry import Size
-from linfusion_cli.plan import steps_run
+from linfusion_cli.stages import steps_run
 
 OFFICIAL = Recipe(lowpass_sigma=0.8, dilated_cutoff=0.0, lowpass_padding="zeros")
 CPU = torch.device("cpu")

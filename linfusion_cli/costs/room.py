@@ -1,0 +1,81 @@
+"""How much may wait between two sweeps, and where; the engine's store and the plan's arithmetic both ask here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Keep = Literal["all", "sums", "nothing"]  # of a level's activations, between two sweeps of the autoencoder
+Place = Literal["device", "memory", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Bytes that may wait in the device's memory and, for an accelerator, in RAM; the rest goes into files in `folder`."""
+
+    device_bytes: float
+    memory_bytes: float
+    folder: Path
+
+    @staticmethod
+    def unlimited() -> Room:
+        """All of the device's memory."""
+        return Room(math.inf, 0, Path())
+
+    def place(self, device_bytes: float, memory_bytes: float, more: float) -> Place:
+        """Where `more` bytes go if so many already lie there: the fastest place that has room."""
+        if device_bytes + more <= self.device_bytes:
+            return "device"
+        return "memory" if memory_bytes + more <= self.memory_bytes else "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Room that has been taken."""
+
+    place: Place
+    size: float
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Takes and gives back room as the engine's store does, and counts work: multiply-adds, values, bytes through files."""
+
+    room: Room
+    number_bytes: int
+    held: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
+    peak: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
+    macs: float = 0.0
+    values: float = 0.0
+    calls: int = 0
+    moved: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
+    widest: float = 0.0  # values of the hungriest band, beside what waits
+
+    def take(self, values: float) -> Slot:
+        """Room for an activation of so many values."""
+        size = values * self.number_bytes
+        slot = Slot(self.room.place(self.held["device"], self.held["memory"], size), size)
+        self.held[slot.place] += size
+        self.peak[slot.place] = max(self.peak[slot.place], self.held[slot.place])
+        return slot
+
+    def give_back(self, *slots: Slot) -> None:
+        for slot in slots:
+            self.held[slot.place] -= slot.size
+
+    def move(self, *slots: Slot) -> None:
+        """One read or one write of each."""
+        for slot in slots:
+            self.moved[slot.place] += slot.size
+
+    def work(self, macs: float, values: float, calls: int) -> None:
+        """A sweep: its multiply-adds, the values that come out of it, and how many bands it has."""
+        self.macs += macs
+        self.values += values
+        self.calls += calls
+
+    def band(self, values: float) -> None:
+        """A band of so many values is alive at once."""
+        self.widest = max(self.widest, values)

@@ -1,0 +1,121 @@
+"""A pass of the UNet in numbers: mirrors engine/bands.py step by step, or estimates the whole picture at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linfusion_cli.architecture import UNetShape
+from linfusion_cli.costs.room import Ledger, Room, Slot
+from linfusion_cli.geometry import Size
+
+TEXT_TOKENS = 77
+LATENT_CHANNELS = 4
+
+
+@dataclass(slots=True)
+class UNetCost:
+    """Counts one pass for one sample of `latent` latents. band_rows: of every level."""
+
+    shape: UNetShape
+    latent: Size
+    band_rows: int
+    dilation: int
+    linear: bool
+    ledger: Ledger
+
+    def run(self) -> Ledger:
+        """All of a pass."""
+        channels, last = self.shape.channels, len(self.shape.channels) - 1
+        x, skips = self._down()
+        x = self._resnet(x, channels[last], channels[last], last, release=())
+        x = self._transformer(x, last, self.shape.middle_depth)
+        x = self._resnet(x, channels[last], channels[last], last, release=(x,))
+        previous = channels[last]
+        for level in range(last, -1, -1):
+            for _ in range(self.shape.layers + 1):
+                width, skip = skips.pop()
+                x = self._resnet(x, previous + width, channels[level], level, release=(x, skip), read=(x, skip))
+                x = self._transformer(x, level, self.shape.depths[level])
+                previous = channels[level]
+            if level:
+                x = self._park(9 * previous**2, previous, level - 1, x)
+        self._sweep(9 * LATENT_CHANNELS * channels[0], channels[0], 0, x)
+        self.ledger.give_back(x)
+        return self.ledger
+
+    def _down(self) -> tuple[Slot, list[tuple[int, Slot]]]:
+        channels, last = self.shape.channels, len(self.shape.channels) - 1
+        x = self._park(9 * LATENT_CHANNELS * channels[0], channels[0], 0)
+        skips, previous = [(channels[0], x)], channels[0]
+        for level in range(last + 1):
+            for _ in range(self.shape.layers):
+                x = self._resnet(x, previous, channels[level], level, release=())
+                x = self._transformer(x, level, self.shape.depths[level])
+                skips.append((channels[level], x))
+                previous = channels[level]
+            if level < last:
+                x = self._park(9 * previous**2, previous, level + 1)
+                skips.append((previous, x))
+        return x, skips
+
+    def _places(self, level: int) -> int:
+        side = 1 << level
+        return -(-self.latent.width // side) * -(-self.latent.height // side)
+
+    def _band_places(self, level: int) -> int:
+        width, height = (-(-side // (1 << level)) for side in (self.latent.width, self.latent.height))
+        return width * min(height, self.band_rows + 2 * self.dilation)
+
+    def _sweep(self, macs: float, channels: float, level: int, *read: Slot) -> None:
+        height = -(-self.latent.height // (1 << level))
+        again = 1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1  # the halo's rows are computed twice
+        self.ledger.work(macs * again * self._places(level), channels * self._places(level), -(-height // self.band_rows))
+        self.ledger.move(*read)
+
+    def _park(self, macs: float, channels: int, level: int, x: Slot | None = None) -> Slot:
+        """A field computed into room of its own; what it is made from is needed no more."""
+        slot = self.ledger.take(channels * self._places(level))
+        self._sweep(macs, channels, level, slot, *([x] if x else []))
+        self.ledger.band(4 * channels * self._band_places(level))
+        if x:
+            self.ledger.give_back(x)
+        return slot
+
+    def _resnet(self, x: Slot, entering: int, channels: int, level: int, *, release: tuple[Slot, ...], read: tuple[Slot, ...] = ()) -> Slot:
+        read = read or (x,)
+        hidden = self.ledger.take(channels * self._places(level))
+        self._sweep(9 * entering * channels, entering + channels, level, hidden, *read)
+        in_place = self.dilation <= self.band_rows
+        out = hidden if in_place else self.ledger.take(channels * self._places(level))
+        shortcut = entering * channels if entering != channels else 0
+        self._sweep(9 * channels**2 + shortcut, 2 * channels, level, hidden, out, *read)
+        self.ledger.band((3 * entering + 2 * channels) * self._band_places(level))
+        if not in_place:
+            self.ledger.give_back(hidden)
+        self.ledger.give_back(*release)
+        return out
+
+    def _transformer(self, x: Slot, level: int, depth: int) -> Slot:
+        """In place of x."""
+        if not depth:
+            return x
+        c, places = self.shape.channels[level], self._places(level)
+        tokens = self.ledger.take(c * places) if depth > 1 else None
+        reading = 4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level] if self.linear else 2.0 * c * places
+        block = 4 * c * c + reading + 2 * c * c + 2 * c * TEXT_TOKENS + 12 * c * c
+        self._sweep(2 * c * c + depth * block, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
+        self.ledger.band(19 * c * self._band_places(level) + (0 if self.linear else 2 * c * places))
+        if tokens:
+            self.ledger.give_back(tokens)
+        return x
+
+
+def unet_cost(shape: UNetShape, latent: Size, band_rows: int, dilation: int, room: Room, number_bytes: int, *, linear: bool) -> Ledger:
+    """The ledger of one pass for one sample, in bands of so many rows or (0) of the whole picture at once.
+
+    At once, the same layers are run, but all of a level's values are alive in its hungriest layer, and nothing is in place.
+    """
+    if band_rows:
+        return UNetCost(shape, latent, band_rows, dilation, linear, Ledger(room, number_bytes)).run()
+    whole = Ledger(Room.unlimited(), number_bytes)
+    return UNetCost(shape, latent, latent.height, dilation, linear, whole).run()

@@ -1,0 +1,69 @@
+"""What a self-attention has to know of all tokens before it can answer for some: sums if it is linear, everything if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from linfusion_cli.engine.attention import AttentionState, LinearAttention
+
+
+class Seen(Protocol):
+    """The tokens of a picture, as one self-attention remembers them."""
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        """The next tokens (1, tokens, channels), of so many rows."""
+        ...
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The attention's output for some tokens, (1, tokens, channels), when all have been added."""
+        ...
+
+
+def seen_by(attention: Any, like: Tensor) -> Seen:
+    """An empty memory for a LinearAttention or a diffusers Attention; `like` (1, any, channels) says where and how precise."""
+    if isinstance(attention, LinearAttention):
+        return _LinearSeen(attention, AttentionState.empty(attention.heads, like))
+    return _SoftmaxSeen(attention)
+
+
+@dataclass(frozen=True, slots=True)
+class _LinearSeen:
+    attention: LinearAttention
+    state: AttentionState
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        self.state.add(*self.attention.key_value(tokens), blocks=rows)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self.attention.attend(tokens, self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class _SoftmaxSeen:
+    """Keys and values of all tokens: twice the size of the activations, and time with the square of the area."""
+
+    attention: Any
+    keys: list[Tensor] = field(default_factory=list)
+    values: list[Tensor] = field(default_factory=list)
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        self.keys.append(self._split(self.attention.to_k(tokens)))
+        self.values.append(self._split(self.attention.to_v(tokens)))
+
+    def read(self, tokens: Tensor) -> Tensor:
+        for parts in (self.keys, self.values):
+            parts[:] = [torch.cat(parts, dim=2)]
+        query = self._split(self.attention.to_q(tokens))
+        out = F.scaled_dot_product_attention(query, self.keys[0], self.values[0], scale=self.attention.scale)
+        projected: Tensor = self.attention.to_out[1](self.attention.to_out[0](out.transpose(1, 2).flatten(2)))
+        return projected
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(1, tokens, heads * dim) to (1, heads, tokens, dim)."""
+        split: Tensor = x.unflatten(-1, (self.attention.heads, -1))
+        return split.transpose(1, 2)

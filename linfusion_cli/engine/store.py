@@ -1,0 +1,156 @@
+"""Where activations wait between two sweeps: on the device, in RAM, or in a file, whichever still has room."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linfusion_cli.costs.room import Room
+from linfusion_cli.errors import OutputError
+from linfusion_cli.geometry import Band
+
+Shape = tuple[int, int, int]  # height, width, channels: a row is one piece
+
+
+class Slab(Protocol):
+    """Room for one picture of activations, (height, width, channels)."""
+
+    def read(self, band: Band) -> Tensor:
+        """Rows of it, (band.height, width, channels)."""
+        ...
+
+    def write(self, band: Band, rows: Tensor) -> None:
+        """Stores rows of that shape."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class MemorySlab:
+    """A tensor, on the device or in RAM."""
+
+    values: Tensor
+
+    def read(self, band: Band) -> Tensor:
+        return self.values[band.rows]
+
+    def write(self, band: Band, rows: Tensor) -> None:
+        self.values[band.rows] = rows
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class FileSlab:
+    """A nameless file, read and written explicitly: mapped pages would count as memory, and nothing is left behind by a crash."""
+
+    file: IO[bytes]
+    shape: Shape
+    dtype: torch.dtype
+    pinned: bool
+
+    @staticmethod
+    def create(folder: Path, shape: Shape, dtype: torch.dtype, *, pinned: bool) -> FileSlab:
+        """Takes the whole room on the disk at once; OutputError if it is not there."""
+        size = math.prod(shape) * dtype.itemsize
+        try:
+            file = tempfile.TemporaryFile(dir=folder, buffering=0, prefix=".linfusion-")  # noqa: SIM115  # the store closes it
+            _reserve(file, size)
+        except OSError as error:
+            raise _full(folder, size, error) from error
+        return FileSlab(file, shape, dtype, pinned)
+
+    def read(self, band: Band) -> Tensor:
+        rows = torch.empty((band.height, *self.shape[1:]), dtype=self.dtype, pin_memory=self.pinned)
+        view = _bytes(rows)
+        self.file.seek(band.top * self._row_bytes)
+        done = 0
+        while done < len(view):  # one call moves at most 2 GiB
+            done += self._count(self.file.readinto(view[done:]))  # type: ignore[attr-defined]
+        return rows
+
+    def write(self, band: Band, rows: Tensor) -> None:
+        view = _bytes(rows.to("cpu", self.dtype).contiguous())
+        self.file.seek(band.top * self._row_bytes)
+        done = 0
+        try:
+            while done < len(view):
+                done += self._count(self.file.write(view[done:]))
+        except OSError as error:
+            raise _full(Path(self.file.name) if isinstance(self.file.name, str) else Path(), len(view), error) from error
+
+    @property
+    def _row_bytes(self) -> int:
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @staticmethod
+    def _count(moved: int | None) -> int:
+        if not moved:
+            raise OutputError("a scratch file ended before its time: the disk or its file system is damaged")
+        return moved
+
+
+def _bytes(rows: Tensor) -> memoryview:
+    """The memory of a contiguous tensor, of any number format."""
+    array: np.ndarray[Any, np.dtype[np.uint8]] = rows.view(torch.uint8).numpy()
+    return memoryview(array).cast("B")  # type: ignore[arg-type]
+
+
+def _reserve(file: IO[bytes], size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+    else:
+        file.truncate(size)
+
+
+def _full(folder: Path, size: int, error: OSError) -> OutputError:
+    return OutputError(f"scratch folder {folder}: can't hold {size / 1e9:.2f} GB more ({error.strerror}). Give another with --scratch, or more memory")
+
+
+class Store:
+    """Gives out slabs: the fastest place that has room, in the order in which they are asked for; counts what is out.
+
+    The plan makes the same choices in the same order, so it knows what will be where.
+    """
+
+    def __init__(self, device: torch.device, room: Room) -> None:
+        self.device, self._room = device, room
+        self.device_bytes = self.memory_bytes = self.file_bytes = 0
+        self.peak_device_bytes = self.peak_memory_bytes = self.peak_file_bytes = 0
+
+    @staticmethod
+    def unlimited(device: torch.device) -> Store:
+        """Everything on the device."""
+        return Store(device, Room.unlimited())
+
+    def slab(self, shape: Shape, dtype: torch.dtype) -> Slab:
+        """Room for a picture; it comes back when the slab is forgotten. Raises OutputError if a file finds no space."""
+        size = math.prod(shape) * dtype.itemsize
+        place = self._room.place(self.device_bytes, self.memory_bytes, size)
+        pinned = self.device.type == "cuda"
+        slab: MemorySlab | FileSlab
+        if place == "device":
+            slab = MemorySlab(torch.empty(shape, dtype=dtype, device=self.device))
+        elif place == "memory":
+            slab = MemorySlab(torch.empty(shape, dtype=dtype, pin_memory=pinned))
+        else:
+            slab = FileSlab.create(self._room.folder, shape, dtype, pinned=pinned)
+        self._count(place, size)
+        weakref.finalize(slab, self._give_back, place, size, slab.file if isinstance(slab, FileSlab) else None)
+        return slab
+
+    def _give_back(self, place: str, size: int, file: IO[bytes] | None) -> None:
+        if file is not None:
+            file.close()
+        self._count(place, -size)
+
+    def _count(self, place: str, size: int) -> None:
+        held = getattr(self, f"{place}_bytes") + size
+        setattr(self, f"{place}_bytes", held)
+        setattr(self, f"peak_{place}_bytes", max(held, getattr(self, f"peak_{place}_bytes")))

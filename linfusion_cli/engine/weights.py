@@ -1,0 +1,46 @@
+"""Where a model's weights are during a pass: all on the device, or each layer's only while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+STREAMED = ("resnets", "attentions")  # the children of a UNet's blocks that hold nearly all of its weights
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """resident: everything lies on the device; else layers lie in RAM and are copied to it for as long as they are used."""
+
+    device: torch.device
+    resident: bool
+
+    def place(self, unet: Any) -> None:
+        """Moves a loaded UNet or ControlNet to where its weights belong."""
+        if self.resident:
+            unet.to(self.device)
+            return
+        for name, parameter in [*unet.named_parameters(), *unet.named_buffers()]:
+            if set(STREAMED).isdisjoint(name.split(".")):
+                parameter.data = parameter.data.to(self.device)
+            elif self.device.type == "cuda":
+                parameter.data = parameter.data.pin_memory()
+
+    @contextmanager
+    def lent(self, *modules: Any) -> Iterator[None]:
+        """The modules' weights are on the device inside, and where they were afterwards, whatever happens."""
+        kept: list[tuple[Tensor, Tensor]] = []
+        if not self.resident:
+            kept = [(value, value.data) for module in modules for value in [*module.parameters(), *module.buffers()]]
+        try:
+            for value, data in kept:
+                value.data = data.to(self.device, non_blocking=True)
+            yield
+        finally:
+            for value, data in kept:
+                value.data = data

@@ -1,0 +1,144 @@
+"""What each phase of a render needs, in memory, disk and time: arithmetic over the stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
+
+from linfusion_cli.architecture import Architecture
+from linfusion_cli.costs.room import Keep, Ledger, Room
+from linfusion_cli.costs.unet import unet_cost
+from linfusion_cli.costs.vae import vae_cost
+from linfusion_cli.geometry import MULTIPLE_PX
+from linfusion_cli.job import Job
+from linfusion_cli.machine import Machine, Speed
+from linfusion_cli.stages import Stage
+
+BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
+# The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
+RUNTIME_BYTES = {"cpu": 460e6, "cuda": 500e6, "mps": 800e6}
+OVERHEAD = 1.08
+LOAD_SECONDS = 7.0
+LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
+NEARLY_AS_FAST = 1.1  # a plan may take so much longer than the fastest if it needs less memory
+RICHNESS: tuple[Keep, ...] = ("nothing", "sums", "all")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One thing to do. `total` counts `unit` ("steps" or "rows").
+
+    peak_bytes: the device's memory (on the CPU: of the whole process) while it runs; ram_bytes: what waits in RAM beside
+    an accelerator; file_bytes: what waits in files
+    """
+
+    name: str
+    stage: int
+    total: int
+    unit: str
+    macs: float
+    peak_bytes: int
+    ram_bytes: int
+    file_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Counts the phases of a job on a machine. resident: all weights lie on the device, else a block's at a time."""
+
+    job: Job
+    machine: Machine
+    architecture: Architecture
+    dtype: str
+    resident: bool
+
+    @property
+    def floor_bytes(self) -> float:
+        """What the process (or the device) holds in any case: runtime and weights."""
+        unet, vae = self.architecture.unet, self.architecture.vae
+        weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
+        text = self.architecture.text_parameters if self.machine.kind == "cpu" else 0
+        return RUNTIME_BYTES[self.machine.kind] + max(weights + vae.parameters + text, self.architecture.text_parameters) * BYTES_OF[self.dtype]
+
+    def narrowest_bytes(self, stages: tuple[Stage, ...]) -> float:
+        """What these stages need with nothing waiting in memory."""
+        return max(phase.peak_bytes for phase in self.phases(stages, Room(0, 0, self.job.scratch_folder)))
+
+    def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
+        """All phases in order, with `room` for what waits."""
+        load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=int(self.floor_bytes), ram_bytes=0, file_bytes=0, seconds=LOAD_SECONDS)
+        return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
+
+    def keeping_little(self, stage: Stage, *, last: bool, room: Room) -> Stage:
+        """The stage with the autoencoder's fastest way; of those nearly as fast, the one that needs the least memory."""
+        ways = [replace(stage, bands=replace(stage.bands, keep=keep)) for keep in _keeps(len(stage.bands.keep))]
+        costs = [[phase for phase in self._stage(way, room, last=last) if phase.name != "denoise"] for way in ways]
+        seconds = [sum(phase.seconds for phase in phases) for phases in costs]
+        good = [i for i in range(len(ways)) if seconds[i] <= NEARLY_AS_FAST * min(seconds)]
+        return ways[min(good, key=lambda i: (max((phase.peak_bytes + phase.file_bytes for phase in costs[i]), default=0), seconds[i]))]
+
+    def _stage(self, stage: Stage, room: Room, *, last: bool) -> Iterator[Phase]:
+        pixel = self.job.settings.upscale.between == "pixel"
+        if (stage.index and pixel) or (stage.index == 0 and self.job.start is not None):
+            before = stage.size.area / self.job.settings.upscale.factor**2  # the picture that is enlarged
+            yield self._phase("encode", stage, stage.canvas.height, "rows", self._vae(stage, room, before, encode=True))
+        if not stage.steps:
+            return
+        passes = stage.steps + stage.guided_steps
+        latent = stage.canvas.latent()
+        linear = stage.attention == "linear"
+        for dilation, times in ((1, passes), (stage.dilation, stage.dilated_steps * (1 + stage.guided_steps / stage.steps))):
+            cost = unet_cost(self.architecture.unet, latent, stage.bands.unet_latent, dilation, room, BYTES_OF[self.dtype], linear=linear)
+            if dilation == 1:
+                whole = self._phase("denoise", stage, stage.steps, "steps", cost, passes)
+            elif times:
+                more = self._phase("denoise", stage, stage.steps, "steps", cost, times)
+                whole = _added(whole, more)
+        yield whole
+        if last or pixel:
+            yield self._phase("decode", stage, stage.canvas.height, "rows", self._vae(stage, room, 0 if last else stage.size.area, encode=False))
+
+    def _vae(self, stage: Stage, room: Room, picture_px: float, *, encode: bool) -> Ledger:
+        """picture_px: pixels of a float32 picture that waits meanwhile."""
+        number_bytes = BYTES_OF[self.dtype]
+        held = int(3 * picture_px * 4)
+        ledger = Ledger(room, number_bytes)
+        ledger.take(held / number_bytes)
+        window = self.job.settings.upscale.vae_window_latents
+        return vae_cost(self.architecture.vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, ledger, encode=encode)
+
+    def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1) -> Phase:
+        number_bytes = BYTES_OF[self.dtype]
+        latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
+        peak = self.floor_bytes + OVERHEAD * (cost.widest * number_bytes + cost.peak["device"] + latents)
+        return Phase(
+            name=name,
+            stage=stage.index,
+            total=total,
+            unit=unit,
+            macs=cost.macs * passes,
+            peak_bytes=int(peak),
+            ram_bytes=int(cost.peak["memory"]),
+            file_bytes=int(cost.peak["file"]),
+            seconds=_seconds(cost, self.machine.speed) * passes,
+        )
+
+
+def _seconds(cost: Ledger, speed: Speed) -> float:
+    moving = cost.moved["memory"] / speed.link_bytes_per_second + cost.moved["file"] / speed.file_bytes_per_second
+    return cost.macs / speed.macs_per_second + cost.values / speed.values_per_second + cost.calls * speed.call_seconds + moving
+
+
+def _added(one: Phase, other: Phase) -> Phase:
+    """One after the other, as one phase."""
+    peaks = {name: max(getattr(one, name), getattr(other, name)) for name in ("peak_bytes", "ram_bytes", "file_bytes")}
+    return replace(one, macs=one.macs + other.macs, seconds=one.seconds + other.seconds, **peaks)
+
+
+def _keeps(levels: int) -> Iterator[tuple[Keep, ...]]:
+    """Ways to keep, poorer at higher resolutions, where there is most; the deepest level always keeps its sums."""
+    for keep in combinations_with_replacement(RICHNESS, levels):
+        if keep[-1] != "nothing":
+            yield keep

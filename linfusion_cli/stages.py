@@ -1,0 +1,116 @@
+"""The stages of the progressive upscale: sizes, steps and bands, before anything is known of memory."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from linfusion_cli.costs.room import Keep
+from linfusion_cli.geometry import Size, base_size, stage_sizes
+from linfusion_cli.job import Job
+
+BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
+UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
+SMALLEST_BAND_PX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """How a stage is computed in parts.
+
+    unet_latent: the height of the UNet's bands in rows of latents (0 = the whole picture at once)
+    vae_px:      that of the autoencoder's in rows of pixels
+    keep:        what waits between the autoencoder's sweeps, for each level, full resolution first
+    """
+
+    unet_latent: int
+    vae_px: int
+    keep: tuple[Keep, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One stage of the progressive upscale; sizes in pixels, ratio and dilation against stage 0.
+
+    attention: "linear" or "softmax" self-attention in the UNet
+    canvas: what is computed; the size, and beyond its right and lower edge the overscan, which is cut off.
+    """
+
+    index: int
+    size: Size
+    canvas: Size
+    ratio: float
+    dilation: int
+    strength: float
+    steps: int
+    guided_steps: int
+    dilated_steps: int
+    attention: str
+    bands: Bands
+
+
+def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tuple[Stage, ...]:
+    """Sizes, steps and bands of every stage for a kind of device; `halvings` makes the bands so many times half as high.
+
+    levels: of the autoencoder, which keeps everything between its sweeps.
+    """
+    settings = job.settings
+    sizes = stage_sizes(job.size, _first_area_px(job), settings.upscale.factor)
+    base = base_size(job.size, settings.model.train_size_px**2)
+    return tuple(_stage(job, index, size, base, len(sizes) - 1, _bands(size, kind, halvings, levels)) for index, size in enumerate(sizes))
+
+
+def _first_area_px(job: Job) -> float:
+    """The area of stage 0: the model's, or the picture's to upscale where the stage after it is large enough for the model."""
+    train = job.settings.model.train_size_px**2
+    if job.start is None or job.start.refined:
+        return train
+    given = job.start.image.size
+    scale = min(given.width / job.size.width, given.height / job.size.height)  # what stands over is cut off
+    return max(scale**2 * job.size.area, train / job.settings.upscale.factor**2)
+
+
+def _first_strength(job: Job) -> float:
+    """How much of the steps stage 0 runs: all from noise, some from a picture to redraw, none from one to upscale."""
+    if job.start is None:
+        return 1.0
+    return job.settings.sampling.init_strength if job.start.refined else 0.0
+
+
+def steps_run(steps: int, strength: float) -> int:
+    """How many of `steps` a stage of that strength runs: rounded up, but not by the dust of floating point; at least one."""
+    return max(1, min(steps, math.ceil(steps * strength - 1e-4)))
+
+
+def _bands(size: Size, kind: str, halvings: int, levels: int) -> Bands:
+    unet = max(1, UNET_BAND_AREA[kind] // size.latent().width >> halvings)
+    vae = max(SMALLEST_BAND_PX, BAND_AREA_PX[kind] // size.width >> halvings)
+    everything: Keep = "all"
+    return Bands(min(unet, size.latent().height), min(vae, size.height), (everything,) * levels)
+
+
+def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
+    sampling, upscale = job.settings.sampling, job.settings.upscale
+    strength = _first_strength(job) if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
+    steps = steps_run(sampling.steps, strength) if strength else 0
+    times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
+    low, high = sampling.guidance_interval
+    guided = sum(low <= time <= high for time in times) if sampling.guidance_scale != 1 else 0
+    ratio = max(size.width / base.width, size.height / base.height)
+    dilation = max(1, round(ratio))
+    weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
+    dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
+    overscan = upscale.overscan_px if index and upscale.between == "pixel" else 0
+    return Stage(
+        index=index,
+        size=size,
+        canvas=Size(size.width + overscan, size.height + overscan),
+        ratio=ratio,
+        dilation=dilation,
+        strength=strength,
+        steps=steps,
+        guided_steps=guided,
+        dilated_steps=dilated,
+        attention=job.settings.model.attention if index else job.settings.model.base_attention,
+        bands=bands,
+    )

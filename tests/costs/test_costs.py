@@ -1,0 +1,75 @@
+"""The arithmetic of the plan is what the engine does: the same room, taken in the same order, to the byte."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+
+from linfusion_cli.architecture import UNetShape, VaeShape
+from linfusion_cli.costs.room import Keep, Ledger, Room
+from linfusion_cli.costs.unet import unet_cost
+from linfusion_cli.costs.vae import vae_cost
+from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.bands import BandedUNet
+from linfusion_cli.engine.fields import Parked
+from linfusion_cli.engine.rows import Sweeper
+from linfusion_cli.engine.store import Store
+from linfusion_cli.engine.weights import Weights
+from linfusion_cli.geometry import Size
+
+CPU = torch.device("cpu")
+KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "sums"), ("nothing", "nothing", "all")]
+
+
+def same_room(store: Store, ledger: Ledger) -> None:
+    assert (store.peak_device_bytes, store.peak_file_bytes) == (ledger.peak["device"], ledger.peak["file"])
+    assert store.device_bytes == store.file_bytes == 0, "everything has been given back"
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("room_bytes", [0, 20_000, 10**9])
+@pytest.mark.parametrize("encode", [False, True])
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_autoencoder_takes_the_room_that_was_planned(attention: bool, keep: tuple[Keep, ...], room_bytes: int, encode: bool, tmp_path: Path) -> None:
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 12, 20),
+        layers_per_block=2,
+        norm_num_groups=4,
+        mid_block_add_attention=attention,
+    )
+    room, size = Room(room_bytes, 0, tmp_path), Size(24, 40)
+    store = Store(CPU, room)
+    sweeper = Sweeper(vae.eval(), 7, keep, 100, store, lambda _: None)
+    if encode:
+        sweeper.encode(Parked.of(torch.zeros(1, 3, size.height, size.width)))
+    else:
+        list(sweeper.decode(torch.zeros(1, 4, size.height // 4, size.width // 4)))
+    same_room(store, vae_cost(VaeShape((8, 12, 20), 2, attention, 0), size, 7, keep, 100, Ledger(room, 4), encode=encode))
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("dilation", [1, 6])
+@pytest.mark.parametrize("room_bytes", [0, 30_000, 10**9])
+def test_the_unet_takes_the_room_that_was_planned(room_bytes: int, dilation: int, linear: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16, 24),
+        transformer_layers_per_block=(1, 1, 3),
+        layers_per_block=2,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).eval()
+    if linear:
+        LinFusion.like(unet).mount(unet)
+    shape, latent = UNetShape((8, 16, 24), (0, 1, 3), 2, 3, 8, (2, 2, 2), 1, 0, 0), Size(10, 13)
+    room = Room(room_bytes, 0, tmp_path)
+    store = Store(CPU, room)
+    with torch.inference_mode():
+        BandedUNet(unet, 4, store, Weights(CPU, resident=True))(torch.zeros(1, 4, 13, 10), torch.tensor(3), torch.zeros(1, 5, 8), None, dilation)
+    same_room(store, unet_cost(shape, latent, 4, dilation, room, 4, linear=linear))
