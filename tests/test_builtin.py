@@ -12,12 +12,14 @@ from PIL import Image
 from linfusion_cli import run
 from linfusion_cli.engine.pipeline import pictures
 from linfusion_cli.engine.rows import Sweeper
+from linfusion_cli.engine.store import Store
 from linfusion_cli.events import Event
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.png import check
-from linfusion_cli.plan import Bands, Plan, make_plan
+from linfusion_cli.plan import Plan, make_plan
+from linfusion_cli.stages import Bands
 
 
 def plan_for(folder: Path, **changes: object) -> Plan:
@@ -59,7 +61,7 @@ def test_the_shipped_model_loads_with_plain_diffusers() -> None:
 def test_bands_leave_no_seams() -> None:
     """No row at a band's border differs from its neighbour more than three times as much as rows do elsewhere."""
     plan = plan_for(Path(), steps=6)
-    plan = dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(4, 16)) for stage in plan.stages))
+    plan = dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(4, 16, ("sums",) * 4)) for stage in plan.stages))
     picture = np.concatenate(list(next(made for made in pictures(plan, quiet) if made.final).rows)).astype(float)
     change = np.abs(np.diff(picture, axis=0)).mean(axis=(1, 2))  # between row i and i + 1
     border = np.arange(len(change)) % 16 == 15
@@ -75,5 +77,5 @@ def test_decoding_in_bands_is_the_plain_decode_to_one_level() -> None:
     latents = torch.nn.functional.interpolate(torch.randn(1, 4, 6, 9), scale_factor=8.0, mode="bilinear")
     with torch.no_grad():
         plain = vae.decode(latents).sample
-    swept = torch.cat([rows for _, rows in Sweeper(vae, 24, lambda _: None).decode(latents)], dim=2)
+    swept = torch.cat([rows for _, rows in Sweeper(vae, 24, ("sums",) * 4, 10**6, Store.unlimited(torch.device("cpu")), lambda _: None).decode(latents)], dim=2)
     assert ((swept - plain).abs() * 127.5).max() <= 1

@@ -63,7 +63,7 @@ class Convolution(Derived):
 
     @property
     def channels(self) -> int:
-        return int(self.conv.out_channels)
+        return int(self._shape.out_channels)
 
     @property
     def height(self) -> int:
@@ -75,10 +75,15 @@ class Convolution(Derived):
 
     @property
     def _stride(self) -> int:
-        return int(self.conv.stride[0])
+        return int(self._shape.stride[0])
+
+    @property
+    def _shape(self) -> Any:
+        """The convolution itself, where an adapter is wrapped around it."""
+        return getattr(self.conv, "base_layer", self.conv)
 
     def rows(self, band: Band) -> Tensor:
-        stride, halo = self._stride, self.conv.kernel_size[0] // 2 * self.dilation
+        stride, halo = self._stride, self._shape.kernel_size[0] // 2 * self.dilation
         margin = -(-halo // stride) * stride
         inside = Band(max(0, band.top * stride - margin), min(self.source.height, band.bottom * stride + margin))
         rows: Tensor = self.conv(self.source.rows(inside))
