@@ -94,7 +94,7 @@ def make_plan(job: Job, machine: Machine) -> Plan:
 
 def _plans(job: Job, machine: Machine) -> Iterator[Plan]:
     """Ways to do the job: the whole picture at once or in bands, each half as high as the one before."""
-    architecture, dtype = _architecture(job), _dtype(job, machine)
+    architecture, dtype = _architecture(job), dtype_of(job, machine)
     budget = job.max_memory_bytes or machine.free_bytes
     for resident in (True,) if machine.kind == "cpu" else (True, False):
         estimate = Estimate(job, machine, architecture, dtype, resident)
@@ -143,7 +143,8 @@ def _architecture(job: Job) -> Architecture:
     return FAMILIES[job.settings.model.family]
 
 
-def _dtype(job: Job, machine: Machine) -> str:
+def dtype_of(job: Job, machine: Machine) -> str:
+    """The number format: as asked for, else the preset's for the kind of device."""
     if job.dtype != "auto":
         return job.dtype
     model = job.settings.model

@@ -18,11 +18,12 @@ from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinish
 from linfusion_cli.extras import local_name
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
+from linfusion_cli.machine import Machine, Speed
 from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_old
 from linfusion_cli.output.files import AtomicFile, check_writable, sweep
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
-from linfusion_cli.plan import Plan
+from linfusion_cli.plan import Plan, dtype_of
 from linfusion_cli.stages import Stage
 from linfusion_cli.stop import STOP
 
@@ -109,6 +110,14 @@ def make_shelf() -> Shelf:
     from linfusion_cli.engine.shelf import Shelf
 
     return Shelf()
+
+
+def measured_speed(machine: Machine, job: Job) -> Speed:
+    """How fast the machine is, measured now, in the number format of the job."""
+    quiet_libraries()
+    from linfusion_cli.engine.calibration import measure_speed
+
+    return measure_speed(machine, dtype_of(job, machine))
 
 
 class _Stopper:

@@ -15,14 +15,14 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import batch, distill, doctor, evaluate, fetch, generate, inspect, landscapes, presets, upscale
+from linfusion_cli.cli import batch, distill, doctor, evaluate, fetch, generate, inspect, landscapes, plan, presets, upscale
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
 from linfusion_cli.stop import STOP
 
 EPILOG = """\b
 Examples:
   linfusion generate "a mountain lake at dawn" --size 4k
-  linfusion generate "a mountain lake at dawn" --size 16k --dry-run
+  linfusion plan --size 16k --max-memory 8GB
   linfusion batch prompts.txt --size 4k -o pictures
   linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
   linfusion fetch sd15-4k
@@ -47,6 +47,7 @@ app = typer.Typer(
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("batch", epilog=batch.EPILOG)(batch.batch)
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
+app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)

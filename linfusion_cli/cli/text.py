@@ -72,6 +72,20 @@ def _stage_rows(plan: Plan) -> list[list[str]]:
     return [*rows, ["all", str(plan.job.size), "", "", "", "", bytes_text(plan.peak_bytes), seconds_text(plan.seconds)]]
 
 
+def phase_lines(plan: Plan) -> list[str]:
+    """Every phase: in what bands, what it keeps between its sweeps, its work, and what it needs where."""
+    rows = [["phase", "stage", "bands", "keeps", "TFLOP", "memory", "RAM", "files", "time"]]
+    for phase in plan.phases:
+        bands = plan.stages[phase.stage].bands
+        latent = phase.name == "denoise"
+        shape = "" if phase.name == "load" else f"{bands.unet_latent or 'whole'}" if latent else str(bands.vae_px)
+        keeps = ", ".join(dict.fromkeys(bands.keep)) if phase.name in ("encode", "decode") else ""
+        beside = [bytes_text(amount) if amount else "-" for amount in (phase.ram_bytes, phase.file_bytes)]
+        work = f"{2 * phase.macs / 1e12:.2f}" if phase.macs else "-"
+        rows.append([phase.name, str(phase.stage), shape, keeps, work, bytes_text(phase.peak_bytes), *beside, seconds_text(phase.seconds)])
+    return table(rows, left=1)
+
+
 def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
     """Predicted against measured, once the picture is there."""
     device = rendered.device_peak_bytes

@@ -1,0 +1,60 @@
+"""`linfusion plan`: what a picture would need, phase by phase, before anything is made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from linfusion_cli.cli.flags import request_of, with_flags
+
+if TYPE_CHECKING:
+    from linfusion_cli.job import Job
+    from linfusion_cli.machine import Machine
+
+EPILOG = """\b
+Examples:
+  linfusion plan --size 16384x8192
+  linfusion plan --size 16384x8192 --max-memory 2GB
+  linfusion plan --preset sdxl-16k --max-memory 8GB --json
+
+\b
+Times rest on a measurement of this machine of about a second, made once and kept; --measure makes it again.
+"""
+
+
+@with_flags
+def plan(
+    flags: dict[str, Any],
+    measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
+) -> None:
+    """Show stages, bands, work, memory and time of a picture, and stop."""
+    from linfusion_cli.cli.text import phase_lines, plan_lines
+    from linfusion_cli.job import resolve
+    from linfusion_cli.plan import make_plan
+
+    job = resolve(request_of("a picture", flags))
+    made = make_plan(job, _measured(job, again=measure))
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=2))
+        return
+    for line in [*plan_lines(made)[1:], "", *phase_lines(made)]:
+        typer.echo(line)
+
+
+def _measured(job: Job, *, again: bool) -> Machine:
+    """The machine, with a speed that has been measured."""
+    from linfusion_cli.machine import find_machine, remember_speed
+
+    machine = find_machine(job.device)
+    if machine.speed.measured and not again:
+        return machine
+    from linfusion_cli.run import measured_speed
+
+    typer.echo("measuring this machine, once ...", err=True)
+    speed = measured_speed(machine, job)
+    remember_speed(machine.device_name, speed)
+    return replace(machine, speed=speed)

@@ -1,0 +1,61 @@
+"""Measures, in about a second, how fast this machine does what a render consists of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from linfusion_cli.engine.convolutions import Convolved
+from linfusion_cli.engine.fields import Held, Mapped, Parked, normalised, park
+from linfusion_cli.engine.models import DTYPES
+from linfusion_cli.engine.statistics import Moments
+from linfusion_cli.engine.store import Store
+from linfusion_cli.machine import Machine, Speed
+
+CHANNELS, HEIGHT, WIDTH, BAND = 64, 256, 256, 32
+REPEATS = 5
+
+
+@torch.inference_mode()
+def measure_speed(machine: Machine, dtype_name: str) -> Speed:
+    """The best of a few runs of a convolution, and of a norm with its activation and its statistics, in bands."""
+    device, dtype = torch.device(machine.device), DTYPES[dtype_name]
+    store = Store.unlimited(device)
+    picture = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=dtype, device=device)
+    field = Parked.of(picture)
+    conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device, dtype)
+    norm = nn.GroupNorm(8, CHANNELS).to(device, dtype)
+    ones = torch.ones(CHANNELS, dtype=torch.float64, device=device)
+    held = Held(field, Moments(ones, ones))
+    values = field.height * field.width * field.channels
+
+    def swept(source: Convolved | Mapped, band: int) -> float:
+        return _best(lambda: park(source, band, store, None, lambda _: None), device)
+
+    pointwise = swept(normalised(held, norm, silu=True), BAND)
+    calls = swept(normalised(held, norm, silu=True), 1) - pointwise
+    convolved = swept(Convolved.same(normalised(held, norm, silu=True), conv), BAND)
+    macs = 9 * CHANNELS * values
+    return replace(
+        machine.speed,
+        macs_per_second=macs / max(convolved - pointwise, 1e-6),
+        values_per_second=values / pointwise,
+        call_seconds=max(calls, 1e-6) / (HEIGHT - HEIGHT / BAND),
+        measured=True,
+    )
+
+
+def _best(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest run, the first left out."""
+    seconds: list[float] = []
+    for _ in range(REPEATS + 1):
+        started = time.perf_counter()
+        function()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])
