@@ -29,7 +29,8 @@ from linfusion_cli.events import Notify
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, Request, resolve
 from linfusion_cli.machine import Machine
-from linfusion_cli.plan import Bands, Plan, Stage, make_plan
+from linfusion_cli.plan import Plan, make_plan
+from linfusion_cli.stages import Stage
 from linfusion_cli.weights.places import find_first
 
 SMALL_AREA_PX = 64 * 128 * 128  # pixels per batch of single-stage pictures
@@ -90,7 +91,7 @@ class Maker:
         plan = make_plan(self._job(prompt, seed, size), self.machine)
         if self.way.attention == "linear":
             return plan
-        return replace(plan, stages=tuple(replace(stage, bands=Bands(0, stage.bands.vae_px)) for stage in plan.stages))
+        return replace(plan, stages=tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in plan.stages))
 
     def make(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
         """Yields the pictures in order, uint8 (3, height, width) on the CPU."""
