@@ -61,8 +61,12 @@ class FileSlab:
         size = math.prod(shape) * dtype.itemsize
         try:
             file = tempfile.TemporaryFile(dir=folder, buffering=0, prefix=".linfusion-")  # noqa: SIM115  # the store closes it
+        except OSError as error:
+            raise _full(folder, size, error) from error
+        try:
             _reserve(file, size)
         except OSError as error:
+            file.close()
             raise _full(folder, size, error) from error
         return FileSlab(file, shape, dtype, pinned)
 

@@ -1,0 +1,58 @@
+"""`linfusion plan` tells every phase, and measures the machine once."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from typer.testing import CliRunner
+
+from linfusion_cli import machine, run
+from linfusion_cli.cli.app import app
+from linfusion_cli.job import Job
+from linfusion_cli.machine import Machine, Speed
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Measurements take no time and are counted."""
+    told: list[str] = []
+
+    def measure(found: Machine, job: Job) -> Speed:
+        told.append(found.device_name)
+        return replace(found.speed, macs_per_second=1e9, measured=True)
+
+    monkeypatch.setattr(run, "measured_speed", measure)
+    machine._speeds_file().unlink(missing_ok=True)
+    return told
+
+
+def plan(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["plan", "--device", "cpu", *arguments])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_every_phase_is_shown_with_what_it_needs() -> None:
+    lines = plan("--size", "4096x2048", "--max-memory", "700MB").splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("phase"))
+    assert lines[header].split() == ["phase", "stage", "bands", "keeps", "TFLOP", "memory", "RAM", "files", "time"]
+    names = [line.split()[0] for line in lines[header + 1 :]]
+    assert names[:3] == ["load", "denoise", "decode"]
+    assert names[-3:] == ["encode", "denoise", "decode"]
+    assert "GB" in lines[-1] or "MB" in lines[-1]
+
+
+def test_the_machine_is_measured_once_and_on_request(measured: list[str]) -> None:
+    slow = json.loads(plan("--size", "1024x1024", "--json"))
+    plan("--size", "512x512")
+    assert len(measured) == 1
+    plan("--size", "512x512", "--measure")
+    assert len(measured) == 2
+    machine._speeds_file().unlink()
+    assert slow["seconds"] > 20, "the measured speed counts"
+
+
+def test_the_budget_is_kept_in_json() -> None:
+    told = json.loads(plan("--size", "8192x8192", "--max-memory", "1GB", "--json"))
+    assert told["peak_bytes"] <= told["budget_bytes"] == 10**9
+    assert told["file_bytes"] > 0
