@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import combinations_with_replacement
+from functools import reduce
+from itertools import chain, combinations_with_replacement
 
 from linfusion_cli.architecture import Architecture
 from linfusion_cli.costs.room import Keep, Ledger, Room
@@ -74,31 +75,46 @@ class Estimate:
     def keeping_little(self, stage: Stage, *, last: bool, room: Room) -> Stage:
         """The stage with the autoencoder's fastest way; of those nearly as fast, the one that needs the least memory."""
         ways = [replace(stage, bands=replace(stage.bands, keep=keep)) for keep in _keeps(len(stage.bands.keep))]
-        costs = [[phase for phase in self._stage(way, room, last=last) if phase.name != "denoise"] for way in ways]
+        costs = [list(chain(*self._around(way, room, last=last))) for way in ways]
         seconds = [sum(phase.seconds for phase in phases) for phases in costs]
         good = [i for i in range(len(ways)) if seconds[i] <= NEARLY_AS_FAST * min(seconds)]
         return ways[min(good, key=lambda i: (max((phase.peak_bytes + phase.file_bytes for phase in costs[i]), default=0), seconds[i]))]
 
     def _stage(self, stage: Stage, room: Room, *, last: bool) -> Iterator[Phase]:
-        pixel = self.job.settings.upscale.between == "pixel"
-        if (stage.index and pixel) or (stage.index == 0 and self.job.start is not None):
-            before = stage.size.area / self.job.settings.upscale.factor**2  # the picture that is enlarged
-            yield self._phase("encode", stage, stage.canvas.height, "rows", self._vae(stage, room, before, encode=True))
-        if not stage.steps:
-            return
-        passes = stage.steps + stage.guided_steps
-        latent = stage.canvas.latent()
-        linear = stage.attention == "linear"
-        for dilation, times in ((1, passes), (stage.dilation, stage.dilated_steps * (1 + stage.guided_steps / stage.steps))):
-            cost = unet_cost(self.architecture.unet, latent, stage.bands.unet_latent, dilation, room, BYTES_OF[self.dtype], linear=linear)
-            if dilation == 1:
-                whole = self._phase("denoise", stage, stage.steps, "steps", cost, passes)
-            elif times:
-                more = self._phase("denoise", stage, stage.steps, "steps", cost, times)
-                whole = _added(whole, more)
-        yield whole
-        if last or pixel:
-            yield self._phase("decode", stage, stage.canvas.height, "rows", self._vae(stage, room, 0 if last else stage.size.area, encode=False))
+        encode, decode = self._around(stage, room, last=last)
+        yield from encode
+        if stage.steps:
+            yield self._denoise(stage, room)
+            yield from decode
+
+    def _around(self, stage: Stage, room: Room, *, last: bool) -> tuple[list[Phase], list[Phase]]:
+        """The autoencoder's phases: before the denoising, and after it; none where there are none."""
+        upscale = self.job.settings.upscale
+        encodes = upscale.between == "pixel" if stage.index else self.job.start is not None
+        before_px = stage.size.area / upscale.factor**2  # the picture that is enlarged
+        encode = [self._phase("encode", stage, stage.canvas.height, "rows", self._vae(stage, room, before_px, encode=True))] if encodes else []
+        if not last and upscale.between != "pixel":
+            return encode, []
+        after_px = 0 if last else stage.size.area
+        return encode, [self._phase("decode", stage, stage.canvas.height, "rows", self._vae(stage, room, after_px, encode=False))]
+
+    def _denoise(self, stage: Stage, room: Room) -> Phase:
+        shape, bands, number_bytes = self.architecture.unet, stage.bands.unet_latent, BYTES_OF[self.dtype]
+        local = stage.steps + stage.guided_steps
+        dilated = stage.dilated_steps * (1 + stage.guided_steps / stage.steps)
+        phases = [
+            self._phase(
+                "denoise",
+                stage,
+                stage.steps,
+                "steps",
+                unet_cost(shape, stage.canvas.latent(), bands, dilation, room, number_bytes, linear=stage.attention == "linear"),
+                passes,
+            )
+            for dilation, passes in ((1, local), (stage.dilation, dilated))
+            if passes
+        ]
+        return reduce(_added, phases)
 
     def _vae(self, stage: Stage, room: Room, picture_px: float, *, encode: bool) -> Ledger:
         """picture_px: pixels of a float32 picture that waits meanwhile."""

@@ -169,20 +169,27 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
 
 
 def _refuse(job: Job, machine: Machine) -> NoReturn:
-    least = min(_plans(replace(job, max_memory_bytes=1), machine), key=lambda plan: plan.peak_bytes)
     budget = job.max_memory_bytes or machine.free_bytes
-    needed = f"{math.ceil(least.peak_bytes / 1e8) / 10:.1f}"
-    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {least.dtype}"
+    needed = f"{math.ceil(_least_bytes(job, machine) / 1e8) / 10:.1f}"
+    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {dtype_of(job, machine)}"
     smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, budget)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
         raise OutOfMemoryError(f"{what}; --max-memory allows {budget / 1e9:.1f} GB. Nearest: --max-memory {needed}GB, or {smaller}")
     raise OutOfMemoryError(f"{what}; {machine.device} has {budget / 1e9:.1f} GB free. Nearest: {smaller}")
 
 
+def _least_bytes(job: Job, machine: Machine) -> float:
+    """The smallest budget: the lowest bands, everything waits in files."""
+    architecture, resident = _architecture(job), machine.kind == "cpu"
+    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident)
+    ways = [way for way in _ways(job, machine, architecture) if resident or way[0].bands.unet_latent]
+    return min(estimate.narrowest_bytes(stages) for stages in ways[-2:])
+
+
 def _largest_fitting(job: Job, machine: Machine, budget: int) -> Size | None:
     """The largest size of the same aspect that the budget allows, to a tenth."""
     for power in range(1, 60):  # to a thousandth of the sides
         size = nearest_size(Size(int(job.size.width * 0.9**power), int(job.size.height * 0.9**power)))
-        if min(plan.peak_bytes for plan in _plans(replace(job, size=size, max_memory_bytes=1), machine)) <= budget:
+        if _least_bytes(replace(job, size=size), machine) <= budget:
             return size
     return None

@@ -130,7 +130,7 @@ def test_everything_comes_off_again_and_leaves_the_unet_as_it_was(small: Family,
 def test_lora_controlnet_and_ip_adapter_work_at_every_stage_and_in_bands(small: Family, tmp_path: Path, picture: Path) -> None:
     import dataclasses
 
-    from linfusion_cli.plan import Bands
+    from linfusion_cli.stages import Bands
 
     pipeline = loaded_pipeline(small)
     one = save_loras(pipeline, tmp_path)[0]
@@ -141,8 +141,8 @@ def test_lora_controlnet_and_ip_adapter_work_at_every_stage_and_in_bands(small: 
     ):
         plan = plan_for(small.preset(), "104x128", attention="linear", **given)
         assert len(plan.stages) == 2
-        whole = make(dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(0, 1000)) for stage in plan.stages)))
-        banded = make(dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(3, 24)) for stage in plan.stages)))
+        whole = make(dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(0, 1000, stage.bands.keep)) for stage in plan.stages)))
+        banded = make(dataclasses.replace(plan, stages=tuple(dataclasses.replace(stage, bands=Bands(3, 24, stage.bands.keep)) for stage in plan.stages)))
         assert np.abs(whole - banded).max() <= 1, given
         assert np.abs(whole - make(plan_for(small.preset(), "104x128", attention="linear"))).max() > 1
 
