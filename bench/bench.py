@@ -8,6 +8,7 @@ Time is the wall clock of the whole command, memory the operating system's peak 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -17,6 +18,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+BUDGETS = [("1024x1024", "600MB"), ("1536x1024", "2GB"), ("2048x2048", "700MB"), ("2048x2048", "1GB"), ("2048x1024", "4GB"), ("4096x2048", "800MB")]
+LONG_BUDGETS = [("4096x4096", "2GB"), ("4096x4096", "8GB"), ("8192x8192", "2GB"), ("16384x8192", "2GB")]
 PROMPT = "purple mountains at dusk, full moon, by a lake"
 
 
@@ -55,6 +58,17 @@ def sizes(names: list[str]) -> None:
         print(f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
 
 
+def budgets(cases: list[tuple[str, str]]) -> None:
+    """What the plan promises within a budget, against the operating system's peak of the whole process."""
+    print("\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |\n|---|---|---|---|---|---|---|")
+    for name, budget in cases:
+        width, height = map(int, name.split("x"))
+        told = json.loads(subprocess.check_output([sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json"]))
+        measured, planned = picture(name, "--max-memory", budget), told["peak_bytes"]
+        peaks = f"{planned / 1e9:.2f} GB | {measured.peak_bytes / 1e9:.2f} GB | {planned / measured.peak_bytes:.2f}"
+        print(f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
+
+
 def attentions(names: list[str]) -> None:
     """Linear against softmax attention, the same command."""
     print("\n| size | linear | softmax | ratio |\n|---|---|---|---|")
@@ -72,10 +86,12 @@ def help_time() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true", help="also the sizes that take many minutes")
-    parser.add_argument("--only", choices=["sizes", "attention", "help"])
+    parser.add_argument("--only", choices=["sizes", "budgets", "attention", "help"])
     chosen = parser.parse_args()
     if chosen.only in (None, "sizes"):
         sizes(["1024x1024", "2048x2048", "3840x2160", "4096x4096"] + (["8192x4096", "8192x8192"] if chosen.long else []))
+    if chosen.only in (None, "budgets"):
+        budgets(BUDGETS + (LONG_BUDGETS if chosen.long else []))
     if chosen.only in (None, "attention"):
         attentions(["512x512", "1024x1024"] + (["2048x2048"] if chosen.long else []))
     if chosen.only in (None, "help"):

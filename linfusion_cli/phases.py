@@ -22,7 +22,8 @@ RUNTIME_BYTES = {"cpu": 460e6, "cuda": 500e6, "mps": 800e6}
 OVERHEAD = 1.08
 LOAD_SECONDS = 7.0
 LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
-NEARLY_AS_FAST = 1.1  # a plan may take so much longer than the fastest if it needs less memory
+NEARLY_AS_FAST = 1.1  # higher bands may take so much longer than the fastest
+WORTH_ITS_MEMORY = 1.4  # what is computed again may make the autoencoder so much slower, if it halves what waits
 RICHNESS: tuple[Keep, ...] = ("nothing", "sums", "all")
 
 
@@ -77,7 +78,7 @@ class Estimate:
         ways = [replace(stage, bands=replace(stage.bands, keep=keep)) for keep in _keeps(len(stage.bands.keep))]
         costs = [list(chain(*self._around(way, room, last=last))) for way in ways]
         seconds = [sum(phase.seconds for phase in phases) for phases in costs]
-        good = [i for i in range(len(ways)) if seconds[i] <= NEARLY_AS_FAST * min(seconds)]
+        good = [i for i in range(len(ways)) if seconds[i] <= WORTH_ITS_MEMORY * min(seconds)]
         return ways[min(good, key=lambda i: (max((phase.peak_bytes + phase.file_bytes for phase in costs[i]), default=0), seconds[i]))]
 
     def _stage(self, stage: Stage, room: Room, *, last: bool) -> Iterator[Phase]:

@@ -52,7 +52,7 @@ def test_stages_follow_the_papers_recipe() -> None:
 
 def test_guidance_acts_in_its_interval_only() -> None:
     made = make_plan(job("1024x1024"), LAPTOP)
-    assert made.stages[0].guided_steps == 14  # of 25, down to t = 0.45 T
+    assert made.stages[0].guided_steps == 11  # of 20, down to t = 0.45 T
     assert [stage.guided_steps for stage in made.stages[1:]] == [0, 0, 0]
 
 
@@ -141,9 +141,8 @@ def test_the_real_models_fit_into_real_cards(preset: str, gigabytes: int, size: 
     assert made.file_bytes == 0
 
 
-def test_softmax_attention_has_no_bands_and_needs_more() -> None:
+def test_softmax_attention_needs_more_and_takes_longer() -> None:
     linear, softmax = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", attention="softmax"), LAPTOP)
-    assert softmax.stages[-1].bands.unet_latent == 0 < linear.stages[-1].bands.unet_latent
     denoising = [max(phase.peak_bytes for phase in plan.phases if phase.name == "denoise") for plan in (linear, softmax)]
     assert denoising[0] < denoising[1]
     assert softmax.seconds > linear.seconds

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.engine.allocator import give_back_memory
 from linfusion_cli.engine.statistics import Moments, Statistics
 from linfusion_cli.engine.store import MemorySlab, Slab, Store
 from linfusion_cli.geometry import Band, Size, bands
@@ -225,7 +224,6 @@ def park(source: Field, band_height: int, store: Store, into: Parked | None, on_
     assert into is not None
     assert behind is not None
     into.write(*behind)
-    give_back_memory()
     return Held(into, statistics.moments())
 
 
@@ -235,5 +233,4 @@ def measure(source: Field, band_height: int, on_rows: Callable[[int], None]) -> 
     for band, rows in sweep(source, band_height):
         statistics.add(rows)
         on_rows(band.height)
-    give_back_memory()
     return Held(LineBuffer(source), statistics.moments())
