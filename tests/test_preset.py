@@ -59,7 +59,7 @@ def test_every_shipped_preset_resolves(name: str) -> None:
 def test_landscape_is_as_documented() -> None:
     settings = load_preset("landscape").settings
     assert settings.sampling.guidance_interval == (0.45, 1.0)
-    assert (settings.model.train_size_px, settings.sampling.steps, settings.upscale.strength) == (128, 25, 0.4)
+    assert (settings.model.train_size_px, settings.sampling.steps, settings.upscale.strength) == (128, 20, 0.4)
 
 
 def test_the_file_beats_the_defaults_and_the_flag_beats_the_file(own_folder: Path) -> None:
