@@ -14,6 +14,7 @@ from linfusion_cli.cli.choices import Precision
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
+    from linfusion_cli.training.schedule import Schedule
 
 EPILOG = """\b
 Examples:
@@ -85,16 +86,32 @@ def train(
     scenes: Annotated[int, typer.Option(min=1, help="Times the recipe's number of rendered pictures.")] = 1,
     precision: Annotated[Precision, typer.Option(help="Numbers of the forward pass: no = float32.")] = Precision.no,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    start: Annotated[
+        str, typer.Option(metavar="MODEL", help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.")
+    ] = "",
+    rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --start.")] = 1.5e-3,
     linear_share: Annotated[float, typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher.")] = 0.7,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
     from linfusion_cli.landscapes.data import Effort
     from linfusion_cli.training.machine import make_accelerator
+    from linfusion_cli.training.schedule import Schedule
 
     _make_folder(folder)
     effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
-    for line in _train(part, folder, steps, minutes, effort, linear_share):
+    schedule = Schedule(steps, rate, minutes)
+    for line in _train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None):
         typer.echo(str(line))
+
+
+def _model_folder(place: str) -> Path:
+    from linfusion_cli.errors import UsageError
+    from linfusion_cli.models import builtin_folder
+
+    folder = builtin_folder(place) or Path(place).expanduser()
+    if not (folder / "model_index.json").is_file():
+        raise UsageError(f"--start {place}: no model in diffusers layout (there is no model_index.json). Try --start builtin:landscape")
+    return folder
 
 
 def _make_folder(folder: Path) -> None:
@@ -106,15 +123,14 @@ def _make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error
 
 
-def _train(part: Part, folder: Path, steps: int, minutes: float, effort: Effort, linear_share: float) -> Iterator[object]:
+def _train(part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None) -> Iterator[object]:
     from linfusion_cli.landscapes import autoencoder, denoiser, export
-    from linfusion_cli.training.schedule import Schedule
 
     weights = folder / "autoencoder" / "vae"
     if part is Part.autoencoder:
-        yield from autoencoder.train(folder / "autoencoder", Schedule(steps, 2e-3, minutes), effort)
+        yield from autoencoder.train(folder / "autoencoder", schedule, effort, start)
     elif part is Part.denoiser:
-        yield from denoiser.train(folder / "denoiser", weights, Schedule(steps, 1.5e-3, minutes), effort, linear_share)
+        yield from denoiser.train(folder / "denoiser", weights, schedule, effort, linear_share, start)
     else:
         size_bytes = export.export(folder / "denoiser", weights, folder / "landscape")
         yield f"{folder / 'landscape'}: {size_bytes / 1e6:.1f} MB"

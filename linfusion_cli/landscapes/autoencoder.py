@@ -46,15 +46,18 @@ def loss_terms(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, dict[str, Te
     return loss, {"psnr": -10 * torch.log10(mse.detach() / 4), "kl": kl.detach()}
 
 
-def train(folder: Path, schedule: Schedule, effort: Effort) -> Iterator[str | Progress]:
-    """Trains in `folder`, going on where it was; yields notes and progress, then writes `folder/vae`."""
+def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None = None) -> Iterator[str | Progress]:
+    """Trains in `folder`, going on where it was; yields notes and progress, then writes `folder/vae`.
+
+    `start` is the folder of a model (diffusers layout) whose autoencoder is trained further, None for a new one.
+    """
     torch.manual_seed(effort.seed)
     accelerator, seed = effort.accelerator, effort.seed
     buckets = [bucket.times(effort.scenes) for bucket in BUCKETS]
     yield f"rendering {sum(bucket.count for bucket in buckets)} pictures"
     images = torch.cat([gather(render_bucket(bucket, seed, accelerator.device)).images for bucket in buckets])
-    vae = build().to(memory_format=torch.channels_last)
-    settings = Settings(identity={"part": "autoencoder", **effort.identity()}, seed=seed)
+    vae = (AutoencoderKL.from_pretrained(start / "vae").float() if start else build()).to(memory_format=torch.channels_last)
+    settings = Settings(identity={"part": "autoencoder", "start": start.name if start else "", **effort.identity()}, seed=seed)
     run = Run(folder, vae, muon_for(vae, outer=("conv_in", "conv_out", "quant_conv")), schedule, settings, accelerator)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
+from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.run import Progress, Run, Settings
 from linfusion_cli.training.schedule import Schedule
@@ -89,6 +90,14 @@ class Student(nn.Module):
         self.linfusion = LinFusion.like(unet)
         self.attentions = self.linfusion.attentions
 
+    @staticmethod
+    def of(model: Path) -> Student:
+        """The text encoder, UNet and linear attentions of a model's folder."""
+        pipeline = StableDiffusionPipeline.from_pretrained(model)
+        student = Student(pipeline.text_encoder.float(), pipeline.unet.float())
+        student.attentions.load_state_dict(LinFusion.load(model / "linfusion").attentions.state_dict())
+        return student
+
     def predict(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, *, linear: bool) -> Tensor:
         embeddings = self.text_encoder(tokens).last_hidden_state
         if linear:
@@ -125,10 +134,11 @@ def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
     return ids
 
 
-def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, linear_share: float = 0.7) -> Iterator[str | Progress]:
+def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, linear_share: float = 0.7, start: Path | None = None) -> Iterator[str | Progress]:
     """Trains in `folder`, going on where it was; yields notes and progress.
 
-    `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher.
+    `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher. `start` is the folder of a
+    model that is trained further, None for a new one.
     """
     torch.manual_seed(effort.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +150,10 @@ def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, li
             buckets.append(item)
         else:
             yield item
-    student = Student(build_text_encoder(tokenizer), build_unet().to(memory_format=torch.channels_last))
-    settings = Settings(identity={"part": "denoiser", "linear_share": linear_share, **effort.identity()}, seed=effort.seed, decay=0.998)
+    student = Student.of(start) if start else Student(build_text_encoder(tokenizer), build_unet())
+    student.unet.to(memory_format=torch.channels_last)
+    identity: Identity = {"part": "denoiser", "linear_share": linear_share, "start": start.name if start else "", **effort.identity()}
+    settings = Settings(identity=identity, seed=effort.seed, decay=0.998)
     run = Run(folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, settings, accelerator)
     batches = Batches(buckets, build_scheduler().alphas_cumprod, _tokens(tokenizer, [""]), effort.batch, linear_share)
 

@@ -10,6 +10,7 @@ from linfusion_cli.cli.app import main
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.landscapes import autoencoder, denoiser
 from linfusion_cli.landscapes.data import Bucket, Pictures, _render_batch
+from linfusion_cli.models import builtin_folder
 
 
 def test_batches_do_not_depend_on_the_process() -> None:
@@ -64,3 +65,17 @@ def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, 
     asked = ["--data", "scenes", "--steps", "1", "--batch-size", "1", "--size", "64", "-o", str(tmp_path / "student"), "--device", "cpu", "--quiet"]
     assert main(["distill", str(teacher), *asked]) == 0
     LinFusion.load(tmp_path / "student").check(StableDiffusionPipeline.from_pretrained(teacher).unet)
+
+
+def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """At a rate of next to nothing the model stays what it is: so it began as what it was."""
+    monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False),))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(5)))
+    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
+    options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--start", "builtin:landscape"]
+    for part in ("autoencoder", "denoiser", "export"):
+        assert main(["landscapes", "train", part, *options]) == 0
+    before, after = (denoiser.Student.of(folder).state_dict() for folder in (builtin_folder("builtin:landscape"), tmp_path / "landscape") if folder)
+    assert all(torch.allclose(after[name], value, atol=2e-3) for name, value in before.items())
+    assert main(["landscapes", "train", "denoiser", *options[:-1], str(tmp_path)]) == 2
+    assert "--start builtin:landscape" in capsys.readouterr().err
