@@ -18,6 +18,7 @@ from collections.abc import Iterable
 
 INTERRUPTED = 130
 TERMINATED = 143
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says it, on the CPU and on cards
 
 
 class LinfusionError(Exception):
@@ -54,6 +55,11 @@ class BusyError(LinfusionError):
     """Another process holds what this one needs."""
 
     exit_code = 75
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python or torch says that memory ran out."""
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY))
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:

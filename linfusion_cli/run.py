@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli import __version__
-from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.errors import OutOfMemoryError, OutputError, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.extras import local_name
 from linfusion_cli.geometry import Size
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +258,7 @@ def _out_of_memory(plan: Plan) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(text in str(error).lower() for text in OUT_OF_MEMORY):
+        if not ran_out_of_memory(error):
             raise
         failure = str(error).splitlines()[0] if str(error) else "MemoryError"
     if failure:

@@ -9,6 +9,7 @@ from typing import Literal
 
 Keep = Literal["all", "sums", "nothing"]  # of a level's activations, between two sweeps of the autoencoder
 Place = Literal["device", "memory", "file"]
+PLACES: tuple[Place, ...] = ("device", "memory", "file")  # fastest first
 
 
 @dataclass(frozen=True, slots=True)

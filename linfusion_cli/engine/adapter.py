@@ -114,7 +114,7 @@ class LinFusion:
                 raise WeightsError(f"LinFusion weights of another model: {name} has {theirs}, the UNet {own.dim} in {own.heads}")
 
     def mount(self, unet: nn.Module) -> None:
-        """Puts the linear attentions in the places of the UNet's self-attentions, on its device and in its dtype.
+        """Puts the linear attentions in the places of the UNet's self-attentions, on their device and in their dtype.
 
         LoRA goes on after mounting, never before: it would stay on the modules that are taken out.
         Raises WeightsError if the weights do not fit, RuntimeError if already mounted.
@@ -122,12 +122,11 @@ class LinFusion:
         if self._originals:
             raise RuntimeError("already mounted; unmount first")
         self.check(unet)
-        reference = next(unet.parameters())
         self._originals = self_attentions(unet)
         for spec, attention in zip(self.specs, self.attentions, strict=True):
             if self.keep_projections:
                 self._own.append(_exchange(attention, {name: getattr(self._originals[spec.module_name], name) for name in PROJECTIONS}))
-            attention.to(device=reference.device, dtype=reference.dtype)
+            attention.to(next(self._originals[spec.module_name].parameters()))
             attention.train(unet.training)
             _replace(unet, spec.module_name, attention)
 

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from linfusion_cli.engine.precision import for_sums
+
 EPSILON = 1e-4  # added to the normaliser by the official module
 BLOCK_TOKENS = 4096  # sums are taken over blocks of this many tokens, in order, whatever the size of the picture
 
@@ -23,8 +25,8 @@ def feature_map(x: Tensor) -> Tensor:
 class AttentionState:
     """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
 
-    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T, float64
-    key:       (batch, heads, dim), sum over tokens of K_j, float64
+    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T, as precise as for_sums says
+    key:       (batch, heads, dim), sum over tokens of K_j, likewise
     tokens:    how many tokens have been summed
     """
 
@@ -37,20 +39,22 @@ class AttentionState:
         """The state of no tokens, for tokens like (batch, tokens, channels)."""
         batch, _, channels = like.shape
         dim = channels // heads
-        key_value = torch.zeros(batch, heads, dim, dim, dtype=torch.float64, device=like.device)
+        key_value = torch.zeros(batch, heads, dim, dim, dtype=for_sums(like), device=like.device)
         return AttentionState(key_value, key_value.new_zeros(batch, heads, dim))
 
     def add(self, key: Tensor, value: Tensor, blocks: int = 1) -> None:
         """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim), as so many equal blocks.
 
         A block is summed in float32 at least, never in half precision, not even under autocast: it flushes small values at
-        millions of tokens. Blocks are added up in float64. So the result depends on the blocks alone, not on how many came at a time.
+        millions of tokens. Blocks are added up more precisely still. So the result depends on the blocks alone, not on how many came at a time.
         """
         exact = torch.promote_types(torch.float32, key.dtype)
         split_key, split_value = (x.to(exact).unflatten(2, (blocks, -1)) for x in (key, value))
         with torch.autocast(key.device.type, enabled=False):
-            self.key_value += (split_key.transpose(-1, -2) @ split_value).sum(2, dtype=torch.float64)
-        self.key += split_key.sum(3).sum(2, dtype=torch.float64)
+            key_value = (split_key.transpose(-1, -2) @ split_value).sum(2, dtype=self.key_value.dtype)
+        key_sum = split_key.sum(3).sum(2, dtype=self.key.dtype)
+        self.key_value += key_value  # only now: if memory runs out above, nothing has been added
+        self.key += key_sum
         self.tokens += key.shape[2]
 
     def read(self, query: Tensor) -> Tensor:

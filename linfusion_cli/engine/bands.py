@@ -64,6 +64,28 @@ class BandedUNet:
         )
 
 
+@dataclass(slots=True)
+class WholeOrBands:
+    """The whole picture at once until memory runs out, then in bands, from the same step."""
+
+    whole: PlainUNet
+    banded: BandedUNet
+    _fits: bool = True
+
+    def __call__(
+        self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, dilation: int = 1, residuals: Residuals | None = None
+    ) -> Tensor:
+        """See PlainUNet."""
+        arguments = (sample, timestep, text, added, dilation, residuals)
+        if self._fits:
+            prediction = self.banded.store.attempt(lambda: self.whole(*arguments), last=False)
+            if prediction is not None:
+                return prediction
+            self._fits = False
+            self.banded.store.tell("the whole picture at once does not fit into memory although it was planned: it goes on in bands")
+        return self.banded(*arguments)
+
+
 def layers_of(
     unet: Any, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, dilation: int, band_rows: int, store: Store, weights: Weights
 ) -> Sequence[Layers]:
@@ -137,7 +159,7 @@ class _Pass:
         for block in self.unet.up_blocks:
             self._up(stack, block)
         out = layers.convolution(normalised(stack.pop(), self.unet.conv_norm_out, silu=True), self.unet.conv_out)
-        return torch.cat([rows for _, rows in sweep(out, layers.band_rows)], dim=2)
+        return torch.cat([rows for _, rows in sweep(out, layers.band_rows, layers.store)], dim=2)
 
     def _up(self, stack: list[Held], block: Any) -> None:
         """Works on the stack, so that what is needed no more is held by nobody."""

@@ -12,6 +12,7 @@ from torch import nn
 from linfusion_cli.engine.convolutions import Convolved
 from linfusion_cli.engine.fields import Held, Mapped, Parked, normalised, park
 from linfusion_cli.engine.models import DTYPES
+from linfusion_cli.engine.precision import for_sums
 from linfusion_cli.engine.statistics import Moments
 from linfusion_cli.engine.store import Store
 from linfusion_cli.machine import Machine, Speed
@@ -29,7 +30,7 @@ def measure_speed(machine: Machine, dtype_name: str) -> Speed:
     field = Parked.of(picture)
     conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device, dtype)
     norm = nn.GroupNorm(8, CHANNELS).to(device, dtype)
-    ones = torch.ones(CHANNELS, dtype=torch.float64, device=device)
+    ones = torch.ones(CHANNELS, dtype=for_sums(picture), device=device)
     held = Held(field, Moments(ones, ones))
     values = field.height * field.width * field.channels
 

@@ -18,15 +18,23 @@ from linfusion_cli.job import Job
 
 
 @torch.inference_mode()
-def encode(models: Models, job: Job, notify: Notify) -> Conditioning:
-    """Encodes the prompt, the negative prompt and the IP-Adapter's pictures. Raises UsageError for a damaged picture."""
+def encode(models: Models, job: Job, notify: Notify, device: torch.device) -> Conditioning:
+    """Encodes the prompt, the negative prompt and the IP-Adapter's pictures, on a device where nothing else is meanwhile.
+
+    Raises UsageError for a damaged picture.
+    """
+    with models.reading(device):
+        return _encoded(models, job, notify, device)
+
+
+def _encoded(models: Models, job: Job, notify: Notify, device: torch.device) -> Conditioning:
     texts, extras = models.texts, job.settings.extras
     prompt = texts.maybe_convert_prompt(job.prompt, texts.tokenizer)  # words of several vectors
     _tell_truncation(texts.tokenizer, prompt, lambda text: notify(Note(text=text)))
     with _final_norm_found(texts.text_encoder):
         encoded = texts.encode_prompt(
             job.prompt,
-            device=models.unet.device,
+            device=device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=True,
             negative_prompt=job.negative_prompt,
@@ -35,7 +43,7 @@ def encode(models: Models, job: Job, notify: Notify) -> Conditioning:
     positive, negative = encoded[:2]
     empty = positive.new_zeros(1, 0)
     pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
-    images = embed_images(texts, [read_pixels(image, "--ip-image") for image in job.ip_images]) if job.ip_images else (empty, empty)
+    images = embed_images(texts, [read_pixels(image, "--ip-image") for image in job.ip_images], device) if job.ip_images else (empty, empty)
     return Conditioning(positive, negative, pooled, negative_pooled, *images)
 
 

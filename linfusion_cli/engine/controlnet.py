@@ -45,7 +45,7 @@ class ControlNet:
         self._linear = False
 
     @staticmethod
-    def load(place: str, unet: Any, dtype: torch.dtype, device: torch.device, linfusion: LinFusion | None) -> ControlNet:
+    def load(place: str, unet: Any, dtype: torch.dtype, layout: torch.memory_format, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError if it is for another family."""
         path = find_first((place,), "", "--controlnet")
         files = (path,) if path.is_file() else weight_files(path, "fp16")
@@ -59,8 +59,7 @@ class ControlNet:
         if any(name.startswith("control_model.") for name in tensors):
             tensors = dict(convert_controlnet_checkpoint(tensors, config))
         model = build(lambda: ControlNetModel.from_config(config), [tensors], str(path))
-        layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-        model = model.to(device, memory_format=layout).requires_grad_(False)
+        model = model.to(memory_format=layout).requires_grad_(False)
         return ControlNet(model, linfusion.narrowed(model) if linfusion else None)
 
     def attend(self, attention: str) -> Any:

@@ -26,7 +26,7 @@ def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timeste
     for net, image, scale, end in zip(nets, job.control_images, scales, ends, strict=True):
         acting = frozenset(float(timestep) for timestep in timesteps[: int(end * len(timesteps) + 1e-6)])
         if scale and acting:
-            model, rows = net.attend(stage.attention if stage.index else "softmax"), stage.bands.unet_latent
+            model, rows = weights.place(net.attend(stage.attention if stage.index else "softmax")), stage.bands.unet_latent
             network = BandedControlNet(model, rows, store, weights) if rows else PlainControlNet(model)
             controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage)), scale, acting))
     return tuple(controls)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linfusion_cli.engine.fields import Derived, Field, Sized
+from linfusion_cli.engine.precision import for_sums
 from linfusion_cli.geometry import Band
 
 
@@ -115,7 +116,7 @@ class UpsampledConvolved(Derived):
     @staticmethod
     def of(source: Field, conv: nn.Conv2d) -> UpsampledConvolved:
         """For the convolution of a diffusers Upsample2D (3x3, stride 1, padding 1)."""
-        by_row = [_halved(conv.weight.double(), 2, phase) for phase in (0, 1)]
+        by_row = [_halved(conv.weight.to(for_sums(conv.weight)), 2, phase) for phase in (0, 1)]
         pairs = [[_halved(rows, 3, phase).to(conv.weight.dtype) for phase in (0, 1)] for rows in by_row]
         return UpsampledConvolved(source, ((pairs[0][0], pairs[0][1]), (pairs[1][0], pairs[1][1])), conv.bias)
 

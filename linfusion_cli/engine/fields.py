@@ -7,8 +7,10 @@ the halo that it needs. Statistics of a whole picture (GroupNorm) are gathered b
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.statistics import Moments, Statistics
 from linfusion_cli.engine.store import MemorySlab, Slab, Store
-from linfusion_cli.geometry import Band, Size, bands
+from linfusion_cli.geometry import Band, Size
 
 
 class Field(Protocol):
@@ -145,39 +147,33 @@ class Extended(Sized):
         return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
 
 
-class LineBuffer:
+@dataclass(slots=True)
+class _Lines:
+    """Rows that are held, from `top` on."""
+
+    top: int = 0
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineBuffer(Derived):
     """A field that is computed once per sweep although its readers overlap: it keeps the rows that may be asked for again.
 
     Readers ask from the top down; a request that begins above the one before starts a new sweep.
     """
 
-    def __init__(self, source: Field) -> None:
-        self.source = source
-        self._held: Tensor | None = None
-        self._top = 0
-
-    @property
-    def channels(self) -> int:
-        return self.source.channels
-
-    @property
-    def height(self) -> int:
-        return self.source.height
-
-    @property
-    def width(self) -> int:
-        return self.source.width
+    _lines: _Lines = field(default_factory=_Lines)
 
     def rows(self, band: Band) -> Tensor:
-        held = self._held
-        bottom = 0 if held is None else self._top + held.shape[2]
-        if held is None or band.top < self._top or band.top >= bottom:
+        held, top = self._lines.rows, self._lines.top
+        bottom = 0 if held is None else top + held.shape[2]
+        if held is None or band.top < top or band.top >= bottom:
             held = self.source.rows(band)
         else:
-            held = held[:, :, band.top - self._top :]
+            held = held[:, :, band.top - top :]
             if band.bottom > bottom:
                 held = torch.cat([held, self.source.rows(Band(bottom, band.bottom))], dim=2)
-        self._held, self._top = held, band.top
+        self._lines.rows, self._lines.top = held, band.top
         return held[:, :, : band.height]
 
 
@@ -200,37 +196,52 @@ def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
     return Mapped(x.field, function)
 
 
-def sweep(source: Field, band_height: int) -> Iterator[tuple[Band, Tensor]]:
-    """The field band by band, from the top."""
-    for band in bands(source.height, band_height):
-        yield band, source.rows(band)
+def sweep(source: Field, band_height: int, store: Store, use: Callable[[Band, Tensor], None] = lambda _, __: None) -> Iterator[tuple[Band, Tensor]]:
+    """The field band by band, from the top; `use` gets every band first, and must change nothing if it fails.
+
+    Where memory runs out, the band is computed again half as high, and so are all that follow. Nothing else is lost. Raises
+    the error of torch if a single row is too much.
+    """
+    top = 0
+
+    def computed(band: Band) -> Tensor:
+        rows = source.rows(band)
+        use(band, rows)
+        return rows
+
+    while top < source.height:
+        band = Band(top, min(top + store.band_height(band_height), source.height))
+        rows = store.attempt(partial(computed, band), last=band.height == 1)
+        if rows is None:
+            store.halve_bands()
+            continue
+        yield band, rows
+        top = band.bottom
 
 
 def park(source: Field, band_height: int, store: Store, into: Parked | None, on_rows: Callable[[int], None]) -> Held:
     """Computes a field once, stores it and gathers its moments; `on_rows` is told the height of each band.
 
-    `into` is overwritten in place. It may be a field that `source` reads with a halo of up to one band: writing stays
-    one band behind reading.
+    `into` is overwritten in place. It may be a field that `source` reads with a halo of up to band_height rows: writing
+    stays so far behind reading.
     """
     statistics = Statistics(source.height)
-    behind: tuple[Band, Tensor] | None = None
-    for band, rows in sweep(source, band_height):
-        statistics.add(rows)
+    behind: deque[tuple[Band, Tensor]] = deque()
+    for band, rows in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         into = into or Parked.empty(source, rows.dtype, store)
-        if behind is not None:
-            into.write(*behind)
-        behind = (band, rows)
+        behind.append((band, rows))
+        while behind[0][0].bottom + band_height <= band.bottom:
+            into.write(*behind.popleft())
         on_rows(band.height)
     assert into is not None
-    assert behind is not None
-    into.write(*behind)
+    while behind:
+        into.write(*behind.popleft())
     return Held(into, statistics.moments())
 
 
-def measure(source: Field, band_height: int, on_rows: Callable[[int], None]) -> Held:
+def measure(source: Field, band_height: int, store: Store, on_rows: Callable[[int], None]) -> Held:
     """Gathers a field's moments and stores nothing: its readers compute it again, each row once per sweep."""
     statistics = Statistics(source.height)
-    for band, rows in sweep(source, band_height):
-        statistics.add(rows)
+    for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         on_rows(band.height)
     return Held(LineBuffer(source), statistics.moments())

@@ -42,7 +42,7 @@ class IPAdapter:
             state[part][rest] = tensor
         unet = pipeline.unet
         _check(state["ip_adapter"], unet, path)
-        encoder = _encoder(path, found, dtype).to(unet.device)
+        encoder = _encoder(path, found, dtype)
         adapter = IPAdapter(encoder, dict(unet.attn_processors), unet.config.encoder_hid_dim_type)
         try:
             unet._load_ip_adapter_weights([state])
@@ -91,11 +91,11 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_images(pipeline: Any, pictures: list[Any]) -> tuple[Tensor, Tensor]:
+def embed_images(pipeline: Any, pictures: list[Any], device: torch.device) -> tuple[Tensor, Tensor]:
     """What pictures (height, width, 3) in [0, 1] say, and what none says: each (1, pictures, ...), for added["image_embeds"]."""
     side = pipeline.image_encoder.config.image_size
     pixels = torch.cat([clip_pixels(picture, side) for picture in pictures])
-    embeds = pipeline.prepare_ip_adapter_image_embeds([pixels], None, pipeline.unet.device, 1, True)[0]
+    embeds = pipeline.prepare_ip_adapter_image_embeds([pixels], None, device, 1, True)[0]
     negative, positive = embeds.chunk(2)
     return positive, negative
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from linfusion_cli.engine.lora import Lora
 from linfusion_cli.engine.mounting import Mounted
 from linfusion_cli.engine.schedulers import make_scheduler
 from linfusion_cli.engine.sources import FileSource, FolderSource, Source, open_source
-from linfusion_cli.engine.tensors import build
+from linfusion_cli.engine.tensors import build, memory_format
 from linfusion_cli.engine.textual_inversion import add_inversions
+from linfusion_cli.engine.weights import Weights
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.plan import Plan
@@ -29,6 +31,7 @@ from linfusion_cli.weights.places import find_first
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+READERS = (*TEXT_ENCODERS, "image_encoder")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +57,48 @@ class Models:
         """Every network that decides pixels, beside the text encoders."""
         return (self.unet, self.vae, *self.mounted.modules, *(net.model for net in self.controlnets))
 
+    @contextmanager
+    def reading(self, device: torch.device) -> Iterator[None]:
+        """The text and image encoders are on the device inside, alone: a card need not hold them and the rest at once."""
+        self.mounted.attend("softmax")
+        for module in self.modules:
+            module.to("cpu")
+        readers = [module for name in READERS if (module := getattr(self.texts, name, None)) is not None]
+        try:
+            for module in readers:
+                module.to(device)
+            yield
+        finally:
+            for module in readers:
+                module.to("cpu")
+
+    def place(self, weights: Weights) -> None:
+        """Moves what makes pictures to where the plan wants it."""
+        self.vae.to(weights.device)
+        for unet in (self.unet, *(net.model for net in self.controlnets)):
+            weights.place(unet)
+
     def release_texts(self) -> None:
         """Lets go of the text encoders and the image encoder, once all prompts are encoded."""
-        for name in (*TEXT_ENCODERS, "image_encoder"):
+        for name in READERS:
             if getattr(self.texts, name, None) is not None:
                 setattr(self.texts, name, None)
 
 
 def load(plan: Plan, notify: Notify) -> Models:
-    """Loads everything onto the plan's device in the plan's number format.
+    """Loads everything into RAM in the plan's number format; `reading` and `place` bring it to the plan's device.
 
     Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
     does not fit if they are of another model.
     """
     settings = plan.job.settings
-    device, dtype = torch.device(plan.machine.device), DTYPES[plan.dtype]
+    dtype, layout = DTYPES[plan.dtype], memory_format(plan.machine.kind)
     source = _source(plan)
-    unet = _on(build(lambda: UNet2DConditionModel.from_config(source.config("unet")), [source.tensors("unet", dtype)], _part(source, "unet")), device)
-    vae = _on(_vae(plan, source, dtype), device)
+    unet = build(lambda: UNet2DConditionModel.from_config(source.config("unet")), [source.tensors("unet", dtype)], _part(source, "unet"))
+    unet = unet.to(memory_format=layout).requires_grad_(False)
+    vae = _vae(plan, source, dtype).to(memory_format=layout).requires_grad_(False)
     config = _scheduler_config(source, settings.model.prediction, notify)
-    texts = _texts(plan, source, dtype, unet, vae, config, device)
+    texts = _texts(plan, source, dtype, unet, vae, config)
     add_inversions(texts, settings.extras.textual_inversions)
     linfusion = LinFusion.load(_linfusion_folder(plan), dtype, keep_projections=settings.model.keep_projections) if _linear(plan) else None
     loras = tuple(Lora.load(text, texts) for text in settings.extras.loras)
@@ -82,7 +107,7 @@ def load(plan: Plan, notify: Notify) -> Models:
     mounted = Mounted(unet, linfusion, loras)
     if settings.extras.ip_adapter:
         mounted.ip_adapter = IPAdapter.load(settings.extras.ip_adapter, texts, settings.extras.ip_scale, dtype)
-    controlnets = tuple(ControlNet.load(place, unet, dtype, device, linfusion) for place in settings.extras.controlnets)
+    controlnets = tuple(ControlNet.load(place, unet, dtype, layout, linfusion) for place in settings.extras.controlnets)
     return Models(mounted, vae, config, texts, controlnets)
 
 
@@ -103,11 +128,6 @@ def _source(plan: Plan) -> Source:
 
 def _part(source: Source, part: str) -> str:
     return str(source.path / part if source.path.is_dir() else source.path)
-
-
-def _on(model: Any, device: torch.device) -> Any:
-    layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format  # twice as fast on CPUs
-    return model.to(device, memory_format=layout).requires_grad_(False)
 
 
 def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
@@ -144,12 +164,12 @@ def _scheduler_config(source: Source, prediction: str, notify: Notify) -> dict[s
     return config
 
 
-def _texts(plan: Plan, source: Source, dtype: torch.dtype, unet: Any, vae: Any, config: Mapping[str, Any], device: torch.device) -> Any:
+def _texts(plan: Plan, source: Source, dtype: torch.dtype, unet: Any, vae: Any, config: Mapping[str, Any]) -> Any:
     """A pipeline that reads prompts; pictures are not made by it."""
     family = plan.job.settings.model.family
     parts: dict[str, Any] = {"vae": vae, "unet": unet, "scheduler": make_scheduler("ddim", dict(config))}
     for number, name in enumerate(TEXT_ENCODERS[: 2 if family == "sdxl" else 1]):
-        parts[name] = _text_encoder(source, name, dtype).to(device)
+        parts[name] = _text_encoder(source, name, dtype)
         parts["tokenizer" + ("_2" if number else "")] = source.tokenizer("tokenizer" + ("_2" if number else ""))
     pipeline: Any
     if family == "sdxl":

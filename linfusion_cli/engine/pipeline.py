@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.bands import BandedUNet, PlainUNet
+from linfusion_cli.engine.bands import BandedUNet, PlainUNet, WholeOrBands
 from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
 from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
@@ -27,7 +27,7 @@ from linfusion_cli.engine.shelf import Shelf
 from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
 from linfusion_cli.engine.weights import Weights
-from linfusion_cli.events import Notify
+from linfusion_cli.events import Note, Notify
 from linfusion_cli.geometry import Band, base_size
 from linfusion_cli.plan import Plan
 from linfusion_cli.stages import Stage
@@ -55,13 +55,15 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
     meter = Meter(device, notify)
     with meter.phase("load", 0, 1, "steps") as counter:
         models = shelf.load(plan, notify) if shelf else load(plan, notify)
-        conditioning = encode(models, plan.job, notify)
+        conditioning = encode(models, plan.job, notify, device)
         if not shelf:
             models.release_texts()
+        made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
+        weights = Weights(device, plan.weights_resident)
+        models.place(weights)
         counter.reach(1)
-    made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
-    engine = _Engine(plan, models, conditioning, meter, Store(device, plan.room), kept)
+    engine = _Engine(plan, models, weights, conditioning, meter, Store(device, plan.room, lambda text: notify(Note(text=text))), kept)
     latents = anchor = engine.first()
     for stage in plan.stages[1:]:
         if (finished := kept.finished(stage.index)) is not None:
@@ -72,7 +74,7 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
             start = engine.encode(engine.given(), stage)
         elif start is None and plan.job.settings.upscale.between == "pixel":
             decoded = engine.park_decoded(latents, plan.stages[stage.index - 1])
-            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px)))
+            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px, engine.store)))
             start = engine.encode(decoded, stage)
             del decoded
         elif start is None:
@@ -93,6 +95,7 @@ def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
 class _Engine:
     plan: Plan
     models: Models
+    weights: Weights
     conditioning: Conditioning
     meter: Meter
     store: Store
@@ -181,25 +184,22 @@ class _Engine:
         """The latents that a stage starts from where stages are joined without leaving the latents."""
         size = stage.size.latent()
         resized = Resized.to(Parked.of(latents), size, self.plan.job.settings.upscale.resize, -math.inf, math.inf)
-        return torch.cat([rows for _, rows in sweep(resized, stage.bands.vae_px)], dim=2)
+        return torch.cat([rows for _, rows in sweep(resized, stage.bands.vae_px, self.store)], dim=2)
 
     def _denoiser(self, stage: Stage, clock: Clock) -> Denoiser:
         settings = self.plan.job.settings.sampling
         total = int(self.models.scheduler_config["num_train_timesteps"])
         conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
         rows = stage.bands.unet_latent
-        mounted = self.models.mounted.attend(stage.attention)
-        unet = BandedUNet(mounted, rows, self.store, self._weights) if rows else PlainUNet(mounted)
-        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self._weights)
+        mounted = self.weights.place(self.models.mounted.attend(stage.attention))
+        banded = BandedUNet(mounted, rows or stage.canvas.latent().height // 2, self.store, self.weights)
+        unet = banded if rows else WholeOrBands(PlainUNet(mounted), banded)
+        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self.weights)
         return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
 
     def _sweeper(self, stage: Stage, counter: Counter) -> Sweeper:
         window = self.plan.job.settings.upscale.vae_window_latents
         return Sweeper(self.models.vae, stage.bands.vae_px, stage.bands.keep, window, self.store, counter.add)
-
-    @property
-    def _weights(self) -> Weights:
-        return Weights(self.store.device, self.plan.weights_resident)
 
     def _clock(self, stage: Stage) -> Clock:
         sampling = self.plan.job.settings.sampling

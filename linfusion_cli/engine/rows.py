@@ -61,7 +61,7 @@ class Sweeper:
                 x = self._resnet(x, resnet, level)
             for upsampler in block.upsamplers or ():
                 x = self._inner(UpsampledConvolved.of(x.field, upsampler.conv), level - 1)
-        for band, rows in sweep(Convolved.same(normalised(x, decoder.conv_norm_out, silu=True), decoder.conv_out), self.band_px):
+        for band, rows in sweep(Convolved.same(normalised(x, decoder.conv_norm_out, silu=True), decoder.conv_out), self.band_px, self.store):
             yield band, rows.float()
             self.on_rows(band.height)
 
@@ -80,19 +80,19 @@ class Sweeper:
         moments: Field = Convolved.same(normalised(x, encoder.conv_norm_out, silu=True), encoder.conv_out)
         if self.vae.quant_conv is not None:
             moments = Convolved.same(moments, self.vae.quant_conv)
-        whole = torch.cat([rows for _, rows in sweep(moments, self.band_px)], dim=2)
+        whole = torch.cat([rows for _, rows in sweep(moments, self.band_px, self.store)], dim=2)
         return whole.chunk(2, dim=1)[0].float()
 
     def _inner(self, source: Field, level: int) -> Held:
         """What enters a ResNet block from elsewhere, or is inside it: cheap to compute again."""
         if self.keep[level] == "all":
             return park(source, self.band_px, self.store, None, self.on_rows)
-        return measure(source, self.band_px, self.on_rows)
+        return measure(source, self.band_px, self.store, self.on_rows)
 
     def _sum(self, source: Field, level: int, *unneeded: Field) -> Held:
         """What a ResNet block gives; overwrites what is as wide and needed no more."""
         if self.keep[level] == "nothing":
-            return measure(source, self.band_px, self.on_rows)
+            return measure(source, self.band_px, self.store, self.on_rows)
         into = next((field for field in unneeded if isinstance(field, Parked) and field.channels == source.channels), None)
         return park(source, self.band_px, self.store, into, self.on_rows)
 

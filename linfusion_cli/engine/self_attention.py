@@ -16,7 +16,7 @@ class Seen(Protocol):
     """The tokens of a picture, as one self-attention remembers them."""
 
     def add(self, tokens: Tensor, rows: int) -> None:
-        """The next tokens (1, tokens, channels), of so many rows."""
+        """The next tokens (1, tokens, channels), of so many rows. Nothing is added if memory runs out."""
         ...
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -52,8 +52,9 @@ class _SoftmaxSeen:
     values: list[Tensor] = field(default_factory=list)
 
     def add(self, tokens: Tensor, rows: int) -> None:
-        self.keys.append(self._split(self.attention.to_k(tokens)))
-        self.values.append(self._split(self.attention.to_v(tokens)))
+        key, value = self._split(self.attention.to_k(tokens)), self._split(self.attention.to_v(tokens))
+        self.keys.append(key)
+        self.values.append(value)
 
     def read(self, tokens: Tensor) -> Tensor:
         for parts in (self.keys, self.values):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from linfusion_cli.engine.precision import for_sums
+
 
 @dataclass(slots=True)
 class Statistics:
@@ -34,10 +36,10 @@ class Statistics:
         self._width = values.shape[1]
 
     def moments(self) -> Moments:
-        """Mean and variance of all rows: Chan, Golub and LeVeque's merge, in float64."""
+        """Mean and variance of all rows: Chan, Golub and LeVeque's merge."""
         assert self._rows is not None
         assert self._done == self.height, "a norm needs all rows"
-        means, deviations = self._rows.double()
+        means, deviations = self._rows.to(for_sums(self._rows))
         mean = means.mean(0)
         variance = (deviations / self._width + (means - mean).square()).mean(0)
         return Moments(mean, variance)
@@ -45,7 +47,7 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and variance per channel, (channels), float64."""
+    """Mean and variance per channel, (channels), as precise as for_sums says."""
 
     mean: Tensor
     variance: Tensor
@@ -61,6 +63,6 @@ class Moments:
         variance = (within + (mean - group_mean).square()).mean(1, keepdim=True)
         scale = (variance + norm.eps).rsqrt().expand_as(mean).flatten()
         if norm.weight is not None:
-            scale = scale * norm.weight.double()
+            scale = scale * norm.weight.to(scale.dtype)
         shift = -group_mean.expand_as(mean).flatten() * scale
-        return scale, shift if norm.bias is None else shift + norm.bias.double()
+        return scale, shift if norm.bias is None else shift + norm.bias.to(shift.dtype)

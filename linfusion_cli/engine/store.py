@@ -6,18 +6,21 @@ import math
 import os
 import tempfile
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from linfusion_cli.costs.room import Room
-from linfusion_cli.errors import OutputError
+from linfusion_cli.costs.room import PLACES, Place, Room
+from linfusion_cli.errors import OutputError, ran_out_of_memory
 from linfusion_cli.geometry import Band
 
+T = TypeVar("T")
 Shape = tuple[int, int, int]  # height, width, channels: a row is one piece
 
 
@@ -120,11 +123,13 @@ def _full(folder: Path, size: int, error: OSError) -> OutputError:
 class Store:
     """Gives out slabs: the fastest place that has room, in the order in which they are asked for; counts what is out.
 
-    The plan makes the same choices in the same order, so it knows what will be where.
+    The plan makes the same choices in the same order, so it knows what will be where. Where memory runs out although the
+    plan said otherwise, slabs go to the next place and bands become lower; `tell` is told each time.
     """
 
-    def __init__(self, device: torch.device, room: Room) -> None:
-        self.device, self._room = device, room
+    def __init__(self, device: torch.device, room: Room, tell: Callable[[str], None] = lambda _: None) -> None:
+        self.device, self._room, self.tell = device, room, tell
+        self._halvings = 0
         self.device_bytes = self.memory_bytes = self.file_bytes = 0
         self.peak_device_bytes = self.peak_memory_bytes = self.peak_file_bytes = 0
 
@@ -136,18 +141,44 @@ class Store:
     def slab(self, shape: Shape, dtype: torch.dtype) -> Slab:
         """Room for a picture; it comes back when the slab is forgotten. Raises OutputError if a file finds no space."""
         size = math.prod(shape) * dtype.itemsize
-        place = self._room.place(self.device_bytes, self.memory_bytes, size)
-        pinned = self.device.type == "cuda"
-        slab: MemorySlab | FileSlab
-        if place == "device":
-            slab = MemorySlab(torch.empty(shape, dtype=dtype, device=self.device))
-        elif place == "memory":
-            slab = MemorySlab(torch.empty(shape, dtype=dtype, pin_memory=pinned))
-        else:
-            slab = FileSlab.create(self._room.folder, shape, dtype, pinned=pinned)
+        planned = self._room.place(self.device_bytes, self.memory_bytes, size)
+        for place in PLACES[PLACES.index(planned) :]:
+            slab = self.attempt(partial(self._make, place, shape, dtype), last=place == "file")
+            if slab is not None:
+                break
+            self.tell(f"no memory for {size / 1e9:.2f} GB more, which had been planned: they wait elsewhere")
+        assert slab is not None
         self._count(place, size)
         weakref.finalize(slab, self._give_back, place, size, slab.file if isinstance(slab, FileSlab) else None)
         return slab
+
+    def band_height(self, planned: int) -> int:
+        """How high a band of a planned height may be now."""
+        return max(1, planned >> self._halvings)
+
+    def halve_bands(self) -> None:
+        """From now on every band is half as high: memory ran out."""
+        self._halvings += 1
+        self.tell(f"memory ran out although it was planned: from here on bands are 1/{1 << self._halvings} as high")
+
+    def attempt(self, work: Callable[[], T], *, last: bool) -> T | None:
+        """What some work gives, or None if memory ran out under it; the last attempt raises its error."""
+        try:
+            return work()
+        except (MemoryError, RuntimeError) as error:
+            if last or not ran_out_of_memory(error):
+                raise
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # here, where the error holds no tensors any more
+        return None
+
+    def _make(self, place: Place, shape: Shape, dtype: torch.dtype) -> MemorySlab | FileSlab:
+        pinned = self.device.type == "cuda"
+        if place == "file":
+            return FileSlab.create(self._room.folder, shape, dtype, pinned=pinned)
+        if place == "memory":
+            return MemorySlab(torch.empty(shape, dtype=dtype, pin_memory=pinned))
+        return MemorySlab(torch.empty(shape, dtype=dtype, device=self.device))
 
     def _give_back(self, place: str, size: int, file: IO[bytes] | None) -> None:
         if file is not None:

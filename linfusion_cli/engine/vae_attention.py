@@ -11,6 +11,7 @@ from torch import Tensor
 from linfusion_cli.engine.fields import Derived
 from linfusion_cli.geometry import Band, bands
 
+BLOCK_ROWS = 16
 SCORES = 1 << 24  # how many products of a query and a key are alive at once
 
 
@@ -18,15 +19,20 @@ SCORES = 1 << 24  # how many products of a query and a key are alive at once
 class Attended(Derived):
     """What a diffusers Attention gives for a field that is already normalised; one head, as in Stable Diffusion.
 
-    window: how many latents each band of queries sees, at least; where the picture has no more, the attention is exact.
+    window: how many latents a row sees, at least; where the picture has no more, the attention is exact. BLOCK_ROWS rows
+    see the same ones, always the same rows together: what they see does not depend on the bands.
     """
 
     attention: Any
     window: int
 
     def rows(self, band: Band) -> Tensor:
+        first, last = band.top // BLOCK_ROWS, -(-band.bottom // BLOCK_ROWS)
+        blocks = [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
+        return torch.cat([self._rows(Band(max(block.top, band.top), min(block.bottom, band.bottom)), self._seen(block)) for block in blocks], dim=2)
+
+    def _rows(self, band: Band, seen: Band) -> Tensor:
         query = self.attention.to_q(_tokens(self.source.rows(band)))
-        seen = self._seen(band)
         step = max(1, SCORES // (query.shape[1] * self.width))
         online = _Online.empty(query, float(self.attention.scale))
         for part in bands(seen.height, step):
@@ -35,12 +41,12 @@ class Attended(Derived):
         out: Tensor = self.attention.to_out[1](self.attention.to_out[0](online.result()))
         return out.view(1, band.height, self.width, self.channels).permute(0, 3, 1, 2)
 
-    def _seen(self, band: Band) -> Band:
-        """The rows that a band of queries sees: the window's worth, around it."""
-        rows = max(band.height, -(-self.window // self.width))
+    def _seen(self, block: Band) -> Band:
+        """The rows that a block of queries sees: the window's worth, around it."""
+        rows = max(block.height, -(-self.window // self.width))
         if rows >= self.height:
             return Band(0, self.height)
-        top = min(max(0, (band.top + band.bottom - rows) // 2), self.height - rows)
+        top = min(max(0, (block.top + block.bottom - rows) // 2), self.height - rows)
         return Band(top, top + rows)
 
 

@@ -20,16 +20,16 @@ class Weights:
     device: torch.device
     resident: bool
 
-    def place(self, unet: Any) -> None:
-        """Moves a loaded UNet or ControlNet to where its weights belong."""
+    def place(self, unet: Any) -> Any:
+        """Moves a UNet or ControlNet to where its weights belong, unless they are there; gives it back."""
         if self.resident:
-            unet.to(self.device)
-            return
+            return unet.to(self.device)
         for name, parameter in [*unet.named_parameters(), *unet.named_buffers()]:
             if set(STREAMED).isdisjoint(name.split(".")):
                 parameter.data = parameter.data.to(self.device)
-            elif self.device.type == "cuda":
+            elif self.device.type == "cuda" and not parameter.is_cuda:
                 parameter.data = parameter.data.pin_memory()
+        return unet
 
     @contextmanager
     def lent(self, *modules: Any) -> Iterator[None]:

@@ -1,13 +1,11 @@
 """The UNet in bands equals the untouched diffusers UNet, for all families, sizes, bands and dilations."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
 from golden import golden_unet, load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import DATA, mounted
 from torch import Tensor
 
 from linfusion_cli.engine.adapter import LinFusion
@@ -17,18 +15,6 @@ from linfusion_cli.engine.weights import Weights
 
 STORE, WEIGHTS = Store.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
 FAMILIES = ["sd15", "sd21", "sdxl"]
-DATA = Path(__file__).parents[1] / "data"
-UNETS: dict[str, tuple[UNet2DConditionModel, dict[str, Tensor]]] = {}
-
-
-def mounted(family: str) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
-    """A tiny UNet of the family with random LinFusion weights, in float64, and the recorded inputs."""
-    if family not in UNETS:
-        tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
-        unet = golden_unet(tensors, config)
-        LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
-        UNETS[family] = unet.double(), tensors
-    return UNETS[family]
 
 
 def both(family: str, height: int, width: int, band_rows: int, dilation: int, batch: int = 1) -> tuple[Tensor, Tensor]:

@@ -117,7 +117,7 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(load(plan, events.append), replace(plan.job, prompt="lake " * 80), events.append)
+    encode(load(plan, events.append), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
     assert [event.text for event in events if isinstance(event, Note)] == ["the prompt has 80 tokens, the model reads the first 46"]
 
 

@@ -8,27 +8,12 @@ from diffusers import AutoencoderKL
 from golden import golden_vae, load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import KEEPS, tiny_vae
 
 from linfusion_cli.costs.room import Keep
 from linfusion_cli.engine.fields import Parked
 from linfusion_cli.engine.rows import Sweeper, swept_rows
 from linfusion_cli.engine.store import Store
-
-
-def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
-    torch.manual_seed(levels)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * levels,
-        up_block_types=("UpDecoderBlock2D",) * levels,
-        block_out_channels=(8, 12, 16, 20)[:levels],
-        layers_per_block=1,
-        norm_num_groups=4,
-        mid_block_add_attention=attention,
-    )
-    with torch.no_grad():
-        for parameter in vae.parameters():  # norms away from 1 and 0
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return vae.eval()
 
 
 def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[Keep, ...]) -> torch.Tensor:
@@ -41,7 +26,6 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[
 
 
 STORE = Store.unlimited(torch.device("cpu"))
-KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "all"), ("nothing", "nothing", "sums")]
 
 
 @pytest.mark.parametrize("attention", [False, True])

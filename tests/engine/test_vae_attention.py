@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from linfusion_cli.engine import vae_attention
 from linfusion_cli.engine.fields import Parked, sweep
+from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.vae_attention import Attended
+
+STORE = Store.unlimited(torch.device("cpu"))
 
 
 def attention() -> Attention:
@@ -31,16 +34,18 @@ def test_in_parts_it_is_the_whole(height: int, width: int, band: int, scores: in
     module, picture = attention(), 3 * torch.randn(1, 8, height, width, dtype=torch.float64)
     before, vae_attention.SCORES = vae_attention.SCORES, scores
     try:
-        rows = torch.cat([rows for _, rows in sweep(Attended(Parked.of(picture), module, height * width), band)], dim=2)
+        rows = torch.cat([rows for _, rows in sweep(Attended(Parked.of(picture), module, height * width), band, STORE)], dim=2)
     finally:
         vae_attention.SCORES = before
     assert torch.allclose(rows[0], naive(module, picture, 0, height, 0, height), atol=1e-12)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("top", "first"), [(0, 0), (4, 2), (10, 6)])
-def test_a_window_is_around_its_band(top: int, first: int) -> None:
+@pytest.mark.parametrize("band", [1, 2, 3, 5, 12])
+def test_a_window_is_around_its_block_whatever_the_band(band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae_attention, "BLOCK_ROWS", 2)
     module, picture = attention(), torch.randn(1, 8, 12, 5, dtype=torch.float64)
     field = Attended(Parked.of(picture), module, window=30)  # six rows
-    rows = field.rows(vae_attention.Band(top, top + 2))
-    assert torch.allclose(rows[0], naive(module, picture, top, top + 2, first, first + 6), atol=1e-12)
+    rows = torch.cat([rows for _, rows in sweep(field, band, STORE)], dim=2)
+    for top, first in [(0, 0), (4, 2), (10, 6)]:
+        assert torch.allclose(rows[0, :, top : top + 2], naive(module, picture, top, top + 2, first, first + 6), atol=1e-12)

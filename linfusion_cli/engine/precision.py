@@ -1,0 +1,11 @@
+"""How precise sums over a whole picture are."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def for_sums(values: Tensor) -> torch.dtype:
+    """float64, in which millions of terms add up to the same in any order of bands; float32 on Apple's GPUs, which lack it."""
+    return torch.float32 if values.device.type == "mps" else torch.float64

@@ -1,0 +1,46 @@
+"""What is on the card, and when: text encoders and the UNet are never there together."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from linfusion_cli.engine.models import Models
+from linfusion_cli.engine.weights import Weights
+
+CARD = torch.device("cuda:0")
+
+
+class Movable(nn.Module):
+    """A network that knows where it is; nothing is moved, so no card is needed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = torch.device("cpu")
+
+    def to(self, device: torch.device | str) -> "Movable":  # type: ignore[override]
+        self.place = torch.device(device)
+        return self
+
+
+def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
+    text, unet, vae, linear, control = (Movable() for _ in range(5))
+    mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
+    models = Models(mounted, vae, {}, SimpleNamespace(text_encoder=text), (SimpleNamespace(model=control),))  # type: ignore[arg-type]
+    for _ in range(2):  # the second picture of a batch finds the rest on the card
+        with models.reading(CARD):
+            assert text.place == CARD
+            assert all(module.place.type == "cpu" for module in (unet, vae, linear, control))
+        assert text.place.type == "cpu"
+        models.place(Weights(CARD, resident=True))
+        assert all(module.place == CARD for module in (unet, vae, control))
+
+
+def test_a_prompt_that_fails_leaves_the_card_free() -> None:
+    text = Movable()
+    models = Models(SimpleNamespace(unet=Movable(), modules=(), attend=str), Movable(), {}, SimpleNamespace(text_encoder=text), ())  # type: ignore[arg-type]
+    try:
+        with models.reading(CARD):
+            raise ValueError
+    except ValueError:
+        assert text.place.type == "cpu"

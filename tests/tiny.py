@@ -1,0 +1,41 @@
+"""Tiny networks with random weights: a UNet of each family, an autoencoder."""
+
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from golden import golden_unet, load_golden
+from torch import Tensor
+
+from linfusion_cli.costs.room import Keep
+from linfusion_cli.engine.adapter import LinFusion
+
+DATA = Path(__file__).parent / "data"
+KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "all"), ("nothing", "nothing", "sums")]
+UNETS: dict[str, tuple[UNet2DConditionModel, dict[str, Tensor]]] = {}
+
+
+def mounted(family: str) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
+    """A tiny UNet of the family with random LinFusion weights, in float64, and the recorded inputs."""
+    if family not in UNETS:
+        tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
+        unet = golden_unet(tensors, config)
+        LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
+        UNETS[family] = unet.double(), tensors
+    return UNETS[family]
+
+
+def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
+    torch.manual_seed(levels)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * levels,
+        up_block_types=("UpDecoderBlock2D",) * levels,
+        block_out_channels=(8, 12, 16, 20)[:levels],
+        layers_per_block=1,
+        norm_num_groups=4,
+        mid_block_add_attention=attention,
+    )
+    with torch.no_grad():
+        for parameter in vae.parameters():  # norms away from 1 and 0
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return vae.eval()
