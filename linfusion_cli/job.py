@@ -162,6 +162,7 @@ class Kind:
         self.request = request
         self.job = resolve(replace(request, prompt="shared", seed=0, output=None))
         self._digest = _shared_digest(self.job)
+        self._fields = _shared_fields(self.job)
 
     def id_of(self, prompt: str, seed: int) -> str:
         """The job_hash of the job with this prompt, which is checked, and seed. Raises UsageError for a seed that can't be."""
@@ -177,7 +178,7 @@ class Kind:
 
     def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: str) -> str:
         """The name of that job's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
-        return _name(template, place, self.job, prompt, seed, index, lambda: job_id)
+        return _name(template, place, self._fields, prompt, seed, index, lambda: job_id)
 
 
 def what_decides_pixels(job: Job) -> dict[str, object]:
@@ -374,12 +375,17 @@ def _output(request: Request, loaded: Loaded, job: Job) -> Path:
         template, place, folder = loaded.settings.output.name, loaded.places["output.name"], request.output or Path()
     else:
         template, place, folder = request.output.name, "--output", request.output.parent
-    return folder / _name(template, place, job, job.prompt, job.seed, request.index, lambda: job_hash(job))
+    return folder / _name(template, place, _shared_fields(job), job.prompt, job.seed, request.index, lambda: job_hash(job))
 
 
-def _name(template: str, place: str, like: Job, prompt: str, seed: int, index: int, make_id: Callable[[], str]) -> str:
-    values: dict[str, str | int] = {"seed": seed, "index": index, "width": like.size.width, "height": like.size.height, "size": str(like.size)}
-    values["preset"] = slug(Path(like.preset.removesuffix(".toml")).name)
+def _shared_fields(job: Job) -> dict[str, str | int]:
+    """The fields of a name that all jobs of a Kind share."""
+    preset = slug(Path(job.preset.removesuffix(".toml")).name)
+    return {"width": job.size.width, "height": job.size.height, "size": str(job.size), "preset": preset}
+
+
+def _name(template: str, place: str, shared: Mapping[str, str | int], prompt: str, seed: int, index: int, make_id: Callable[[], str]) -> str:
+    values = {**shared, "seed": seed, "index": index}
     values["slug"] = slug(prompt) if "{slug}" in template else ""  # these two take long, and lists are long
     values["id"] = make_id()[:ID_DIGITS] if "{id}" in template else ""
     return checked_name(expand(template, values, place), template, place)

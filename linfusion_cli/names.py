@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from linfusion_cli.errors import UsageError, nearest
 from linfusion_cli.preset import shown
@@ -13,32 +15,56 @@ LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is l
 SLUG_BYTES = 80
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug", "id")
 WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+_PIECE = re.compile(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}")
+_NO_WORD = re.compile(r"\W+")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a template: as it is written, its name, and the digits that it is padded to (0: as it is)."""
+
+    text: str
+    name: str
+    width: int
 
 
 def slug(text: str) -> str:
     """A text as a part of a file name: NFC letters, digits, "-" and "_", at most 80 bytes, no leading "-"; never empty."""
-    words = re.sub(r"[^\w]+", "-", unicodedata.normalize("NFC", text)).strip("-_")
+    words = _NO_WORD.sub("-", unicodedata.normalize("NFC", text)).strip("-_")
     name = words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-_") or "picture"
     return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
 
 
 def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
     """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError, which names `place`, for anything else."""
+    return "".join([part if isinstance(part, str) else _filled(part, values, template, place) for part in _parts(template, place)])
 
-    def fill(match: re.Match[str]) -> str:
+
+@functools.lru_cache(maxsize=64)
+def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
+    """A template, read once for the many names of a batch: texts and fields."""
+    parts: list[str | _Field] = []
+    end = 0
+    for match in _PIECE.finditer(template):
+        parts.append(template[end : match.start()])
+        end = match.end()
         if match[0] in ("{{", "}}"):
-            return match[0][0]
-        name, width = match["name"], match["width"]
-        if name is None:
+            parts.append(match[0][0])
+        elif match["name"] is None:
             raise UsageError(f'{place} {shown(template)}: "{match[0]}" is no field. Fields: {_field_list()}; for a brace write {{{{ or }}}}')
-        if name not in values:
-            raise UsageError(f'{place} {shown(template)}: unknown field "{{{name}}}". {nearest(name, values)} Fields: {_field_list()}')
-        value = values[name]
-        if width and isinstance(value, str):
-            raise UsageError(f'{place} {shown(template)}: "{match[0]}": only numbers can be padded with zeros; write {{{name}}}')
-        return f"{value:0{int(width)}d}" if width else str(value)
+        else:
+            parts.append(_Field(match[0], match["name"], int(match["width"] or 0)))
+    return tuple(part for part in (*parts, template[end:]) if part)
 
-    return re.sub(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}", fill, template)
+
+def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: str) -> str:
+    if field.name not in values:
+        raise UsageError(f'{place} {shown(template)}: unknown field "{{{field.name}}}". {nearest(field.name, values)} Fields: {_field_list()}')
+    value = values[field.name]
+    if field.width and isinstance(value, str):
+        raise UsageError(f'{place} {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}')
+    return f"{value:0{field.width}d}" if field.width else str(value)
 
 
 def _field_list() -> str:
@@ -49,7 +75,7 @@ def checked_name(name: str, template: str, place: str) -> str:
     """The name with its ending; refuses what is no name of one PNG file."""
     if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(f"{place} {shown(template)}: write the name of one file, without folders and control characters")
-    ending = re.search(r"\.[A-Za-z][A-Za-z0-9]{0,4}$", name)
+    ending = _ENDING.search(name)
     if ending and ending[0].lower() != ".png":
         raise UsageError(f'{place} {shown(template)}: pictures are PNG files. Write "{name[: ending.start()]}.png"')
     name = name if ending else f"{name}.png"

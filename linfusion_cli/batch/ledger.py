@@ -107,7 +107,7 @@ class Ledger:
         A file that is exactly as the journal noted it is believed after a look at its ends; another one is read whole, and
         so is every one if `thorough`.
         """
-        path = self.folder / self.name_of(task)
+        path = os.path.join(self.folder, self.name_of(task))  # a Path would cost as much as the look itself, and lists are long
         try:
             info = os.lstat(path)
         except OSError:
@@ -117,7 +117,7 @@ class Ledger:
             return "done"
         if not stat.S_ISREG(info.st_mode):
             return "foreign"
-        return self._read_state(task, path, known=noted is not None)
+        return self._read_state(task, Path(path), known=noted is not None)
 
     def _read_state(self, task: Task, path: Path, *, known: bool) -> State:
         ours = known or task.id[:8] in path.name
@@ -155,9 +155,9 @@ def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
             yield row
 
 
-def _has_ends(path: Path) -> bool:
+def _has_ends(path: str) -> bool:
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", buffering=0) as file:
             head = file.read(len(png.SIGNATURE))
             file.seek(-len(_END), os.SEEK_END)
             return head == png.SIGNATURE and file.read() == _END

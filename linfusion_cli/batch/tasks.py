@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 import re
@@ -12,6 +13,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompts import Row
 from linfusion_cli.errors import UsageError, nearest
@@ -33,7 +35,17 @@ ALIASES = {
 }
 NOT_IN_ROWS = frozenset({"index", "output", "overwrite", "stages_folder", "memory_log", "checkpoint_seconds", "restart"})
 CHOICE = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)}")
-RANGE = re.compile(r"(\d{1,10})\.\.(\d{1,10})")
+RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
+
+
+class _Draft(NamedTuple):
+    """A task before all names are known to differ."""
+
+    id: str
+    place: str
+    prompt: str
+    seed: int
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,11 @@ def make_tasks(
 
     common: values for rows that do not say otherwise. numbers: gives each id the number that it keeps, for {index}.
     """
-    maker = _Maker(common, problems)
+    try:
+        maker = _Maker(common, problems)
+    except UsageError as error:  # in a flag, not in a list
+        problems.append(str(error))
+        return []
     found = [task for row in rows for task in maker.tasks_of(row)]
     unique = list({task.id: task for task in reversed(found)}.values())[::-1]
     given = numbers([task.id for task in unique]) if "{index" in template else {}
@@ -76,18 +92,26 @@ def make_tasks(
 
 class _Maker:
     def __init__(self, common: Mapping[str, object], problems: list[str]) -> None:
-        self._common, self._problems = common, problems
+        self._problems = problems
         self._types = row_types()
+        self._names: dict[str, str] = {}
+        self._common = {key: self._choices(key, value) for key, value in common.items()}
         self._kinds: dict[Request, Kind] = {}
-        self._plain: dict[tuple[tuple[str, object], ...], Kind] = {}
+        self._known: dict[tuple[tuple[object, ...], ...], Sequence[Kind]] = {}
         self._seen: dict[tuple[Kind, str], int] = {}
         self._count = 0
 
-    def tasks_of(self, row: Row) -> Iterator[Task]:
+    def tasks_of(self, row: Row) -> Iterator[_Draft]:
+        """Every combination of the row's settings, prompts and seeds."""
         try:
-            values = {**self._common, **self._canonical(row.values)}
-            for choice in self._multiplied(values):
-                yield self._task(row.place, choice)
+            lists = {**self._common, **{key: self._choices(key, value) for key, value in self._canonical(row.values).items()}}
+            if "prompt" not in lists:
+                raise UsageError("there is no prompt")
+            self._allow(lists)
+            prompts, seeds = lists.pop("prompt"), lists.pop("seed", [None])
+            for kind in self._kinds_of(lists):
+                for prompt in prompts:
+                    yield from self._seeded(row.place, kind, _whole_text(kind.checked_prompt(cast("str", prompt))), seeds)
         except UsageError as error:
             self._problems.append(f"{row.place}: {error}")
 
@@ -95,10 +119,7 @@ class _Maker:
         """The values under the names of Request."""
         found: dict[str, object] = {}
         for given, value in values.items():
-            key = given.strip().lower().replace("-", "_")
-            key = ALIASES.get(key, key)
-            if key not in self._types and key not in ("width", "height"):
-                raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *ALIASES])}')
+            key = self._names.get(given) or self._name(given)
             if key in found:
                 raise UsageError(f'"{given}" is given twice')
             found[key] = value
@@ -108,23 +129,25 @@ class _Maker:
             found["size"] = f"{found.pop('width')}x{found.pop('height')}"
         return found
 
-    def _multiplied(self, values: Mapping[str, object]) -> Iterator[dict[str, object]]:
-        """Every combination of the lists' values and the prompt's choices."""
-        if "prompt" not in values:
-            raise UsageError("there is no prompt")
-        lists = {key: self._choices(key, value) for key, value in values.items()}
-        count = math.prod(len(choices) for choices in lists.values())
+    def _name(self, given: str) -> str:
+        key = given.strip().lower().replace("-", "_")
+        key = ALIASES.get(key, key)
+        if key not in self._types and key not in ("width", "height"):
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *ALIASES])}')
+        self._names[given] = key
+        return key
+
+    def _allow(self, lists: Mapping[str, Sequence[object]]) -> None:
+        count = math.prod(map(len, lists.values()))
         self._count += count
         if self._count > MOST_TASKS:
             raise UsageError(f"with its {count:,} combinations the list has more than {MOST_TASKS:,} pictures")
-        for combination in itertools.product(*lists.values()):
-            yield dict(zip(lists, combination, strict=True))
 
     def _choices(self, key: str, value: object) -> list[object]:
         hint = self._types[key]
         if key == "seed" and isinstance(value, str):
             return list(seeds_of(value))
-        if isinstance(value, list) and (not _is_list(hint) or any(isinstance(item, list) for item in value)):
+        if isinstance(value, list) and (not _wants(hint).items or any(isinstance(item, list) for item in value)):
             if not value:
                 raise UsageError(f"{key} = []: an empty list makes no picture")
             return [choice for item in value for choice in self._choices(key, item)]
@@ -132,33 +155,31 @@ class _Maker:
             return list(chosen(_converted(key, value, hint)))
         return [_converted(key, value, hint)]
 
-    def _task(self, place: str, values: Mapping[str, object]) -> Task:
-        kind = self._kind({key: value for key, value in values.items() if key not in ("prompt", "seed")})
-        prompt = kind.checked_prompt(str(values["prompt"]))
-        if "\0" in prompt:
-            raise UsageError("the prompt holds a NUL character")
-        seed = values.get("seed")
-        if seed is None:
-            return self._unseeded(place, prompt, kind)
-        return Task(kind.id_of(prompt, cast_int(seed)), place, prompt, cast_int(seed), "", kind)
+    def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
+        """One draft a seed. Without one the words give it, not the place: the same list gives the same pictures, and a line twice gives two."""
+        for given in seeds:
+            if given is None:
+                repeat = self._seen.get((kind, prompt), 0)
+                self._seen[kind, prompt] = repeat + 1
+            seed = kind.seed_for(prompt, repeat) if given is None else cast("int", given)
+            yield _Draft(kind.id_of(prompt, seed), place, prompt, seed, kind)
 
-    def _unseeded(self, place: str, prompt: str, kind: Kind) -> Task:
-        """A seed that the words give, not the place: the same list gives the same pictures, and the same line twice gives two."""
-        repeat = self._seen.get((kind, prompt), 0)
-        self._seen[kind, prompt] = repeat + 1
-        seed = kind.seed_for(prompt, repeat)
-        return Task(kind.id_of(prompt, seed), place, prompt, seed, "", kind)
+    def _kinds_of(self, lists: Mapping[str, Sequence[object]]) -> Sequence[Kind]:
+        """A Kind for each combination; long lists have few of them."""
+        key = tuple((name, *choices) for name, choices in lists.items())
+        if key not in self._known:
+            combinations = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+            self._known[key] = [self._kind(Request(prompt="", **values)) for values in combinations]  # type: ignore[arg-type]
+        return self._known[key]
 
-    def _kind(self, values: Mapping[str, object]) -> Kind:
-        plain = tuple(sorted(values.items()))
-        if plain not in self._plain:
-            request = Request(prompt="", **values)  # type: ignore[arg-type]
-            self._plain[plain] = self._kinds.setdefault(request, Kind(request))
-        return self._plain[plain]
+    def _kind(self, request: Request) -> Kind:
+        if request not in self._kinds:
+            self._kinds[request] = Kind(request)
+        return self._kinds[request]
 
 
-def _named(tasks: Sequence[Task], template: str, numbers: Mapping[str, int], problems: list[str]) -> list[Task]:
-    owners: dict[str, Task] = {}
+def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], problems: list[str]) -> list[Task]:
+    owners: dict[str, _Draft] = {}
     named: list[Task] = []
     for task in tasks:
         try:
@@ -178,7 +199,7 @@ def _named(tasks: Sequence[Task], template: str, numbers: Mapping[str, int], pro
 
 def chosen(text: str) -> Iterator[str]:
     """Every text that {a|b} stands for, the first choices first; braces without | are left as they are."""
-    match = CHOICE.search(text)
+    match = CHOICE.search(text) if "|" in text else None
     if match is None:
         yield text
         return
@@ -189,43 +210,54 @@ def chosen(text: str) -> Iterator[str]:
 def seeds_of(text: str) -> Iterator[int]:
     """The seeds of "7", "1..8" or "1,5,20..29". Raises UsageError for anything else."""
     for part in text.split(","):
-        word = part.strip()
-        span = RANGE.fullmatch(word)
-        if not span and not re.fullmatch(r"\d{1,10}", word):
+        span = RANGE.fullmatch(part.strip())
+        if not span:
             raise UsageError(f'seeds "{text}": write numbers and ranges, like 7 or 1..8 or 1,5,20..29')
-        first, last = (int(span[1]), int(span[2])) if span else (int(word), int(word))
+        first, last = int(span[1]), int(span[2] or span[1])
         if last < first or last > LARGEST_SEED or last - first >= MOST_TASKS:
             raise UsageError(f'seeds "{text}": write them upwards, from 0 to {LARGEST_SEED}, {MOST_TASKS:,} at most')
         yield from range(first, last + 1)
 
 
-def cast_int(value: object) -> int:
-    """A seed that _converted has let through."""
-    assert isinstance(value, int)
-    return value
+def _whole_text(prompt: str) -> str:
+    if "\0" in prompt:
+        raise UsageError("the prompt holds a NUL character")
+    return prompt
 
 
-def _is_list(hint: object) -> bool:
-    return typing.get_origin(hint) is tuple
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a key of Request takes: values of these kinds, or lists whose items are of `items`."""
+
+    kinds: frozenset[object]
+    items: object  # None: no list
+    words: str
+
+
+@functools.cache
+def _wants(hint: object) -> _Wanted:
+    kinds = frozenset(typing.get_args(hint)) if isinstance(hint, types.UnionType) else frozenset({hint})
+    words = next((words for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number")) if kind in kinds), "a text")
+    return _Wanted(kinds, typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None, words)
 
 
 def _converted(key: str, value: object, hint: object) -> typing.Any:
     """A value of a row as Request wants it. Raises UsageError for one that can't be meant."""
-    kinds = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
-    text = isinstance(value, str)
-    if _is_list(hint):
+    wanted, text = _wants(hint), isinstance(value, str)
+    kinds = wanted.kinds
+    if wanted.items:
         items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_converted(key, item, typing.get_args(hint)[0]) for item in items)
+        return tuple(_converted(key, item, wanted.items) for item in items)
     if bool in kinds and (isinstance(value, bool) or (text and str(value).lower() in ("true", "false"))):
         return value if isinstance(value, bool) else str(value).lower() == "true"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f"{key} = {value!r:.60}: write {_wanted(kinds)}")
+        raise UsageError(f"{key} = {value!r:.60}: write {wanted.words}")
     for kind, convert in ((int, _whole), (float, float)):
         if kind in kinds:
             try:
                 return convert(value)
             except (ValueError, OverflowError) as error:
-                raise UsageError(f"{key} = {value!r:.60}: write {_wanted(kinds)}") from error
+                raise UsageError(f"{key} = {value!r:.60}: write {wanted.words}") from error
     return Path(str(value)) if Path in kinds else str(value)
 
 
@@ -233,7 +265,3 @@ def _whole(value: str | int | float) -> int:
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
     return int(value)
-
-
-def _wanted(kinds: set[object]) -> str:
-    return next((words for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number")) if kind in kinds), "a text")

@@ -168,8 +168,7 @@ def _show(ledger: Ledger, tasks: list[Task], *, as_json: bool, thorough: bool) -
         for task, state, failure in rows:
             emit(sys.stdout, "task", {"id": task.id, "place": task.place, "name": ledger.name_of(task), "state": state, "error": failure})
     else:
-        for line in status_lines(rows, ledger.folder):
-            typer.echo(line)
+        typer.echo("\n".join(status_lines(rows, ledger.folder)))
     return LinfusionError.exit_code if any(state == "damaged" for _, state, _ in rows) else 0
 
 

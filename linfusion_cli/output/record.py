@@ -164,4 +164,6 @@ def redacted(text: str) -> str:
 
 
 def _escaped(text: str, categories: frozenset[str]) -> str:
+    if text.isprintable():  # true for most, and quick: of the categories C* and Z* it allows the plain space alone
+        return text
     return "".join(char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in categories else char for char in text)

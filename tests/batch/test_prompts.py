@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.batch.prompts import READERS, read_rows
+from linfusion_cli.batch.prompts import READERS, _words, read_rows
 from linfusion_cli.errors import UsageError
 
 SAME = {
@@ -99,3 +100,16 @@ def test_no_text_breaks_a_reader(text: str, suffix: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_any_prompt_survives_jsonl(prompt: str) -> None:
     assert [found for _, found in READERS[".jsonl"](json.dumps({"prompt": prompt}, ensure_ascii=False))] == [{"prompt": prompt}]
+
+
+@given(st.text(st.sampled_from(list("a=-é\"' \t\r\n\x0b\xa0\\#")), max_size=16))
+def test_words_are_those_of_a_shell(text: str) -> None:
+    try:
+        asked: list[str] | str = shlex.split(text)
+    except ValueError:
+        asked = "refused"
+    try:
+        found: list[str] | str = _words(text)
+    except ValueError:
+        found = "refused"
+    assert found == asked

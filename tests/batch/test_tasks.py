@@ -138,3 +138,16 @@ def test_requests_go_to_the_child_and_back() -> None:
     request = Request(prompt="a\n\u202e", seed=3, output=Path("x/y.png"), stages_folder=Path("s"), steps=4, guidance=2.5)
     assert request_from(request_as_json(request)) == request
     assert {field.name for field in dataclasses.fields(Request)} > set(row_types())
+
+
+def test_a_flag_that_can_not_be_meant_is_said_once() -> None:
+    made, problems = tasks_of({"prompt": "a"}, {"prompt": "b"}, seed="9..1")
+    assert made == []
+    assert len(problems) == 1
+    assert "write them upwards" in problems[0]
+
+
+def test_values_that_python_calls_equal_are_not_taken_for_each_other() -> None:
+    made, problems = tasks_of({"prompt": "a", "steps": 1}, {"prompt": "a", "steps": True}, {"prompt": "a", "steps": 1.0}, size="64x64")
+    assert [(task.place, type(task.kind.request.steps)) for task in made] == [("list:1", int), ("list:3", int)]
+    assert problems == ["list:2: steps = True: write a whole number"]

@@ -209,6 +209,12 @@ def test_nothing_visible_is_obeyed_or_hidden(text: str) -> None:
     assert visible(shown) == shown
 
 
+@given(st.text())
+def test_visible_is_quick_only_where_nothing_is_hidden(text: str) -> None:
+    hidden = ("Cc", "Cf", "Zl", "Zp", "Cs")
+    assert visible(text) == "".join(char.encode("unicode_escape").decode() if unicodedata.category(char) in hidden else char for char in text)
+
+
 def test_visible_keeps_what_can_be_seen() -> None:
     assert visible("café 日本 🏔 [/b] \\") == "café 日本 🏔 [/b] \\"
     assert visible("\x1b[1m\n\u202e\u2028\ud800") == "\\x1b[1m\\n\\u202e\\u2028\\ud800"

@@ -1,0 +1,170 @@
+"""Measures what a batch costs beside its pictures, and prints the table; for a quiet machine.
+
+    python bench/batch.py [--only pictures|journal|start|lists] [--pictures N]
+
+Time is the wall clock of the whole command (in brackets its CPU time), memory the operating system's peak of its
+process. "Pure" is what the pictures take with the model loaded: their number times the median of all but the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = str(ROOT)
+
+FINISHED, LINES, NOTES = 10_000, 100_000, 200
+SIZE = "64x64"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One command: wall clock and CPU seconds, peak bytes of its own process, exit code, what it wrote."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    code: int
+    out: str
+
+    @property
+    def times(self) -> str:
+        return f"{self.seconds:.2f} s ({self.cpu_seconds:.2f} s)"
+
+
+def run(folder: Path, *words: str) -> Measured:
+    """Runs `linfusion batch` in a folder to its end."""
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen([sys.executable, "-m", "linfusion_cli", "batch", *words], cwd=folder, stdout=out, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        out.seek(0)
+        scale = 1 if sys.platform == "darwin" else 1024
+        seconds, cpu_seconds = time.monotonic() - started, usage.ru_utime + usage.ru_stime
+        return Measured(seconds, cpu_seconds, usage.ru_maxrss * scale, process.returncode, out.read())
+
+
+def expect(measured: Measured, code: int = 0) -> Measured:
+    if measured.code != code:
+        sys.exit(f"exit code {measured.code} instead of {code}: {measured.out[-500:]}")
+    return measured
+
+
+def show(what: str, measured: str, asked: str) -> None:
+    print(f"| {what} | {measured} | {asked} |", flush=True)
+
+
+def made_seconds(folder: Path, count: int) -> tuple[Measured, list[float]]:
+    """A batch of pictures of the built-in model's own size, and the seconds of each."""
+    (folder / "list.txt").write_text("".join(f"a mountain lake at dawn, view {i}\n" for i in range(count)))
+    measured = expect(run(folder, "list.txt", "-o", "out", "--json", "--device", "cpu"))
+    rows = [json.loads(line) for line in measured.out.splitlines()]
+    return measured, [row["seconds"] for row in rows if row["type"] == "made"]
+
+
+def pictures(folder: Path, count: int) -> None:
+    """The whole command against its pictures: the model is loaded once."""
+    measured, seconds = made_seconds(folder, count)
+    pure = count * statistics.median(seconds[1:])
+    text = f"{measured.seconds:.1f} s for pictures of {pure:.1f} s: {measured.seconds / pure:.3f} times"
+    show(f"a batch of {count} at base size", text, "1.1 times")
+
+
+def journal(folder: Path, count: int) -> None:
+    """The two synced lines of a picture against a picture of a small job."""
+    from linfusion_cli.batch.ledger import Ledger
+
+    del count
+    _, seconds = made_seconds(folder, 3)
+    with Ledger(folder / "out") as ledger:
+        started = time.monotonic()
+        for i in range(NOTES):
+            ledger.add("begun", id=f"{i:064x}", place="list.txt:1")
+            ledger.add("done", id=f"{i:064x}", name="x.png", size_bytes=1, modified_ns=1, seconds=1.0, peak_bytes=1, device_peak_bytes=0, tries=1)
+        note = (time.monotonic() - started) / NOTES
+    pure = statistics.median(seconds[1:])
+    show("the journal", f"{1000 * note:.2f} ms a picture of {pure:.2f} s: {100 * note / pure:.3f} %", "1 %")
+
+
+def start(folder: Path, count: int) -> None:
+    """A list whose pictures are all there: what the same command takes to find that out."""
+    del count
+    write_list(folder, FINISHED)
+    finish(folder)
+    runs = [expect(run(folder, "list.txt", "-o", "out", "--size", SIZE, "--quiet")) for _ in range(3)]
+    median = sorted(runs, key=lambda measured: measured.seconds)[1]
+    show(f"start with {FINISHED:,} finished pictures", f"{median.times}, peak {median.peak_bytes / 1e6:.0f} MB", "3 s")
+
+
+def write_list(folder: Path, count: int, *more: str) -> None:
+    words = ("a mountain lake", "hills", "a forest", "a river in the snow", "the moon over a market")
+    lines = [f"{words[i % len(words)]} at dawn, drawn by hand, view number {i}" for i in range(count)]
+    (folder / "list.txt").write_text("\n".join([*lines, *more]) + "\n")
+
+
+def finish(folder: Path) -> None:
+    """The pictures and the journal of write_list(), as a run would have left them."""
+    import numpy as np
+
+    from linfusion_cli.batch.runner import at_work
+    from linfusion_cli.cli.batch import _tasks
+    from linfusion_cli.geometry import Size
+    from linfusion_cli.output.png import PngWriter
+    from linfusion_cli.output.record import KEYWORD
+
+    os.chdir(folder)
+    out = folder / "out"
+    out.mkdir()
+    ledger, tasks = _tasks(["list.txt"], {"size": SIZE}, "{slug}-{seed}-{id}", out, (0, 1))
+    pixels = np.zeros((64, 64, 3), np.uint8)
+    with at_work(ledger):
+        for task in tasks:
+            record = {"id": task.id, "prompt": task.prompt, "preset": "landscape", "seed": task.seed, "width": 64, "height": 64}
+            with (out / task.name).open("wb") as file, PngWriter(file, Size(64, 64), {KEYWORD: json.dumps(record)}) as png:
+                png.write_rows(pixels)
+            ledger.add_done(task, task.name)
+
+
+def lists(folder: Path, count: int) -> None:
+    """A long list read, multiplied out, named and checked: shown, and refused for its last line."""
+    del count
+    write_list(folder, LINES)
+    shown = expect(run(folder, "list.txt", "-o", "out", "--size", SIZE, "--dry-run"))
+    show(f"{LINES:,} lines, all shown (--dry-run)", f"{shown.times}, peak {shown.peak_bytes / 1e6:.0f} MB", "")
+    write_list(folder, LINES, "a lake --sede 3")
+    refused = expect(run(folder, "list.txt", "-o", "out", "--size", SIZE), code=2)
+    show(f"{LINES:,} lines, the last one wrong", f"{refused.times}, peak {refused.peak_bytes / 1e6:.0f} MB", "5 s, 500 MB")
+    with (folder / "list.txt").open("w") as file:
+        file.writelines(f'view {i} --seed {i} --steps {5 + i % 3} --negative "people, cars"\n' for i in range(LINES))
+        file.write("a lake --sede 3\n")
+    flagged = expect(run(folder, "list.txt", "-o", "out", "--size", SIZE), code=2)
+    show(f"{LINES:,} lines with three flags each, the last one wrong", f"{flagged.times}, peak {flagged.peak_bytes / 1e6:.0f} MB", "5 s, 500 MB")
+
+
+def main() -> None:
+    measures: dict[str, Callable[[Path, int], None]] = {"pictures": pictures, "journal": journal, "start": start, "lists": lists}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=list(measures))
+    parser.add_argument("--pictures", type=int, default=20, metavar="N", help="of the batch that is measured against its pictures")
+    chosen = parser.parse_args()
+    print("| what | measured | asked |\n|---|---|---|", flush=True)
+    for name, measure in measures.items():
+        if chosen.only in (None, name):
+            with tempfile.TemporaryDirectory() as folder:
+                measure(Path(folder), chosen.pictures)
+
+
+if __name__ == "__main__":
+    main()
