@@ -20,6 +20,7 @@ class UNetShape:
     f_divisor: int  # f's width is the channels over this
     parameters: int
     linear_parameters: int
+    controlnet_parameters: int
     bandable: bool = True  # built of blocks that can run in bands
 
     @property
@@ -29,6 +30,7 @@ class UNetShape:
         return 2 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
+CONTROLNET_SHARE = 0.45  # of a UNet's parameters, about: it is its way down
 BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", "UNetMidBlock2DCrossAttn", "CrossAttnUpBlock2D", "UpBlock2D"}
 
 
@@ -52,10 +54,13 @@ class Architecture:
 
 
 _SD_VAE = VaeShape((128, 256, 512, 512), 2, True, 83_653_863)
+_SD15 = UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 768, (8, 8, 8, 8), 1, 859_520_964, 99_219_200, 361_279_120)
+_SD21 = UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 1024, (5, 10, 20, 20), 1, 865_910_724, 99_219_200, 364_228_240)
+_SDXL = UNetShape((320, 640, 1280), (0, 2, 10), 2, 10, 2048, (5, 10, 20), 16, 2_567_463_684, 435_500_000, 1_251_014_160)
 FAMILIES = {
-    "sd15": Architecture(UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 768, (8, 8, 8, 8), 1, 859_520_964, 99_219_200), _SD_VAE, 123_060_480),
-    "sd21": Architecture(UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 1024, (5, 10, 20, 20), 1, 865_910_724, 99_219_200), _SD_VAE, 340_387_840),
-    "sdxl": Architecture(UNetShape((320, 640, 1280), (0, 2, 10), 2, 10, 2048, (5, 10, 20), 16, 2_567_463_684, 435_500_000), _SD_VAE, 817_700_000),
+    "sd15": Architecture(_SD15, _SD_VAE, 123_060_480),
+    "sd21": Architecture(_SD21, _SD_VAE, 340_387_840),
+    "sdxl": Architecture(_SDXL, _SD_VAE, 817_700_000),
 }
 
 
@@ -66,6 +71,7 @@ def read_architecture(folder: Path) -> Architecture:
     depth = _per_level(unet.get("transformer_layers_per_block", 1), levels)
     depths = tuple(d if "CrossAttn" in kind else 0 for d, kind in zip(depth, unet["down_block_types"], strict=True))
     heads = _per_level(unet.get("num_attention_heads") or unet["attention_head_dim"], levels)
+    parameters = _parameters(folder / "unet")
     shape = UNetShape(
         channels=tuple(unet["block_out_channels"]),
         depths=depths,
@@ -74,8 +80,9 @@ def read_architecture(folder: Path) -> Architecture:
         text_dim=unet["cross_attention_dim"],
         heads=heads,
         f_divisor=1,
-        parameters=_parameters(folder / "unet"),
+        parameters=parameters,
         linear_parameters=_parameters(folder / "linfusion"),
+        controlnet_parameters=int(CONTROLNET_SHARE * parameters),
         bandable={*unet["down_block_types"], *unet["up_block_types"], unet["mid_block_type"]} <= BANDABLE,
     )
     attention = bool(vae.get("mid_block_add_attention", True))

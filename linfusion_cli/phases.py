@@ -62,7 +62,12 @@ class Estimate:
         unet, vae = self.architecture.unet, self.architecture.vae
         weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
         text = self.architecture.text_parameters if self.machine.kind == "cpu" else 0
+        weights += self._controlnets * (unet.controlnet_parameters if self.resident else 0)  # streamed: one block at a time, of either
         return RUNTIME_BYTES[self.machine.kind] + max(weights + vae.parameters + text, self.architecture.text_parameters) * BYTES_OF[self.dtype]
+
+    @property
+    def _controlnets(self) -> int:
+        return len(self.job.control_images)
 
     def narrowest_bytes(self, stages: tuple[Stage, ...]) -> float:
         """What these stages need with nothing waiting in memory."""
@@ -109,7 +114,7 @@ class Estimate:
                 stage,
                 stage.steps,
                 "steps",
-                unet_cost(shape, stage.canvas.latent(), bands, dilation, room, number_bytes, linear=stage.attention == "linear"),
+                unet_cost(shape, stage.canvas.latent(), bands, dilation, room, number_bytes, linear=stage.attention == "linear", controlnets=self._controlnets),
                 passes,
             )
             for dilation, passes in ((1, local), (stage.dilation, dilated))

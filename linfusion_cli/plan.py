@@ -81,7 +81,7 @@ def make_plan(job: Job, machine: Machine) -> Plan:
 
     Raises OutOfMemoryError, with the smallest budget that would do, if nothing fits.
     """
-    fitting = [plan for plan in _plans(job, machine) if plan.peak_bytes <= plan.budget_bytes]
+    fitting = list(_fitting(job, machine))
     if not fitting:
         _refuse(job, machine)
     disk = disk_free_bytes(job.scratch_folder)
@@ -92,40 +92,50 @@ def make_plan(job: Job, machine: Machine) -> Plan:
     return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
 
 
-def _plans(job: Job, machine: Machine) -> Iterator[Plan]:
-    """Ways to do the job: the whole picture at once or in bands, each half as high as the one before."""
+def _fitting(job: Job, machine: Machine) -> Iterator[Plan]:
+    """The ways to do the job that its memory allows, the highest bands first.
+
+    Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
+    """
     architecture, dtype = _architecture(job), dtype_of(job, machine)
     budget = job.max_memory_bytes or machine.free_bytes
     for resident in (True,) if machine.kind == "cpu" else (True, False):
         estimate = Estimate(job, machine, architecture, dtype, resident)
-        for stages in _ways(job, machine, architecture):
-            if not (resident or stages[0].bands.unet_latent):
-                continue  # weights are streamed layer by layer, in bands only
-            room = _room(job, machine, budget - estimate.narrowest_bytes(stages))
-            kept = tuple(estimate.keeping_little(stage, last=stage is stages[-1], room=room) for stage in stages)
-            yield Plan(
-                job=job,
-                machine=machine,
-                stages=kept,
-                phases=estimate.phases(kept, room),
-                dtype=dtype,
-                attention=job.settings.model.attention,
-                room=room,
-                weights_resident=resident,
-                budget_bytes=budget,
-                notes=_notes(job),
-            )
+        for ways in _ways(job, machine, architecture, resident=resident):
+            plans = [_plan(estimate, stages, narrowest, budget) for stages in ways if (narrowest := estimate.narrowest_bytes(stages)) <= budget]
+            fitting = [plan for plan in plans if plan.peak_bytes <= budget]
+            yield from fitting
+            if any(plan.ram_bytes == plan.file_bytes == 0 for plan in fitting):
+                return
 
 
-def _ways(job: Job, machine: Machine, architecture: Architecture) -> Iterator[tuple[Stage, ...]]:
-    levels = len(architecture.vae.channels)
-    linear = job.settings.model.attention == "linear"
+def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int) -> Plan:
+    """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
+    job, machine = estimate.job, estimate.machine
+    room = _room(job, machine, budget - narrowest_bytes)
+    kept = tuple(estimate.keeping_little(stage, last=stage is stages[-1], room=room) for stage in stages)
+    return Plan(
+        job=job,
+        machine=machine,
+        stages=kept,
+        phases=estimate.phases(kept, room),
+        dtype=estimate.dtype,
+        attention=job.settings.model.attention,
+        room=room,
+        weights_resident=estimate.resident,
+        budget_bytes=budget,
+        notes=_notes(job, estimate.architecture),
+    )
+
+
+def _ways(job: Job, machine: Machine, architecture: Architecture, *, resident: bool) -> Iterator[list[tuple[Stage, ...]]]:
+    """For each height of bands: the UNet in bands, and on the whole picture at once, where these make sense."""
+    levels, bandable = len(architecture.vae.channels), architecture.unet.bandable
+    bands_alone = bandable and machine.kind == "cpu" and job.settings.model.attention == "linear"  # there as fast as the whole picture
     for halvings in range(BAND_HALVINGS):
         stages = plan_stages(job, machine.kind, halvings, levels)
-        if architecture.unet.bandable:
-            yield stages
-        if machine.kind != "cpu" or not linear or not architecture.unet.bandable:  # else bands are as fast as the whole picture
-            yield tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
+        whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
+        yield [stages] * bandable + [whole] * (resident and not bands_alone)  # weights are streamed layer by layer, in bands only
 
 
 def _room(job: Job, machine: Machine, left_bytes: float) -> Room:
@@ -151,13 +161,14 @@ def dtype_of(job: Job, machine: Machine) -> str:
     return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
 
 
-def _notes(job: Job) -> tuple[str, ...]:
-    """What is done to the pictures that the user brings."""
+def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
+    """What the user would not expect: how pictures are fitted, and that an unusual UNet needs more memory."""
     starts = [(job.start.image, job.start.flag)] if job.start else []
     given = [*starts, *((image, "--control-image") for image in job.control_images)]
     fitted = [fitting_note(image, flag, job.size) for image, flag in given]
     images = [image for image, _ in given] + list(job.ip_images)
-    return tuple(note for note in (*fitted, *(note for image in images for note in image.notes)) if note)
+    whole = "" if architecture.unet.bandable else "this UNet has blocks that can't run in bands: every step computes the whole picture at once"
+    return tuple(note for note in (whole, *fitted, *(note for image in images for note in image.notes)) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
@@ -180,10 +191,11 @@ def _refuse(job: Job, machine: Machine) -> NoReturn:
 
 def _least_bytes(job: Job, machine: Machine) -> float:
     """The smallest budget: the lowest bands, everything waits in files."""
-    architecture, resident = _architecture(job), machine.kind == "cpu"
+    architecture = _architecture(job)
+    resident = machine.kind == "cpu" or not architecture.unet.bandable
     estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident)
-    ways = [way for way in _ways(job, machine, architecture) if resident or way[0].bands.unet_latent]
-    return min(estimate.narrowest_bytes(stages) for stages in ways[-2:])
+    *_, lowest = _ways(job, machine, architecture, resident=resident)
+    return min(estimate.narrowest_bytes(stages) for stages in lowest)
 
 
 def _largest_fitting(job: Job, machine: Machine, budget: int) -> Size | None:

@@ -1,11 +1,13 @@
 """The plan: stages and steps as the recipe says, costs that follow the sizes, refusals with a number."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from linfusion_cli import plan
 from linfusion_cli.architecture import FAMILIES
@@ -14,6 +16,7 @@ from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.geometry import Size
+from linfusion_cli.images import inspect_image
 from linfusion_cli.job import Job, Request, resolve
 from linfusion_cli.machine import Machine, Speed
 from linfusion_cli.plan import make_plan
@@ -146,6 +149,33 @@ def test_softmax_attention_needs_more_and_takes_longer() -> None:
     denoising = [max(phase.peak_bytes for phase in plan.phases if phase.name == "denoise") for plan in (linear, softmax)]
     assert denoising[0] < denoising[1]
     assert softmax.seconds > linear.seconds
+
+
+def test_controlnets_are_counted(tmp_path: Path) -> None:
+    """Their weights, their pictures, and what they add to every skip; twice the ControlNets, twice as much."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
+    plain = job("4096x4096", "sd15-16k")
+    image = inspect_image(tmp_path / "edges.png", "--control-image")
+    peaks, seconds = [], []
+    for controlnets in range(3):
+        made = make_plan(replace(plain, control_images=(image,) * controlnets), machine("cuda:0", 80, ram_gigabytes=64))
+        peaks.append(max(phase.peak_bytes for phase in made.phases if phase.name == "denoise"))
+        seconds.append(sum(phase.seconds for phase in made.phases if phase.name == "denoise"))
+    weights = 2 * FAMILIES["sd15"].unet.controlnet_parameters
+    assert peaks[1] - peaks[0] > weights
+    assert peaks[2] - peaks[1] > weights
+    assert seconds[0] < seconds[1] < seconds[2]
+
+
+def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = FAMILIES["sd15"]
+    strange = replace(known, unet=replace(known.unet, bandable=False))
+    monkeypatch.setattr(plan, "_architecture", lambda _: strange)
+    made = make_plan(job("2048x2048", "sd15-4k"), machine("cuda:0", 80, ram_gigabytes=64))
+    assert [stage.bands.unet_latent for stage in made.stages] == [0] * len(made.stages)
+    assert any("can't run in bands" in note for note in made.notes)
+    with pytest.raises(OutOfMemoryError, match=r"needs about [\d.]+ GB"):
+        make_plan(job("16384x16384", "sd15-16k"), machine("cuda:0", 8, ram_gigabytes=64))
 
 
 def test_the_plan_speaks_json() -> None:

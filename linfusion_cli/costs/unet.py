@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from linfusion_cli.architecture import UNetShape
 from linfusion_cli.costs.room import Ledger, Room, Slot
@@ -23,13 +25,15 @@ class UNetCost:
     linear: bool
     ledger: Ledger
 
-    def run(self) -> Ledger:
-        """All of a pass."""
+    def run(self, controlnets: int = 0) -> Ledger:
+        """All of a pass, with so many ControlNets: their pictures wait all along, what they add until the pass is over."""
         channels, last = self.shape.channels, len(self.shape.channels) - 1
-        x, skips = self._down()
-        x = self._resnet(x, channels[last], channels[last], last, release=())
-        x = self._transformer(x, last, self.shape.middle_depth)
-        x = self._resnet(x, channels[last], channels[last], last, release=(x,))
+        conditions = [self.ledger.take(channels[0] * self._places(0)) for _ in range(controlnets)]
+        added = [self._control(condition) for condition in conditions]
+        *skips, (_, x) = self._down()
+        if controlnets:
+            places = [*zip(skips, self._levels(), strict=True), ((channels[last], x), last)]
+            *skips, (_, x) = [self._with(stored, level, [control[i] for control in added]) for i, (stored, level) in enumerate(places)]
         previous = channels[last]
         for level in range(last, -1, -1):
             for _ in range(self.shape.layers + 1):
@@ -40,10 +44,31 @@ class UNetCost:
             if level:
                 x = self._park(9 * previous**2, previous, level - 1, x)
         self._sweep(9 * LATENT_CHANNELS * channels[0], channels[0], 0, x)
-        self.ledger.give_back(x)
+        self.ledger.give_back(x, *conditions, *chain(*added))
         return self.ledger
 
-    def _down(self) -> tuple[Slot, list[tuple[int, Slot]]]:
+    def _control(self, condition: Slot) -> list[Slot]:
+        """A ControlNet is a UNet's way down; each of its fields goes through one more 1x1 convolution when it is added."""
+        self.ledger.move(condition)
+        return [slot for _, slot in self._down()]
+
+    def _with(self, stored: tuple[int, Slot], level: int, added: list[Slot]) -> tuple[int, Slot]:
+        """What a skip becomes with what ControlNets add to it, in its place."""
+        channels, slot = stored
+        self._sweep(len(added) * channels**2, channels, level, slot, slot, *added)
+        return stored
+
+    def _levels(self) -> Iterator[int]:
+        """The level of each skip, from the first convolution's on."""
+        yield 0
+        last = len(self.shape.channels) - 1
+        for level in range(last + 1):
+            yield from (level,) * self.shape.layers
+            if level < last:
+                yield level + 1
+
+    def _down(self) -> list[tuple[int, Slot]]:
+        """Channels and room of every skip, and of the middle block's output last."""
         channels, last = self.shape.channels, len(self.shape.channels) - 1
         x = self._park(9 * LATENT_CHANNELS * channels[0], channels[0], 0)
         skips, previous = [(channels[0], x)], channels[0]
@@ -56,7 +81,10 @@ class UNetCost:
             if level < last:
                 x = self._park(9 * previous**2, previous, level + 1)
                 skips.append((previous, x))
-        return x, skips
+        x = self._resnet(x, previous, previous, last, release=())
+        x = self._transformer(x, last, self.shape.middle_depth)
+        x = self._resnet(x, previous, previous, last, release=(x,))
+        return [*skips, (previous, x)]
 
     def _places(self, level: int) -> int:
         side = 1 << level
@@ -110,12 +138,12 @@ class UNetCost:
         return x
 
 
-def unet_cost(shape: UNetShape, latent: Size, band_rows: int, dilation: int, room: Room, number_bytes: int, *, linear: bool) -> Ledger:
+def unet_cost(shape: UNetShape, latent: Size, band_rows: int, dilation: int, room: Room, number_bytes: int, *, linear: bool, controlnets: int = 0) -> Ledger:
     """The ledger of one pass for one sample, in bands of so many rows or (0) of the whole picture at once.
 
     At once, the same layers are run, but all of a level's values are alive in its hungriest layer, and nothing is in place.
     """
     if band_rows:
-        return UNetCost(shape, latent, band_rows, dilation, linear, Ledger(room, number_bytes)).run()
+        return UNetCost(shape, latent, band_rows, dilation, linear, Ledger(room, number_bytes)).run(controlnets)
     whole = Ledger(Room.unlimited(), number_bytes)
-    return UNetCost(shape, latent, latent.height, dilation, linear, whole).run()
+    return UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)

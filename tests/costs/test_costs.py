@@ -4,21 +4,24 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 
 from linfusion_cli.architecture import UNetShape, VaeShape
 from linfusion_cli.costs.room import Keep, Ledger, Room
 from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
 from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.banded_controlnet import BandedControlNet
 from linfusion_cli.engine.bands import BandedUNet
 from linfusion_cli.engine.fields import Parked
+from linfusion_cli.engine.residuals import combined
 from linfusion_cli.engine.rows import Sweeper
 from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.weights import Weights
 from linfusion_cli.geometry import Size
 
 CPU = torch.device("cpu")
+TEXT = torch.zeros(1, 5, 8)
 KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "sums"), ("nothing", "nothing", "all")]
 
 
@@ -50,10 +53,10 @@ def test_the_autoencoder_takes_the_room_that_was_planned(attention: bool, keep: 
     same_room(store, vae_cost(VaeShape((8, 12, 20), 2, attention, 0), size, 7, keep, 100, Ledger(room, 4), encode=encode))
 
 
-@pytest.mark.parametrize("linear", [True, False])
-@pytest.mark.parametrize("dilation", [1, 6])
-@pytest.mark.parametrize("room_bytes", [0, 30_000, 10**9])
-def test_the_unet_takes_the_room_that_was_planned(room_bytes: int, dilation: int, linear: bool, tmp_path: Path) -> None:
+SHAPE, LATENT = UNetShape((8, 16, 24), (0, 1, 3), 2, 3, 8, (2, 2, 2), 1, 0, 0, 0), Size(10, 13)
+
+
+def small_unet(*, linear: bool) -> UNet2DConditionModel:
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
@@ -67,9 +70,30 @@ def test_the_unet_takes_the_room_that_was_planned(room_bytes: int, dilation: int
     ).eval()
     if linear:
         LinFusion.like(unet).mount(unet)
-    shape, latent = UNetShape((8, 16, 24), (0, 1, 3), 2, 3, 8, (2, 2, 2), 1, 0, 0), Size(10, 13)
+    return unet
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("dilation", [1, 6])
+@pytest.mark.parametrize("room_bytes", [0, 30_000, 10**9])
+def test_the_unet_takes_the_room_that_was_planned(room_bytes: int, dilation: int, linear: bool, tmp_path: Path) -> None:
     room = Room(room_bytes, 0, tmp_path)
     store = Store(CPU, room)
     with torch.inference_mode():
-        BandedUNet(unet, 4, store, Weights(CPU, resident=True))(torch.zeros(1, 4, 13, 10), torch.tensor(3), torch.zeros(1, 5, 8), None, dilation)
-    same_room(store, unet_cost(shape, latent, 4, dilation, room, 4, linear=linear))
+        BandedUNet(small_unet(linear=linear), 4, store, Weights(CPU, resident=True))(torch.zeros(1, 4, 13, 10), torch.tensor(3), TEXT, None, dilation)
+    same_room(store, unet_cost(SHAPE, LATENT, 4, dilation, room, 4, linear=linear))
+
+
+@pytest.mark.parametrize("controlnets", [1, 2])
+@pytest.mark.parametrize("room_bytes", [0, 60_000, 10**9])
+def test_controlnets_take_the_room_that_was_planned(room_bytes: int, controlnets: int, tmp_path: Path) -> None:
+    unet, room, weights = small_unet(linear=False), Room(room_bytes, 0, tmp_path), Weights(CPU, resident=True)
+    store = Store(CPU, room)
+    network = BandedControlNet(ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 16)), 4, store, weights)
+    sample, picture = torch.zeros(1, 4, 13, 10), Parked.of(torch.zeros(1, 3, 26, 20))
+    conditions = [network.condition(picture) for _ in range(controlnets)]
+    with torch.inference_mode():
+        residuals = combined([network(sample, torch.tensor(3), TEXT, None, condition, 1.0) for condition in conditions])
+        BandedUNet(unet, 4, store, weights)(sample, torch.tensor(3), TEXT, None, residuals=residuals)
+    del conditions, residuals
+    same_room(store, unet_cost(SHAPE, LATENT, 4, 1, room, 4, linear=False, controlnets=controlnets))
