@@ -112,11 +112,11 @@ def make_shelf() -> Shelf:
 
 
 def measured_speed(machine: Machine, job: Job) -> Speed:
-    """How fast the machine is, measured now, in the number format of the job."""
+    """How fast the machine and the scratch folder are, measured now, in the number format of the job."""
     quiet_libraries()
     from linfusion_cli.engine.calibration import measure_speed
 
-    return measure_speed(machine, dtype_of(job, machine))
+    return measure_speed(machine, dtype_of(job, machine), job.scratch_folder)
 
 
 class _Stopper:

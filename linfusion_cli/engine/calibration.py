@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -14,16 +15,21 @@ from linfusion_cli.engine.fields import Held, Mapped, Parked, normalised, park
 from linfusion_cli.engine.models import DTYPES
 from linfusion_cli.engine.precision import for_sums
 from linfusion_cli.engine.statistics import Moments
-from linfusion_cli.engine.store import Store
+from linfusion_cli.engine.store import FileSlab, Store
+from linfusion_cli.geometry import Band
 from linfusion_cli.machine import Machine, Speed
 
 CHANNELS, HEIGHT, WIDTH, BAND = 64, 256, 256, 32
 REPEATS = 5
+FILE_BYTES = 64 << 20
 
 
 @torch.inference_mode()
-def measure_speed(machine: Machine, dtype_name: str) -> Speed:
-    """The best of a few runs of a convolution, and of a norm with its activation and its statistics, in bands."""
+def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
+    """The best of a few runs of a convolution, of a norm with its activation and its statistics, in bands, and of a scratch file.
+
+    Raises OutputError if the scratch folder can't hold FILE_BYTES.
+    """
     device, dtype = torch.device(machine.device), DTYPES[dtype_name]
     store = Store.unlimited(device)
     picture = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=dtype, device=device)
@@ -46,8 +52,24 @@ def measure_speed(machine: Machine, dtype_name: str) -> Speed:
         macs_per_second=macs / max(convolved - pointwise, 1e-6),
         values_per_second=values / pointwise,
         call_seconds=max(calls, 1e-6) / (HEIGHT - HEIGHT / BAND),
+        file_bytes_per_second=_file_speed(device, scratch),
         measured=True,
     )
+
+
+def _file_speed(device: torch.device, scratch: Path) -> float:
+    """Bytes per second of writing a file and reading it again: as long as RAM is free, the operating system keeps it there."""
+    rows = torch.zeros(FILE_BYTES >> 20, 1 << 10, 1 << 10, dtype=torch.uint8)
+    slab = FileSlab.create(scratch, tuple(rows.shape), rows.dtype, pinned=device.type == "cuda")
+    whole = Band(0, len(rows))
+
+    def there_and_back() -> None:
+        slab.write(whole, rows)
+        slab.read(whole)
+
+    seconds = _best(there_and_back, device)
+    slab.file.close()
+    return 2 * FILE_BYTES / seconds
 
 
 def _best(function: Callable[[], object], device: torch.device) -> float:

@@ -51,6 +51,20 @@ def test_any_size(family: str, height: int, width: int, band_rows: int, dilation
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("band_rows", [1, 2, 3, 7, 8, 16])
+def test_equals_the_untouched_unet_in_float32(family: str, band_rows: int) -> None:
+    tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
+    unet = golden_unet(tensors, config)
+    LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
+    added = {name: tensors[name][:1] for name in ("text_embeds", "time_ids") if name in tensors}
+    sample, text = torch.randn(1, 4, 16, 11), tensors["encoder_hidden_states"][:1]
+    with torch.inference_mode():
+        plain = PlainUNet(unet)(sample, torch.tensor(321), text, added)
+        banded = BandedUNet(unet, band_rows, STORE, WEIGHTS)(sample, torch.tensor(321), text, added)
+    assert (banded - plain).norm() / plain.norm() < 1e-5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_equals_the_official_code(family: str) -> None:
     tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
     unet = golden_unet(tensors, config)
