@@ -59,9 +59,9 @@ def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
 
 def _file_speed(device: torch.device, scratch: Path) -> float:
     """Bytes per second of writing a file and reading it again: as long as RAM is free, the operating system keeps it there."""
-    rows = torch.zeros(FILE_BYTES >> 20, 1 << 10, 1 << 10, dtype=torch.uint8)
-    slab = FileSlab.create(scratch, tuple(rows.shape), rows.dtype, pinned=device.type == "cuda")
-    whole = Band(0, len(rows))
+    shape = (FILE_BYTES >> 20, 1 << 10, 1 << 10)
+    slab = FileSlab.create(scratch, shape, torch.uint8, pinned=device.type == "cuda")
+    rows, whole = torch.zeros(shape, dtype=torch.uint8), Band(0, shape[0])
 
     def there_and_back() -> None:
         slab.write(whole, rows)
