@@ -51,6 +51,10 @@ class OutputError(LinfusionError):
     exit_code = 74
 
 
+class DiskFullError(OutputError):
+    """There is no room left for the picture, nor for any that comes after it."""
+
+
 class BusyError(LinfusionError):
     """Another process holds what this one needs."""
 

@@ -26,6 +26,7 @@ from linfusion_cli.output.record import record_texts
 from linfusion_cli.plan import Plan, dtype_of
 from linfusion_cli.stages import Stage
 from linfusion_cli.stop import STOP
+from linfusion_cli.wanted import check_weights
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
@@ -83,8 +84,9 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
 
 
 def prepare(plan: Plan) -> None:
-    """Finds out what would stop the writing, before any work; removes what dead processes left behind."""
+    """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
     job = plan.job
+    check_weights(job.settings)
     check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     sweep(job.output.parent)

@@ -1,9 +1,14 @@
-"""The needs of a preset or of flags: what has to be on this machine before a picture can be made."""
+"""The needs of a preset or of flags: what has to be on this machine, and whole, before a picture can be made."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from linfusion_cli.errors import WeightsError
 from linfusion_cli.extras import Weighted, inversion
 from linfusion_cli.preset import Preset
+from linfusion_cli.weights.checksums import verify
+from linfusion_cli.weights.headers import ENDING, weight_files
 from linfusion_cli.weights.needs import Kind, Need
 
 
@@ -24,3 +29,27 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
     for kind, places in listed:
         needs += [Need(kind, (place,), "", "fp16" if kind == "controlnet" else "", model.family) for place in places]
     return tuple(needs)
+
+
+def check_weights(settings: Preset) -> None:
+    """Reads every weight file whose hash is known, once for as long as it stays as it is.
+
+    Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
+    WeightsError that names the file. What is missing is left to who loads it.
+    """
+    for need in needs_of(settings):
+        place = need.here()
+        for path in _weights_in(place, need.variant) if place else ():
+            verify(path)
+
+
+def _weights_in(place: Path, variant: str) -> list[Path]:
+    if place.is_file():
+        return [place]
+    found: list[Path] = []
+    for folder in sorted({path.parent for path in place.rglob(f"*{ENDING}")}):
+        try:
+            found += weight_files(folder, variant)
+        except WeightsError:  # files with names of their own, as LoRA and IP-Adapters have
+            found += sorted(folder.glob(f"*{ENDING}"))
+    return found

@@ -4,11 +4,13 @@
 
 Everything but the engine is the real thing: command line, process tree, locks, journal, checkpoints, PNG files. A prompt
 may ask for a fault, which strikes once per folder in STAND_IN_FAULTS: "FAULT:sigkill", "FAULT:sigbus", "FAULT:sigstop",
-"FAULT:oom", "FAULT:cuda", and "FAULT:always" for one that never ends. STAND_IN_STEP is the seconds of a step.
+"FAULT:oom", "FAULT:enospc", "FAULT:cuda", and "FAULT:always" for one that never ends. STAND_IN_STEP is the seconds of a
+step, and of making the rows.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -24,6 +26,7 @@ HERE = Path(__file__).resolve()
 sys.path.insert(0, str(HERE.parents[1]))
 
 STEPS = 6
+STEP_SECONDS = float(os.environ.get("STAND_IN_STEP", "0.01"))
 
 
 def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
@@ -43,7 +46,7 @@ def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
     notify(PhaseStarted(name="denoise", stage=0, total=STEPS, unit="steps", done=done))
     for step in range(done, STEPS):
         strike(plan.job.prompt, step)
-        time.sleep(float(os.environ.get("STAND_IN_STEP", "0.01")))
+        time.sleep(STEP_SECONDS)
         state = hashlib.sha256(state + bytes([step])).digest()
         if keeper.due(finished=False):
             body = bytes([step + 1]) + state
@@ -53,7 +56,14 @@ def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
     notify(PhaseStarted(name="decode", stage=0, total=final.size.height, unit="rows"))
     random = np.random.default_rng(int.from_bytes(state[:8], "little"))
     pixels = random.integers(0, 256, (final.size.height, final.size.width, 3), dtype=np.uint8)
-    yield types.SimpleNamespace(stage=final, final=True, rows=iter(np.array_split(pixels, 4)))
+    yield types.SimpleNamespace(stage=final, final=True, rows=rows_of(pixels))
+
+
+def rows_of(pixels: Any) -> Iterator[Any]:
+    """The picture in four bands, slowly, so that there is a moment after the last step."""
+    for band in range(4):
+        time.sleep(STEP_SECONDS / 4)
+        yield pixels[band * len(pixels) // 4 : (band + 1) * len(pixels) // 4]
 
 
 def strike(prompt: str, step: int) -> None:
@@ -70,8 +80,14 @@ def strike(prompt: str, step: int) -> None:
             os.kill(os.getpid(), getattr(signal, match[1].upper()))
         case "oom":
             raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
+        case "enospc":  # from now on the disk has no room, whoever asks
+            os.posix_fallocate = no_room
         case _:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Shelf:

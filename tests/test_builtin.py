@@ -20,6 +20,7 @@ from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.png import check
 from linfusion_cli.plan import Plan, make_plan
 from linfusion_cli.stages import Bands
+from linfusion_cli.weights.checksums import known_sha256, sha256_of
 
 
 def plan_for(folder: Path, **changes: object) -> Plan:
@@ -56,6 +57,14 @@ def test_the_shipped_model_loads_with_plain_diffusers() -> None:
     image = pipeline("red hills at dawn", num_inference_steps=2, height=64, width=64, output_type="np").images[0]
     assert image.shape == (64, 64, 3)
     assert image.std() > 0.01
+
+
+def test_the_hash_of_every_shipped_weight_is_known() -> None:
+    """After other weights: cd linfusion_cli/models/landscape && find * -name '*.safetensors' | sort | xargs sha256sum > SHA256SUMS"""
+    folder = builtin_folder("builtin:landscape")
+    assert folder is not None
+    for path in folder.rglob("*.safetensors"):
+        assert known_sha256(path) == sha256_of(path), path
 
 
 def test_bands_leave_no_seams() -> None:

@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "engine": {"engine", "machine", "plan", "stages", "architecture", "costs", "job", "extras", "images", "weights", "models", "events", "geometry", "errors"},
     "output": {"output", "geometry", "errors"},
     "stop": {"errors"},
-    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", ""},
+    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", "", "wanted"},
     "training": {"training", "errors"},
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
     "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},
@@ -59,7 +59,7 @@ MAY_IMPORT = {
     }
     | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights"},
     "batch": {"batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
-    "wanted": {"extras", "preset", "weights"},
+    "wanted": {"extras", "preset", "weights", "errors"},
     "doctor": {"job", "plan", "machine", "preset", "wanted", "weights", "errors"},
     "__main__": {"cli"},
     "": set(),

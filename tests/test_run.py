@@ -1,6 +1,7 @@
 """From a plan to a file: whole or not at all, with its record, previews and log."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from linfusion_cli import run
 from linfusion_cli.engine import pipeline
 from linfusion_cli.engine.pipeline import Picture
-from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
 from linfusion_cli.events import Event
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
+from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.png import check
 from linfusion_cli.output.record import command_of, read_record
 from linfusion_cli.plan import Plan, make_plan
@@ -49,6 +51,27 @@ def test_the_record_repeats_the_job(tmp_path: Path) -> None:
     for words in ("'a lake [/b]'", "--preset landscape", "--size 256x128", "--seed 3", "--steps 7", "--scheduler euler", "--negative-prompt fog"):
         assert words in command
     assert str(tmp_path) not in json.dumps(record)
+
+
+@pytest.mark.usefixtures("fake_engine")
+@pytest.mark.parametrize("part", ["vae", "linfusion"])
+def test_damaged_weights_are_named_before_any_work(tmp_path: Path, part: str) -> None:
+    """One flipped byte in what is loaded last, or is no part of the model, ends the command before its first event."""
+    source = builtin_folder("builtin:landscape")
+    assert source is not None
+    model = shutil.copytree(source, tmp_path / "model")
+    plan = plan_for(tmp_path, model=str(model), linfusion=str(model / "linfusion"))
+    path = model / part / "diffusion_pytorch_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    events: list[Event] = []
+    with pytest.raises(WeightsError, match=f"{part}/diffusion_pytorch_model.safetensors: damaged: its SHA-256"):
+        run.render(plan, events.append)
+    assert events == []
+    data[-9] ^= 1
+    path.write_bytes(data)
+    assert run.render(plan, events.append).path.exists()
 
 
 @pytest.mark.usefixtures("fake_engine")

@@ -14,7 +14,7 @@ from linfusion_cli.batch.child import request_as_json
 from linfusion_cli.batch.ledger import Ledger
 from linfusion_cli.batch.parent import Answer, Child
 from linfusion_cli.batch.tasks import Task
-from linfusion_cli.errors import BusyError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
+from linfusion_cli.errors import BusyError, DiskFullError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
 from linfusion_cli.output.checkpoints import hidden_folder, remove_old
 from linfusion_cli.output.files import sweep
 from linfusion_cli.output.locks import Lock
@@ -85,7 +85,8 @@ def clock() -> float:
 
 
 class Runner:
-    """Runs the tasks of one folder. Raises nothing for a task that fails; KeyboardInterrupt and SystemExit if told to stop."""
+    """Runs the tasks of one folder. Raises nothing for a task that fails, but OutputError for a journal that can't be written and
+    for a full disk; KeyboardInterrupt and SystemExit if told to stop."""
 
     def __init__(self, ledger: Ledger, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child) -> None:
         self._ledger, self._options, self._tell, self._start = ledger, options, tell, start
@@ -154,6 +155,9 @@ class Runner:
             tries.appendleft(attempt)
             return
         code, message = int(answer["exit_code"]), str(answer["message"])
+        if answer.get("error") == DiskFullError.__name__:  # the others would find no room either
+            left = f"{self._summary.made} made, {self._summary.left} left"
+            raise DiskFullError(f"{message}. The batch ends here ({left}). Make room and give the same command again: what is done is kept")
         if code in FRESH and self._child is not None:
             self._child.kill()
             self._child = None

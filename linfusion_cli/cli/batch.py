@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.flags import with_flags
+from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.ledger import Ledger
     from linfusion_cli.batch.runner import Options, Summary
     from linfusion_cli.batch.tasks import Task
-    from linfusion_cli.cli.logs import LogFile
 
 EPILOG = """\b
 Examples:
@@ -64,11 +64,10 @@ def _batch(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
-    log_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Append what happens to this file; five older ones of 5 MB are kept.")] = None,
+    log_file: LogFlag = None,
 ) -> int:
     """Make the pictures of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options, folder_for
-    from linfusion_cli.cli.logs import LogFile
     from linfusion_cli.job import CHECKPOINT_SECONDS
 
     part = _shard(shard)

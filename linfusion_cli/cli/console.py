@@ -273,8 +273,8 @@ class JsonDisplay:
         emit(self._stream, "progress", {**place, "remaining_seconds": round(self._tracker.remaining_seconds, 1)})
 
 
-def open_displays(plan: Plan, *, as_json: bool, quiet: bool) -> Displays:
-    """The displays that fit: JSON on stdout if asked for; people read stderr, unless it shall be quiet.
+def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
+    """The displays that fit: JSON on stdout if asked for; people read stderr, unless it shall be quiet, and a log if they want one.
 
     Shows the plan at once.
     """
@@ -282,6 +282,8 @@ def open_displays(plan: Plan, *, as_json: bool, quiet: bool) -> Displays:
     if not quiet:
         live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
         displays.append(LiveDisplay(plan, sys.stderr) if live else LineDisplay(plan, sys.stderr))
+    if log is not None:
+        displays.append(LineDisplay(plan, log))
     return Displays(*displays)
 
 

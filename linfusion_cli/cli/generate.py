@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ Examples:
   linfusion generate "a knight" --model ~/models/dreamshaper.safetensors --lora armour.safetensors:0.8
   linfusion generate "a house" --preset sdxl-4k --controlnet diffusers/controlnet-canny-sdxl-1.0 --control-image edges.png
   linfusion generate "a house in snow" --init-image house.jpg --strength 0.5
-  linfusion generate --prompt-file prompt.txt --quiet    (in a crontab, where % is special)
+  linfusion generate --prompt-file prompt.txt --quiet --log-file lake.log    (in a crontab, where % is special)
   echo "a mountain lake at dawn" | linfusion generate - --json
 
 \b
@@ -47,12 +48,14 @@ def generate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    log_file: LogFlag = None,
 ) -> None:
     """Make one picture from a prompt."""
     if strength is not None and init_image is None:
         raise UsageError("--strength says how much of --init-image is drawn again: give both")
     request = request_of(read_prompt(prompt, prompt_file), flags, init_image=init_image, init_strength=strength)
-    make(resolved(request), dry_run=dry_run, as_json=as_json, quiet=quiet)
+    with LogFile(log_file) as log:
+        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -88,7 +91,7 @@ def resolved(request: Request) -> Job:
     return job if kept.output.exists() and not kept.overwrite else kept
 
 
-def make(job: Job, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
+def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Plans, shows the plan, renders and shows the result."""
     from linfusion_cli.cli.console import open_displays, show_plan
     from linfusion_cli.cli.text import safe
@@ -101,8 +104,9 @@ def make(job: Job, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
         return
     from linfusion_cli.run import render
 
-    with open_displays(plan, as_json=as_json, quiet=quiet) as displays:
+    with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
         rendered = render(plan, displays.notify)
         displays.finish(rendered)
+    log.add(f"made: {rendered.path}")
     if not as_json and not quiet:
         typer.echo(safe(rendered.path))

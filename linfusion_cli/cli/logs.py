@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
+import io
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Self, TextIO, cast
+
+import typer
 
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError
 
+if TYPE_CHECKING:
+    import logging.handlers
+
 LARGEST_BYTES = 5 << 20
 KEPT_FILES = 5
+LogFlag = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append what happens to this file; five older ones of 5 MB are kept.")]
 
 
 class LogFile:
@@ -25,6 +31,8 @@ class LogFile:
     def __enter__(self) -> Self:
         if self._path is None:
             return self
+        import logging.handlers
+
         try:
             if self._path.is_symlink():
                 raise OSError(40, "it is a link")
@@ -43,4 +51,24 @@ class LogFile:
     def add(self, text: str) -> None:
         """Writes a line."""
         if self._handler is not None:
+            import logging
+
             self._handler.emit(logging.LogRecord("linfusion", logging.INFO, "", 0, safe(text), None, None))
+
+    @property
+    def stream(self) -> TextIO | None:
+        """For who prints lines; None if no log is wanted."""
+        return cast("TextIO", _Lines(self.add)) if self._handler is not None else None
+
+
+class _Lines(io.TextIOBase):
+    """A stream whose lines are given away as they end."""
+
+    def __init__(self, give: Callable[[str], None]) -> None:
+        self._give, self._rest = give, ""
+
+    def write(self, text: str, /) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            self._give(line)
+        return len(text)

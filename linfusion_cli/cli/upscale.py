@@ -9,6 +9,7 @@ import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
+from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import UsageError
 
 DEFAULT_SCALE = 2.0
@@ -38,6 +39,7 @@ def upscale(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    log_file: LogFlag = None,
 ) -> None:
     """Make a picture of yours larger, and draw the detail that it lacks."""
     if scale is not None and flags["size"] is not None:
@@ -45,7 +47,8 @@ def upscale(
     if flags["size"] is None:
         flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale)
     request = request_of(prompt, flags, upscale_image=image, upscale_strength=strength)
-    make(resolved(request), dry_run=dry_run, as_json=as_json, quiet=quiet)
+    with LogFile(log_file) as log:
+        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
 def _size(image: Path, scale: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import tempfile
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.costs.room import PLACES, Place, Room
-from linfusion_cli.errors import OutputError, ran_out_of_memory
+from linfusion_cli.errors import DiskFullError, OutputError, ran_out_of_memory
 from linfusion_cli.geometry import Band
 
 T = TypeVar("T")
@@ -117,7 +118,8 @@ def _reserve(file: IO[bytes], size: int) -> None:
 
 
 def _full(folder: Path, size: int, error: OSError) -> OutputError:
-    return OutputError(f"scratch folder {folder}: can't hold {size / 1e9:.2f} GB more ({error.strerror}). Give another with --scratch, or more memory")
+    kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
+    return kind(f"scratch folder {folder}: can't hold {size / 1e9:.2f} GB more ({error.strerror}). Give another with --scratch, or more memory")
 
 
 class Store:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -36,7 +37,15 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
     _declare_float32(target / "text_encoder" / "config.json")
     student.attentions.half()
     student.linfusion.save(target / "linfusion")
+    _write_sums(target)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+def _write_sums(folder: Path) -> None:
+    """Keeps the hash of every weight file, as sha256sum does, so that damage is found before a picture is begun."""
+    paths = sorted(folder.rglob("*.safetensors"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in paths]
+    (folder / "SHA256SUMS").write_text("".join(lines))
 
 
 def _declare_float32(path: Path) -> None:

@@ -15,18 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from linfusion_cli.errors import OutputError
+from linfusion_cli.errors import DiskFullError, OutputError
 
 _STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
 
 def check_writable(path: Path, size_bytes: int, *, overwrite: bool) -> None:
     """Finds, before any work is done, what would stop a file of size_bytes from being written at path.
 
-    Raises OutputError: no such folder, not writable, name too long, the file exists, too little space.
+    Raises OutputError: no such folder, not writable, name too long, the file exists; DiskFullError: too little space.
     """
     _check_encoding(path)
     folder = path.parent
@@ -40,7 +41,7 @@ def check_writable(path: Path, size_bytes: int, *, overwrite: bool) -> None:
     free_bytes = volume.f_bavail * volume.f_frsize
     # Some network and FUSE file systems report no size at all: there only the writing itself can tell.
     if volume.f_blocks and size_bytes > free_bytes:
-        raise _refusal(path, f"it needs {size_bytes:,} bytes, {str(folder)!r} has {free_bytes:,} bytes free")
+        raise DiskFullError(str(_refusal(path, f"it needs {size_bytes:,} bytes, {str(folder)!r} has {free_bytes:,} bytes free")))
 
 
 class AtomicFile:
@@ -283,4 +284,5 @@ def _explained(path: Path, remark: str = "") -> Generator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        raise _refusal(path, f"{remark}: {reason}" if remark else reason) from error
+        refusal = _refusal(path, f"{remark}: {reason}" if remark else reason)
+        raise DiskFullError(str(refusal)) if error.errno in FULL else refusal from error

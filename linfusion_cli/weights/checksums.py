@@ -10,13 +10,33 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 
+SUMS = "SHA256SUMS"
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def known_sha256(path: Path) -> str:
-    """What a file in the hub's cache must hash to: it is the name of the blob that it is a link to. "" if it isn't known."""
+    """What a file must hash to; "" if nobody says.
+
+    A file in the hub's cache is a link to a blob that is named by its hash. Of any other file a SHA256SUMS (as sha256sum
+    writes it) in its folder or in the one above may tell.
+    """
     name = path.resolve().name
-    return name if SHA256.fullmatch(name) and path.is_symlink() else ""
+    if SHA256.fullmatch(name) and path.is_symlink():
+        return name
+    for folder in path.parents[:2]:
+        if found := _listed(folder / SUMS).get(path.relative_to(folder).as_posix()):
+            return found
+    return ""
+
+
+def _listed(sums: Path) -> dict[str, str]:
+    """Name -> hash, of the lines that are whole."""
+    try:
+        lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
+    except (OSError, ValueError):
+        return {}
+    rows = [line.split(maxsplit=1) for line in lines]
+    return {row[1].removeprefix("*").removeprefix("./"): row[0] for row in rows if len(row) == 2 and SHA256.fullmatch(row[0])}
 
 
 def sha256_of(path: Path) -> str:
@@ -40,7 +60,8 @@ def verify(path: Path, *, again: bool = False) -> None:
         return
     found = sha256_of(real)
     if found != wanted:
-        raise WeightsError(f"{path}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published. Remove it, then fetch it again: rm {real}")
+        what = f"{path}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published"
+        raise WeightsError(f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): rm {real}")
     _remember(str(real), mark)
 
 

@@ -260,3 +260,15 @@ def test_a_child_imports_nothing_from_where_it_is_started(batch) -> None:
     batch.write(PROMPTS[0])
     assert batch.run()[0] == 0
     assert parent.COMMAND[1] == "-P"
+
+
+def test_a_disk_without_room_ends_the_batch_even_if_it_keeps_going(batch) -> None:
+    batch.write(PROMPTS[0], "a FAULT:enospc lake", *PROMPTS[1:])
+    code, _, err = batch.run("--keep-going")
+    assert code == 74, err
+    assert "No space left on device. The batch ends here (1 made, 4 left). Make room and give the same command again" in err
+    assert err.count("error: ") == 1
+    assert "failed: " not in err
+    assert len(batch.pictures()) == 1
+    code, _, err = batch.run("--keep-going")
+    assert (code, "4 made, 1 done before" in err) == (0, True)
