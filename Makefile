@@ -48,10 +48,10 @@ $(VENV)/.developed: $(VENV)/.tested
 	touch $@
 
 soak: $(VENV)/.tested  ## kills, full disks, damaged files, races: every fault injected and counted (about 10 minutes)
-	$(BIN)/python bench/soak.py --real
+	$(BIN)/python -m bench.soak --real
 
 soak-full: $(VENV)/.tested  ## the same, ten times as much
-	$(BIN)/python bench/soak.py --full
+	$(BIN)/python -m bench.soak --full
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterator
@@ -111,6 +112,8 @@ def install() -> None:
 
 
 def main(words: list[str]) -> int:
+    if "faketime" in os.environ.get("LD_PRELOAD", ""):  # which (0.9.10) answers EINVAL to the call that Python sleeps by
+        time.sleep = lambda seconds: threading.Event().wait(seconds) and None
     if words[0] == "child":
         install()
         from linfusion_cli.batch.child import main as child

@@ -1,0 +1,1 @@
+"""The soak: every fault of docs/reliability.md, injected and counted."""
