@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench bench-long soak soak-full clean pictures claims
+.PHONY: demo test check bench bench-long bench-batch soak soak-full clean pictures claims
 
 demo: $(VENV)/.installed  ## renders the first picture with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
@@ -21,6 +21,9 @@ bench: $(VENV)/.installed  ## the README's table, measured on this machine
 
 bench-long: $(VENV)/.installed  ## the same, with the sizes that take long
 	$(BIN)/python bench/bench.py --long
+
+bench-batch: $(VENV)/.installed  ## what a batch costs beside its pictures: model loads, journal, start, long lists
+	$(BIN)/python bench/batch.py
 
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K pictures with details; goes on where it stopped
 	$(BIN)/python bench/pictures.py

@@ -25,7 +25,8 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = str(ROOT)
 
 FINISHED, LINES, NOTES = 10_000, 100_000, 200
-SIZE = "64x64"
+SIZE = "64x64"  # of lists that nothing is made of
+BASES = ("128x128", "512x512")  # the training size of the built-in model, and that of SD-v1.5
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,21 @@ def show(what: str, measured: str, asked: str) -> None:
     print(f"| {what} | {measured} | {asked} |", flush=True)
 
 
-def made_seconds(folder: Path, count: int) -> tuple[Measured, list[float]]:
-    """A batch of pictures of the built-in model's own size, and the seconds of each."""
+def made_seconds(folder: Path, count: int, size: str) -> tuple[Measured, list[float]]:
+    """A batch of pictures by the built-in model, and the seconds of each."""
     (folder / "list.txt").write_text("".join(f"a mountain lake at dawn, view {i}\n" for i in range(count)))
-    measured = expect(run(folder, "list.txt", "-o", "out", "--json", "--device", "cpu"))
+    measured = expect(run(folder, "list.txt", "-o", f"out-{size}", "--size", size, "--json", "--device", "cpu"))
     rows = [json.loads(line) for line in measured.out.splitlines()]
     return measured, [row["seconds"] for row in rows if row["type"] == "made"]
 
 
 def pictures(folder: Path, count: int) -> None:
     """The whole command against its pictures: the model is loaded once."""
-    measured, seconds = made_seconds(folder, count)
-    pure = count * statistics.median(seconds[1:])
-    text = f"{measured.seconds:.1f} s for pictures of {pure:.1f} s: {measured.seconds / pure:.3f} times"
-    show(f"a batch of {count} at base size", text, "1.1 times")
+    for size in BASES:
+        measured, seconds = made_seconds(folder, count, size)
+        pure = count * statistics.median(seconds[1:])
+        text = f"{measured.seconds:.1f} s for pictures of {pure:.1f} s: {measured.seconds / pure:.3f} times"
+        show(f"a batch of {count} at {size}", text, "1.1 times")
 
 
 def journal(folder: Path, count: int) -> None:
@@ -87,8 +89,8 @@ def journal(folder: Path, count: int) -> None:
     from linfusion_cli.batch.ledger import Ledger
 
     del count
-    _, seconds = made_seconds(folder, 3)
-    with Ledger(folder / "out") as ledger:
+    _, seconds = made_seconds(folder, 3, BASES[0])
+    with Ledger(folder / f"out-{BASES[0]}") as ledger:
         started = time.monotonic()
         for i in range(NOTES):
             ledger.add("begun", id=f"{i:064x}", place="list.txt:1")
