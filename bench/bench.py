@@ -18,7 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-BUDGETS = [("1024x1024", "600MB"), ("1536x1024", "2GB"), ("2048x2048", "700MB"), ("2048x2048", "1GB"), ("2048x1024", "4GB"), ("4096x2048", "800MB")]
+BUDGETS = [("1024x1024", "700MB"), ("1536x1024", "2GB"), ("2048x2048", "800MB"), ("2048x2048", "1GB"), ("2048x1024", "4GB"), ("4096x2048", "800MB")]
 LONG_BUDGETS = [("4096x4096", "2GB"), ("4096x4096", "8GB"), ("8192x8192", "2GB"), ("16384x8192", "2GB")]
 PROMPT = "purple mountains at dusk, full moon, by a lake"
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable
 
 INTERRUPTED = 130
 TERMINATED = 143
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # how torch says it, on the CPU and on cards
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")  # torch on CPUs and cards, oneDNN
 
 
 class LinfusionError(Exception):

@@ -226,12 +226,14 @@ def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: b
 
 
 def quiet_libraries() -> None:
-    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere."""
+    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere, nor hoard memory."""
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # of prepared convolutions, one for each height of a band
+        os.environ.setdefault(cache, "32")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
-from linfusion_cli.engine.memory import Counter, Meter
+from linfusion_cli.engine.memory import Counter, Meter, settle_heap
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pictures import input_tensor, parked
@@ -51,6 +51,7 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
     The rows of a picture must be read, or left, before the next picture is asked for. What `keeper` holds of an
     interrupted run is not made again, and such stages yield no picture. `shelf` keeps the models for the next picture.
     """
+    settle_heap()
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with meter.phase("load", 0, 1, "steps") as counter:

@@ -18,6 +18,7 @@ from torch import Tensor
 from linfusion_cli.costs.room import Keep
 from linfusion_cli.engine.convolutions import Convolved, UpsampledConvolved
 from linfusion_cli.engine.fields import Added, Field, Held, Parked, measure, normalised, park, sweep
+from linfusion_cli.engine.memory import release_freed
 from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.vae_attention import Attended
 from linfusion_cli.geometry import Band
@@ -57,6 +58,7 @@ class Sweeper:
         for layer in self._middle(decoder.mid_block):
             x = layer(x)
         for level, block in zip(range(deepest, -1, -1), decoder.up_blocks, strict=True):
+            release_freed()
             for resnet in block.resnets:
                 x = self._resnet(x, resnet, level)
             for upsampler in block.upsamplers or ():
@@ -71,6 +73,7 @@ class Sweeper:
         encoder = self.vae.encoder
         x = self._inner(Convolved.same(picture, encoder.conv_in), 0)
         for level, block in enumerate(encoder.down_blocks):
+            release_freed()
             for resnet in block.resnets:
                 x = self._resnet(x, resnet, level)
             for downsampler in block.downsamplers or ():
