@@ -249,9 +249,10 @@ def _memory_log(path: Path | None) -> Iterator[TextIO | None]:
         yield file
 
 
-def _log(log: TextIO | None, event: Event, seconds: float) -> None:
+def _log(log: TextIO | None, event: Event, at_seconds: float) -> None:
+    """One line: when it was, and the event, whose own `seconds` are how long a phase took."""
     if log is not None:
-        log.write(json.dumps({"seconds": round(seconds, 3), "event": type(event).__name__, **asdict(event)}) + "\n")
+        log.write(json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)}) + "\n")
         log.flush()
 
 

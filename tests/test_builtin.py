@@ -43,6 +43,7 @@ def test_the_built_in_model_makes_a_picture_with_everything_beside_it(tmp_path: 
     lines = [json.loads(line) for line in (tmp_path / "memory.jsonl").read_text().splitlines()]
     finished = [(line["name"], line["stage"]) for line in lines if line["event"] == "PhaseFinished"]
     assert finished == [(phase.name, phase.stage) for phase in plan.phases]
+    assert [line["at_seconds"] for line in lines] == sorted(line["at_seconds"] for line in lines)
     assert any(line["event"] == "MemorySampled" and line["resident_bytes"] > 10**8 for line in lines)
     assert rendered.peak_bytes > 10**8
     assert not list(tmp_path.glob("*.part"))
