@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from linfusion_cli import extras
+from linfusion_cli.emphasis import parse_weights
 from linfusion_cli.errors import UsageError
 from linfusion_cli.extras import Start
 from linfusion_cli.geometry import Size, parse_size, stage_sizes
@@ -52,6 +53,7 @@ class Request:
     loras: tuple[str, ...] = ()
     textual_inversions: tuple[str, ...] = ()
     clip_skip: int | None = None
+    prompt_weights: bool | None = None
     controlnets: tuple[str, ...] = ()
     control_images: tuple[Path, ...] = ()
     control_scales: tuple[float, ...] = ()
@@ -120,14 +122,14 @@ def resolve(request: Request) -> Job:
     loaded = load_preset(extras.preset_name(request.preset, request.model), flags)
     settings = loaded.settings
     extras.check_family(extras.family_here(request.model), settings, loaded.name)
-    prompt = checked_prompt(request.prompt, may_be_empty=request.upscale_image is not None)
+    prompt = checked_prompt(request.prompt, may_be_empty=request.upscale_image is not None, weights=settings.extras.prompt_weights)
     size = _size(loaded)
     _check_upscale(loaded, size)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
     overrides = _overrides(request, flags) | {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
     job = Job(
         prompt=prompt,
-        negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt"),
+        negative_prompt=_checked_text(settings.sampling.negative_prompt, "the negative prompt", weights=settings.extras.prompt_weights),
         seed=seed,
         seed_drawn=request.seed is None,
         size=size,
@@ -174,7 +176,7 @@ class Kind:
 
     def checked_prompt(self, prompt: str) -> str:
         """The prompt as the job will have it. Raises UsageError."""
-        return checked_prompt(prompt, may_be_empty=self.request.upscale_image is not None)
+        return checked_prompt(prompt, may_be_empty=self.request.upscale_image is not None, weights=self.job.settings.extras.prompt_weights)
 
     def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: str) -> str:
         """The name of that job's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
@@ -257,6 +259,7 @@ def _flags(request: Request) -> dict[str, Flag]:
         "extras.loras": Flag(flag="--lora", value=request.loras or None),
         "extras.textual_inversions": Flag(flag="--textual-inversion", value=request.textual_inversions or None),
         "extras.clip_skip": Flag(flag="--clip-skip", value=request.clip_skip),
+        "extras.prompt_weights": Flag(flag="--prompt-weights", value=request.prompt_weights),
         "extras.controlnets": Flag(flag="--controlnet", value=request.controlnets or None),
         "extras.control_scales": Flag(flag="--control-scale", value=request.control_scales or None),
         "extras.control_ends": Flag(flag="--control-end", value=request.control_ends or None),
@@ -316,21 +319,23 @@ def _check_upscale(loaded: Loaded, size: Size) -> None:
     raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {product}. Nearest: {-int(-1 // strength)} steps")
 
 
-def checked_prompt(text: str, *, may_be_empty: bool) -> str:
-    """The prompt as it is used. Raises UsageError for one that is too long, no text, or empty where it must not be."""
-    prompt = _checked_text(text, "the prompt")
+def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> str:
+    """The prompt as it is used. Raises UsageError for one that is too long, no text, of broken weights, or empty where it must not be."""
+    prompt = _checked_text(text, "the prompt", weights=weights)
     if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in prompt):
         raise UsageError('the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
     return prompt
 
 
-def _checked_text(text: str, what: str) -> str:
+def _checked_text(text: str, what: str, *, weights: bool) -> str:
     try:
         length = len(text.encode())
     except UnicodeEncodeError as error:
         raise UsageError(f"{what} is not a text in UTF-8: see character {error.start + 1}") from error
     if length > LARGEST_PROMPT_BYTES:
         raise UsageError(f"{what} has {length} bytes: at most {LARGEST_PROMPT_BYTES}")
+    if weights:
+        parse_weights(text.strip(), what)
     return text.strip()
 
 

@@ -121,6 +121,7 @@ class ExtrasSettings(_Section):
     loras: tuple[str, ...] = _names(0)
     textual_inversions: tuple[str, ...] = _names(0)
     clip_skip: int = _between(0, 11, whole=True)
+    prompt_weights: bool = Field(description="true or false")
     controlnets: tuple[str, ...] = _names(0)
     control_scales: tuple[float, ...] = _numbers(0, 2)
     control_ends: tuple[float, ...] = _numbers(0, 1)

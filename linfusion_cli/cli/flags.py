@@ -84,6 +84,15 @@ class Flags:
         list[str] | None, typer.Option("--textual-inversion", metavar="PLACE[:TOKEN]", help="A word of your own. Repeatable.", rich_help_panel=EXTRAS)
     ] = None
     clip_skip: Annotated[int | None, typer.Option(metavar="N", help="Leave out the text encoder's last layers, 0 to 11.", rich_help_panel=EXTRAS)] = None
+    prompt_weights: Annotated[
+        bool | None,
+        typer.Option(
+            "--prompt-weights/--no-prompt-weights",
+            help="Read (word), (word:1.3) and [word] as weights, and prompts of any length.",
+            show_default=False,
+            rich_help_panel=EXTRAS,
+        ),
+    ] = None
     controlnets: Annotated[
         list[str] | None, typer.Option("--controlnet", metavar="PLACE", help="A ControlNet. Repeatable, each with an image.", rich_help_panel=CONTROL)
     ] = None

@@ -118,7 +118,8 @@ def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
     encode(load(plan, events.append), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
-    assert [event.text for event in events if isinstance(event, Note)] == ["the prompt has 80 tokens, the model reads the first 46"]
+    told = [event.text for event in events if isinstance(event, Note)]
+    assert told == ["the prompt has 80 tokens, the model reads the first 46. --prompt-weights reads them all"]
 
 
 def test_missing_weights_name_the_command_that_fetches_them(tiny_preset: Path, tiny_folder: Path, tmp_path: Path) -> None:
