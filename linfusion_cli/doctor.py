@@ -13,9 +13,10 @@ from typing import Literal
 
 import psutil
 
+from linfusion_cli.accelerators import Accelerators, Gpu, look_here
 from linfusion_cli.errors import LinfusionError, OutOfMemoryError
 from linfusion_cli.job import Request, resolve
-from linfusion_cli.machine import Machine, find_machine
+from linfusion_cli.machine import Machine, find_machine, may_have_accelerator
 from linfusion_cli.plan import make_plan
 from linfusion_cli.preset import load_preset, preset_files
 from linfusion_cli.wanted import needs_of
@@ -24,6 +25,9 @@ from linfusion_cli.weights.places import cache_folder
 State = Literal["ok", "missing", "bad"]
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub", "numpy", "pillow")
 OPTIONAL = {"peft": ("--lora", "lora"), "opencv-python-headless": ("--control-preprocess canny", "canny"), "isal": ("faster PNG files", "fast-png")}
+TORCH_SITE = "https://pytorch.org/get-started/locally"
+TORCH_INDEX = ((13, "cu130"), (12, "cu126"))  # major CUDA version of the driver -> torch's builds for it, newest first
+NEW_DRIVER = "a newer driver: https://www.nvidia.com/drivers"
 LITTLE_MEMORY_BYTES, LITTLE_DISK_BYTES = 2e9, 5e9
 
 
@@ -41,8 +45,10 @@ def examine() -> Iterator[Finding]:
     """Everything, in the order in which it matters; finds nothing fatal and downloads nothing."""
     yield Finding(about="system", state="ok", found=f"{platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}")
     yield from _packages()
-    machine = find_machine()
+    machine = find_machine() if _version("torch") else find_machine("cpu")
     yield from _device(machine)
+    if _version("torch") and may_have_accelerator():
+        yield from accelerator_findings(look_here())
     yield _memory()
     yield from _disks()
     yield _network()
@@ -71,8 +77,52 @@ def _version(package: str) -> str:
 def _device(machine: Machine) -> Iterator[Finding]:
     found = f"{machine.device}: {machine.device_name} ({machine.reason}), {machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
     yield Finding(about="device", state="ok", found=found)
-    formats = "float32 (the default), bfloat16, float16 (slow)" if machine.kind == "cpu" else "float16, bfloat16 where the chip knows it, float32"
-    yield Finding(about="number formats", state="ok", found=formats)
+    if machine.kind == "cpu":
+        yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")
+
+
+def accelerator_findings(seen: Accelerators) -> Iterator[Finding]:
+    """torch's build and driver, then every GPU, then the GPU that is here and can't be used."""
+    driver = f", driver {seen.driver}" if seen.driver else ""
+    newest = f" for CUDA up to {seen.driver_cuda[0]}.{seen.driver_cuda[1]}" if seen.driver_cuda[0] else ""
+    yield Finding(about="torch build", state="ok", found=f"torch {seen.torch_version} for {seen.build}{driver}{newest}")
+    for gpu in seen.gpus:
+        yield _gpu(gpu)
+    if seen.present and not seen.gpus:
+        yield _unused(seen)
+
+
+def _gpu(gpu: Gpu) -> Finding:
+    chip = f", compute capability {gpu.capability[0]}.{gpu.capability[1]}" if gpu.capability[0] else ""
+    formats = "float16, bfloat16, float32" if gpu.bfloat16 else "float16, float32, no bfloat16 (which the sd21 presets take: give --dtype float32)"
+    found = f"{gpu.name}{chip}, {gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free; {formats}"
+    if not gpu.kernels:
+        return Finding(about=gpu.device, state="bad", found=f"{found}; this torch has no code for the chip", fix=f"a build that has it: {TORCH_SITE}")
+    if gpu.free_bytes < LITTLE_MEMORY_BYTES:
+        return Finding(about=gpu.device, state="bad", found=found, fix="close what else uses the GPU (nvidia-smi lists it)")
+    return Finding(about=gpu.device, state="ok", found=found)
+
+
+def _unused(seen: Accelerators) -> Finding:
+    """Why a GPU that is here is not used, and what to type."""
+    about, makers = "GPU", " and ".join(seen.present)
+    if seen.refused:
+        fix = 'sudo usermod -aG video,render "$USER", then log in again (in a container: docker run --gpus all)'
+        return Finding(about=about, state="bad", found=f"{makers}, but this user can't open {seen.refused}", fix=fix)
+    if seen.hidden:
+        return Finding(about=about, state="bad", found=f"{makers}, but CUDA_VISIBLE_DEVICES hides it", fix="unset CUDA_VISIBLE_DEVICES")
+    if "NVIDIA" not in seen.present:
+        return Finding(about=about, state="bad", found=f"{makers}, but torch is the build for {seen.build}", fix=f"the ROCm build of torch: {TORCH_SITE}")
+    index = next((name for major, name in TORCH_INDEX if seen.driver_cuda[0] >= major), "")
+    install = f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}" if index else ""
+    if seen.build == "cpu":
+        return Finding(about=about, state="bad", found="NVIDIA, but torch is the build for CPUs alone", fix=install or NEW_DRIVER)
+    wanted = int(seen.build.removeprefix("cuda ").partition(".")[0]) if seen.build.startswith("cuda") else 0
+    if seen.driver_cuda[0] and wanted > seen.driver_cuda[0]:
+        older = f"the driver is for CUDA {seen.driver_cuda[0]}.{seen.driver_cuda[1]} and older, torch for {seen.build}"
+        return Finding(about=about, state="bad", found=f"NVIDIA, but {older}", fix=f"{NEW_DRIVER}, or: {install}" if install else NEW_DRIVER)
+    why = seen.complaint or "torch finds no device and does not say why"
+    return Finding(about=about, state="bad", found=f"NVIDIA, but {why}", fix="nvidia-smi, which tests the driver without torch")
 
 
 def _memory() -> Finding:

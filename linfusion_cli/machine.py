@@ -66,7 +66,7 @@ def find_machine(device: str = "auto") -> Machine:
     """Finds the device asked for ("auto", "cpu", "cuda", "cuda:N", "mps"); UsageError if it is not there."""
     if device == "cpu":
         return _cpu("asked for")
-    if device == "auto" and not _may_have_accelerator():
+    if device == "auto" and not may_have_accelerator():
         return _cpu("no GPU found")
     return _accelerator(device)
 
@@ -76,7 +76,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _may_have_accelerator() -> bool:
+def may_have_accelerator() -> bool:
     """A cheap look, so that machines without a GPU need no torch for a plan."""
     return sys.platform == "darwin" or any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")) or os.name == "nt"
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli import doctor, preset
+from linfusion_cli.accelerators import Accelerators
 from linfusion_cli.cli.app import main
 from linfusion_cli.doctor import Finding, examine
 
@@ -59,3 +60,22 @@ def test_the_command_says_no_token(capsys: pytest.CaptureFixture[str], monkeypat
     out = capsys.readouterr().out
     assert "Ready to use: landscape" in out
     assert "canary" not in json.dumps(lines) + out
+
+
+def test_a_gpu_that_torch_can_not_use_is_in_the_way(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    unused = {"gpus": (), "driver": "570.86", "driver_cuda": (12, 8), "present": ("NVIDIA",), "refused": "", "hidden": False, "complaint": ""}
+    monkeypatch.setattr(doctor, "may_have_accelerator", lambda: True)
+    monkeypatch.setattr(doctor, "look_here", lambda: Accelerators(torch_version="2.13.0+cpu", build="cpu", **unused))
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    assert "fix: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126" in out
+    assert "In the way: GPU" in out
+
+
+def test_without_torch_a_gpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: "" if name == "torch" else own(name))
+    monkeypatch.setattr(doctor, "may_have_accelerator", lambda: True)
+    found = findings()
+    assert (found["torch"].state, found["torch"].fix) == ("bad", "pip install torch")
+    assert "torch build" not in found

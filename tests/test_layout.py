@@ -62,7 +62,8 @@ MAY_IMPORT = {
     | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights"},
     "batch": {"batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
     "wanted": {"extras", "preset", "weights", "errors"},
-    "doctor": {"job", "plan", "machine", "preset", "wanted", "weights", "errors"},
+    "accelerators": set(),
+    "doctor": {"accelerators", "job", "plan", "machine", "preset", "wanted", "weights", "errors"},
     "__main__": {"cli"},
     "": set(),
 }

@@ -19,7 +19,7 @@ def test_the_cpu_is_found_and_says_why() -> None:
 
 
 def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_may_have_accelerator", lambda: False)
+    monkeypatch.setattr(machine, "may_have_accelerator", lambda: False)
     assert find_machine("auto").reason == "no GPU found"
 
 
