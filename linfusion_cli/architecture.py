@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.headers import read_header, weight_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +34,8 @@ class UNetShape:
         return 2 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
-CONTROLNET_SHARE = 0.45  # of a UNet's parameters, about: it is its way down
-BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", "UNetMidBlock2DCrossAttn", "CrossAttnUpBlock2D", "UpBlock2D"}
+MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
+BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, "CrossAttnUpBlock2D", "UpBlock2D"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,30 +68,41 @@ FAMILIES = {
 }
 
 
-def read_architecture(folder: Path) -> Architecture:
-    """Reads the shapes of a model in diffusers layout; parameters are taken from the sizes of its float16 files."""
-    unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
-    levels = len(unet["block_out_channels"])
-    depth = _per_level(unet.get("transformer_layers_per_block", 1), levels)
-    depths = tuple(d if "CrossAttn" in kind else 0 for d, kind in zip(depth, unet["down_block_types"], strict=True))
-    heads = _per_level(unet.get("num_attention_heads") or unet["attention_head_dim"], levels)
-    parameters = _parameters(folder / "unet")
-    shape = UNetShape(
-        channels=tuple(unet["block_out_channels"]),
-        depths=depths,
-        layers=unet["layers_per_block"],
+def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None = None) -> Architecture:
+    """Reads the shapes of a model in diffusers layout; configs of any age. What the folder does not tell is the family's.
+
+    linfusion: the folder of its linear attention, None for one inside. Raises WeightsError for a config that can't be read.
+    """
+    like = FAMILIES[family]
+    try:
+        unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        linear = _parameters(linfusion or folder / "linfusion") or like.unet.linear_parameters
+        shape = _unet_shape(unet, like.unet, _parameters(folder / "unet") or like.unet.parameters, linear)
+        attention = bool(vae.get("mid_block_add_attention", True))
+        parameters = _parameters(folder / "vae") or like.vae.parameters
+        vae_shape = VaeShape(tuple(vae["block_out_channels"]), vae.get("layers_per_block", like.vae.layers), attention, parameters)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder}: the config of its UNet or autoencoder can't be read ({type(error).__name__}: {error})") from error
+    texts = sum(_parameters(folder / name) for name in ("text_encoder", "text_encoder_2")) or like.text_parameters
+    return Architecture(shape, vae_shape, texts)
+
+
+def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:
+    levels = len(config["block_out_channels"])
+    depth = _per_level(config.get("transformer_layers_per_block", 1), levels)
+    return UNetShape(
+        channels=tuple(config["block_out_channels"]),
+        depths=tuple(d if "CrossAttn" in kind else 0 for d, kind in zip(depth, config["down_block_types"], strict=True)),
+        layers=config.get("layers_per_block", like.layers),
         middle_depth=depth[-1],
-        text_dim=unet["cross_attention_dim"],
-        heads=heads,
-        f_divisor=1,
+        text_dim=config["cross_attention_dim"],
+        heads=_per_level(config.get("num_attention_heads") or config["attention_head_dim"], levels),
+        f_divisor=like.f_divisor,
         parameters=parameters,
-        linear_parameters=_parameters(folder / "linfusion"),
-        controlnet_parameters=int(CONTROLNET_SHARE * parameters),
-        bandable={*unet["down_block_types"], *unet["up_block_types"], unet["mid_block_type"]} <= BANDABLE,
+        linear_parameters=linear_parameters,
+        controlnet_parameters=like.controlnet_parameters * parameters // like.parameters,
+        bandable={*config["down_block_types"], *config["up_block_types"], config.get("mid_block_type", MIDDLE)} <= BANDABLE,
     )
-    attention = bool(vae.get("mid_block_add_attention", True))
-    vae_shape = VaeShape(tuple(vae["block_out_channels"]), vae["layers_per_block"], attention, _parameters(folder / "vae"))
-    return Architecture(shape, vae_shape, _parameters(folder / "text_encoder"))
 
 
 def _per_level(value: int | list[int], levels: int) -> tuple[int, ...]:
@@ -95,4 +110,8 @@ def _per_level(value: int | list[int], levels: int) -> tuple[int, ...]:
 
 
 def _parameters(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors")) // 2
+    """Of one part, as its files' headers tell; 0 if there are none, or damaged ones, which whoever loads them will tell."""
+    try:
+        return sum(read_header(path).parameters for path in weight_files(folder, "fp16"))
+    except WeightsError:
+        return 0

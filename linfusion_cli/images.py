@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,11 +36,13 @@ def inspect_image(path: Path, flag: str) -> InputImage:
     Raises UsageError, naming the flag, for what can't be read, another format, and pictures beyond LARGEST_PIXELS.
     """
     with _opened(path, flag) as image:
-        turned = _orientation(image) in TURNED
+        turned = _orientation(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
         notes = [f"{flag} {path.name}: its transparency is laid on white"] if _has_alpha(image) else []
         if getattr(image, "n_frames", 1) > 1:
             notes.append(f"{flag} {path.name}: the first of its {image.n_frames} pictures is taken")
+        if _loses_depth(image):
+            notes.append(f"{flag} {path.name}: its 16 bits per channel are read as 8")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return InputImage(path=path, sha256=digest, size=size, notes=tuple(notes))
@@ -56,7 +59,7 @@ def fitting_note(image: InputImage, flag: str, size: Size) -> str:
 
 
 def read_pixels(image: InputImage, flag: str) -> Any:
-    """The picture as numpy float32 (height, width, 3) in [0, 1], upright, transparency laid on white; 16 bits are kept.
+    """The picture as numpy float32 (height, width, 3) in [0, 1], upright, transparency laid on white; grey keeps 16 bits, colours their upper 8.
 
     Raises UsageError if the file is damaged, or another one than when the job was made.
     """
@@ -65,7 +68,7 @@ def read_pixels(image: InputImage, flag: str) -> Any:
 
     with _opened(image.path, flag) as picture:
         try:
-            upright: Any = ImageOps.exif_transpose(picture) if _orientation(picture) != 1 else picture
+            upright: Any = ImageOps.exif_transpose(picture) if _orientation(picture, image.path) != 1 else picture
             if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
                 grey = np.asarray(upright, dtype=np.float32)
                 grey = grey / (1.0 if upright.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
@@ -81,11 +84,37 @@ def read_pixels(image: InputImage, flag: str) -> Any:
     return pixels
 
 
-def _orientation(image: Any) -> int:
-    """The EXIF orientation, 1 to 8. A PNG's counts where it stands before the pixels: to look behind them would decode them all."""
-    if image.format == "PNG" and "exif" not in image.info:
+def _orientation(image: Any, path: Path) -> int:
+    """The EXIF orientation, 1 to 8. Pillow would decode a whole PNG to find what stands behind its pixels; its chunks are walked instead."""
+    from PIL import Image
+
+    try:
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else Image.Exif()
+        if image.format == "PNG" and "exif" not in image.info and (data := _png_chunk(path, b"eXIf")):
+            exif.load(data)
+        return int(exif.get(ORIENTATION, 1))
+    except (SyntaxError, TypeError, ValueError):  # damaged tags turn nothing
         return 1
-    return int(image.getexif().get(ORIENTATION, 1))
+
+
+def _png_chunk(path: Path, wanted: bytes) -> bytes:
+    """The data of a PNG's first chunk of a kind, b"" if there is none; reads the chunks' heads alone."""
+    with path.open("rb") as file:
+        place, size = 8, path.stat().st_size
+        while place + 12 <= size:
+            file.seek(place)
+            length, kind = struct.unpack(">I4s", file.read(8))
+            if kind == wanted:
+                return file.read(length)
+            if kind == b"IEND":
+                break
+            place += 12 + length
+    return b""
+
+
+def _loses_depth(image: Any) -> bool:
+    """Whether a file has 16 bits per channel of which Pillow gives the upper 8: in colour, and in grey with transparency."""
+    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _has_alpha(image: Any) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from linfusion_cli.architecture import FAMILIES, Architecture, read_architecture
@@ -15,9 +14,9 @@ from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.images import fitting_note
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine, disk_free_bytes
-from linfusion_cli.models import builtin_folder
 from linfusion_cli.phases import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
 from linfusion_cli.stages import Stage, plan_stages
+from linfusion_cli.weights.places import find
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
@@ -145,12 +144,13 @@ def _room(job: Job, machine: Machine, left_bytes: float) -> Room:
 
 
 def _architecture(job: Job) -> Architecture:
-    """The shapes of a model that is a folder here, else those of its family."""
-    for place in job.settings.model.repositories:
-        folder = builtin_folder(place) or Path(place).expanduser()
-        if (folder / "unet" / "config.json").is_file():
-            return read_architecture(folder)
-    return FAMILIES[job.settings.model.family]
+    """The shapes of a model that is a folder here or in the hub's cache, else those of its family."""
+    model = job.settings.model
+    folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
+    if folder is None or not (folder / "unet" / "config.json").is_file():
+        return FAMILIES[model.family]
+    linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
+    return read_architecture(folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion)
 
 
 def dtype_of(job: Job, machine: Machine) -> str:

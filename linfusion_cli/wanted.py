@@ -10,6 +10,7 @@ from linfusion_cli.preset import Preset
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.headers import ENDING, weight_files
 from linfusion_cli.weights.needs import Kind, Need
+from linfusion_cli.weights.places import find_first
 
 
 def needs_of(settings: Preset) -> tuple[Need, ...]:
@@ -35,9 +36,12 @@ def check_weights(settings: Preset) -> None:
     """Reads every weight file whose hash is known, once for as long as it stays as it is.
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
-    WeightsError that names the file. What is missing is left to who loads it.
+    WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear attention
+    are needed is decided by the number format and the stages: these are left to who loads them.
     """
     for need in needs_of(settings):
+        if need.kind not in ("vae", "linfusion"):
+            find_first(need.places, need.revision, need.flag)
         place = need.here()
         for path in _weights_in(place, need.variant) if place else ():
             verify(path)

@@ -13,6 +13,32 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.images import fitting_note, inspect_image, read_pixels
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def deep_png(path: Path, colour: int, values: np.ndarray) -> Path:
+    """A PNG of 16 bits per channel, which Pillow can't write in colour. values: (height, width, channels); colour: PNG's colour type."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))
+    return path
+
+
+def deep_tiff(path: Path, values: np.ndarray) -> Path:
+    """An uncompressed TIFF of 16 bits per channel; values: (height, width, 3)."""
+    height, width = values.shape[:2]
+    data = values.astype("<u2").tobytes()
+    bits = 8 + len(data)
+    fields = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, bits), (259, 3, 1, 1), (262, 3, 1, 2)]
+    fields += [(273, 4, 1, 8), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, len(data))]
+    directory = struct.pack("<H", len(fields)) + b"".join(struct.pack("<HHII", *field) for field in fields) + struct.pack("<I", 0)
+    path.write_bytes(b"II*\0" + struct.pack("<I", bits + 6) + data + struct.pack("<HHH", 16, 16, 16) + directory)
+    return path
+
+
 def gradient(width: int = 12, height: int = 8) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -60,10 +86,47 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     assert np.allclose(pixels[0, :, 0] * 65535, deep[0], atol=0.01)
 
 
-def test_a_bomb_is_refused_by_its_header_alone(tmp_path: Path) -> None:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+@pytest.mark.parametrize("ending", ["png", "tiff"])
+def test_sixteen_bits_of_colour_are_read_as_eight_and_that_is_told(tmp_path: Path, ending: str) -> None:
+    deep = np.array([[[0, 255, 256], [0x80FF, 0x7F00, 40000], [65535, 65280, 1]]], dtype=np.uint16)
+    path = deep_png(tmp_path / "a.png", 2, deep) if ending == "png" else deep_tiff(tmp_path / "a.tiff", deep)
+    image = inspect_image(path, "IMAGE")
+    assert image.notes == (f"IMAGE a.{ending}: its 16 bits per channel are read as 8",)
+    pixels = read_pixels(image, "IMAGE")
+    assert np.allclose(pixels * 255, deep >> 8)
+    assert np.abs(pixels - deep / 65535).max() < 1 / 255
 
+
+def test_sixteen_bits_with_transparency(tmp_path: Path) -> None:
+    path = deep_png(tmp_path / "a.png", 6, np.array([[[65535, 0, 32768, 65535], [0, 0, 0, 0]]], dtype=np.uint16))
+    image = inspect_image(path, "IMAGE")
+    assert image.notes == ("IMAGE a.png: its transparency is laid on white", "IMAGE a.png: its 16 bits per channel are read as 8")
+    assert np.allclose(read_pixels(image, "IMAGE") * 255, [[[255, 0, 128], [255, 255, 255]]])
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_an_orientation_that_stands_behind_the_pixels(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(gradient()).save(tmp_path / "before.png", exif=exif)
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    end = len(data) - 12  # of IEND
+    (tmp_path / "a.png").write_bytes(data[:end] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[end:])
+    before, behind = (inspect_image(tmp_path / name, "IMAGE") for name in ("before.png", "a.png"))
+    assert behind.size == before.size
+    assert np.array_equal(read_pixels(behind, "IMAGE"), read_pixels(before, "IMAGE"))
+
+
+def test_a_png_whose_chunks_are_damaged_has_no_orientation(tmp_path: Path) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data[:-12] + chunk(b"eXIf", b"nonsense") + b"\xff\xff\xff\xff")
+    image = inspect_image(tmp_path / "a.png", "IMAGE")
+    assert image.size == Size(12, 8)
+
+
+def test_a_bomb_is_refused_by_its_header_alone(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b""))
     with pytest.raises(UsageError, match=r"60000x60000 pixels; at most 512 megapixels"):

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "preset": {"errors"},
     "names": {"preset", "errors"},
     "emphasis": {"errors"},
-    "architecture": {"geometry"},
+    "architecture": {"geometry", "weights", "errors"},
     "machine": {"errors"},
     "images": {"geometry", "errors"},
     "weights": {"weights", "models", "errors"},
@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "stages": {"job", "costs", "geometry"},
     "phases": {"stages", "job", "machine", "architecture", "costs", "geometry"},
     "job": {"preset", "emphasis", "names", "extras", "images", "geometry", "errors", ""},
-    "plan": {"phases", "stages", "costs", "job", "machine", "architecture", "models", "images", "geometry", "errors"},
+    "plan": {"phases", "stages", "costs", "job", "machine", "architecture", "weights", "images", "geometry", "errors"},
     "engine": {"engine", "machine", "plan", "stages", "architecture", "costs", "job", "extras", "images", "weights", "models", "events", "geometry"}
     | {"emphasis", "errors"},
     "output": {"output", "geometry", "errors"},

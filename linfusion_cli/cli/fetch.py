@@ -84,7 +84,8 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
             _tell(need, str(path), as_json=as_json, quiet=quiet)
         except WeightsError as error:
             failures.append(str(error))
-            typer.echo(f"failed: {safe(error)}", err=True)
+            if len(needs) > 1:
+                typer.echo(f"failed: {safe(error)}", err=True)
     if failures:
         raise WeightsError(f"{len(failures)} of {len(needs)} could not be fetched; the first: {failures[0]}" if len(needs) > 1 else failures[0])
 
@@ -99,7 +100,7 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
     here = need.here()
     if here is None or (not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()):
         if offline:
-            raise missing(need.places, need.revision, need.flag)
+            raise WeightsError(f"{missing(need.places, need.revision, need.flag)}, without --offline")
         here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
     for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
         verify(path, again=True)

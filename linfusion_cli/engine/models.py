@@ -100,7 +100,7 @@ def load(plan: Plan, notify: Notify) -> Models:
     config = _scheduler_config(source, settings.model.prediction, notify)
     texts = _texts(plan, source, dtype, unet, vae, config)
     add_inversions(texts, settings.extras.textual_inversions)
-    linfusion = LinFusion.load(_linfusion_folder(plan), dtype, keep_projections=settings.model.keep_projections) if _linear(plan) else None
+    linfusion = _linfusion(plan, unet, dtype) if _linear(plan) else None
     loras = tuple(Lora.load(text, texts) for text in settings.extras.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(texts, number)
@@ -190,6 +190,17 @@ def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
         tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
     settings = transformers.CLIPTextConfig.from_dict(config)
     return build(lambda: getattr(transformers, name)(settings), [tensors], _part(source, part), extra_allowed=True)
+
+
+def _linfusion(plan: Plan, unet: Any, dtype: torch.dtype) -> LinFusion:
+    """The linear attention, once it has said that it is for this UNet."""
+    folder = _linfusion_folder(plan)
+    linfusion = LinFusion.load(folder, dtype, keep_projections=plan.job.settings.model.keep_projections)
+    try:
+        linfusion.check(unet)
+    except WeightsError as error:
+        raise WeightsError(f"--linfusion {folder}: {error}") from error
+    return linfusion
 
 
 def _linfusion_folder(plan: Plan) -> Path:

@@ -100,7 +100,7 @@ def check_tensors(own: Mapping[str, tuple[int, ...]], given: Mapping[str, Tensor
     """Raises WeightsError naming the first tensor that is missing, of another shape, or extra."""
     for name, shape in own.items():
         if name not in given:
-            raise WeightsError(f"{source}: tensor {name} is missing")
+            raise WeightsError(f"{source}: tensor {name} is missing: the file is damaged, incomplete or of another model")
         if tuple(given[name].shape) != shape:
             raise WeightsError(f"{source}: tensor {name} has shape {tuple(given[name].shape)}, expected {shape}")
     if not extra_allowed:

@@ -1,5 +1,6 @@
 """What people bring, on tiny models of the three families: each makes the picture that plain diffusers makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,31 @@ def test_keeping_the_projections_of_a_fine_tune(family: Family) -> None:
     assert not close(kept, make(plan_for(family.preset())))
 
 
+def banded(plan: Plan, unet_rows: int, decode_rows: int) -> Plan:
+    """The plan with bands of so many rows of latents and of pixels; 0: the UNet on the whole picture."""
+    changed = (replace(stage, bands=replace(stage.bands, unet_latent=unet_rows, vae_px=decode_rows)) for stage in plan.stages)
+    return replace(plan, stages=tuple(changed))
+
+
 def test_upscale(family: Family, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
     given = {"attention": "linear", "upscale_image": tmp_path / "photo.png"}
-    large = make(plan_for(family.preset(), "128x128", **given))
+    plan = plan_for(family.preset(), "128x128", **given)
+    large = make(plan)
     assert large.shape == (128, 128, 3)
     assert not close(large, make(plan_for(family.preset(), "128x128", **given, upscale_strength=1.0)))
+    assert np.abs(make(banded(plan, 0, 1000)) - make(banded(plan, 3, 24))).max() <= 1
+
+
+def test_lora_controlnet_and_ip_adapter_in_bands(family: Family, tmp_path: Path) -> None:
+    pipeline = loaded_pipeline(family)
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    given: dict[str, Any] = {"loras": (f"{save_loras(pipeline, tmp_path)[0]}:0.5",), "attention": "linear"}
+    given |= {"controlnets": (str(save_controlnet(pipeline, tmp_path / "net")),), "control_images": (tmp_path / "a.png",)}
+    given |= {"ip_adapter": str(save_ip_adapter(pipeline, tmp_path / "ip")), "ip_images": (tmp_path / "a.png",)}
+    plan = plan_for(family.preset(), "104x128", **given)
+    assert len(plan.stages) == 2
+    whole = make(banded(plan, 0, 1000))
+    assert np.abs(whole - make(banded(plan, 3, 24))).max() <= 1
+    assert np.abs(whole - make(plan_for(family.preset(), "104x128", attention="linear"))).max() > 1
