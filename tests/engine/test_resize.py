@@ -9,6 +9,7 @@ from PIL import Image
 
 from linfusion_cli.engine.fields import Parked, sweep
 from linfusion_cli.engine.resize import KERNELS, Resized
+from linfusion_cli.engine.store import Store
 from linfusion_cli.geometry import Size
 
 PILLOW = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -31,5 +32,5 @@ def test_equals_pillow_for_any_size_and_band(source: tuple[int, int], grown: tup
     picture = torch.rand(1, 3, source[1], source[0]) * 2 - 1
     size = Size(source[0] + grown[0], source[1] + grown[1])
     field = Resized.to(Parked.of(picture), size, kernel)
-    ours = torch.cat([rows for _, rows in sweep(field, band)], dim=2)
+    ours = torch.cat([rows for _, rows in sweep(field, band, Store.unlimited(torch.device("cpu")))], dim=2)
     assert torch.allclose(ours, by_pillow(picture, size, kernel), atol=1e-5)
