@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -15,8 +16,25 @@ from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.run import Progress, Run, Settings
 from linfusion_cli.training.schedule import Schedule
 
-BUCKETS = (Bucket(128, 128, 4800, windows=False), Bucket(128, 128, 7200, windows=True))
+# Pictures of 512 pixels too: the group statistics of small crops alone are not those of large pictures, whose colours would shift.
+BUCKETS = (
+    Bucket(128, 128, 4800, windows=False),
+    Bucket(128, 128, 7200, windows=True),
+    Bucket(512, 512, 240, windows=False),
+    Bucket(512, 512, 480, windows=True),
+)
 CHANNELS = (16, 32, 64, 96)
+
+
+class Crop(NamedTuple):
+    """One kind of batch: squares of so many pixels, how many, and the share of the steps that take it."""
+
+    size_px: int
+    count: int
+    share: float
+
+
+CROPS = (Crop(64, 24, 0.30), Crop(128, 6, 0.35), Crop(256, 2, 0.20), Crop(512, 1, 0.15))
 
 
 def build() -> AutoencoderKL:
@@ -55,32 +73,39 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None =
     accelerator, seed = effort.accelerator, effort.seed
     buckets = [bucket.times(effort.scenes) for bucket in BUCKETS]
     yield f"rendering {sum(bucket.count for bucket in buckets)} pictures"
-    images = torch.cat([gather(render_bucket(bucket, seed, accelerator.device)).images for bucket in buckets])
+    images = _by_size([gather(render_bucket(bucket, seed, accelerator.device)).images for bucket in buckets])
     vae = (AutoencoderKL.from_pretrained(start / "vae").float() if start else build()).to(memory_format=torch.channels_last)
     settings = Settings(identity={"part": "autoencoder", "start": start.name if start else "", **effort.identity()}, seed=seed)
     run = Run(folder, vae, muon_for(vae, outer=("conv_in", "conv_out", "quant_conv")), schedule, settings, accelerator)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         draw = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        whole = run.progress > 0.75 or index % 8 == 0  # group statistics must also be those of whole pictures
-        batch = _batch(images, draw, count=effort.batch * (6 if whole else 24), crop=128 if whole else 64)
-        return loss_terms(vae, batch)
+        return loss_terms(vae, _batch(images, draw, effort.batch))
 
     yield from run.train(loss_of)
     vae.load_state_dict(run.average.weights)
-    standardise(vae, images[torch.randperm(len(images))[:512]])
+    small = images[min(images)]
+    standardise(vae, small[torch.randperm(len(small))[:512]])
     vae.half().save_pretrained(folder / "vae")
 
 
-def _batch(images: Tensor, draw: torch.Generator, count: int, crop: int) -> Tensor:
-    chosen = torch.randint(len(images), (count,), generator=draw)
-    span = images.shape[-1] - crop + 1
-    corners = torch.randint(span, (count, 2), generator=draw).tolist()
-    crops = [images[index, :, top : top + crop, left : left + crop] for index, (top, left) in zip(chosen.tolist(), corners, strict=True)]
-    batch = torch.stack(crops).float() / 127.5 - 1
+def _batch(images: dict[int, Tensor], draw: torch.Generator, times: int) -> Tensor:
+    """Squares from the smallest pictures that hold them: `times` as many as the drawn kind of batch has; (B, 3, size, size) in [-1, 1]."""
+    crop = CROPS[int(torch.multinomial(torch.tensor([crop.share for crop in CROPS]), 1, generator=draw))]
+    pictures = images[min((size for size in images if size >= crop.size_px))]
+    chosen = torch.randint(len(pictures), (crop.count * times,), generator=draw)
+    corners = torch.randint(pictures.shape[-1] - crop.size_px + 1, (crop.count * times, 2), generator=draw).tolist()
+    squares = [pictures[index, :, top : top + crop.size_px, left : left + crop.size_px] for index, (top, left) in zip(chosen.tolist(), corners, strict=True)]
+    batch = torch.stack(squares).float() / 127.5 - 1
     if torch.rand(1, generator=draw) < 0.5:
         batch = batch.flip(-1)
     return batch.contiguous(memory_format=torch.channels_last)
+
+
+def _by_size(buckets: list[Tensor]) -> dict[int, Tensor]:
+    """Square pictures (count, 3, size, size), joined by their size in pixels."""
+    sizes = {part.shape[-1] for part in buckets}
+    return {size: torch.cat([part for part in buckets if part.shape[-1] == size]) for size in sizes}
 
 
 @torch.no_grad()
