@@ -52,7 +52,7 @@ def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
 
 def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
-    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(5)))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
     monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
     folder = ["--folder", str(tmp_path / "runs"), "--device", "cpu"]
     assert main(["landscapes", "train", "autoencoder", "--steps", "2", *folder]) == 0
@@ -70,7 +70,7 @@ def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, 
 def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """At a rate of next to nothing the model stays what it is: so it began as what it was."""
     monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
-    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(5)))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
     monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
     options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--start", "builtin:landscape"]
     for part in ("autoencoder", "denoiser", "export"):
