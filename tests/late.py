@@ -24,6 +24,9 @@ class Late:
     def join(self, rows: Tensor, event: int) -> None:
         self.finish(event)
 
+    def mark(self) -> int:
+        return 0  # what is computed here is done at once
+
     def finish(self, event: int) -> None:
         while self.done < event:
             self.queue.popleft()()
@@ -41,6 +44,22 @@ class Early(Late):
     def _add(self, copy: Callable[[], object]) -> int:
         copy()
         return 0
+
+
+class Slow(Early):
+    """Remembers for which bands of the compute, counted from 1, the host has waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marked = 0
+        self.waited: list[int] = []
+
+    def mark(self) -> int:
+        self.marked += 1
+        return self.marked
+
+    def finish(self, event: int) -> None:
+        self.waited += [event] if event else []
 
 
 class NeverJoined(Late):

@@ -39,6 +39,10 @@ class Streams(Protocol):
         """The compute waits for the event before it goes on, with `rows`; the host does not."""
         ...
 
+    def mark(self) -> Any:
+        """An event that is over when all that was computed so far is done."""
+        ...
+
     def finish(self, event: Any) -> None:
         """The host waits for the event."""
         ...
@@ -69,6 +73,9 @@ class CudaStreams:
         compute = torch.cuda.current_stream(self.device)
         compute.wait_event(event)
         rows.record_stream(compute)  # its memory is used again only when the compute is done with it
+
+    def mark(self) -> Any:
+        return torch.cuda.current_stream(self.device).record_event()
 
     def finish(self, event: torch.cuda.Event) -> None:
         event.synchronize()
@@ -137,6 +144,7 @@ class Copies:
     _writes: deque[_Write] = field(default_factory=deque)
     _ahead: list[_Ahead] = field(default_factory=list)
     _asked: list[tuple[Reference, Band]] = field(default_factory=list)
+    _computed: deque[Any] = field(default_factory=deque)
 
     def read(self, slab: CopiedSlab, band: Band) -> Tensor:
         """Rows on the device, which the compute may use from here on."""
@@ -170,6 +178,8 @@ class Copies:
         wanted = list(self._foreseen(band, following, height)) if following.height else []
         present = sum(ahead.rows.nbytes for ahead in self._ahead)  # the compute of `band` may still read them
         self.start()
+        if wanted:
+            self._keep_pace()
         for slab, rows in wanted:
             self._ahead.append(_Ahead(weakref.ref(slab), rows, *self._upload(slab, rows)))
         self._count(present)
@@ -189,6 +199,12 @@ class Copies:
             if len(requests) <= REQUESTS:
                 moved = [next_request(request, band, following, slab.waiting.height / height, slab.waiting.height) for request in requests]
                 yield slab, Band(min(request.top for request in moved), max(request.bottom for request in moved))
+
+    def _keep_pace(self) -> None:
+        """Waits for the band before: further ahead of the device, every band's rows would take memory that is not free again yet."""
+        self._computed.append(self.streams.mark())
+        if len(self._computed) > 1:
+            self.streams.finish(self._computed.popleft())
 
     def _upload(self, slab: CopiedSlab, band: Band) -> tuple[Tensor, Any]:
         """Starts a copy to the device; rows that wait in a file have to be there first."""

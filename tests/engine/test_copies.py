@@ -8,7 +8,7 @@ import torch
 from diffusers import ControlNetModel
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from late import Early, Late, NeverFinished, NeverJoined, Short
+from late import Early, Late, NeverFinished, NeverJoined, Short, Slow
 from tiny import KEEPS, limited, mounted, tiny_vae
 from torch import Tensor
 
@@ -138,6 +138,15 @@ def test_all_bands_but_the_first_are_foreseen(room: str, tmp_path: Path) -> None
         assert copied.copies.foreseen == 5 + 3
         list(sweep(Mapped(x, lambda rows: rows), 23, copied))
     assert copied.copies.foreseen == 5 + 3, "a single band has nothing before it"
+
+
+def test_the_host_is_a_band_ahead_at_most(tmp_path: Path) -> None:
+    """Else a device that frees rows when it has read them would need room for all of them."""
+    streams = Slow()
+    copied = store(tmp_path, "memory", streams)
+    x = park(Parked.of(torch.randn(1, 3, 23, 5)), 4, copied, None, lambda _: None).field
+    for number, _ in enumerate(sweep(x, 4, copied)):
+        assert streams.waited == list(range(1, min(number, 4) + 1))
 
 
 @pytest.mark.parametrize(
