@@ -71,7 +71,11 @@ class Estimate:
 
     def narrowest_bytes(self, stages: tuple[Stage, ...]) -> float:
         """What these stages need with nothing waiting in memory."""
-        return max(phase.peak_bytes for phase in self.phases(stages, Room(0, 0, self.job.scratch_folder)))
+        return max(phase.peak_bytes for phase in self.phases(stages, self.room(0, 0)))
+
+    def room(self, device_bytes: float, memory_bytes: float) -> Room:
+        """Room for so much beside the scratch files."""
+        return Room(device_bytes, memory_bytes, self.job.scratch_folder, overlapped=self.machine.kind == "cuda")
 
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
@@ -114,7 +118,17 @@ class Estimate:
                 stage,
                 stage.steps,
                 "steps",
-                unet_cost(shape, stage.canvas.latent(), bands, dilation, room, number_bytes, linear=stage.attention == "linear", controlnets=self._controlnets),
+                unet_cost(
+                    shape,
+                    stage.canvas.latent(),
+                    bands,
+                    dilation,
+                    room,
+                    number_bytes,
+                    linear=stage.attention == "linear",
+                    controlnets=self._controlnets,
+                    guided=stage.guided_steps > 0,
+                ),
                 passes,
             )
             for dilation, passes in ((1, local), (stage.dilation, dilated))
@@ -134,7 +148,7 @@ class Estimate:
     def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1) -> Phase:
         number_bytes = BYTES_OF[self.dtype]
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
-        peak = self.floor_bytes + OVERHEAD * (cost.widest * number_bytes + cost.peak["device"] + latents)
+        peak = self.floor_bytes + OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
         return Phase(
             name=name,
             stage=stage.index,
@@ -142,7 +156,7 @@ class Estimate:
             unit=unit,
             macs=cost.macs * passes,
             peak_bytes=int(peak),
-            ram_bytes=int(cost.peak["memory"]),
+            ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
             file_bytes=int(cost.peak["file"]),
             seconds=_seconds(cost, self.machine.speed) * passes,
         )

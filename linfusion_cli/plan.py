@@ -111,7 +111,8 @@ def _fitting(job: Job, machine: Machine) -> Iterator[Plan]:
 def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int) -> Plan:
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
-    room = _room(job, machine, budget - narrowest_bytes)
+    memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
+    room = estimate.room(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
     kept = tuple(estimate.keeping_little(stage, last=stage is stages[-1], room=room) for stage in stages)
     return Plan(
         job=job,
@@ -135,12 +136,6 @@ def _ways(job: Job, machine: Machine, architecture: Architecture, *, resident: b
         stages = plan_stages(job, machine.kind, halvings, levels)
         whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
         yield [stages] * bandable + [whole] * (resident and not bands_alone)  # weights are streamed layer by layer, in bands only
-
-
-def _room(job: Job, machine: Machine, left_bytes: float) -> Room:
-    """What the budget leaves for what waits."""
-    memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
-    return Room(max(0.0, left_bytes / OVERHEAD), memory, job.scratch_folder)
 
 
 def _architecture(job: Job) -> Architecture:

@@ -18,7 +18,7 @@ SMALLEST_BAND_PX = 8
 class Bands:
     """How a stage is computed in parts.
 
-    unet_latent: the height of the UNet's bands in rows of latents (0 = the whole picture at once)
+    unet_latent: the height of the UNet's bands in rows of latents (0 = the whole picture at once, by the UNet as it is)
     vae_px:      that of the autoencoder's in rows of pixels
     keep:        what waits between the autoencoder's sweeps, for each level, full resolution first
     """
@@ -57,7 +57,9 @@ def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tupl
     settings = job.settings
     sizes = stage_sizes(job.size, _first_area_px(job), settings.upscale.factor)
     base = base_size(job.size, settings.model.train_size_px**2)
-    return tuple(_stage(job, index, size, base, len(sizes) - 1, _bands(size, kind, halvings, levels)) for index, size in enumerate(sizes))
+    return tuple(
+        _stage(job, index, size, base, len(sizes) - 1, _bands(size, _canvas(job, index, size), kind, halvings, levels)) for index, size in enumerate(sizes)
+    )
 
 
 def _first_area_px(job: Job) -> float:
@@ -82,11 +84,24 @@ def steps_run(steps: int, strength: float) -> int:
     return max(1, min(steps, math.ceil(steps * strength - 1e-4)))
 
 
-def _bands(size: Size, kind: str, halvings: int, levels: int) -> Bands:
+def _bands(size: Size, canvas: Size, kind: str, halvings: int, levels: int) -> Bands:
+    """The heights that are fast on a kind of device, halved so many times.
+
+    Where that is one band on a CPU, the UNet runs as it is: small layers cost little more than their calls, of which bands
+    need more (a sixth to two fifths of a pass up to 512 pixels, see docs/log.md). Larger pictures are quicker in bands.
+    """
     unet = max(1, UNET_BAND_AREA[kind] // size.latent().width >> halvings)
     vae = max(SMALLEST_BAND_PX, BAND_AREA_PX[kind] // size.width >> halvings)
     everything: Keep = "all"
-    return Bands(min(unet, size.latent().height), min(vae, size.height), (everything,) * levels)
+    rows = 0 if kind == "cpu" and unet >= canvas.latent().height else min(unet, size.latent().height)
+    return Bands(rows, min(vae, size.height), (everything,) * levels)
+
+
+def _canvas(job: Job, index: int, size: Size) -> Size:
+    """What is computed of a stage: its size, and the overscan of those that are made from a picture."""
+    upscale = job.settings.upscale
+    overscan = upscale.overscan_px if index and upscale.between == "pixel" else 0
+    return Size(size.width + overscan, size.height + overscan)
 
 
 def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
@@ -100,11 +115,10 @@ def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands
     dilation = max(1, round(ratio))
     weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
     dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
-    overscan = upscale.overscan_px if index and upscale.between == "pixel" else 0
     return Stage(
         index=index,
         size=size,
-        canvas=Size(size.width + overscan, size.height + overscan),
+        canvas=_canvas(job, index, size),
         ratio=ratio,
         dilation=dilation,
         strength=strength,

@@ -20,6 +20,7 @@ from linfusion_cli.images import inspect_image
 from linfusion_cli.job import Job, Request, resolve
 from linfusion_cli.machine import Machine, Speed
 from linfusion_cli.plan import make_plan
+from linfusion_cli.stages import plan_stages
 
 
 def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
@@ -176,6 +177,16 @@ def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch
     assert any("can't run in bands" in note for note in made.notes)
     with pytest.raises(OutOfMemoryError, match=r"needs about [\d.]+ GB"):
         make_plan(job("16384x16384", "sd15-16k"), machine("cuda:0", 8, ram_gigabytes=64))
+
+
+def test_small_stages_on_a_cpu_run_whole_where_they_fit() -> None:
+    """What would be a single band there; lower bands where the memory is tight."""
+    made = make_plan(job("4096x4096"), LAPTOP)
+    whole = [stage.canvas.latent().area <= 8192 for stage in made.stages]
+    assert whole == [True, True, True, False, False, False]
+    assert [stage.bands.unet_latent == 0 for stage in made.stages] == whole
+    assert all(stage.bands.unet_latent for stage in plan_stages(made.job, "cpu", halvings=7))
+    assert all(stage.bands.unet_latent for stage in make_plan(job("512x512", "sd15-4k"), machine("cuda:0", 80, ram_gigabytes=64)).stages)
 
 
 def test_the_plan_speaks_json() -> None:

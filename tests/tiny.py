@@ -9,6 +9,7 @@ from torch import Tensor
 
 from linfusion_cli.costs.room import Keep
 from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.geometry import Band
 
 DATA = Path(__file__).parent / "data"
 KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "all"), ("nothing", "nothing", "sums")]
@@ -39,3 +40,14 @@ def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
         for parameter in vae.parameters():  # norms away from 1 and 0
             parameter.add_(0.1 * torch.randn_like(parameter))
     return vae.eval()
+
+
+def limited(compute, rows: int):  # type: ignore[no-untyped-def]
+    """Rows of a field, in memory that suffices for so many of them at once."""
+
+    def of_a_field(self: object, band: Band) -> Tensor:
+        if band.height > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return compute(self, band)  # type: ignore[no-any-return]
+
+    return of_a_field

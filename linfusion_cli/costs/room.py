@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,15 +11,20 @@ from typing import Literal
 Keep = Literal["all", "sums", "nothing"]  # of a level's activations, between two sweeps of the autoencoder
 Place = Literal["device", "memory", "file"]
 PLACES: tuple[Place, ...] = ("device", "memory", "file")  # fastest first
+BUFFERS = 2  # for rows on their way to a GPU, and from it: one in use, one for the next band; engine/copies.py
 
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Bytes that may wait in the device's memory and, for an accelerator, in RAM; the rest goes into files in `folder`."""
+    """Bytes that may wait in the device's memory and, for an accelerator, in RAM; the rest goes into files in `folder`.
+
+    overlapped: copies from and to the device run beside the compute, which takes buffers on it
+    """
 
     device_bytes: float
     memory_bytes: float
     folder: Path
+    overlapped: bool = False
 
     @staticmethod
     def unlimited() -> Room:
@@ -53,6 +59,7 @@ class Ledger:
     calls: int = 0
     moved: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
     widest: float = 0.0  # values of the hungriest band, beside what waits
+    buffered: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
 
     def take(self, values: float) -> Slot:
         """Room for an activation of so many values."""
@@ -70,6 +77,19 @@ class Ledger:
         """One read or one write of each."""
         for slot in slots:
             self.moved[slot.place] += slot.size
+
+    def buffer(self, share: float, *slots: Slot) -> None:
+        """Bytes of a sweep's buffers, where bands are that share of a slot's rows: for each slot that it reads and each that it writes.
+
+        They lie on the device, and for files in RAM too. A slot that is named twice or more is both read and written.
+        """
+        if not self.room.overlapped:
+            return
+        times, bands = Counter(map(id, slots)), 1.0 if share >= 1 else BUFFERS * share
+        sizes = {key: min(times[key], 2) * bands * slot.size for key, slot in ((id(slot), slot) for slot in slots) if slot.place != "device"}
+        files = {id(slot) for slot in slots if slot.place == "file"}
+        self.buffered["device"] = max(self.buffered["device"], sum(sizes.values()))
+        self.buffered["memory"] = max(self.buffered["memory"], sum(size for key, size in sizes.items() if key in files))
 
     def work(self, macs: float, values: float, calls: int) -> None:
         """A sweep: its multiply-adds, the values that come out of it, and how many bands it has."""

@@ -11,6 +11,7 @@ from linfusion_cli.costs.room import Ledger, Room, Slot
 from linfusion_cli.geometry import Size
 
 TEXT_TOKENS = 77
+BATCHED_LATENTS = 128 * 128  # up to this many latents both halves of the guidance run as one batch
 LATENT_CHANNELS = 4
 
 
@@ -50,6 +51,7 @@ class UNetCost:
     def _control(self, condition: Slot) -> list[Slot]:
         """A ControlNet is a UNet's way down; each of its fields goes through one more 1x1 convolution when it is added."""
         self.ledger.move(condition)
+        self.ledger.buffer(self._share(0), condition)
         return [slot for _, slot in self._down()]
 
     def _with(self, stored: tuple[int, Slot], level: int, added: list[Slot]) -> tuple[int, Slot]:
@@ -94,11 +96,15 @@ class UNetCost:
         width, height = (-(-side // (1 << level)) for side in (self.latent.width, self.latent.height))
         return width * min(height, self.band_rows + 2 * self.dilation)
 
+    def _share(self, level: int) -> float:
+        return self._band_places(level) / self._places(level)
+
     def _sweep(self, macs: float, channels: float, level: int, *read: Slot) -> None:
         height = -(-self.latent.height // (1 << level))
         again = 1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1  # the halo's rows are computed twice
         self.ledger.work(macs * again * self._places(level), channels * self._places(level), -(-height // self.band_rows))
         self.ledger.move(*read)
+        self.ledger.buffer(self._share(level), *read)
 
     def _park(self, macs: float, channels: int, level: int, x: Slot | None = None) -> Slot:
         """A field computed into room of its own; what it is made from is needed no more."""
@@ -138,12 +144,28 @@ class UNetCost:
         return x
 
 
-def unet_cost(shape: UNetShape, latent: Size, band_rows: int, dilation: int, room: Room, number_bytes: int, *, linear: bool, controlnets: int = 0) -> Ledger:
+def unet_cost(
+    shape: UNetShape,
+    latent: Size,
+    band_rows: int,
+    dilation: int,
+    room: Room,
+    number_bytes: int,
+    *,
+    linear: bool,
+    controlnets: int = 0,
+    guided: bool = False,
+) -> Ledger:
     """The ledger of one pass for one sample, in bands of so many rows or (0) of the whole picture at once.
 
-    At once, the same layers are run, but all of a level's values are alive in its hungriest layer, and nothing is in place.
+    At once, the same layers are run, but all of a level's values are alive in its hungriest layer, and nothing is in place;
+    those of two samples, where a guided pass of a small picture is a batch.
     """
     if band_rows:
         return UNetCost(shape, latent, band_rows, dilation, linear, Ledger(room, number_bytes)).run(controlnets)
     whole = Ledger(Room.unlimited(), number_bytes)
-    return UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)
+    UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)
+    samples = 2 if guided and latent.area <= BATCHED_LATENTS else 1
+    whole.widest *= samples
+    whole.peak["device"] *= samples
+    return whole

@@ -9,6 +9,7 @@ from linfusion_cli.costs.room import Keep, Ledger, Slot
 from linfusion_cli.geometry import Size
 
 SCORES = 1 << 24  # products of a query and a key that are alive at once; engine/vae_attention.py
+HALO_ROWS = 8  # beside a band, where a chain of layers is computed again from what waits
 BAND_UNITS = 7  # activations of a band's size that are alive in a layer: rows with halo, normalised, computed, stored behind
 
 
@@ -67,12 +68,17 @@ class VaeCost:
         values = channels * places + sum(source.values for source in sources)
         self.ledger.work(total, values, -(-(self.size.height >> level) // self.band_px))
         self.ledger.move(*roots)
+        self.ledger.buffer(self._share(level), *roots)
         self.ledger.band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
         return _Node(channels, roots, macs=total, values=values)
+
+    def _share(self, level: int) -> float:
+        return min(1.0, (self.band_px + HALO_ROWS) / (self.size.height >> level))
 
     def _parked(self, node: _Node, level: int, into: Slot | None) -> _Node:
         slot = into or self.ledger.take(node.channels * self.size.area / 4**level)
         self.ledger.move(slot)
+        self.ledger.buffer(self._share(level), slot, *node.roots)
         return _Node(node.channels, (slot,), parked=True)
 
     def _inner(self, macs: float, channels: int, level: int, x: _Node) -> _Node:

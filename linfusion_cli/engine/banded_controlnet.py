@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,8 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.bands import check, layers_of, way_down
+from linfusion_cli.engine.controlnet import PlainControlNet
 from linfusion_cli.engine.convolutions import Convolution
 from linfusion_cli.engine.dilation import dilated
+from linfusion_cli.engine.fallback import WholeFirst
 from linfusion_cli.engine.fields import Added, Field, Held, Mapped, Parked, park
 from linfusion_cli.engine.layers import Layers
 from linfusion_cli.engine.residuals import Residuals, SampleResiduals
@@ -56,6 +60,37 @@ class BandedControlNet:
         *skips, middle = way_down(self.controlnet, layers, entering, ())
         down = tuple(_scaled(skip, conv, scale) for skip, conv in zip(skips, self.controlnet.controlnet_down_blocks, strict=True))
         return SampleResiduals(down, (_scaled(middle, self.controlnet.controlnet_mid_block, scale),))
+
+
+@dataclass(frozen=True, slots=True)
+class WholeOrBandedControlNet:
+    """The whole picture at once until memory runs out, then in bands, from the same step."""
+
+    whole: PlainControlNet
+    banded: BandedControlNet
+    first: WholeFirst
+
+    @staticmethod
+    def of(controlnet: Any, band_rows: int, store: Store, weights: Weights) -> WholeOrBandedControlNet:
+        """`band_rows`: of the bands, if they are needed."""
+        return WholeOrBandedControlNet(PlainControlNet(controlnet), BandedControlNet(controlnet, band_rows, store, weights), WholeFirst(store, "a ControlNet"))
+
+    def condition(self, picture: Field) -> Tensor | Field:
+        """See PlainControlNet; a field if memory ran out here already."""
+        whole: Callable[[], Tensor | Field] = partial(self.whole.condition, picture)
+        return self.first.run(whole, partial(self.banded.condition, picture))
+
+    def __call__(
+        self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, condition: Tensor | Field, scale: float, dilation: int = 1
+    ) -> Residuals:
+        """See BandedControlNet."""
+        arguments = (sample, timestep, text, added)
+        if not isinstance(condition, Tensor):
+            return self.banded(*arguments, condition, scale, dilation)
+        return self.first.run(
+            lambda: self.whole(*arguments, condition, scale, dilation),
+            lambda: self.banded(*arguments, Parked.of(condition), scale, dilation),
+        )
 
 
 def _scaled(x: Held, conv: Any, scale: float) -> Field:

@@ -13,6 +13,7 @@ from torch import Tensor
 from linfusion_cli.architecture import BANDABLE
 from linfusion_cli.engine.convolutions import Doubled
 from linfusion_cli.engine.dilation import dilated
+from linfusion_cli.engine.fallback import WholeFirst
 from linfusion_cli.engine.fields import Added, Field, Held, Joined, Parked, normalised, sweep
 from linfusion_cli.engine.layers import Layers, Text, pairs
 from linfusion_cli.engine.residuals import Residuals, SampleResiduals
@@ -64,26 +65,25 @@ class BandedUNet:
         )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class WholeOrBands:
     """The whole picture at once until memory runs out, then in bands, from the same step."""
 
     whole: PlainUNet
     banded: BandedUNet
-    _fits: bool = True
+    first: WholeFirst
+
+    @staticmethod
+    def of(unet: Any, band_rows: int, store: Store, weights: Weights) -> WholeOrBands:
+        """`band_rows`: of the bands, if they are needed."""
+        return WholeOrBands(PlainUNet(unet), BandedUNet(unet, band_rows, store, weights), WholeFirst(store, "the UNet"))
 
     def __call__(
         self, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, dilation: int = 1, residuals: Residuals | None = None
     ) -> Tensor:
         """See PlainUNet."""
         arguments = (sample, timestep, text, added, dilation, residuals)
-        if self._fits:
-            prediction = self.banded.store.attempt(lambda: self.whole(*arguments), last=False)
-            if prediction is not None:
-                return prediction
-            self._fits = False
-            self.banded.store.tell("the whole picture at once does not fit into memory although it was planned: it goes on in bands")
-        return self.banded(*arguments)
+        return self.first.run(lambda: self.whole(*arguments), lambda: self.banded(*arguments))
 
 
 def layers_of(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from linfusion_cli.engine.banded_controlnet import BandedControlNet
-from linfusion_cli.engine.controlnet import ControlNet, PlainControlNet
+from linfusion_cli.engine.banded_controlnet import BandedControlNet, WholeOrBandedControlNet
+from linfusion_cli.engine.controlnet import ControlNet
 from linfusion_cli.engine.denoiser import Control
 from linfusion_cli.engine.fields import Extended, Field
 from linfusion_cli.engine.pictures import canny, input_tensor, parked
@@ -27,7 +27,9 @@ def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timeste
         acting = frozenset(float(timestep) for timestep in timesteps[: int(end * len(timesteps) + 1e-6)])
         if scale and acting:
             model, rows = weights.place(net.attend(stage.attention if stage.index else "softmax")), stage.bands.unet_latent
-            network = BandedControlNet(model, rows, store, weights) if rows else PlainControlNet(model)
+            network: BandedControlNet | WholeOrBandedControlNet = BandedControlNet(model, rows, store, weights)
+            if not rows:
+                network = WholeOrBandedControlNet.of(model, stage.canvas.latent().height // 2, store, weights)
             controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage)), scale, acting))
     return tuple(controls)
 

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from linfusion_cli.costs.unet import BATCHED_LATENTS
 from linfusion_cli.engine.residuals import Residuals, combined
 from linfusion_cli.engine.tensors import memory_format
 from linfusion_cli.geometry import Size
-
-BATCHED_LATENTS = 128 * 128  # up to this many latents both halves of the guidance run as one batch
 
 
 @dataclass(frozen=True, slots=True)

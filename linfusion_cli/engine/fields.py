@@ -209,12 +209,14 @@ def sweep(source: Field, band_height: int, store: Store, use: Callable[[Band, Te
         use(band, rows)
         return rows
 
+    store.start_sweep()
     while top < source.height:
         band = Band(top, min(top + store.band_height(band_height), source.height))
         rows = store.attempt(partial(computed, band), last=band.height == 1)
         if rows is None:
             store.halve_bands()
             continue
+        store.look_ahead(band, band_height, source.height)
         yield band, rows
         top = band.bottom
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.bands import BandedUNet, PlainUNet, WholeOrBands
+from linfusion_cli.engine.bands import BandedUNet, WholeOrBands
 from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
 from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
-from linfusion_cli.engine.denoiser import Conditioning, Denoiser
+from linfusion_cli.engine.denoiser import Conditioning, Denoiser, Predict
 from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
 from linfusion_cli.engine.memory import Counter, Meter, settle_heap
 from linfusion_cli.engine.models import Models, load
@@ -191,10 +191,10 @@ class _Engine:
         settings = self.plan.job.settings.sampling
         total = int(self.models.scheduler_config["num_train_timesteps"])
         conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
-        rows = stage.bands.unet_latent
         mounted = self.weights.place(self.models.mounted.attend(stage.attention))
-        banded = BandedUNet(mounted, rows or stage.canvas.latent().height // 2, self.store, self.weights)
-        unet = banded if rows else WholeOrBands(PlainUNet(mounted), banded)
+        rows = stage.bands.unet_latent
+        kind, height = (BandedUNet, rows) if rows else (WholeOrBands.of, stage.canvas.latent().height // 2)
+        unet: Predict = kind(mounted, height, self.store, self.weights)
         controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self.weights)
         return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.costs.room import PLACES, Place, Room
+from linfusion_cli.engine.copies import CopiedSlab, Copies, CudaStreams, Streams
 from linfusion_cli.errors import DiskFullError, OutputError, ran_out_of_memory
 from linfusion_cli.geometry import Band
 
@@ -42,6 +43,17 @@ class MemorySlab:
     """A tensor, on the device or in RAM."""
 
     values: Tensor
+
+    @property
+    def in_place(self) -> bool:
+        return True
+
+    @property
+    def height(self) -> int:
+        return self.values.shape[0]
+
+    def landing(self, band: Band) -> Tensor:
+        return self.values[band.rows]
 
     def read(self, band: Band) -> Tensor:
         return self.values[band.rows]
@@ -74,8 +86,19 @@ class FileSlab:
             raise _full(folder, size, error) from error
         return FileSlab(file, shape, dtype, pinned)
 
+    @property
+    def in_place(self) -> bool:
+        return False
+
+    @property
+    def height(self) -> int:
+        return self.shape[0]
+
+    def landing(self, band: Band) -> Tensor:
+        return torch.empty((band.height, *self.shape[1:]), dtype=self.dtype, pin_memory=self.pinned)
+
     def read(self, band: Band) -> Tensor:
-        rows = torch.empty((band.height, *self.shape[1:]), dtype=self.dtype, pin_memory=self.pinned)
+        rows = self.landing(band)
         view = _bytes(rows)
         self.file.seek(band.top * self._row_bytes)
         done = 0
@@ -127,10 +150,14 @@ class Store:
 
     The plan makes the same choices in the same order, so it knows what will be where. Where memory runs out although the
     plan said otherwise, slabs go to the next place and bands become lower; `tell` is told each time.
+    `streams` copy beside the compute; None: those of the device, if it is a GPU that has some.
     """
 
-    def __init__(self, device: torch.device, room: Room, tell: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, device: torch.device, room: Room, tell: Callable[[str], None] = lambda _: None, streams: Streams | None = None) -> None:
         self.device, self._room, self.tell = device, room, tell
+        if streams is None and device.type == "cuda":
+            streams = CudaStreams.on(device)
+        self.copies = Copies(streams) if streams else None
         self._halvings = 0
         self.device_bytes = self.memory_bytes = self.file_bytes = 0
         self.peak_device_bytes = self.peak_memory_bytes = self.peak_file_bytes = 0
@@ -145,14 +172,26 @@ class Store:
         size = math.prod(shape) * dtype.itemsize
         planned = self._room.place(self.device_bytes, self.memory_bytes, size)
         for place in PLACES[PLACES.index(planned) :]:
-            slab = self.attempt(partial(self._make, place, shape, dtype), last=place == "file")
-            if slab is not None:
+            made = self.attempt(partial(self._make, place, shape, dtype), last=place == "file")
+            if made is not None:
                 break
             self.tell(f"no memory for {size / 1e9:.2f} GB more, which had been planned: they wait elsewhere")
-        assert slab is not None
+        assert made is not None
+        slab = CopiedSlab(made, self.copies) if self.copies and place != "device" else made
         self._count(place, size)
-        weakref.finalize(slab, self._give_back, place, size, slab.file if isinstance(slab, FileSlab) else None)
+        weakref.finalize(slab, self._give_back, place, size, made.file if isinstance(made, FileSlab) else None)
         return slab
+
+    def start_sweep(self) -> None:
+        """A sweep over some fields begins."""
+        if self.copies:
+            self.copies.start()
+
+    def look_ahead(self, band: Band, planned_height: int, height: int) -> None:
+        """A band of a sweep over `height` rows is computed, or will be by the device: fetches what the next one will read."""
+        if self.copies:
+            following = Band(band.bottom, min(band.bottom + self.band_height(planned_height), height))
+            self.attempt(partial(self.copies.look_ahead, band, following, height), last=False)  # without memory it is read when it is needed
 
     def band_height(self, planned: int) -> int:
         """How high a band of a planned height may be now."""
@@ -170,6 +209,8 @@ class Store:
         except (MemoryError, RuntimeError) as error:
             if last or not ran_out_of_memory(error):
                 raise
+        if self.copies:
+            self.copies.release()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()  # here, where the error holds no tensors any more
         return None

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from late import Late
 
 from linfusion_cli.architecture import UNetShape, VaeShape
 from linfusion_cli.costs.room import Keep, Ledger, Room
@@ -30,22 +31,26 @@ def same_room(store: Store, ledger: Ledger) -> None:
     assert store.device_bytes == store.file_bytes == 0, "everything has been given back"
 
 
-@pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize("room_bytes", [0, 20_000, 10**9])
-@pytest.mark.parametrize("encode", [False, True])
-@pytest.mark.parametrize("attention", [False, True])
-def test_the_autoencoder_takes_the_room_that_was_planned(attention: bool, keep: tuple[Keep, ...], room_bytes: int, encode: bool, tmp_path: Path) -> None:
-    vae = AutoencoderKL(
+def small_vae(*, attention: bool) -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(8, 12, 20),
         layers_per_block=2,
         norm_num_groups=4,
         mid_block_add_attention=attention,
-    )
+    ).eval()
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("room_bytes", [0, 20_000, 10**9])
+@pytest.mark.parametrize("encode", [False, True])
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_autoencoder_takes_the_room_that_was_planned(attention: bool, keep: tuple[Keep, ...], room_bytes: int, encode: bool, tmp_path: Path) -> None:
+    vae = small_vae(attention=attention)
     room, size = Room(room_bytes, 0, tmp_path), Size(24, 40)
     store = Store(CPU, room)
-    sweeper = Sweeper(vae.eval(), 7, keep, 100, store, lambda _: None)
+    sweeper = Sweeper(vae, 7, keep, 100, store, lambda _: None)
     if encode:
         sweeper.encode(Parked.of(torch.zeros(1, 3, size.height, size.width)))
     else:
@@ -97,3 +102,46 @@ def test_controlnets_take_the_room_that_was_planned(room_bytes: int, controlnets
         BandedUNet(unet, 4, store, weights)(sample, torch.tensor(3), TEXT, None, residuals=residuals)
     del conditions, residuals
     same_room(store, unet_cost(SHAPE, LATENT, 4, 1, room, 4, linear=False, controlnets=controlnets))
+
+
+def same_room_and_buffers(store: Store, ledger: Ledger) -> None:
+    """What waits, to the byte; the buffers of copies are no more than was planned, and not much less."""
+    same_room(store, ledger)
+    assert store.copies is not None
+    assert ledger.buffered["device"] / 4 <= store.copies.peak_bytes <= ledger.buffered["device"]
+
+
+@pytest.mark.parametrize("dilation", [1, 6])
+@pytest.mark.parametrize("band_rows", [2, 4, 20])
+@pytest.mark.parametrize("memory_bytes", [0, 10**9])
+def test_the_buffers_of_copies_are_planned(memory_bytes: int, band_rows: int, dilation: int, tmp_path: Path) -> None:
+    room = Room(0, memory_bytes, tmp_path, overlapped=True)
+    store, latent = Store(CPU, room, streams=Late()), Size(10, 41)
+    with torch.inference_mode():
+        unet = BandedUNet(small_unet(linear=True), band_rows, store, Weights(CPU, resident=True))
+        unet(torch.zeros(1, 4, latent.height, latent.width), torch.tensor(3), TEXT, None, dilation)
+    same_room_and_buffers(store, unet_cost(SHAPE, latent, band_rows, dilation, room, 4, linear=True))
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("attention", [False, True])
+@torch.inference_mode()
+def test_the_buffers_of_the_autoencoder_are_planned(attention: bool, keep: tuple[Keep, ...], tmp_path: Path) -> None:
+    room, size = Room(0, 0, tmp_path, overlapped=True), Size(24, 96)
+    store = Store(CPU, room, streams=Late())
+    list(Sweeper(small_vae(attention=attention), 16, keep, 100, store, lambda _: None).decode(torch.zeros(1, 4, size.height // 4, size.width // 4)))
+    same_room_and_buffers(store, vae_cost(VaeShape((8, 12, 20), 2, attention, 0), size, 16, keep, 100, Ledger(room, 4), encode=False))
+
+
+def test_nothing_is_buffered_on_the_device_itself() -> None:
+    assert unet_cost(SHAPE, LATENT, 4, 1, Room(10**9, 0, Path(), overlapped=True), 4, linear=True).buffered["device"] == 0
+
+
+def test_a_guided_pass_over_a_small_picture_is_a_batch_of_two() -> None:
+    def cost(latent: Size, band_rows: int, *, guided: bool) -> float:
+        ledger = unet_cost(SHAPE, latent, band_rows, 1, Room.unlimited(), 4, linear=True, guided=guided)
+        return ledger.widest * 4 + ledger.peak["device"]
+
+    assert cost(LATENT, 0, guided=True) == 2 * cost(LATENT, 0, guided=False)
+    assert cost(LATENT, 4, guided=True) == cost(LATENT, 4, guided=False)
+    assert cost(Size(129, 128), 0, guided=True) == cost(Size(129, 128), 0, guided=False)

@@ -7,9 +7,10 @@ import torch
 from diffusers import ControlNetModel, UNet2DConditionModel
 from torch import Tensor
 
+from linfusion_cli.costs.room import Room
 from linfusion_cli.engine.adapter import LinFusion
-from linfusion_cli.engine.banded_controlnet import BandedControlNet
-from linfusion_cli.engine.bands import BandedUNet, PlainUNet
+from linfusion_cli.engine.banded_controlnet import BandedControlNet, WholeOrBandedControlNet
+from linfusion_cli.engine.bands import BandedUNet, PlainUNet, WholeOrBands
 from linfusion_cli.engine.controlnet import PlainControlNet
 from linfusion_cli.engine.fields import Parked
 from linfusion_cli.engine.residuals import Residuals, combined
@@ -121,3 +122,49 @@ def test_a_strange_unet_is_refused_by_name(unet: UNet2DConditionModel) -> None:
     sample, timestep, text = inputs(1)
     with pytest.raises(WeightsError, match="ResnetDownsampleBlock2D"):
         BandedUNet(strange, 4, STORE, WEIGHTS)(sample, timestep, text, None)
+
+
+@pytest.mark.parametrize("short", ["the picture", "a step"])
+@torch.inference_mode()
+def test_a_controlnet_that_does_not_fit_whole_goes_on_in_bands(
+    attended: UNet2DConditionModel, net: ControlNetModel, short: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the same step, whether memory runs out under its picture or under a step; told once."""
+    notes: list[str] = []
+    sample, timestep, text = inputs()
+    picture = Parked.of(torch.rand(1, 3, 104, 80).double())
+    plain, either = PlainControlNet(net), WholeOrBandedControlNet.of(net, 5, Store(CPU, Room.unlimited(), notes.append), WEIGHTS)
+    expected = plain(sample, timestep, text, None, plain.condition(picture), 0.7)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    if short == "the picture":
+        monkeypatch.setattr(PlainControlNet, "condition", full)
+    condition = either.condition(picture)
+    if short == "a step":
+        first = either(sample, timestep, text, None, condition, 0.7)
+        assert close(PlainUNet(attended)(sample, timestep, text, None, 1, first), PlainUNet(attended)(sample, timestep, text, None, 1, expected))
+        assert not notes
+        monkeypatch.setattr(PlainControlNet, "__call__", full)
+    for _ in range(2):
+        again = either(sample, timestep, text, None, condition, 0.7)
+        assert close(PlainUNet(attended)(sample, timestep, text, None, 1, again), PlainUNet(attended)(sample, timestep, text, None, 1, expected))
+    assert len(notes) == 1
+    assert "a ControlNet on the whole picture" in notes[0]
+
+
+@torch.inference_mode()
+def test_a_unet_that_does_not_fit_whole_goes_on_in_bands(attended: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes: list[str] = []
+    sample, timestep, text = inputs()
+    either = WholeOrBands.of(attended, 5, Store(CPU, Room.unlimited(), notes.append), WEIGHTS)
+    expected = either(sample, timestep, text, None)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(PlainUNet, "__call__", full)
+    for _ in range(2):
+        assert close(either(sample, timestep, text, None), expected)
+    assert len(notes) == 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import KEEPS, mounted, tiny_vae
+from tiny import KEEPS, limited, mounted, tiny_vae
 
 from linfusion_cli.costs.room import Keep, Room
 from linfusion_cli.engine import convolutions
@@ -26,16 +26,7 @@ class Shortage:
         self.notes: list[str] = []
         self.store = Store(CPU, Room.unlimited(), self.notes.append)
         for kind in (convolutions.Convolution, convolutions.Convolved, convolutions.UpsampledConvolved):
-            monkeypatch.setattr(kind, "rows", _limited(kind.rows, rows))
-
-
-def _limited(compute, rows: int):  # type: ignore[no-untyped-def]
-    def limited(self: object, band: Band) -> torch.Tensor:
-        if band.height > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return compute(self, band)  # type: ignore[no-any-return]
-
-    return limited
+            monkeypatch.setattr(kind, "rows", limited(kind.rows, rows))
 
 
 @pytest.mark.parametrize("dilation", [1, 3, 8])
