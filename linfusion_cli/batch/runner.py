@@ -48,10 +48,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What happened: `kind` is "skipped", "redo", "begun", "plan", "event", "retry", "made" or "failed"."""
+    """What happened: `kind` is "redo", "begun", "plan", "event", "retry", "made" or "failed".
+
+    left: pictures of this run that are not made yet, the one in hand among them.
+    """
 
     kind: str
     task: Task
+    left: int
     text: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -124,7 +128,7 @@ class Runner:
                     self._ledger.add_done(task, self._ledger.name_of(task), found=True)
                 continue
             if state == "damaged":
-                self._tell(Told(kind="redo", task=task, text=f"{self._ledger.name_of(task)} is damaged and made again"))
+                self._say("redo", task, f"{self._ledger.name_of(task)} is damaged and made again")
             tries.append(_Try(replace(task, name=self._ledger.name_of(task)), overwrite=state == "damaged"))
         self._summary.left = len(tries)
         return tries
@@ -146,7 +150,7 @@ class Runner:
         return not summary.stopped
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
-        self._tell(Told(kind="begun", task=attempt.task, text=f"try {attempt.number}" if attempt.number > 1 else ""))
+        self._say("begun", attempt.task, f"try {attempt.number}" if attempt.number > 1 else "")
         answer = self._answered(attempt)
         if answer["kind"] == "made":
             self._made(attempt, answer)
@@ -171,7 +175,7 @@ class Runner:
             return
         self._ledger.add("retry", id=attempt.task.id, error=message, tries=attempt.number)
         less = f" with at most {again.less_bytes / 1e6:.0f} MB" if again.less_bytes != attempt.less_bytes else ""
-        self._tell(Told(kind="retry", task=attempt.task, text=f"{message}; tried again{less}"))
+        self._say("retry", attempt.task, f"{message}; tried again{less}")
         tries.appendleft(again)
 
     def _again(self, attempt: _Try, code: int, ran_out: bool, cause: str) -> _Try | None:  # noqa: FBT001
@@ -190,13 +194,13 @@ class Runner:
         self._ledger.add_done(attempt.task, answer["name"], **measured, tries=attempt.number)
         self._summary.made += 1
         self._summary.left -= 1
-        self._tell(Told(kind="made", task=attempt.task, fields={**measured, "path": str(self._ledger.folder / answer["name"])}))
+        self._say("made", attempt.task, **measured, path=str(self._ledger.folder / answer["name"]))
 
     def _failed(self, task: Task, message: str, code: int) -> None:
         self._summary.failed += 1
         self._summary.left -= 1
         self._summary.error_code = code
-        self._tell(Told(kind="failed", task=task, text=message, fields={"exit_code": code}))
+        self._say("failed", task, message, exit_code=code)
         self._ledger.add("failed", id=task.id, error=message, exit_code=code)
 
     def _answered(self, attempt: _Try) -> Answer:
@@ -229,7 +233,15 @@ class Runner:
         if answer["kind"] == "plan":
             self._planned_bytes = int(answer["peak_bytes"])
             self._stall_seconds = max(STALL_SECONDS, STALL_FACTOR * max(seconds for _, _, seconds in answer["phases"]))
-        self._tell(Told(kind=answer["kind"], task=task, fields=dict(answer)))
+        self._tell(Told(kind=answer["kind"], task=task, left=self._left(), fields=dict(answer)))
+
+    def _say(self, kind: str, task: Task, text: str = "", **fields: object) -> None:
+        self._tell(Told(kind=kind, task=task, left=self._left(), text=text, fields=fields))
+
+    def _left(self) -> int:
+        """How many pictures this run still makes, if all goes well."""
+        of_limit = self._options.limit - self._summary.made if self._options.limit else self._summary.left
+        return min(self._summary.left, of_limit)
 
     def _death(self, child: Child, *, stopping: bool) -> Answer:
         child.end()
