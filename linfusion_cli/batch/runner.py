@@ -90,7 +90,7 @@ def clock() -> float:
 
 class Runner:
     """Runs the tasks of one folder. Raises nothing for a task that fails, but OutputError for a journal that can't be written and
-    for a full disk; KeyboardInterrupt and SystemExit if told to stop."""
+    for a full disk. Who calls it asks STOP afterwards: told to stop, it returns as soon as the step in hand is kept."""
 
     def __init__(self, ledger: Ledger, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child) -> None:
         self._ledger, self._options, self._tell, self._start = ledger, options, tell, start
@@ -114,7 +114,8 @@ class Runner:
         if self._child is not None:
             self._child.end()
         self._summary.seconds = time.monotonic() - started
-        STOP.obey()
+        if STOP.code:
+            self._summary.stopped = "told to stop; the same command goes on"
         return self._summary
 
     def _open(self, tasks: Sequence[Task]) -> list[_Try]:

@@ -14,6 +14,7 @@ import typer
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
+from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.ledger import Ledger
@@ -130,6 +131,7 @@ def _run(ledger: Ledger, tasks: list[Task], options: Options, log: LogFile, *, a
         emit(sys.stdout, "summary", asdict(summary))
     if not quiet:
         typer.echo(safe(summary_line(summary)), err=True)
+    STOP.obey()
     return _exit_code(summary, options)
 
 
