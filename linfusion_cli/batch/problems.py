@@ -30,6 +30,6 @@ def _said(file: str, text: str, lines: Sequence[int]) -> str:
     return f"{file}:{min(lines)}: {text}" + (f" (and in {counted(others, 'other line')})" if others else "")
 
 
-def counted(count: int, word: str) -> str:
-    """ "1 picture" or "2 pictures"."""
-    return f"{count:,} {word}" + ("" if count == 1 else "s")
+def counted(count: int, word: str, words: str = "") -> str:
+    """ "1 picture" or "2 pictures"; `words` where an s is not enough."""
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"
