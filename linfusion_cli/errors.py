@@ -69,7 +69,10 @@ def ran_out_of_memory(error: BaseException) -> bool:
 def nearest(given: str, allowed: Iterable[str]) -> str:
     """A closing sentence for an unknown name: the closest allowed one, or all of them."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    if close:
-        return f'Did you mean "{close[0]}"?'
-    return "Allowed: " + ", ".join(names)
+    close = nearest_name(given, names)
+    return f'Did you mean "{close}"?' if close else "Allowed: " + ", ".join(names)
+
+
+def nearest_name(given: str, allowed: Iterable[str]) -> str:
+    """The allowed name that was most likely meant; "" if none is close."""
+    return next(iter(difflib.get_close_matches(given, sorted(allowed), n=1, cutoff=0.5)), "")

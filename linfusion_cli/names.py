@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from linfusion_cli.errors import UsageError, nearest
+from linfusion_cli.errors import UsageError, nearest_name
 from linfusion_cli.preset import shown
 
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
@@ -60,7 +60,9 @@ def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
 
 def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: str) -> str:
     if field.name not in values:
-        raise UsageError(f'{place} {shown(template)}: unknown field "{{{field.name}}}". {nearest(field.name, values)} Fields: {_field_list()}')
+        close = nearest_name(field.name, values)
+        meant = f' Did you mean "{close}"?' if close else ""
+        raise UsageError(f'{place} {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}')
     value = values[field.name]
     if field.width and isinstance(value, str):
         raise UsageError(f'{place} {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}')

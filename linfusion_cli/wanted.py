@@ -39,12 +39,18 @@ def check_weights(settings: Preset) -> None:
     WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear attention
     are needed is decided by the number format and the stages: these are left to who loads them.
     """
+    refuse_missing(settings)
     for need in needs_of(settings):
-        if need.kind not in ("vae", "linfusion"):
-            find_first(need.places, need.revision, need.flag)
         place = need.here()
         for path in _weights_in(place, need.variant) if place else ():
             verify(path)
+
+
+def refuse_missing(settings: Preset) -> None:
+    """Raises WeightsError, with the command that fetches it, if something that every picture needs is not on this machine. Reads nothing."""
+    for need in needs_of(settings):
+        if need.kind not in ("vae", "linfusion"):
+            find_first(need.places, need.revision, need.flag)
 
 
 def _weights_in(place: Path, variant: str) -> list[Path]:

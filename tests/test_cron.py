@@ -55,6 +55,15 @@ def test_the_crontab_lines_print_nothing_and_make_pictures(home: dict[str, str])
     assert len(re.findall(r"^\d{4}-\d\d-\d\dT[\d:]+[+-]\d{4} ", (pictures / "batch.log").read_text(), re.MULTILINE)) >= 5
 
 
+def test_a_start_that_finds_another_one_at_work_sends_no_mail(home: dict[str, str]) -> None:
+    line = next(text for text in blocks("sh") if text.startswith("said="))
+    command = Path(home["HOME"]) / "bin" / "linfusion"
+    for code, said in ((75, ""), (74, "the disk is full\n"), (0, "")):
+        command.write_text(f"#!/bin/sh\n[ {code} = 0 ] || echo 'the disk is full' >&2\nexit {code}\n")
+        done = subprocess.run(["/bin/sh", "-c", line], env=home, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.stdout, done.stderr) == (said, "")
+
+
 def test_a_bare_percent_would_have_cut_the_command() -> None:
     assert cron_command('0 7 * * * linfusion generate "100 % lake"') == ('linfusion generate "100 ', ' lake"')
 

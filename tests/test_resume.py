@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from linfusion_cli import run
@@ -155,3 +156,15 @@ def test_an_interrupted_picture_goes_on_with_other_bands(tmp_path: Path) -> None
     found = pixels(run.render(tight, watch).path)
     assert any(text.startswith("going on at stage") for text in watch.notes)
     assert np.abs(found - expected).max() <= 1
+
+
+def test_the_number_of_threads_changes_no_pixel_by_more_than_one_level(tmp_path: Path) -> None:
+    threads, made = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 4):
+            torch.set_num_threads(count)
+            (tmp_path / str(count)).mkdir()
+            made.append(pixels(run.render(plan_for(tmp_path / str(count)), lambda event: None).path).astype(int))
+    finally:
+        torch.set_num_threads(threads)
+    assert max(np.abs(made[0] - other).max() for other in made[1:]) <= 1

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from bench.soak.ground import Folder, Row, expected, finished, made_twice
+from linfusion_cli.batch.problems import counted
 
 LIBFAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 JUMPS = ("+1d", "-1d", "+1h", "-1h", "+40d", "-400d", "+0")
@@ -123,4 +124,5 @@ def clock_jumps(row: Row, root: Path, count: int) -> None:
         row.wrong += [f"it says that something took {took} s" for took in told if not 0 <= took < 60]
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
-    row.result = f"{row.runs} jumps in {rounds} batches of 12 with --max-minutes; each ended by its own clock, all pictures made once, no time below 0"
+    batches = counted(rounds, "batch", "batches")
+    row.result = f"{row.runs} jumps in {batches} of 12 with --max-minutes; each ended by its own clock, all pictures made once, no time below 0"

@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from bench.soak.ground import ENVIRONMENT, REAL, STEPS, Folder, Row, expected, finished, made_twice, pixel_hash
+from linfusion_cli.batch.problems import counted
 
 
 def kills(row: Row, root: Path, count: int) -> None:
@@ -35,7 +36,7 @@ def kills(row: Row, root: Path, count: int) -> None:
                 break
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
-    row.result = f"{row.runs} kills in {rounds} batches of 20"
+    row.result = f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20"
 
 
 def child_kills(row: Row, root: Path, count: int) -> None:
@@ -63,7 +64,7 @@ def child_kills(row: Row, root: Path, count: int) -> None:
         row.wrong += made_twice(folder)
     row.wrong += [f"no kill landed after step {step}" for step in range(1, STEPS + 1) if count >= STEPS and not landed[step]]
     shares = ", ".join(f"{step}: {landed[step]}" for step in sorted(landed))
-    row.result = f"{row.runs} kills in {rounds} batches of 20; each picture gone on with from the step it had; landed after step {shares}"
+    row.result = f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20; each picture gone on with from the step it had; landed after step {shares}"
 
 
 def at_step(folder: Folder, process: subprocess.Popen[str], step: int) -> int:
@@ -134,4 +135,6 @@ def real_resume(row: Row, root: Path, count: int) -> None:
     subprocess.run([*REAL, *words, "-o", "x.png"], cwd=root, env=ENVIRONMENT, check=True)
     if pixel_hash(root / "x.png") != whole:
         row.wrong.append("other pixels than without interruption")
-    row.result = f"{row.runs} kills of renders with the built-in model, {pictures + 1} pictures finished, all with the same pixels"
+    row.result = (
+        f"{row.runs} kills of renders with the built-in model, {counted(pictures + 1, 'picture')} finished, with the pixels of one without interruption"
+    )

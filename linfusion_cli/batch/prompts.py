@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from linfusion_cli.batch.problems import counted
 from linfusion_cli.errors import UsageError
 
 LARGEST_FILE_BYTES = 256 << 20
@@ -174,10 +175,11 @@ def _read_csv(text: str) -> Found:
         if not header:
             header = [cell.strip() for cell in cells]
             if "prompt" not in [name.lower() for name in header] or len(set(header)) < len(header):
-                yield line, 'the first line must name the columns, each once, one of them "prompt"'
+                found = ", ".join(f'"{name}"' for name in header)
+                yield line, f'the first line must name the columns, each once, one of them "prompt", with commas between them. Found: {found:.200}'
                 return
         elif len(cells) > len(header):
-            yield line, f"{len(cells)} cells, but {len(header)} columns. Put quotes around a prompt with commas"
+            yield line, f"{len(cells)} cells, but {counted(len(header), 'column')}. Put quotes around a prompt with commas"
         else:
             yield line, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}
 

@@ -48,10 +48,14 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What happened: `kind` is "skipped", "redo", "begun", "plan", "event", "retry", "made" or "failed"."""
+    """What happened: `kind` is "redo", "begun", "plan", "event", "retry", "made" or "failed".
+
+    left: pictures of this run that are not made yet, the one in hand among them.
+    """
 
     kind: str
     task: Task
+    left: int
     text: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -86,7 +90,7 @@ def clock() -> float:
 
 class Runner:
     """Runs the tasks of one folder. Raises nothing for a task that fails, but OutputError for a journal that can't be written and
-    for a full disk; KeyboardInterrupt and SystemExit if told to stop."""
+    for a full disk. Who calls it asks STOP afterwards: told to stop, it returns as soon as the step in hand is kept."""
 
     def __init__(self, ledger: Ledger, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child) -> None:
         self._ledger, self._options, self._tell, self._start = ledger, options, tell, start
@@ -110,7 +114,8 @@ class Runner:
         if self._child is not None:
             self._child.end()
         self._summary.seconds = time.monotonic() - started
-        STOP.obey()
+        if STOP.code:
+            self._summary.stopped = "told to stop; the same command goes on"
         return self._summary
 
     def _open(self, tasks: Sequence[Task]) -> list[_Try]:
@@ -124,7 +129,7 @@ class Runner:
                     self._ledger.add_done(task, self._ledger.name_of(task), found=True)
                 continue
             if state == "damaged":
-                self._tell(Told(kind="redo", task=task, text=f"{self._ledger.name_of(task)} is damaged and made again"))
+                self._say("redo", task, f"{self._ledger.name_of(task)} is damaged and made again")
             tries.append(_Try(replace(task, name=self._ledger.name_of(task)), overwrite=state == "damaged"))
         self._summary.left = len(tries)
         return tries
@@ -146,7 +151,7 @@ class Runner:
         return not summary.stopped
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
-        self._tell(Told(kind="begun", task=attempt.task, text=f"try {attempt.number}" if attempt.number > 1 else ""))
+        self._say("begun", attempt.task, f"try {attempt.number}" if attempt.number > 1 else "")
         answer = self._answered(attempt)
         if answer["kind"] == "made":
             self._made(attempt, answer)
@@ -171,7 +176,7 @@ class Runner:
             return
         self._ledger.add("retry", id=attempt.task.id, error=message, tries=attempt.number)
         less = f" with at most {again.less_bytes / 1e6:.0f} MB" if again.less_bytes != attempt.less_bytes else ""
-        self._tell(Told(kind="retry", task=attempt.task, text=f"{message}; tried again{less}"))
+        self._say("retry", attempt.task, f"{message}; tried again{less}")
         tries.appendleft(again)
 
     def _again(self, attempt: _Try, code: int, ran_out: bool, cause: str) -> _Try | None:  # noqa: FBT001
@@ -190,13 +195,13 @@ class Runner:
         self._ledger.add_done(attempt.task, answer["name"], **measured, tries=attempt.number)
         self._summary.made += 1
         self._summary.left -= 1
-        self._tell(Told(kind="made", task=attempt.task, fields={**measured, "path": str(self._ledger.folder / answer["name"])}))
+        self._say("made", attempt.task, **measured, path=str(self._ledger.folder / answer["name"]))
 
     def _failed(self, task: Task, message: str, code: int) -> None:
         self._summary.failed += 1
         self._summary.left -= 1
         self._summary.error_code = code
-        self._tell(Told(kind="failed", task=task, text=message, fields={"exit_code": code}))
+        self._say("failed", task, message, exit_code=code)
         self._ledger.add("failed", id=task.id, error=message, exit_code=code)
 
     def _answered(self, attempt: _Try) -> Answer:
@@ -229,7 +234,15 @@ class Runner:
         if answer["kind"] == "plan":
             self._planned_bytes = int(answer["peak_bytes"])
             self._stall_seconds = max(STALL_SECONDS, STALL_FACTOR * max(seconds for _, _, seconds in answer["phases"]))
-        self._tell(Told(kind=answer["kind"], task=task, fields=dict(answer)))
+        self._tell(Told(kind=answer["kind"], task=task, left=self._left(), fields=dict(answer)))
+
+    def _say(self, kind: str, task: Task, text: str = "", **fields: object) -> None:
+        self._tell(Told(kind=kind, task=task, left=self._left(), text=text, fields=fields))
+
+    def _left(self) -> int:
+        """How many pictures this run still makes, if all goes well."""
+        of_limit = self._options.limit - self._summary.made if self._options.limit else self._summary.left
+        return min(self._summary.left, of_limit)
 
     def _death(self, child: Child, *, stopping: bool) -> Answer:
         child.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import re
 import types
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompts import Row
-from linfusion_cli.errors import UsageError, nearest
+from linfusion_cli.errors import LinfusionError, UsageError, nearest
 from linfusion_cli.job import LARGEST_SEED, Kind, Request
 
 MOST_TASKS = 1_000_000
@@ -79,7 +80,7 @@ def make_tasks(
     """
     try:
         maker = _Maker(common, problems)
-    except UsageError as error:  # in a flag, not in a list
+    except LinfusionError as error:  # in a flag, not in a list
         problems.append(str(error))
         return []
     found = [task for row in rows for task in maker.tasks_of(row)]
@@ -112,7 +113,7 @@ class _Maker:
             for kind in self._kinds_of(lists):
                 for prompt in prompts:
                     yield from self._seeded(row.place, kind, _whole_text(kind.checked_prompt(cast("str", prompt))), seeds)
-        except UsageError as error:
+        except LinfusionError as error:  # WeightsError too: a model that is not there is wrong in one row, not in the list
             self._problems.append(f"{row.place}: {error}")
 
     def _canonical(self, values: Mapping[str, object]) -> dict[str, object]:
@@ -132,6 +133,8 @@ class _Maker:
     def _name(self, given: str) -> str:
         key = given.strip().lower().replace("-", "_")
         key = ALIASES.get(key, key)
+        if key in NOT_IN_ROWS:
+            raise UsageError(f'unknown key "{given}": a row does not say where its picture goes or how it is worked on. --name and --output of the batch do')
         if key not in self._types and key not in ("width", "height"):
             raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *ALIASES])}')
         self._names[given] = key
@@ -212,10 +215,12 @@ def seeds_of(text: str) -> Iterator[int]:
     for part in text.split(","):
         span = RANGE.fullmatch(part.strip())
         if not span:
-            raise UsageError(f'seeds "{text}": write numbers and ranges, like 7 or 1..8 or 1,5,20..29')
+            raise UsageError(f'seeds "{text}": write numbers and ranges, like 7 or 1..8 or 1,5,20..29, from 0 to {LARGEST_SEED}')
         first, last = int(span[1]), int(span[2] or span[1])
-        if last < first or last > LARGEST_SEED or last - first >= MOST_TASKS:
-            raise UsageError(f'seeds "{text}": write them upwards, from 0 to {LARGEST_SEED}, {MOST_TASKS:,} at most')
+        if last < first:
+            raise UsageError(f'seeds "{text}": write them upwards: {last}..{first}')
+        if last > LARGEST_SEED or last - first >= MOST_TASKS:
+            raise UsageError(f'seeds "{text}": a seed is a whole number from 0 to {LARGEST_SEED}, and a range has {MOST_TASKS:,} at most')
         yield from range(first, last + 1)
 
 
@@ -251,14 +256,19 @@ def _converted(key: str, value: object, hint: object) -> typing.Any:
     if bool in kinds and (isinstance(value, bool) or (text and str(value).lower() in ("true", "false"))):
         return value if isinstance(value, bool) else str(value).lower() == "true"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f"{key} = {value!r:.60}: write {wanted.words}")
+        raise UsageError(f"{key} = {_written(value)}: write {wanted.words}")
     for kind, convert in ((int, _whole), (float, float)):
         if kind in kinds:
             try:
                 return convert(value)
             except (ValueError, OverflowError) as error:
-                raise UsageError(f"{key} = {value!r:.60}: write {wanted.words}") from error
+                raise UsageError(f"{key} = {_written(value)}: write {wanted.words}") from error
     return Path(str(value)) if Path in kinds else str(value)
+
+
+def _written(value: object) -> str:
+    """A value as a list has it (true, null, "text"), cut to a line."""
+    return f"{json.dumps(value, default=str, ensure_ascii=False):.60}"
 
 
 def _whole(value: str | int | float) -> int:

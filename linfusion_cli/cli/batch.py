@@ -13,7 +13,8 @@ import typer
 
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.errors import LinfusionError, OutputError, UsageError
+from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
+from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.ledger import Ledger
@@ -42,7 +43,6 @@ on where it was. Lines may be added, removed and moved meanwhile. The journal is
 Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch is at work in the folder,
 130 Ctrl-C, 143 SIGTERM; without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
 """
-SHOWN_PROBLEMS = 20
 
 
 def _batch(
@@ -75,11 +75,12 @@ def _batch(
     seconds = common.pop("checkpoint_seconds", CHECKPOINT_SECONDS)
     options = Options(keep_going=keep_going, retries=retry, limit=limit, deadline=_deadline(until, max_minutes), checkpoint_seconds=seconds, thorough=verify)
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
-    if not (status or dry_run):
-        folder_for(folder)
     ledger, tasks = _tasks(files, common, name, folder, part)
     if status or dry_run:
         return _show(ledger, tasks, as_json=as_json, thorough=verify)
+    if not keep_going:
+        _refuse_missing_weights(ledger, tasks)
+    folder_for(folder)
     with LogFile(log_file) as log:
         return _run(ledger, tasks, options, log, as_json=as_json, quiet=quiet)
 
@@ -91,6 +92,7 @@ batch = with_flags(_batch, NOT_OF_A_BATCH)
 def _tasks(files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]) -> tuple[Ledger, list[Task]]:
     """The tasks of this machine. Raises UsageError with everything that is wrong in the lists, before anything starts."""
     from linfusion_cli.batch.ledger import Ledger
+    from linfusion_cli.batch.problems import refusal
     from linfusion_cli.batch.prompts import read_rows
     from linfusion_cli.batch.runner import shard_of
     from linfusion_cli.batch.tasks import make_tasks
@@ -100,8 +102,7 @@ def _tasks(files: list[str], common: Mapping[str, object], template: str, folder
     ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
     tasks = make_tasks(rows, common, template, ledger.numbers, problems)
     if problems:
-        shown = problems[:SHOWN_PROBLEMS] + ([f"and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else [])
-        raise UsageError("\n".join([f"{len(problems)} problem(s), nothing was started", *shown]))
+        raise UsageError(refusal(problems))
     if not tasks:
         raise UsageError(f"{', '.join(files)}: there is no prompt in it")
     return ledger, shard_of(tasks, *part)
@@ -118,7 +119,7 @@ def _run(ledger: Ledger, tasks: list[Task], options: Options, log: LogFile, *, a
     with at_work(ledger):
         ledger.keep_numbers([task.id for task in tasks])
         _refuse_foreign(ledger, tasks, thorough=options.thorough)
-        display = BatchDisplay(len(tasks), log, as_json=as_json, quiet=quiet)
+        display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
             summary = Runner(ledger, options, display.tell).run(tasks)
         finally:
@@ -130,6 +131,7 @@ def _run(ledger: Ledger, tasks: list[Task], options: Options, log: LogFile, *, a
         emit(sys.stdout, "summary", asdict(summary))
     if not quiet:
         typer.echo(safe(summary_line(summary)), err=True)
+    STOP.obey()
     return _exit_code(summary, options)
 
 
@@ -141,10 +143,29 @@ def _exit_code(summary: Summary, options: Options) -> int:
 
 def _refuse_foreign(ledger: Ledger, tasks: list[Task], *, thorough: bool) -> None:
     """Nothing that another picture or program has left under a name is ever replaced."""
+    from linfusion_cli.batch.problems import SHOWN, counted
+
     foreign = [f"{task.place}: {ledger.name_of(task)!r} is there and is not this picture" for task in tasks if _is_foreign(ledger, task)]
     if foreign:
-        shown = foreign[:SHOWN_PROBLEMS]
-        raise OutputError("\n".join([f"{len(foreign)} name(s) are taken; move the files away, or give another --name or -o", *shown]))
+        more = [f"and {counted(len(foreign) - SHOWN, 'other name')}"] if len(foreign) > SHOWN else []
+        first = f"{counted(len(foreign), 'name')} taken; move the files away, or give another --name or -o"
+        raise OutputError("\n".join([first, *foreign[:SHOWN], *more]))
+
+
+def _refuse_missing_weights(ledger: Ledger, tasks: list[Task]) -> None:
+    """A model that is not on this machine is told before the first picture; with --keep-going it costs its own pictures alone."""
+    from linfusion_cli.batch.problems import refusal
+    from linfusion_cli.wanted import refuse_missing
+
+    wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in ledger.done}
+    problems: list[str] = []
+    for kind, place in reversed(wanted.items()):
+        try:
+            refuse_missing(kind.job.settings)
+        except WeightsError as error:
+            problems.append(f"{place}: {error}")
+    if problems:
+        raise WeightsError(refusal(problems))
 
 
 def _is_foreign(ledger: Ledger, task: Task) -> bool:
@@ -187,9 +208,9 @@ def _deadline(until: str | None, max_minutes: float | None) -> float:
     seconds = [60 * max_minutes] if max_minutes is not None else []
     if until is not None:
         try:
-            at = datetime.time.fromisoformat(until)
+            at = datetime.time.fromisoformat(until.rjust(5, "0"))  # 6:00 is 06:00
         except ValueError as error:
-            raise UsageError(f'--until "{until}": write a time of day like 06:00 or 23:30') from error
+            raise UsageError(f'--until "{until}": write a time of day from 00:00 to 23:59, like 06:00 or 23:30') from error
         now = datetime.datetime.now().astimezone()
         next_one = datetime.datetime.combine(now.date(), at).astimezone()
         if next_one <= now:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linfusion_cli.cli.console import emit
+from linfusion_cli.batch.problems import counted
+from linfusion_cli.cli.console import emit, has_live_terminal
 from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
 
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
     from linfusion_cli.batch.runner import Summary, Told
     from linfusion_cli.batch.tasks import Task
 
-SHOWN_PROMPT = 60
+LINE_SECONDS = 60.0  # between two lines about a picture in hand, where there is no bar
 
 
 class BatchDisplay:
     """Tells people (stderr, unless quiet), programs (stdout, if asked) and the log what happens. Failures are never quiet."""
 
-    def __init__(self, total: int, log: LogFile, *, as_json: bool, quiet: bool, now: Callable[[], float] = time.monotonic) -> None:
-        self._total, self._log, self._as_json, self._quiet, self._now = total, log, as_json, quiet, now
-        self._ended, self._seconds = 0, [0.0, 0.0]  # pictures made, and their seconds
+    def __init__(self, log: LogFile, *, as_json: bool, quiet: bool, now: Callable[[], float] = time.monotonic) -> None:
+        self._log, self._as_json, self._quiet, self._now = log, as_json, quiet, now
+        self._ended, self._left = 0, 0  # pictures of this run
+        self._made, self._seconds = 0, 0.0  # pictures, and what they took
+        self._picture = _Picture()
+        self._said = now()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
-        self._doing = ""
-        if not quiet and sys.stderr.isatty():
-            self._bar, self._task = _bar(total)
+        if not quiet and has_live_terminal():
+            self._bar, self._task = _bar()
 
     def close(self) -> None:
         if self._bar is not None:
@@ -41,47 +44,55 @@ class BatchDisplay:
 
     def tell(self, told: Told) -> None:
         """Shows one event of the runner."""
+        self._left = told.left
         if self._as_json and told.kind != "event":
             fields = {key: value for key, value in told.fields.items() if key not in ("kind", "phases")}
             emit(sys.stdout, told.kind, {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text, **fields})
         match told.kind:
             case "made":
-                self._made(told)
+                self._show_made(told)
             case "failed":
-                self._ended += 1
+                self._ended, self._picture = self._ended + 1, _Picture()
                 self._line(f"failed: {told.task.place}: {told.text}", always=True)
             case "retry" | "redo":
                 self._line(f"{told.kind}: {told.task.place}: {told.text}")
             case "begun":
-                self._doing = f"{told.task.name}: {told.task.prompt[:SHOWN_PROMPT]}"
+                self._picture = _Picture(told.task.name)
                 self._log.add(f"begun: {told.task.place}: {told.task.name} {told.text}".rstrip())
-            case "event":
-                self._event(told)
+            case "plan":
+                self._picture.planned = [(name, stage, seconds) for name, stage, seconds in told.fields["phases"]]
             case _:
-                pass
-        self._update("")
+                self._event(told)
+        self._update()
 
-    def _made(self, told: Told) -> None:
-        self._ended += 1
-        self._seconds = [self._seconds[0] + 1, self._seconds[1] + told.fields["seconds"]]
-        measured = f"{seconds_text(told.fields['seconds'])}, peak {bytes_text(told.fields['device_peak_bytes'] or told.fields['peak_bytes'])}"
-        self._line(f"[{self._ended}/{self._total}] {told.task.name}: {measured}, about {seconds_text(self._left_seconds())} left")
-        if not self._quiet and not self._as_json:
+    def _show_made(self, told: Told) -> None:
+        seconds, peak = told.fields["seconds"], told.fields["device_peak_bytes"] or told.fields["peak_bytes"]
+        self._ended, self._picture = self._ended + 1, _Picture()
+        self._made, self._seconds = self._made + 1, self._seconds + seconds
+        left = f", about {seconds_text(self._left_seconds())} left" if self._left else ""
+        paths = not self._quiet and not self._as_json
+        on_one_screen = self._bar is not None and sys.stdout.isatty()  # there the line names the path, a bar must not be written over
+        name = told.fields["path"] if paths and on_one_screen else told.task.name
+        self._line(f"[{self._ended}/{self._ended + self._left}] {name}: {seconds_text(seconds)}, peak {bytes_text(peak)}{left}")
+        if paths and not on_one_screen:
             typer.echo(safe(told.fields["path"]))
 
     def _event(self, told: Told) -> None:
         fields = told.fields["fields"]
         if told.fields["name"] == "Note":
             self._line(f"note: {told.task.name}: {fields['text']}")
-        elif told.fields["name"] == "PhaseStarted":
-            self._update(f"stage {fields['stage']} {fields['name']}")
+        self._picture.see(told.fields["name"], fields)
+        if self._bar is None and self._now() - self._said >= LINE_SECONDS:
+            self._line(f"{told.task.name}: {self._picture.text}, about {seconds_text(self._left_seconds())} left")
 
     def _left_seconds(self) -> float:
-        made, seconds = self._seconds
-        return (self._total - self._ended) * seconds / made if made else 0.0
+        """Of all pictures: as long as those before took; until there is one, as the plan says."""
+        each = self._seconds / self._made if self._made else self._picture.planned_seconds
+        return each * max(0.0, self._left - self._picture.part)
 
     def _line(self, text: str, *, always: bool = False) -> None:
         self._log.add(text)
+        self._said = self._now()
         if self._quiet and not always:
             return
         if self._bar is not None:
@@ -91,20 +102,63 @@ class BatchDisplay:
         else:
             typer.echo(safe(text), err=True)
 
-    def _update(self, phase: str) -> None:
+    def _update(self) -> None:
         if self._bar is not None and self._task is not None:
-            left = f"{seconds_text(self._left_seconds())} left" if self._seconds[0] else ""
-            self._bar.update(self._task, completed=self._ended, doing=safe(f"{self._doing} {phase}"), left=left)
+            left = f"{seconds_text(self._left_seconds())} left" if self._left_seconds() else ""
+            doing = " ".join(text for text in (self._picture.name, self._picture.text) if text)
+            total = self._ended + self._left
+            count = f"{min(self._ended + 1, total)}/{total}"
+            self._bar.update(self._task, completed=self._ended + self._picture.part, total=total, count=count, left=left, doing=safe(doing))
 
 
-def _bar(total: int) -> tuple[Progress, TaskID]:
+class _Picture:
+    """How far the picture in hand is, by what its plan says of its phases."""
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
+        self.planned: list[tuple[str, int, float]] = []
+        self._phase, self._stage, self._unit = "loading", -1, ""
+        self._done, self._total = 0, 0
+
+    @property
+    def planned_seconds(self) -> float:
+        return sum(seconds for _, _, seconds in self.planned)
+
+    @property
+    def part(self) -> float:
+        """From 0 to 1."""
+        done, running = 0.0, self._done / self._total if self._total else 0.0
+        for name, stage, seconds in self.planned:
+            if (name, stage) == (self._phase, self._stage):
+                return (done + running * seconds) / (self.planned_seconds or 1.0)
+            done += seconds
+        return 0.0
+
+    @property
+    def text(self) -> str:
+        """ "stage 1 denoise 3/20 steps"."""
+        if not self.name or self._stage < 0:
+            return self._phase if self.name else ""
+        return f"stage {self._stage} {self._phase} {self._done}/{self._total} {self._unit}"
+
+    def see(self, event: str, fields: dict[str, object]) -> None:
+        match event, fields:
+            case "PhaseStarted", {"name": str(name), "stage": int(stage), "total": int(total), "unit": str(unit), "done": int(done)}:
+                self._phase, self._stage, self._total, self._unit, self._done = name, stage, total, unit, done
+            case "Progressed", {"done": int(done)}:
+                self._done = done
+            case _:
+                pass
+
+
+def _bar() -> tuple[Progress, TaskID]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("left", "doing")]
+    count, left, doing = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("count", "left", "doing"))
     console = Console(file=sys.stderr, force_terminal=True, markup=False, highlight=False, emoji=False)
-    bar = Progress(MofNCompleteColumn(), BarColumn(bar_width=20), *texts, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
-    task = bar.add_task("", total=total, left="", doing="")
+    bar = Progress(count, BarColumn(bar_width=12), left, doing, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    task = bar.add_task("", total=None, count="", left="", doing="")
     bar.start()
     return bar, task
 
@@ -122,6 +176,6 @@ def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path) -> list[st
     counts: dict[str, int] = {}
     for _, state, _ in rows:
         counts[state] = counts.get(state, 0) + 1
-    lines = [f"{len(rows)} pictures in {folder}: " + ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))]
+    states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
     others = [[safe(task.place), state, safe(task.name), safe(text)] for task, state, text in rows if state != "done"]
-    return [safe(lines[0]), *(table(others, left=4) if others else [])]
+    return [safe(f"{counted(len(rows), 'picture')} in {folder}: {states}"), *(table(others, left=4) if others else [])]

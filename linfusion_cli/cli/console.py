@@ -280,11 +280,15 @@ def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None 
     """
     displays: list[Display] = [JsonDisplay(plan, sys.stdout)] if as_json else []
     if not quiet:
-        live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-        displays.append(LiveDisplay(plan, sys.stderr) if live else LineDisplay(plan, sys.stderr))
+        displays.append(LiveDisplay(plan, sys.stderr) if has_live_terminal() else LineDisplay(plan, sys.stderr))
     if log is not None:
         displays.append(LineDisplay(plan, log))
     return Displays(*displays)
+
+
+def has_live_terminal() -> bool:
+    """Whether stderr is a terminal on which a bar can move."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:

@@ -93,6 +93,9 @@ def train(
     linear_share: Annotated[float, typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher.")] = 0.7,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
+    from linfusion_cli.run import quiet_libraries
+
+    quiet_libraries()
     from linfusion_cli.landscapes.data import Effort
     from linfusion_cli.training.machine import make_accelerator
     from linfusion_cli.training.schedule import Schedule

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
 import typer
 
+from linfusion_cli.cli.console import has_live_terminal
 from linfusion_cli.cli.text import safe
 
 
@@ -27,7 +27,7 @@ def show(told: Iterable[object], *, quiet: bool) -> None:
     if quiet:
         for _ in told:
             pass
-    elif sys.stderr.isatty():
+    elif has_live_terminal():
         _live(told)
     else:
         for item in told:

@@ -44,7 +44,7 @@ class LogFile:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
-            self.add(f"ended by {type(error).__name__}: {error}")
+            self.add(_end(error))
         if self._handler is not None:
             self._handler.close()
 
@@ -59,6 +59,13 @@ class LogFile:
     def stream(self) -> TextIO | None:
         """For who prints lines; None if no log is wanted."""
         return cast("TextIO", _Lines(self.add)) if self._handler is not None else None
+
+
+def _end(error: BaseException) -> str:
+    """What ended a command, in the words that its user reads."""
+    if isinstance(error, SystemExit):
+        return f"stopped by SIGTERM (exit code {error.code})"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}: {error}"
 
 
 class _Lines(io.TextIOBase):

@@ -140,6 +140,8 @@ def test_a_signal_ends_the_step_and_the_next_run_goes_on(batch, number: int, cod
     process.send_signal(number)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code, err
+    assert "2 left in" in err
+    assert "(told to stop; the same command goes on)" in err
     assert batch.leftovers() == ["step.safetensors"]
     batch.environment = {"STAND_IN_STEP": "0"}
     code, _, err = batch.run()
@@ -271,3 +273,22 @@ def test_a_disk_without_room_ends_the_batch_even_if_it_keeps_going(batch) -> Non
     assert len(batch.pictures()) == 1
     code, _, err = batch.run("--keep-going")
     assert (code, "4 made, 1 done before" in err) == (0, True)
+
+
+def test_a_list_that_can_not_be_made_leaves_no_folder(batch) -> None:
+    batch.write("a lake --size 9x9", "a lake", "a hill --model /nope --sede 3")
+    code, _, err = batch.run()
+    assert code == 2
+    assert [line.split(" ")[0] for line in err.splitlines()[1:]] == ["list.txt:1:", "list.txt:3:"]
+    assert not batch.folder.exists()
+
+
+def test_missing_weights_are_told_before_the_first_picture_or_cost_their_own(batch) -> None:
+    batch.write("a lake", "a hill --lora nobody/nothing.safetensors --size 64x128")
+    code, _, err = batch.run()
+    assert code == 66
+    assert "list.txt:2: weights are not on this machine: nobody/nothing.safetensors. Fetch them with: linfusion fetch --lora" in err
+    assert not batch.folder.exists()
+    code, _, err = batch.run("--keep-going")
+    assert (code, len(batch.pictures())) == (1, 1)
+    assert "failed: list.txt:2: " in err

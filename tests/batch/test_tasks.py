@@ -69,11 +69,11 @@ def test_models_are_loaded_once_per_group() -> None:
         ({"prompt": "a", "seed": "9..1"}, "write them upwards"),
         ({"prompt": "a", "seed": -1}, "--seed -1: write a whole number"),
         ({"prompt": "a", "seed": 1.5}, "seed = 1.5: write a whole number"),
-        ({"prompt": "a", "seed": True}, "seed = True: write a whole number"),
+        ({"prompt": "a", "seed": True}, "seed = true: write a whole number"),
         ({"prompt": "a", "seed": []}, "an empty list"),
-        ({"prompt": "a", "steps": "many"}, "steps = 'many': write a whole number"),
+        ({"prompt": "a", "steps": "many"}, 'steps = "many": write a whole number'),
         ({"prompt": "a", "steps": 1e400}, "write a whole number"),
-        ({"prompt": {"a": 1}}, "prompt = {'a': 1}: write a text"),
+        ({"prompt": {"a": 1}}, 'prompt = {"a": 1}: write a text'),
         ({"prompt": "a", "size": "9x9"}, "--size 9x9"),
         ({"prompt": "a", "width": 64}, "give width and height, or size"),
         ({"prompt": "a", "negative": "b", "negative_prompt": "c"}, "is given twice"),
@@ -150,4 +150,4 @@ def test_a_flag_that_can_not_be_meant_is_said_once() -> None:
 def test_values_that_python_calls_equal_are_not_taken_for_each_other() -> None:
     made, problems = tasks_of({"prompt": "a", "steps": 1}, {"prompt": "a", "steps": True}, {"prompt": "a", "steps": 1.0}, size="64x64")
     assert [(task.place, type(task.kind.request.steps)) for task in made] == [("list:1", int), ("list:3", int)]
-    assert problems == ["list:2: steps = True: write a whole number"]
+    assert problems == ["list:2: steps = true: write a whole number"]

@@ -1,5 +1,8 @@
 """`linfusion landscapes`: scenes on disk with their captions, the same for the same seed."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -28,3 +31,11 @@ def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys
 def test_training_an_unknown_part_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["landscapes", "train", "everything"]) == 2
     assert "autoencoder" in capsys.readouterr().err
+
+
+def test_libraries_do_not_talk_while_a_model_is_trained(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_VERBOSITY")}
+    words = [sys.executable, "-m", "linfusion_cli", "landscapes", "train", "export", "--folder", str(tmp_path)]
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0  # there is nothing to export
+    assert [line for line in done.stderr.splitlines() if not line.startswith("error: ")] == []
