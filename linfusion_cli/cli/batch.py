@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli import garbage
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError
@@ -96,9 +97,10 @@ def _tasks(files: list[str], common: Mapping[str, object], template: str, folder
     from linfusion_cli.batch.tasks import make_tasks
 
     problems: list[str] = []
-    rows = [row for file in files for row in read_rows(file, problems)]
-    ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
-    tasks = make_tasks(rows, common, template, ledger.numbers, problems)
+    with garbage.none_expected():
+        rows = [row for file in files for row in read_rows(file, problems)]
+        ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+        tasks = make_tasks(rows, common, template, ledger.numbers, problems)
     if problems:
         shown = problems[:SHOWN_PROBLEMS] + ([f"and {len(problems) - SHOWN_PROBLEMS} more"] if len(problems) > SHOWN_PROBLEMS else [])
         raise UsageError("\n".join([f"{len(problems)} problem(s), nothing was started", *shown]))
