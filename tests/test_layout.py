@@ -35,8 +35,7 @@ MAY_IMPORT = {
     | {"emphasis", "errors"},
     "output": {"output", "geometry", "errors"},
     "stop": {"errors"},
-    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", "", "wanted"}
-    | {"garbage"},
+    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", "", "wanted"} | {"garbage"},
     "training": {"training", "errors"},
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
     "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},

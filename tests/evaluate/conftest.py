@@ -1,7 +1,5 @@
 """The built-in model in a few steps: what is tested here is not how good its pictures are."""
 
-from pathlib import Path
-
 import pytest
 
 
