@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL
@@ -26,7 +26,8 @@ BUCKETS = (
 CHANNELS = (16, 32, 64, 96)
 
 
-class Crop(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Crop:
     """One kind of batch: squares of so many pixels, how many, and the share of the steps that take it."""
 
     size_px: int
@@ -92,7 +93,7 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None =
 def _batch(images: dict[int, Tensor], draw: torch.Generator, times: int) -> Tensor:
     """Squares from the smallest pictures that hold them: `times` as many as the drawn kind of batch has; (B, 3, size, size) in [-1, 1]."""
     crop = CROPS[int(torch.multinomial(torch.tensor([crop.share for crop in CROPS]), 1, generator=draw))]
-    pictures = images[min((size for size in images if size >= crop.size_px))]
+    pictures = images[min(size for size in images if size >= crop.size_px)]
     chosen = torch.randint(len(pictures), (crop.count * times,), generator=draw)
     corners = torch.randint(pictures.shape[-1] - crop.size_px + 1, (crop.count * times, 2), generator=draw).tolist()
     squares = [pictures[index, :, top : top + crop.size_px, left : left + crop.size_px] for index, (top, left) in zip(chosen.tolist(), corners, strict=True)]

@@ -32,11 +32,13 @@ BUCKETS = (
     Bucket(160, 96, 1920, windows=False),
     Bucket(128, 128, 5760, windows=True),
     Bucket(256, 256, 1440, windows=True),
+    Bucket(512, 512, 360, windows=True),  # group statistics must also be those of large pictures
 )
-SHARES = (0.40, 0.18, 0.10, 0.20, 0.12)  # of the steps, by bucket
+SHARES = (0.42, 0.16, 0.08, 0.16, 0.11, 0.07)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
 WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
+ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,18 +117,23 @@ def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) ->
     device = effort.accelerator.device
     for index, bucket in enumerate(bucket.times(effort.scenes) for bucket in BUCKETS):
         path = folder / f"latents-{index}-of-{bucket.count}-seed-{effort.seed}.safetensors"
-        if not path.exists():
-            yield f"rendering and encoding {bucket.count} pictures of {bucket.width_px}x{bucket.height_px}"
-            latents, tokens = [], []
-            for part in render_bucket(bucket, effort.seed + 1, device):
-                images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-                latents.append(vae.encode(images).latent_dist.mean)
-                tokens.append(_tokens(tokenizer, list(part.captions)))
-            part_path = path.with_suffix(".part")
-            save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
-            part_path.rename(path)
+        with effort.accelerator.main_process_first():
+            if not path.exists():
+                yield f"rendering and encoding {bucket.count} pictures of {bucket.width_px}x{bucket.height_px}"
+                _encode(path, bucket, vae, tokenizer, effort)
         stored = load_file(path, str(device))
         yield Latents(stored["latents"], stored["tokens"], bucket.windows)
+
+
+def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
+    latents, tokens = [], []
+    for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
+        images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        latents.append(torch.cat([vae.encode(few).latent_dist.mean for few in images.split(max(1, ENCODED_PIXELS // images[0, 0].numel()))]))
+        tokens.append(_tokens(tokenizer, list(part.captions)))
+    part_path = path.with_suffix(".part")
+    save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
+    part_path.rename(path)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
@@ -176,7 +183,7 @@ class Batches:
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
         bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
-        count, device = max(8, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
+        count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
         chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
         dropped = torch.rand(count, 1, generator=draw) < 0.1  # for classifier-free guidance
         timesteps = torch.randint(WINDOW_TIMESTEPS if bucket.windows else TRAIN_TIMESTEPS, (count,), generator=draw)

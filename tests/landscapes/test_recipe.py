@@ -19,7 +19,7 @@ from linfusion_cli.models import builtin_folder
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few pictures, rendered by threads: a process for each bucket would import torch anew."""
     monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
-    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(5)))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
     monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))
 
 
