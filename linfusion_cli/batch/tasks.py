@@ -92,7 +92,7 @@ def make_tasks(
 class _Maker:
     def __init__(self, common: Mapping[str, object], problems: list[str]) -> None:
         self._problems = problems
-        self._wanted = {key: _wants(hint) for key, hint in row_types().items()}
+        self._types = {key: _wants(hint) for key, hint in row_types().items()}
         self._names: dict[str, str] = {}
         self._common = {key: self._choices(key, value) for key, value in common.items()}
         self._kinds: dict[Request, Kind] = {}
@@ -131,8 +131,8 @@ class _Maker:
     def _name(self, given: str) -> str:
         key = given.strip().lower().replace("-", "_")
         key = ALIASES.get(key, key)
-        if key not in self._wanted and key not in ("width", "height"):
-            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._wanted, *ALIASES])}')
+        if key not in self._types and key not in ("width", "height"):
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *ALIASES])}')
         self._names[given] = key
         return key
 
@@ -143,7 +143,7 @@ class _Maker:
             raise UsageError(f"with its {count:,} combinations the list has more than {MOST_TASKS:,} pictures")
 
     def _choices(self, key: str, value: object) -> list[object]:
-        wanted = self._wanted[key]
+        wanted = self._types[key]
         if key == "seed" and isinstance(value, str):
             return list(seeds_of(value))
         if isinstance(value, list) and (not wanted.items or any(isinstance(item, list) for item in value)):
