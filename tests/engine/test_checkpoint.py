@@ -19,7 +19,7 @@ from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
 from linfusion_cli.plan import Plan, make_plan
 
-SIZE = "136x128"  # three stages of the tiny model
+SIZE = "160x160"  # three stages of the tiny model
 
 
 class Memory:
