@@ -9,7 +9,7 @@ demo: $(VENV)/.installed  ## renders the first picture with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
 
 test: $(VENV)/.tested  ## runs the whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.developed  ## style, types
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
@@ -13,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from linfusion_cli import __version__
+from linfusion_cli import __version__, garbage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.extras import local_name
@@ -239,14 +238,10 @@ def quiet_libraries() -> None:
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Looks for no garbage while torch and diffusers are imported: they leave none, and looking takes a tenth of the time."""
+    """For torch and diffusers, which leave no garbage."""
     quiet_libraries()
-    gc.disable()
-    try:
+    with garbage.none_expected():
         yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextmanager

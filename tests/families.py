@@ -18,13 +18,14 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.engine.tokenizers import clip_tokenizer
 from linfusion_cli.models import family_folder
 
 FAMILIES = ("sd15", "sd21", "sdxl")
+MERGES = 3000  # of the 48894 of CLIP's tokenizers, which take longer to read than a tiny model takes to draw
 PRESET = """
 [model]
 family = "{family}"
@@ -108,9 +109,20 @@ def tiny_vae() -> AutoencoderKL:
     )
 
 
-def text_config(width: int) -> CLIPTextConfig:
+def text_config(width: int, vocabulary: int) -> CLIPTextConfig:
     sizes = {"hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": width}
-    return CLIPTextConfig(vocab_size=49408, max_position_embeddings=77, bos_token_id=0, eos_token_id=2, pad_token_id=1, **sizes)
+    return CLIPTextConfig(vocab_size=vocabulary, max_position_embeddings=77, bos_token_id=0, eos_token_id=2, pad_token_id=1, **sizes)
+
+
+def small_tokenizer(folder: Path) -> CLIPTokenizer:
+    """The tokenizer of a family, with the most frequent merges alone."""
+    whole = clip_tokenizer(folder)
+    model = json.loads(whole.backend_tokenizer.to_str())["model"]
+    words = sorted(model["vocab"], key=model["vocab"].__getitem__)
+    few = [*words[: 512 + MERGES], *words[-2:]]
+    vocabulary = {word: number for number, word in enumerate(few)}
+    merges = [tuple(pair) for pair in model["merges"][:MERGES]]
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=whole.model_max_length, pad_token=whole.pad_token)
 
 
 def tiny_pipeline(name: str) -> Any:
@@ -119,11 +131,12 @@ def tiny_pipeline(name: str) -> Any:
     beta: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, prediction_type=prediction, **beta)
     parts: dict[str, Any] = {"vae": tiny_vae().eval(), "unet": tiny_unet(name), "scheduler": scheduler}
-    parts["text_encoder"] = CLIPTextModel(text_config(24 if name == "sd21" else 16)).eval()
-    parts["tokenizer"] = clip_tokenizer(family_folder(name) / "tokenizer")
+    parts["tokenizer"] = small_tokenizer(family_folder(name) / "tokenizer")
+    words = len(parts["tokenizer"])
+    parts["text_encoder"] = CLIPTextModel(text_config(24 if name == "sd21" else 16, words)).eval()
     if name == "sdxl":
-        parts["text_encoder_2"] = CLIPTextModelWithProjection(text_config(24)).eval()
-        parts["tokenizer_2"] = clip_tokenizer(family_folder(name) / "tokenizer_2")
+        parts["text_encoder_2"] = CLIPTextModelWithProjection(text_config(24, words)).eval()
+        parts["tokenizer_2"] = small_tokenizer(family_folder(name) / "tokenizer_2")
         return StableDiffusionXLPipeline(**parts, add_watermarker=False)
     return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 

@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,8 @@ FLAG = re.compile(r"(?:^|\s)--[A-Za-z]")
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
 WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
+PAIR = re.compile(rf"""[{SPACE}]*+--([^{SPACE}"'=]++)[{SPACE}]++({WORD.pattern})(?=[{SPACE}]|$)""")
+PAIRS = re.compile(rf"(?:{PAIR.pattern})*+[{SPACE}]*+")
 QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 SUFFIXES = (".txt", ".jsonl", ".csv", ".toml", ".yaml", ".yml")
 LIST_KEYS = ("jobs", "defaults")
@@ -103,17 +105,31 @@ def _flags(line: str) -> dict[str, object]:
         return {"prompt": line.strip()}
     prompt, rest = line[: first.start()].strip(), line[first.start() :]
     values: dict[str, object] = {"prompt": prompt} if prompt else {}
-    words = iter(_words(rest))
-    for word in words:
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            raise ValueError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
+    for name, value in _pairs(rest):
         if name in values:
             raise ValueError(f"--{name} is given twice")
-        if not equals and (value := next(words, "")) == "":
+        if value is None:
             raise ValueError(f"--{name} lacks its value")
         values[name] = value
     return values
+
+
+def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
+    """The flags with their values: those of nearly all lines by an expression, which long lists feel."""
+    if "\\" in text or '""' in text or "''" in text or not PAIRS.fullmatch(text):
+        return _pairs_of(_words(text))
+    found = PAIR.findall(text)
+    return [(name, _unquoted(value)) for name, value in found] if '"' in text or "'" in text else found
+
+
+def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """None: the value is missing."""
+    left = iter(words)
+    for word in left:
+        if not word.startswith("--"):
+            raise ValueError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
+        name, equals, value = word.removeprefix("--").partition("=")
+        yield name, value if equals else next(left, "") or None
 
 
 def _words(text: str) -> list[str]:

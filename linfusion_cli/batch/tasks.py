@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import json
 import math
@@ -94,7 +93,7 @@ def make_tasks(
 class _Maker:
     def __init__(self, common: Mapping[str, object], problems: list[str]) -> None:
         self._problems = problems
-        self._types = row_types()
+        self._types = {key: _wants(hint) for key, hint in row_types().items()}
         self._names: dict[str, str] = {}
         self._common = {key: self._choices(key, value) for key, value in common.items()}
         self._kinds: dict[Request, Kind] = {}
@@ -147,16 +146,16 @@ class _Maker:
             raise UsageError(f"with its {count:,} combinations the list has more than {MOST_TASKS:,} pictures")
 
     def _choices(self, key: str, value: object) -> list[object]:
-        hint = self._types[key]
+        wanted = self._types[key]
         if key == "seed" and isinstance(value, str):
             return list(seeds_of(value))
-        if isinstance(value, list) and (not _wants(hint).items or any(isinstance(item, list) for item in value)):
+        if isinstance(value, list) and (not wanted.items or any(isinstance(item, list) for item in value)):
             if not value:
                 raise UsageError(f"{key} = []: an empty list makes no picture")
             return [choice for item in value for choice in self._choices(key, item)]
         if key == "prompt":
-            return list(chosen(_converted(key, value, hint)))
-        return [_converted(key, value, hint)]
+            return list(chosen(_converted(key, value, wanted)))
+        return [_converted(key, value, wanted)]
 
     def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
         """One draft a seed. Without one the words give it, not the place: the same list gives the same pictures, and a line twice gives two."""
@@ -232,24 +231,26 @@ def _whole_text(prompt: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a key of Request takes: values of these kinds, or lists whose items are of `items`."""
+    """What a key of Request takes: values of these kinds, or lists whose items are such values."""
 
     kinds: frozenset[object]
-    items: object  # None: no list
+    items: _Wanted | None  # None: no list
     words: str
+    any_text: bool  # as it is written
 
 
-@functools.cache
 def _wants(hint: object) -> _Wanted:
     kinds = frozenset(typing.get_args(hint)) if isinstance(hint, types.UnionType) else frozenset({hint})
     words = next((words for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number")) if kind in kinds), "a text")
-    return _Wanted(kinds, typing.get_args(hint)[0] if typing.get_origin(hint) is tuple else None, words)
+    items = _wants(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None
+    return _Wanted(kinds, items, words, any_text=kinds <= {str, types.NoneType})
 
 
-def _converted(key: str, value: object, hint: object) -> typing.Any:
+def _converted(key: str, value: object, wanted: _Wanted) -> typing.Any:
     """A value of a row as Request wants it. Raises UsageError for one that can't be meant."""
-    wanted, text = _wants(hint), isinstance(value, str)
-    kinds = wanted.kinds
+    text, kinds = isinstance(value, str), wanted.kinds
+    if text and wanted.any_text:
+        return value
     if wanted.items:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_converted(key, item, wanted.items) for item in items)

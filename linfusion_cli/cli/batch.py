@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli import garbage
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
@@ -98,9 +99,10 @@ def _tasks(files: list[str], common: Mapping[str, object], template: str, folder
     from linfusion_cli.batch.tasks import make_tasks
 
     problems: list[str] = []
-    rows = [row for file in files for row in read_rows(file, problems)]
-    ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
-    tasks = make_tasks(rows, common, template, ledger.numbers, problems)
+    with garbage.none_expected():
+        rows = [row for file in files for row in read_rows(file, problems)]
+        ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+        tasks = make_tasks(rows, common, template, ledger.numbers, problems)
     if problems:
         raise UsageError(refusal(problems))
     if not tasks:

@@ -66,13 +66,17 @@ def test_any_size_and_orientation(tiny_preset: Path, size: str) -> None:
     assert drawn[-1].std() > 0
 
 
+@pytest.fixture(scope="module")
+def wide(tiny_preset: Path) -> list[np.ndarray]:
+    return make(plan_for(tiny_preset, "136x152"))[1]
+
+
 @pytest.mark.parametrize("keep", ["all", "sums", "nothing"])
 @pytest.mark.parametrize(("unet_rows", "vae_rows", "room_bytes"), [(3, 8, 0), (1, 40, 60_000), (0, 1000, 10**9)])
 def test_the_picture_does_not_depend_on_bands_nor_on_what_waits_where(
-    tiny_preset: Path, tmp_path: Path, unet_rows: int, vae_rows: int, room_bytes: int, keep: Keep
+    tiny_preset: Path, wide: list[np.ndarray], tmp_path: Path, unet_rows: int, vae_rows: int, room_bytes: int, keep: Keep
 ) -> None:
     plan = plan_for(tiny_preset, "136x152")
-    _, wide = make(plan)
     bands = Bands(unet_rows, vae_rows, (keep, keep, keep, "sums"))
     stages = tuple(replace(stage, bands=bands) for stage in plan.stages)
     _, narrow = make(replace(plan, stages=stages, room=Room(room_bytes, 0, tmp_path)))

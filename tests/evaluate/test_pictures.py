@@ -21,24 +21,24 @@ PROMPTS = ["red hills at dawn, sun", "gray dunes at night, full moon, stars", "t
 CPU = find_machine("cpu")
 
 
-def by_the_tool(prompt: str, seed: int, size: str, attention: str) -> torch.Tensor:
-    plan = make_plan(resolve(Request(prompt=prompt, seed=seed, size=size, attention=attention)), CPU)
+def by_the_tool(preset: str, prompt: str, seed: int, size: str, attention: str) -> torch.Tensor:
+    plan = make_plan(resolve(Request(prompt=prompt, preset=preset, seed=seed, size=size, attention=attention)), CPU)
     made = [list(picture.rows) for picture in pictures(plan, lambda _: None)][-1]
     return torch.from_numpy(np.concatenate(made)).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("attention", ["linear", "softmax"])
-def test_many_at_once_are_the_tools_own(attention: str) -> None:
-    made = list(Maker("landscape", Way(attention=attention), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
+def test_many_at_once_are_the_tools_own(quick: str, attention: str) -> None:
+    made = list(Maker(quick, Way(attention=attention), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
     for index, image in enumerate(made):
-        difference = (image.int() - by_the_tool(PROMPTS[index], 3 + index, "128x128", attention).int()).abs()
+        difference = (image.int() - by_the_tool(quick, PROMPTS[index], 3 + index, "128x128", attention).int()).abs()
         assert difference.float().mean() < 0.05
         assert difference.max() <= 3
 
 
-def test_a_progressive_picture_is_the_tools_own() -> None:
-    made = next(iter(Maker("landscape", Way(), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
-    assert torch.equal(made, by_the_tool(PROMPTS[0], 3, "256x128", "linear"))
+def test_a_progressive_picture_is_the_tools_own(quick: str) -> None:
+    made = next(iter(Maker(quick, Way(), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
+    assert torch.equal(made, by_the_tool(quick, PROMPTS[0], 3, "256x128", "linear"))
 
 
 def test_ways_differ() -> None:
@@ -52,15 +52,15 @@ def test_ways_differ() -> None:
     assert all((made[i].int() - made[j].int()).abs().float().mean() > 0.005 for i in range(5) for j in range(i))
 
 
-def test_a_variant_draws_other_pictures(tmp_path: Path) -> None:
+def test_a_variant_draws_other_pictures(quick: str, tmp_path: Path) -> None:
     unet = Teacher.load("builtin:landscape", torch.device("cpu")).pipeline.unet
     save_variant(varied(LinFusion.like(unet), "causal", unet), "causal", tmp_path)
-    made = next(iter(Maker("landscape", Way(attention="variant", weights=str(tmp_path)), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
-    assert (made.int() - by_the_tool(PROMPTS[0], 3, "256x128", "linear").int()).abs().float().mean() > 1
+    made = next(iter(Maker(quick, Way(attention="variant", weights=str(tmp_path)), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
+    assert (made.int() - by_the_tool(quick, PROMPTS[0], 3, "256x128", "linear").int()).abs().float().mean() > 1
 
 
-def test_what_is_there_is_kept(tmp_path: Path) -> None:
-    maker = Maker("landscape", Way(), CPU)
+def test_what_is_there_is_kept(quick: str, tmp_path: Path) -> None:
+    maker = Maker(quick, Way(), CPU)
     Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(place(tmp_path, 1))
     assert list(keep(tmp_path, maker, PROMPTS, [3, 4, 5], Size(128, 128))) == [2, 3]
     assert read_picture(place(tmp_path, 1)).max() == 0

@@ -69,8 +69,8 @@ def test_what_was_not_asked_is_not_scored() -> None:
     assert not {"fidelity lake", "one body", "distance whole"} & found.keys()
 
 
-def test_a_study_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["evaluate", "-o", str(tmp_path / "study"), "--prompts", "3", "--device", "cpu"]
+def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "-o", str(tmp_path / "study"), "--prompts", "3", "--preset", quick, "--device", "cpu"]
     assert main(words) == 0
     first = capsys.readouterr()
     assert "| pictures |" in first.out
@@ -85,14 +85,14 @@ def test_a_study_is_made_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert "holds another evaluation" in capsys.readouterr().err
 
 
-def test_an_upscaled_study_has_a_lanczos_row(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "-o", str(tmp_path), "--prompts", "2", "--size", "256x256", "--device", "cpu", "--quiet"]) == 0
+def test_an_upscaled_study_has_a_lanczos_row(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "-o", str(tmp_path), "--prompts", "2", "--size", "256x256", "--preset", quick, "--device", "cpu", "--quiet"]) == 0
     assert "| lanczos |" in capsys.readouterr().out
 
 
-def test_prompts_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_of_ones_own(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "prompts.txt").write_text("# two\nred hills at dawn, sun\n\na lake at night\n")
-    words = ["evaluate", "-o", str(tmp_path / "study"), "--device", "cpu", "--prompt-file", str(tmp_path / "prompts.txt")]
+    words = ["evaluate", "-o", str(tmp_path / "study"), "--preset", quick, "--device", "cpu", "--prompt-file", str(tmp_path / "prompts.txt")]
     assert main(words) == 0
     assert "| fidelity, % | time | terrain | tint | body |" in capsys.readouterr().out
     (tmp_path / "prompts.txt").write_text("# none\n")
@@ -102,11 +102,11 @@ def test_prompts_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "-o FOLDER" in capsys.readouterr().err
 
 
-def test_every_claim_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_claim_is_a_row(quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(claims_module, "LARGE", 2)
     monkeypatch.setattr(claims_module, "UPSCALES", {"progressive": {}})
     monkeypatch.setattr(claims_module, "TIMES", (1,))
-    words = ["evaluate", "--claims", "-o", str(tmp_path), "--prompts", "2", "--device", "cpu"]
+    words = ["evaluate", "--claims", "-o", str(tmp_path), "--prompts", "2", "--preset", quick, "--device", "cpu"]
     assert main(words) == 0
     first = capsys.readouterr()
     rows = [line.split("|")[1].strip() for line in first.out.splitlines() if "×" in line]

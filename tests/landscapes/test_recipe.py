@@ -1,6 +1,8 @@
 """The recipe: the same pictures everywhere, latents of unit scale, both attentions trained, every part from first to last."""
 
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,15 +10,24 @@ from diffusers import StableDiffusionPipeline
 
 from linfusion_cli.cli.app import main
 from linfusion_cli.engine.adapter import LinFusion
-from linfusion_cli.landscapes import autoencoder, denoiser
-from linfusion_cli.landscapes.data import Bucket, Pictures, _render_batch
+from linfusion_cli.landscapes import autoencoder, data, denoiser
+from linfusion_cli.landscapes.data import Bucket
 from linfusion_cli.models import builtin_folder
 
 
-def test_batches_do_not_depend_on_the_process() -> None:
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pictures, rendered by threads: a process for each bucket would import torch anew."""
+    monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
+    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
+    monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))
+
+
+def test_batches_do_not_depend_on_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
     bucket = Bucket(16, 24, 6, windows=True)
-    first, second = (_render_batch((bucket, 3, 0)) for _ in range(2))
-    assert isinstance(first, Pictures)
+    first, second = data.gather(data.render_bucket(bucket, 3, torch.device("cpu"))), data._render_batch((bucket, 3, 0))
+    assert isinstance(first, data.Pictures)
     assert torch.equal(first.images, second.images)
     assert first.captions == second.captions
     assert first.images.shape == (6, 3, 16, 24)
@@ -50,10 +61,8 @@ def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
     assert all(parameter.grad is not None for parameter in student.parameters())
 
 
-def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
-    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
-    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
+@pytest.mark.usefixtures("small_buckets")
+def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path) -> None:
     folder = ["--folder", str(tmp_path / "runs"), "--device", "cpu"]
     assert main(["landscapes", "train", "autoencoder", "--steps", "2", *folder]) == 0
     assert main(["landscapes", "train", "denoiser", "--steps", "2", "--linear-share", "0", *folder]) == 0
@@ -67,11 +76,9 @@ def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path, 
     LinFusion.load(tmp_path / "student").check(StableDiffusionPipeline.from_pretrained(teacher).unet)
 
 
-def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("small_buckets")
+def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At a rate of next to nothing the model stays what it is: so it began as what it was."""
-    monkeypatch.setattr(autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True)))
-    monkeypatch.setattr(denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
-    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
     options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--start", "builtin:landscape"]
     for part in ("autoencoder", "denoiser", "export"):
         assert main(["landscapes", "train", part, *options]) == 0

@@ -52,9 +52,10 @@ def detail(scene: Scene, top: float) -> tuple[float, float]:
     view = View(0.45, top, 1 / 16)
     near = render([scene], 256, 256, [view])
     whole = render([scene], 256, 256)
-    enlarged = torch.nn.functional.interpolate(whole, scale_factor=16.0, mode="bicubic")
     left, up = round(0.45 * 4096), round(top * 4096)
-    crop = enlarged[:, :, up : up + 256, left : left + 256]
+    (x, x_more), (y, y_more) = (divmod(place - 4 * 16, 16) for place in (left, up))  # with more around it than the filter reads
+    enlarged = torch.nn.functional.interpolate(whole[:, :, y : y + 25, x : x + 25], scale_factor=16.0, mode="bicubic")
+    crop = enlarged[:, :, 64 + y_more : 320 + y_more, 64 + x_more : 320 + x_more]
     return tuple(float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))  # type: ignore[return-value]
 
 
