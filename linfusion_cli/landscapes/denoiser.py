@@ -121,8 +121,8 @@ def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) ->
             if not path.exists():
                 yield f"rendering and encoding {bucket.count} pictures of {bucket.width_px}x{bucket.height_px}"
                 _encode(path, bucket, vae, tokenizer, effort)
-        stored = load_file(path, str(device))
-        yield Latents(stored["latents"], stored["tokens"], bucket.windows)
+        stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
+        yield Latents(stored["latents"].to(device), stored["tokens"].to(device), bucket.windows)
 
 
 def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
