@@ -180,8 +180,8 @@ def _refuse(job: Job, machine: Machine) -> NoReturn:
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {dtype_of(job, machine)}"
     smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, budget)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
-        raise OutOfMemoryError(f"{what}; --max-memory allows {budget / 1e9:.1f} GB. Nearest: --max-memory {needed}GB, or {smaller}")
-    raise OutOfMemoryError(f"{what}; {machine.device} has {budget / 1e9:.1f} GB free. Nearest: {smaller}")
+        raise OutOfMemoryError(f"{what}; --max-memory allows {budget / 1e9:.3g} GB. Nearest: --max-memory {needed}GB, or {smaller}")
+    raise OutOfMemoryError(f"{what}; {machine.device} has {budget / 1e9:.3g} GB free. Nearest: {smaller}")
 
 
 def _least_bytes(job: Job, machine: Machine) -> float:

@@ -87,9 +87,9 @@ def train(
     precision: Annotated[Precision, typer.Option(help="Numbers of the forward pass: no = float32.")] = Precision.no,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     start: Annotated[
-        str, typer.Option(metavar="MODEL", help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.")
+        str, typer.Option("--from", metavar="MODEL", help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.")
     ] = "",
-    rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --start.")] = 1.5e-3,
+    rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --from.")] = 1.5e-3,
     linear_share: Annotated[float, typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher.")] = 0.7,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
@@ -113,7 +113,7 @@ def _model_folder(place: str) -> Path:
 
     folder = builtin_folder(place) or Path(place).expanduser()
     if not (folder / "model_index.json").is_file():
-        raise UsageError(f"--start {place}: no model in diffusers layout (there is no model_index.json). Try --start builtin:landscape")
+        raise UsageError(f"--from {place}: no model in diffusers layout (there is no model_index.json). Try --from builtin:landscape")
     return folder
 
 

@@ -1,5 +1,6 @@
 """The recipe: the same pictures everywhere, latents of unit scale, both attentions trained, every part from first to last."""
 
+from contextlib import nullcontext
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,22 @@ def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
 
 
 @pytest.mark.usefixtures("small_buckets")
+def test_pictures_are_prepared_once_and_read_by_each_of_several_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """accelerate calls the device of several processes on a CPU "cpu:0"."""
+    monkeypatch.setattr(denoiser, "BUCKETS", (Bucket(64, 64, 3, windows=False),))
+    one_of_several = SimpleNamespace(device=torch.device("cpu", 0), main_process_first=nullcontext)
+    effort = data.Effort(one_of_several)  # type: ignore[arg-type]
+    vae, tokenizer = autoencoder.build().eval(), denoiser.build_tokenizer()
+    first, second = (list(denoiser.prepare(tmp_path, vae, tokenizer, effort)) for _ in range(2))
+    assert first[0] == "rendering and encoding 3 pictures of 64x64"
+    assert isinstance(first[1], denoiser.Latents)
+    assert isinstance(second[0], denoiser.Latents)
+    assert first[1].latents.shape == (3, 4, 8, 8)
+    assert torch.equal(first[1].latents, second[0].latents)
+    assert torch.equal(first[1].tokens, second[0].tokens)
+
+
+@pytest.mark.usefixtures("small_buckets")
 def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path) -> None:
     folder = ["--folder", str(tmp_path / "runs"), "--device", "cpu"]
     assert main(["landscapes", "train", "autoencoder", "--steps", "2", *folder]) == 0
@@ -79,10 +96,10 @@ def test_the_whole_recipe_runs_and_the_teacher_can_be_distilled(tmp_path: Path) 
 @pytest.mark.usefixtures("small_buckets")
 def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At a rate of next to nothing the model stays what it is: so it began as what it was."""
-    options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--start", "builtin:landscape"]
+    options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--from", "builtin:landscape"]
     for part in ("autoencoder", "denoiser", "export"):
         assert main(["landscapes", "train", part, *options]) == 0
     before, after = (denoiser.Student.of(folder).state_dict() for folder in (builtin_folder("builtin:landscape"), tmp_path / "landscape") if folder)
     assert all(torch.allclose(after[name], value, atol=2e-3) for name, value in before.items())
     assert main(["landscapes", "train", "denoiser", *options[:-1], str(tmp_path)]) == 2
-    assert "--start builtin:landscape" in capsys.readouterr().err
+    assert "--from builtin:landscape" in capsys.readouterr().err
