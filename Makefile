@@ -19,8 +19,11 @@ check: $(VENV)/.developed  ## style, types
 bench: $(VENV)/.installed  ## the README's table, measured on this machine
 	$(BIN)/python bench/bench.py
 
-bench-long: $(VENV)/.installed  ## the same, with the sizes that take long
+bench-long: $(VENV)/.installed  ## the same, with the sizes that take long, what the exact methods cost, loading, and SD-v1.5 with random weights
 	$(BIN)/python bench/bench.py --long
+	$(BIN)/python bench/methods.py
+	$(BIN)/python bench/models.py
+	$(BIN)/python bench/loading.py
 
 bench-batch: $(VENV)/.installed  ## what a batch costs beside its pictures: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py

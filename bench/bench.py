@@ -58,13 +58,13 @@ def sizes(names: list[str]) -> None:
         print(f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
 
 
-def budgets(cases: list[tuple[str, str]]) -> None:
-    """What the plan promises within a budget, against the operating system's peak of the whole process."""
+def budgets(cases: list[tuple[str, str]], *more: str) -> None:
+    """What the plan promises within a budget, against the operating system's peak of the whole process; `more`: options of every command."""
     print("\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |\n|---|---|---|---|---|---|---|")
     for name, budget in cases:
         width, height = map(int, name.split("x"))
-        told = json.loads(subprocess.check_output([sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json"]))
-        measured, planned = picture(name, "--max-memory", budget), told["peak_bytes"]
+        told = json.loads(subprocess.check_output([sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json", *more]))
+        measured, planned = picture(name, "--max-memory", budget, *more), told["peak_bytes"]
         peaks = f"{planned / 1e9:.2f} GB | {measured.peak_bytes / 1e9:.2f} GB | {planned / measured.peak_bytes:.2f}"
         print(f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
 

@@ -1,0 +1,52 @@
+"""Plans of SD-v1.5 at full size against the operating system's peaks; random weights, made on the fly (2.2 GB on the disk).
+
+    python bench/models.py
+
+Two steps a stage in bfloat16 with linear attention, prompt to PNG. The pictures are noise, memory and time are not.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from loading import make_checkpoint
+
+from bench import budgets
+
+CASES = [("512x512", "8GB"), ("512x512", "4GB"), ("1024x512", "3.5GB"), ("1024x1024", "4GB")]
+PRESET = """
+extends = "sd15-4k"
+[model]
+repositories = ["{model}"]
+linfusion = ["{linfusion}"]
+dtype_cpu = "bfloat16"
+[sampling]
+scheduler = "ddim"
+steps = 2
+"""
+
+
+def make_linfusion(model: Path, folder: Path) -> None:
+    """Linear attentions that start as the model's own projections, as `linfusion distill` begins."""
+    import torch
+    from diffusers import UNet2DConditionModel
+
+    from linfusion_cli.engine.adapter import LinFusion
+
+    linfusion = LinFusion.like(UNet2DConditionModel.from_pretrained(model / "unet", dtype=torch.float16))
+    linfusion.attentions.half()
+    linfusion.save(folder)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="linfusion-bench-") as name:
+        folder = Path(name)
+        make_checkpoint(folder / "model")
+        make_linfusion(folder / "model", folder / "linfusion")
+        (folder / "sd15.toml").write_text(PRESET.format(model=folder / "model", linfusion=folder / "linfusion"))
+        budgets(CASES, "--preset", str(folder / "sd15.toml"))
+
+
+if __name__ == "__main__":
+    main()
