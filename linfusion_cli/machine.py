@@ -6,13 +6,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import platformdirs
 import psutil
 
+from linfusion_cli.control_groups import memory_limits
 from linfusion_cli.errors import UsageError
 
 
@@ -84,7 +84,7 @@ def may_have_accelerator() -> bool:
 def _cpu(reason: str) -> Machine:
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
-    for limit, used in _container_limits():
+    for limit, used in memory_limits():
         total, free = min(total, limit), min(free, max(limit - used, 0))
     return _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
 
@@ -127,16 +127,6 @@ def disk_free_bytes(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _container_limits() -> Iterator[tuple[int, int]]:
-    """(limit, used) in bytes of the control group, version 2 and 1; psutil does not know of them."""
-    root = Path("/sys/fs/cgroup")
-    for limit, used in (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")):
-        try:
-            yield int((root / limit).read_text()), int((root / used).read_text())
-        except (OSError, ValueError):  # no such group, or "max"
-            continue
 
 
 def _accelerator(device: str) -> Machine:

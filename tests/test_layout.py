@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "names": {"preset", "errors"},
     "emphasis": {"errors"},
     "architecture": {"geometry", "weights", "errors"},
-    "machine": {"errors"},
+    "control_groups": set(),
+    "machine": {"control_groups", "errors"},
     "images": {"geometry", "errors"},
     "weights": {"weights", "models", "errors"},
     "extras": {"preset", "images", "weights", "errors"},
@@ -61,7 +62,7 @@ MAY_IMPORT = {
         "",
     }
     | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights", "garbage"},
-    "batch": {"batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
+    "batch": {"control_groups", "batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
     "wanted": {"extras", "preset", "weights", "errors"},
     "accelerators": set(),
     "doctor": {"accelerators", "job", "plan", "machine", "preset", "wanted", "weights", "errors"},

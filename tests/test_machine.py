@@ -1,7 +1,5 @@
 """What the machine says, container limits included."""
 
-from pathlib import Path
-
 import psutil
 import pytest
 
@@ -24,17 +22,10 @@ def test_auto_without_a_gpu_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_container_limits_beat_the_hosts_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_container_limits", lambda: iter([(700 << 20, 100 << 20)]))
+    monkeypatch.setattr(machine, "memory_limits", lambda: iter([(700 << 20, 100 << 20)]))
     found = find_machine("cpu")
     assert found.total_bytes == 700 << 20
     assert found.free_bytes <= 600 << 20
-
-
-def test_a_group_without_limit_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("5\n")
-    monkeypatch.setattr(machine, "Path", lambda _: tmp_path)
-    assert list(machine._container_limits()) == []
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

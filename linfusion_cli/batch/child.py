@@ -95,7 +95,7 @@ class _Maker:
         machine = find_machine(job.device)
         if less_bytes:
             try:
-                return make_plan(replace(job, max_memory_bytes=less_bytes), machine)
+                return make_plan(replace(job, max_memory_bytes=min(less_bytes, machine.free_bytes)), machine)
             except OutOfMemoryError:
                 text = f"no plan needs less than {less_bytes / 1e6:.0f} MB: the same one is tried again"
                 self._say("event", {"name": "Note", "fields": {"text": text}})

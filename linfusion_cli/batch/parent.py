@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
+from linfusion_cli.control_groups import oom_kills
 from linfusion_cli.output.record import redacted
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,17 +143,3 @@ class Child:
     def _read_words(self, stream: IO[bytes]) -> None:
         for line in stream:
             self._words.append(redacted(line.decode("utf-8", "replace").rstrip()))
-
-
-def oom_kills() -> int:
-    """How often the control group of this process has killed for memory; 0 where nobody counts."""
-    try:
-        with open("/proc/self/cgroup", encoding="ascii") as file:
-            group = file.read().strip().rpartition(":")[2]
-        for folder in (Path("/sys/fs/cgroup" + group), Path("/sys/fs/cgroup")):
-            if (folder / "memory.events").exists():
-                rows = dict(line.split() for line in (folder / "memory.events").read_text(encoding="ascii").splitlines())
-                return int(rows.get("oom_kill", 0))
-    except (OSError, ValueError):
-        pass
-    return 0
