@@ -120,6 +120,10 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
 
 def generate_child(way: str, folder: Path) -> dict[str, float]:
     """The median of warm pictures; the first one is not counted."""
+    if way == "ours":
+        from linfusion_cli.run import quiet_libraries
+
+        quiet_libraries()  # before torch is imported, as the command does
     import torch
 
     from linfusion_cli.models import builtin_folder

@@ -16,7 +16,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from linfusion_cli.engine.adapter import LinFusion
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
@@ -38,6 +38,7 @@ SHARES = (0.42, 0.16, 0.08, 0.16, 0.11, 0.07)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
 WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
+TOKENIZER = "tokenizer"
 ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
 
 
@@ -111,6 +112,19 @@ class Student(nn.Module):
         return prediction
 
 
+def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
+    """The tokenizer of a run in `folder`, kept there: of the model that is trained further, or made once.
+
+    The numbers of words that are equally frequent are drawn anew whenever a vocabulary is built.
+    """
+    place = folder / TOKENIZER
+    with effort.accelerator.main_process_first():
+        if not place.exists():
+            tokenizer = CLIPTokenizer.from_pretrained(start / TOKENIZER) if start else build_tokenizer()
+            tokenizer.save_pretrained(place)
+    return CLIPTokenizer.from_pretrained(place)
+
+
 @torch.no_grad()
 def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> Iterator[str | Latents]:
     """Renders and encodes every bucket; yields notes and the buckets. Kept in `folder` for the next start."""
@@ -149,7 +163,8 @@ def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, li
     """
     torch.manual_seed(effort.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer, accelerator = build_tokenizer(), effort.accelerator
+    accelerator = effort.accelerator
+    tokenizer = tokenizer_of(folder, effort, start)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
     buckets: list[Latents] = []
     for item in prepare(folder, vae, tokenizer, effort):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
-from linfusion_cli.landscapes.denoiser import Student, build_scheduler, build_text_encoder, build_unet
-from linfusion_cli.landscapes.tokenizer import build_tokenizer
+from linfusion_cli.landscapes.denoiser import TOKENIZER, Student, build_scheduler, build_text_encoder, build_unet
 from linfusion_cli.training.run import averaged
 
 
@@ -19,7 +19,7 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
 
     `linfusion/` holds the linear attentions of the run; those of a pure teacher are its projections, to be distilled.
     """
-    tokenizer = build_tokenizer()
+    tokenizer = CLIPTokenizer.from_pretrained(run_folder / TOKENIZER)
     student = Student(build_text_encoder(tokenizer), build_unet())
     student.load_state_dict(averaged(run_folder))
     pipeline = StableDiffusionPipeline(
@@ -34,7 +34,8 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target)
-    _declare_float32(target / "text_encoder" / "config.json")
+    _change(target / "text_encoder" / "config.json", dtype="float32")  # a plain from_pretrained goes by it: float32 like the rest
+    _change(target / "vae" / "config.json", _name_or_path="")  # no folder of this machine
     student.attentions.half()
     student.linfusion.save(target / "linfusion")
     _write_sums(target)
@@ -48,6 +49,5 @@ def _write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 
-def _declare_float32(path: Path) -> None:
-    """Lets a plain from_pretrained load the text encoder in float32, like the rest: transformers goes by the saved dtype."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": "float32"}, indent=2) + "\n")
+def _change(path: Path, **values: str) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values, indent=2) + "\n")

@@ -99,6 +99,8 @@ def test_a_model_is_trained_further_from_what_it_knows(tmp_path: Path, capsys: p
     options = ["--folder", str(tmp_path), "--device", "cpu", "--steps", "1", "--rate", "1e-6", "--from", "builtin:landscape"]
     for part in ("autoencoder", "denoiser", "export"):
         assert main(["landscapes", "train", part, *options]) == 0
+    words = [(folder / "tokenizer" / "tokenizer.json").read_text() for folder in (builtin_folder("builtin:landscape"), tmp_path / "landscape") if folder]
+    assert words[0] == words[1], "a text encoder knows the numbers of its own words only"
     before, after = (denoiser.Student.of(folder).state_dict() for folder in (builtin_folder("builtin:landscape"), tmp_path / "landscape") if folder)
     assert all(torch.allclose(after[name], value, atol=2e-3) for name, value in before.items())
     assert main(["landscapes", "train", "denoiser", *options[:-1], str(tmp_path)]) == 2
