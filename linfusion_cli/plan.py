@@ -176,12 +176,13 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
 
 def _refuse(job: Job, machine: Machine) -> NoReturn:
     budget = job.max_memory_bytes or machine.free_bytes
+    has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
     needed = f"{math.ceil(_least_bytes(job, machine) / 1e8) / 10:.1f}"
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {dtype_of(job, machine)}"
     smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, budget)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
-        raise OutOfMemoryError(f"{what}; --max-memory allows {budget / 1e9:.3g} GB. Nearest: --max-memory {needed}GB, or {smaller}")
-    raise OutOfMemoryError(f"{what}; {machine.device} has {budget / 1e9:.3g} GB free. Nearest: {smaller}")
+        raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, or {smaller}")
+    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {smaller}")
 
 
 def _least_bytes(job: Job, machine: Machine) -> float:
