@@ -63,8 +63,7 @@ def _memberships() -> Iterator[tuple[_Names, Path]]:
     except OSError:  # not Linux
         return
     for line in lines:
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+        _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             if controller in VERSIONS:
                 yield VERSIONS[controller], (ROOT / VERSIONS[controller].folder / path.lstrip("/")).resolve()

@@ -48,6 +48,11 @@ class Stage:
     attention: str
     bands: Bands
 
+    @property
+    def band_latent(self) -> int:
+        """Rows of latents in a band of the UNet; half of them where it runs on the whole picture at once, in case that does not fit after all."""
+        return self.bands.unet_latent or self.canvas.latent().height // 2
+
 
 def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tuple[Stage, ...]:
     """Sizes, steps and bands of every stage for a kind of device; `halvings` makes the bands so many times half as high.

@@ -94,10 +94,11 @@ class _Maker:
 
         machine = find_machine(job.device)
         if less_bytes:
+            budget = min(less_bytes, machine.free_bytes)
             try:
-                return make_plan(replace(job, max_memory_bytes=min(less_bytes, machine.free_bytes)), machine)
+                return make_plan(replace(job, max_memory_bytes=budget), machine)
             except OutOfMemoryError:
-                text = f"no plan needs less than {less_bytes / 1e6:.0f} MB: the same one is tried again"
+                text = f"no plan needs less than {budget / 1e6:.0f} MB: the same one is tried again"
                 self._say("event", {"name": "Note", "fields": {"text": text}})
         return make_plan(job, machine)
 

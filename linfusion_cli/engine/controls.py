@@ -26,10 +26,9 @@ def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timeste
     for net, image, scale, end in zip(nets, job.control_images, scales, ends, strict=True):
         acting = frozenset(float(timestep) for timestep in timesteps[: int(end * len(timesteps) + 1e-6)])
         if scale and acting:
-            model, rows = weights.place(net.attend(stage.attention if stage.index else "softmax")), stage.bands.unet_latent
-            network: BandedControlNet | WholeOrBandedControlNet = BandedControlNet(model, rows, store, weights)
-            if not rows:
-                network = WholeOrBandedControlNet.of(model, stage.canvas.latent().height // 2, store, weights)
+            model = weights.place(net.attend(stage.attention if stage.index else "softmax"))
+            kind = BandedControlNet if stage.bands.unet_latent else WholeOrBandedControlNet.of
+            network: BandedControlNet | WholeOrBandedControlNet = kind(model, stage.band_latent, store, weights)
             controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage)), scale, acting))
     return tuple(controls)
 

@@ -192,9 +192,8 @@ class _Engine:
         total = int(self.models.scheduler_config["num_train_timesteps"])
         conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
         mounted = self.weights.place(self.models.mounted.attend(stage.attention))
-        rows = stage.bands.unet_latent
-        kind, height = (BandedUNet, rows) if rows else (WholeOrBands.of, stage.canvas.latent().height // 2)
-        unet: Predict = kind(mounted, height, self.store, self.weights)
+        kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
+        unet: Predict = kind(mounted, stage.band_latent, self.store, self.weights)
         controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self.weights)
         return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
 

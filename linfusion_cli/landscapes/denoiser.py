@@ -121,7 +121,9 @@ def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
     with effort.accelerator.main_process_first():
         if not place.exists():
             tokenizer = CLIPTokenizer.from_pretrained(start / TOKENIZER) if start else build_tokenizer()
-            tokenizer.save_pretrained(place)
+            part = place.with_suffix(".part")
+            tokenizer.save_pretrained(part)
+            part.rename(place)
     return CLIPTokenizer.from_pretrained(place)
 
 
