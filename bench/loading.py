@@ -3,7 +3,8 @@
     python bench/loading.py [--runs 7] [--only load|generate]
 
 load:     SD-v1.5 at full size with random float16 weights, made on the fly in a temporary folder (2.1 GB): from_pretrained against
-          our loader, and both again with every weight read once, because from_pretrained leaves reading to the first step
+          our loader, and both again with every weight read once, because both map the file and leave reading to the first use;
+          ours copies it then, in the layout of the convolutions
 generate: the built-in model at its base size with softmax attention and full guidance, 20 steps, prompt to PNG, loaded before
 
 Each run is a process of its own, in turn; times are medians. Memory is what the process's peak grows by while it loads.
@@ -98,6 +99,7 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     from diffusers import StableDiffusionPipeline
 
     from linfusion_cli.engine.models import load
+    from linfusion_cli.engine.weights import Weights
 
     assert StableDiffusionPipeline is not None
     plan = plan_of(model, "sd15-4k", "float16", 512, folder)
@@ -109,6 +111,8 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
         pipeline = plain_pipeline(model, torch.float16)
         parts = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
     loaded = time.perf_counter() - started
+    if way == "ours":
+        models.place(Weights(torch.device("cpu"), resident=True))
     parameters = [parameter for part in parts for parameter in part.parameters()]
     with torch.inference_mode():
         total = sum(float(parameter.sum(dtype=torch.float32)) for parameter in parameters)
@@ -120,10 +124,6 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
 
 def generate_child(way: str, folder: Path) -> dict[str, float]:
     """The median of warm pictures; the first one is not counted."""
-    if way == "ours":
-        from linfusion_cli.run import quiet_libraries
-
-        quiet_libraries()  # before torch is imported, as the command does
     import torch
 
     from linfusion_cli.models import builtin_folder
@@ -132,7 +132,8 @@ def generate_child(way: str, folder: Path) -> dict[str, float]:
     if way == "ours":
         from linfusion_cli.run import make_shelf, render
 
-        plan, shelf = plan_of("builtin:landscape", "landscape", "float32", SIDE_PX, folder), make_shelf()
+        plan = plan_of("builtin:landscape", "landscape", "float32", SIDE_PX, folder)
+        shelf = make_shelf(plan)
         make = lambda: render(plan, lambda _: None, shelf)  # noqa: E731
     else:
         pipeline = plain_pipeline(str(builtin_folder("builtin:landscape")), torch.float32)

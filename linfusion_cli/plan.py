@@ -19,6 +19,7 @@ from linfusion_cli.stages import Stage, plan_stages
 from linfusion_cli.weights.places import find
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
+FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole picture has some fifty
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
 
@@ -54,6 +55,11 @@ class Plan:
     @property
     def seconds(self) -> float:
         return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def prepared_convolutions(self) -> int:
+        """How many convolutions torch and oneDNN may keep ready: few where bands have many heights, each with its own."""
+        return FEW_PREPARED if any(stage.bands.unet_latent for stage in self.stages) else MANY_PREPARED
 
     def as_dict(self) -> dict[str, Any]:
         """The plan for JSON."""

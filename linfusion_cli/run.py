@@ -23,7 +23,7 @@ from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove
 from linfusion_cli.output.files import AtomicFile, check_writable, sweep
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
-from linfusion_cli.plan import Plan, dtype_of
+from linfusion_cli.plan import FEW_PREPARED, Plan, dtype_of
 from linfusion_cli.stages import Stage
 from linfusion_cli.stop import STOP
 from linfusion_cli.wanted import check_weights
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
     from linfusion_cli.engine.shelf import Shelf
 
+UNBOUNDED = 1024  # prepared convolutions: what the libraries keep if nobody says anything
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
 
@@ -66,7 +67,7 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
             notify(event)
             stopper.see(event)
 
-        with _importing():
+        with _importing(plan.prepared_convolutions):
             from linfusion_cli.engine.memory import process_peak_bytes
             from linfusion_cli.engine.pipeline import pictures
 
@@ -105,9 +106,9 @@ def interrupted_seed(job: Job) -> int | None:
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
 
 
-def make_shelf() -> Shelf:
-    """Room for models that stay loaded between pictures; imports torch."""
-    with _importing():
+def make_shelf(first: Plan) -> Shelf:
+    """Room for models that stay loaded between pictures; imports torch, in the way that suits the plan of the first one."""
+    with _importing(first.prepared_convolutions):
         from linfusion_cli.engine.shelf import Shelf
 
     return Shelf()
@@ -115,7 +116,7 @@ def make_shelf() -> Shelf:
 
 def measured_speed(machine: Machine, job: Job) -> Speed:
     """How fast the machine and the scratch folder are, measured now, in the number format of the job."""
-    with _importing():
+    with _importing(FEW_PREPARED):
         from linfusion_cli.engine.calibration import measure_speed
 
     return measure_speed(machine, dtype_of(job, machine), job.scratch_folder)
@@ -225,21 +226,24 @@ def _write(path: Path, picture: Picture, record: dict[str, Any], *, overwrite: b
         file.commit()
 
 
-def quiet_libraries() -> None:
-    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere, nor hoard memory."""
+def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
+    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere, nor hoard memory.
+
+    prepared_convolutions: how many torch and oneDNN keep, of each shape that was used; once for the life of the process
+    """
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):  # of prepared convolutions, one for each height of a band
-        os.environ.setdefault(cache, "32")
+    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, str(prepared_convolutions))
 
 
 @contextmanager
-def _importing() -> Iterator[None]:
+def _importing(prepared_convolutions: int) -> Iterator[None]:
     """For torch and diffusers, which leave no garbage."""
-    quiet_libraries()
+    quiet_libraries(prepared_convolutions)
     with garbage.none_expected():
         yield
 

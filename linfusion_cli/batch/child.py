@@ -54,6 +54,7 @@ class _Maker:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._shelf: Any = None
+        self._prepared = 0
 
     def make(self, order: Mapping[str, Any]) -> None:
         """Makes one picture, and says how it went; only a signal gets out of here."""
@@ -78,7 +79,10 @@ class _Maker:
         if self._shelf is None:
             from linfusion_cli.run import make_shelf
 
-            self._shelf = make_shelf()
+            self._shelf, self._prepared = make_shelf(plan), plan.prepared_convolutions
+        if plan.prepared_convolutions < self._prepared:  # settled for the life of a process; more than planned would break the budget
+            self._say("outgrown", {})
+            return
 
         def notify(event: Event) -> None:
             self._say("event", {"name": type(event).__name__, "fields": asdict(event)})

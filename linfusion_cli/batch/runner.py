@@ -153,6 +153,10 @@ class Runner:
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
         self._say("begun", attempt.task, f"try {attempt.number}" if attempt.number > 1 else "")
         answer = self._answered(attempt)
+        if answer["kind"] == "outgrown" and self._child is not None:
+            self._child.end()
+            self._child = None
+            answer = self._answered(attempt)
         if answer["kind"] == "made":
             self._made(attempt, answer)
             return
@@ -205,7 +209,10 @@ class Runner:
         self._ledger.add("failed", id=task.id, error=message, exit_code=code)
 
     def _answered(self, attempt: _Try) -> Answer:
-        """What becomes of one try: "made" or "failed" from the child, what it died of, or "stopped" as it was told."""
+        """What becomes of one try: "made" or "failed" from the child, what it died of, or "stopped" as it was told.
+
+        "outgrown": the picture needs a process that keeps less; a fresh one makes it.
+        """
         if self._child is None or self._child.dead:
             self._child, self._summary.loads = self._start(), self._summary.loads + 1
         child, self._planned_bytes, self._stall_seconds = self._child, 0, STALL_SECONDS
@@ -216,7 +223,7 @@ class Runner:
         asked_to_stop, moved = 0.0, clock()
         while True:
             answer = child.hear(LOOK_SECONDS)
-            if answer is not None and answer["kind"] in ("made", "failed"):
+            if answer is not None and answer["kind"] in ("made", "failed", "outgrown"):
                 return answer
             if answer is not None and answer["kind"] in ("plan", "event"):
                 moved = clock() if answer.get("name") != "MemorySampled" else moved

@@ -45,7 +45,7 @@ class ControlNet:
         self._linear = False
 
     @staticmethod
-    def load(place: str, unet: Any, dtype: torch.dtype, layout: torch.memory_format, linfusion: LinFusion | None) -> ControlNet:
+    def load(place: str, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError if it is for another family."""
         path = find_first((place,), "", "--controlnet")
         files = (path,) if path.is_file() else weight_files(path, "fp16")
@@ -55,11 +55,10 @@ class ControlNet:
         config = _config(path, unet)
         if mismatch := _mismatch(config, unet):
             raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
-        tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype).items()}
+        tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
         if any(name.startswith("control_model.") for name in tensors):
             tensors = dict(convert_controlnet_checkpoint(tensors, config))
-        model = build(lambda: ControlNetModel.from_config(config), [tensors], str(path))
-        model = model.to(memory_format=layout).requires_grad_(False)
+        model = build(lambda: ControlNetModel.from_config(config), [tensors], str(path)).requires_grad_(False)
         return ControlNet(model, linfusion.narrowed(model) if linfusion else None)
 
     def attend(self, attention: str) -> Any:

@@ -19,7 +19,7 @@ from linfusion_cli.engine.lora import Lora
 from linfusion_cli.engine.mounting import Mounted
 from linfusion_cli.engine.schedulers import make_scheduler
 from linfusion_cli.engine.sources import FileSource, FolderSource, Source, open_source
-from linfusion_cli.engine.tensors import build, memory_format
+from linfusion_cli.engine.tensors import CPU, build, own_all
 from linfusion_cli.engine.textual_inversion import add_inversions
 from linfusion_cli.engine.weights import Weights
 from linfusion_cli.errors import WeightsError
@@ -57,26 +57,33 @@ class Models:
         """Every network that decides pixels, beside the text encoders."""
         return (self.unet, self.vae, *self.mounted.modules, *(net.model for net in self.controlnets))
 
+    @property
+    def _readers(self) -> list[Any]:
+        """The text and image encoders that are still here."""
+        return [module for name in READERS if (module := getattr(self.texts, name, None)) is not None]
+
     @contextmanager
     def reading(self, device: torch.device) -> Iterator[None]:
         """The text and image encoders are on the device inside, alone: a card need not hold them and the rest at once."""
         self.mounted.attend("softmax")
         for module in self.modules:
-            module.to("cpu")
-        readers = [module for name in READERS if (module := getattr(self.texts, name, None)) is not None]
+            module.to(CPU)
+        readers = self._readers
         try:
             for module in readers:
                 module.to(device)
             yield
         finally:
             for module in readers:
-                module.to("cpu")
+                module.to(CPU)
 
     def place(self, weights: Weights) -> None:
         """Moves what makes pictures to where the plan wants it."""
-        self.vae.to(weights.device)
+        own_all(self.vae, weights.device)
         for unet in (self.unet, *(net.model for net in self.controlnets)):
             weights.place(unet)
+        for reader in self._readers:
+            own_all(reader, CPU)
 
     def release_texts(self) -> None:
         """Lets go of the text encoders and the image encoder, once all prompts are encoded."""
@@ -86,17 +93,17 @@ class Models:
 
 
 def load(plan: Plan, notify: Notify) -> Models:
-    """Loads everything into RAM in the plan's number format; `reading` and `place` bring it to the plan's device.
+    """Everything in the plan's number format, partly in mapped files still; `reading` and `place` bring it to the plan's device.
 
     Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
     does not fit if they are of another model.
     """
     settings = plan.job.settings
-    dtype, layout = DTYPES[plan.dtype], memory_format(plan.machine.kind)
+    dtype = DTYPES[plan.dtype]
     source = _source(plan)
     unet = build(lambda: UNet2DConditionModel.from_config(source.config("unet")), [source.tensors("unet", dtype)], _part(source, "unet"))
-    unet = unet.to(memory_format=layout).requires_grad_(False)
-    vae = _vae(plan, source, dtype).to(memory_format=layout).requires_grad_(False)
+    unet.requires_grad_(False)
+    vae = _vae(plan, source, dtype)
     config = _scheduler_config(source, settings.model.prediction, notify)
     texts = _texts(plan, source, dtype, unet, vae, config)
     add_inversions(texts, settings.extras.textual_inversions)
@@ -107,7 +114,7 @@ def load(plan: Plan, notify: Notify) -> Models:
     mounted = Mounted(unet, linfusion, loras)
     if settings.extras.ip_adapter:
         mounted.ip_adapter = IPAdapter.load(settings.extras.ip_adapter, texts, settings.extras.ip_scale, dtype)
-    controlnets = tuple(ControlNet.load(place, unet, dtype, layout, linfusion) for place in settings.extras.controlnets)
+    controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in settings.extras.controlnets)
     return Models(mounted, vae, config, texts, controlnets)
 
 
@@ -139,7 +146,7 @@ def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
-    return build(lambda: AutoencoderKL.from_config(config), [source.tensors("vae", dtype)], _part(source, "vae"))
+    return build(lambda: AutoencoderKL.from_config(config), [source.tensors("vae", dtype)], _part(source, "vae")).requires_grad_(False)
 
 
 def _vae_source(path: Path, plan: Plan) -> Source:

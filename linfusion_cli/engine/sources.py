@@ -60,7 +60,7 @@ class FolderSource:
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for path in weight_files(self._folder(part), self.variant):
-            found |= read_tensors(path, dtype)
+            found |= read_tensors(path, dtype, borrow=True)
         return found
 
     def tokenizer(self, part: str) -> Any:
@@ -126,7 +126,7 @@ class FileSource:
         return dict(convert_open_clip_checkpoint(_Shaped(_Config(width)), given, prefix=prefix))
 
     def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
-        return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes))
+        return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
 
     def tokenizer(self, part: str) -> Any:
         return clip_tokenizer(self.configs / part) if not (self.configs / part / "tokenizer.json").exists() else FolderSource(self.configs, "").tokenizer(part)

@@ -1,12 +1,16 @@
 """Reads tensors one by one from safetensors files, in the number format wanted, and fills models with them.
 
-Plain reads instead of a mapped file: mapped pages count as memory of the process, a file that shrinks while it is mapped kills
-it, and converting a mapped float32 file to float16 holds both (measured: 2.9 times the weights; here 1.0 times).
+A tensor whose number format changes is read and converted at once: a mapped file would be held beside what it becomes
+(measured: 2.9 times the weights; here 1.0 times). One that stays as it is may be borrowed, each in a mapping of its own,
+until `own` copies it to where the device likes it: a file that is cut while it is mapped kills the process, so mappings last
+no longer than loading does.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,8 +20,10 @@ from torch import Tensor, nn
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
-from linfusion_cli.weights.headers import Header, read_header
+from linfusion_cli.weights.headers import Header, TensorInfo, read_header
 
+CONVOLUTION = 4  # dimensions of its weight: only these have a layout
+CPU = torch.device("cpu")
 DTYPES = {
     "BOOL": torch.bool,
     "U8": torch.uint8,
@@ -37,40 +43,70 @@ DTYPES = {
 }
 
 
-def read_tensors(path: Path, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
-    """The wanted tensors of a file by name; floating-point ones as `dtype` (None: as they are).
+def read_tensors(path: Path, dtype: torch.dtype | None, *, borrow: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file by name; floating-point ones as `dtype` (None: as they are).
 
+    `borrow`: those that need no conversion are parts of the mapped file, for a model that `own` is called on before it works.
     Raises WeightsError for what is no whole safetensors file, or not what was published where that is known.
     """
-    return read_header_tensors(read_header(path), dtype, wanted)
+    return read_header_tensors(read_header(path), dtype, borrow=borrow)
 
 
-def read_header_tensors(header: Header, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True) -> dict[str, Tensor]:
-    """The same for a header that is read already."""
+def read_header_tensors(
+    header: Header, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True, *, borrow: bool = False
+) -> dict[str, Tensor]:
+    """The same for a header that is read already, and for the wanted names only."""
     verify(header.path)
-    tensors: dict[str, Tensor] = {}
+    chosen = {name: info for name, info in header.tensors.items() if wanted(name)}
     try:
         with header.path.open("rb", buffering=0) as file:
-            for name, info in header.tensors.items():
-                if not wanted(name):
-                    continue
-                data = torch.empty(info.end - info.begin, dtype=torch.uint8)
-                file.seek(info.begin)
-                _read_into(file, memoryview(cast("bytearray", data.numpy())), header.path)
-                tensor = data.view(DTYPES[info.dtype]).reshape(info.shape)
-                tensors[name] = tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+            return {name: _tensor(file, info, dtype, header.path, borrow=borrow) for name, info in chosen.items()}
     except OSError as error:
         raise WeightsError(f"{header.path}: can't be read ({error.strerror})") from error
-    return tensors
 
 
-def _read_into(file: Any, view: memoryview, path: Path) -> None:
-    done = 0
+def _tensor(file: FileIO, info: TensorInfo, dtype: torch.dtype | None, path: Path, *, borrow: bool) -> Tensor:
+    stored = DTYPES[info.dtype]
+    wanted = dtype if dtype is not None and stored.is_floating_point else stored
+    data = _borrowed(file, info, path) if borrow and wanted == stored else _read(file, info, path)
+    return data.view(stored).reshape(info.shape).to(wanted)
+
+
+def _read(file: FileIO, info: TensorInfo, path: Path) -> Tensor:
+    data = torch.empty(info.end - info.begin, dtype=torch.uint8)
+    view, done = memoryview(cast("bytearray", data.numpy())), 0
+    file.seek(info.begin)
     while done < len(view):
         count = file.readinto(view[done:])
         if not count:
             raise WeightsError(f"{path}: the file became shorter while it was read")
         done += count
+    return data
+
+
+def _borrowed(file: FileIO, info: TensorInfo, path: Path) -> Tensor:
+    """The bytes of a tensor in a private mapping that goes when the tensor goes; read where they can't be mapped."""
+    start = info.begin // mmap.ALLOCATIONGRANULARITY * mmap.ALLOCATIONGRANULARITY
+    if info.begin == info.end or info.begin % DTYPES[info.dtype].itemsize:
+        return _read(file, info, path)
+    try:
+        pages = mmap.mmap(file.fileno(), info.end - start, offset=start, access=mmap.ACCESS_COPY)
+    except (OSError, ValueError):  # a file system without mappings, or a file that became shorter
+        return _read(file, info, path)
+    return torch.frombuffer(pages, dtype=torch.uint8, offset=info.begin - start)
+
+
+def own(value: Tensor, device: torch.device) -> None:
+    """Gives a weight memory of its own on `device`, in the layout that the device likes, unless it has that already."""
+    copy = not value.untyped_storage().resizable()  # torch resizes only what it has allocated itself
+    layout = memory_format(device.type) if value.ndim == CONVOLUTION else torch.preserve_format
+    value.data = value.data.to(device, copy=copy, memory_format=layout)
+
+
+def own_all(model: nn.Module, device: torch.device) -> None:
+    """The same for all weights of a model, one by one, so that a mapped one is let go before the next is copied."""
+    for value in [*model.parameters(), *model.buffers()]:
+        own(value, device)
 
 
 def build(make: Callable[[], nn.Module], tensors: Iterable[Mapping[str, Tensor]], source: str, *, extra_allowed: bool = False) -> Any:

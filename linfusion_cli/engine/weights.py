@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linfusion_cli.engine.tensors import CPU, own
+
 STREAMED = ("resnets", "attentions")  # the children of a UNet's blocks that hold nearly all of its weights
 
 
@@ -22,13 +24,13 @@ class Weights:
 
     def place(self, unet: Any) -> Any:
         """Moves a UNet or ControlNet to where its weights belong, unless they are there; gives it back."""
-        if self.resident:
-            return unet.to(self.device)
-        for name, parameter in [*unet.named_parameters(), *unet.named_buffers()]:
-            if set(STREAMED).isdisjoint(name.split(".")):
-                parameter.data = parameter.data.to(self.device)
-            elif self.device.type == "cuda" and not parameter.is_cuda:
-                parameter.data = parameter.data.pin_memory()
+        for name, value in [*unet.named_parameters(), *unet.named_buffers()]:
+            if self.resident or set(STREAMED).isdisjoint(name.split(".")):
+                own(value, self.device)
+            elif self.device.type == "cuda":
+                value.data = value.data.pin_memory()
+            else:
+                own(value, CPU)
         return unet
 
     @contextmanager

@@ -34,9 +34,9 @@ BUCKETS = (
     Bucket(256, 256, 1440, windows=True),
     Bucket(512, 512, 360, windows=True),  # group statistics must also be those of large pictures
 )
-SHARES = (0.42, 0.16, 0.08, 0.16, 0.11, 0.07)  # of the steps, by bucket
+SHARES = (0.47, 0.18, 0.09, 0.12, 0.08, 0.06)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
-WINDOW_TIMESTEPS = 450
+WINDOW_TIMESTEPS = 450  # windows are seen below it only; above it a picture is composed: half the draws of whole scenes lie there for certain
 TEXT_DIM = 128
 TOKENIZER = "tokenizer"
 ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
@@ -187,6 +187,15 @@ def train(folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, li
     yield from run.train(loss_of)
 
 
+def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tensor:
+    """Timesteps (count,), int64: of windows below WINDOW_TIMESTEPS; of whole scenes any, more of those that compose."""
+    if windows:
+        return torch.randint(WINDOW_TIMESTEPS, (count,), generator=draw)
+    anywhere = torch.randint(TRAIN_TIMESTEPS, (count,), generator=draw)
+    composing = torch.randint(WINDOW_TIMESTEPS, TRAIN_TIMESTEPS, (count,), generator=draw)
+    return torch.where(torch.rand(count, generator=draw) < 0.5, composing, anywhere)
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """What the loss draws from: the buckets, the noise schedule, the tokens of no text."""
@@ -203,7 +212,7 @@ class Batches:
         count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
         chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
         dropped = torch.rand(count, 1, generator=draw) < 0.1  # for classifier-free guidance
-        timesteps = torch.randint(WINDOW_TIMESTEPS if bucket.windows else TRAIN_TIMESTEPS, (count,), generator=draw)
+        timesteps = draw_timesteps(count, draw, windows=bucket.windows)
         linear = bool(torch.rand(1, generator=draw) < self.linear_share)
         alpha = self.alphas[timesteps].view(-1, 1, 1, 1).to(device)
         clean, tokens = bucket.latents[chosen], torch.where(dropped.to(device), self.empty.to(device), bucket.tokens[chosen])

@@ -292,3 +292,16 @@ def test_missing_weights_are_told_before_the_first_picture_or_cost_their_own(bat
     code, _, err = batch.run("--keep-going")
     assert (code, len(batch.pictures())) == (1, 1)
     assert "failed: list.txt:2: " in err
+
+
+@pytest.mark.parametrize(("sizes", "children"), [(("64x64", "1536x1536", "64x64"), 2), (("1536x1536", "64x64"), 1)])
+def test_a_picture_in_bands_gets_a_process_that_keeps_little(batch, monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, ...], children: int) -> None:
+    """How many prepared convolutions stay is settled for the life of a process; what a small picture keeps is too much for a large one."""
+    started = []
+    of_child = parent.Child.__init__
+    monkeypatch.setattr(parent.Child, "__init__", lambda self: (started.append(1), of_child(self))[1])
+    batch.write(*[f"lake {index} --size {size}" for index, size in enumerate(sizes)])
+    code, _, err = batch.run()
+    assert (code, len(batch.pictures())) == (0, len(sizes)), err
+    assert len(started) == children
+    assert len(events(batch, "begun")) == len(sizes) + children - 1

@@ -105,9 +105,10 @@ def test_t2i_residuals_are_added_where_diffusers_adds_them(attended: UNet2DCondi
 def test_weights_that_are_lent_come_back(attended: UNet2DConditionModel) -> None:
     sample, timestep, text = inputs(1)
     expected = PlainUNet(attended)(sample, timestep, text, None)
-    before = {name: parameter.data_ptr() for name, parameter in attended.named_parameters()}
     weights = Weights(CPU, resident=False)
     weights.place(attended)
+    before = {name: parameter.data_ptr() for name, parameter in attended.named_parameters()}
+    weights.place(attended)  # a second time: everything is there
     assert close(BandedUNet(attended, 4, STORE, weights)(sample, timestep, text, None), expected)
     assert {name: parameter.data_ptr() for name, parameter in attended.named_parameters()} == before
     with pytest.raises(ZeroDivisionError), weights.lent(attended.mid_block):

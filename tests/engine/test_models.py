@@ -12,15 +12,27 @@ CARD = torch.device("cuda:0")
 
 
 class Movable(nn.Module):
-    """A network that knows where it is; nothing is moved, so no card is needed."""
+    """A network that knows where it is; nothing is moved, so no card is needed. It is its own only weight."""
+
+    ndim = 1
 
     def __init__(self) -> None:
         super().__init__()
         self.place = torch.device("cpu")
+        self.data = self
 
-    def to(self, device: torch.device | str) -> "Movable":  # type: ignore[override]
+    def to(self, device: torch.device | str, **_: object) -> "Movable":  # type: ignore[override]
         self.place = torch.device(device)
         return self
+
+    def untyped_storage(self) -> SimpleNamespace:
+        return SimpleNamespace(resizable=lambda: True)
+
+    def named_parameters(self, *_: object) -> "list[tuple[str, Movable]]":  # type: ignore[override]
+        return [("weight", self)]
+
+    def parameters(self, *_: object) -> "list[Movable]":  # type: ignore[override]
+        return [self]
 
 
 def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
