@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from linfusion_cli.errors import UsageError
 
 MULTIPLE_PX = 8  # the autoencoder's factor: a latent is 8 x 8 pixels
 LARGEST_SIDE_PX = 1 << 20
+LAST_GROWTH = 2**0.25  # above `factor`, before one more stage is worth its time
 NAMED_SIZES = {"4k": (3840, 2160), "8k": (7680, 4320), "16k": (15360, 8640)}
 
 
@@ -90,16 +92,18 @@ def base_size(target: Size, train_area_px: float) -> Size:
 
 
 def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0) -> tuple[Size, ...]:
-    """From the base to the target, each at most `factor` times the one before; the last step may be smaller.
+    """From the base to the target in even steps, as few as grow by no more than `factor` each, or a quarter of an octave above it.
 
-    Steps whose growth would be below 1.19 (a quarter of an octave) are merged into the one before.
+    Even steps cost least: after doublings a last step of 1.4 would come from a stage of half the target's area. For a target
+    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3).
     """
-    sizes = [base_size(target, train_area_px)]
-    while sizes[-1] != target:
-        ratio = max(target.width / sizes[-1].width, target.height / sizes[-1].height)
-        if ratio <= factor * 1.19:
-            sizes.append(target)
-            continue
-        grown = sizes[-1].width * factor, sizes[-1].height * factor
-        sizes.append(Size(*(min(multiple_of(side), limit) for side, limit in zip(grown, (target.width, target.height), strict=True))))
+    base = base_size(target, train_area_px)
+    ratio = max(target.width / base.width, target.height / base.height)
+    steps = 0 if target == base else max(1, math.ceil(math.log(ratio / LAST_GROWTH) / math.log(factor) - 1e-9))
+    sizes = [base]
+    for step in range(1, steps + 1):
+        part = step / steps
+        sides = [multiple_of(first * (last / first) ** part) for first, last in ((base.width, target.width), (base.height, target.height))]
+        if Size(*sides) != sizes[-1]:
+            sizes.append(Size(*sides))
     return tuple(sizes)

@@ -23,7 +23,8 @@ OVERHEAD = 1.1
 LOAD_SECONDS = 7.0
 LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
 NEARLY_AS_FAST = 1.1  # higher bands may take so much longer than the fastest
-WORTH_ITS_MEMORY = 1.4  # what is computed again may make the autoencoder so much slower, if it halves what waits
+WORTH_ITS_MEMORY = 1.4  # what is computed again may make the autoencoder so much slower, if it saves memory and no file is needed
+WORTH_ITS_DISK = 1.05  # the same where files are needed anyway: they cost little
 RICHNESS: tuple[Keep, ...] = ("nothing", "sums", "all")
 
 
@@ -48,13 +49,17 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Counts the phases of a job on a machine. resident: all weights lie on the device, else a block's at a time."""
+    """Counts the phases of a job on a machine.
+
+    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files
+    """
 
     job: Job
     machine: Machine
     architecture: Architecture
     dtype: str
     resident: bool
+    disk_bytes: float
 
     @property
     def floor_bytes(self) -> float:
@@ -83,21 +88,22 @@ class Estimate:
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
 
     def keeping_little(self, stage: Stage, *, last: bool, room: Room) -> Stage:
-        """The stage with the autoencoder's fastest way; of those nearly as fast, the one that needs the least memory."""
-        ways = [replace(stage, bands=replace(stage.bands, keep=keep)) for keep in _keeps(len(stage.bands.keep))]
-        costs = [list(chain(*self._around(way, room, last=last))) for way in ways]
-        seconds = [sum(phase.seconds for phase in phases) for phases in costs]
-        good = [i for i in range(len(ways)) if seconds[i] <= WORTH_ITS_MEMORY * min(seconds)]
-        return ways[min(good, key=lambda i: (max((phase.peak_bytes + phase.file_bytes for phase in costs[i]), default=0), seconds[i]))]
+        """The stage with a way for the autoencoder that is nearly the fastest, and of these needs the least memory."""
+        ways = [_Way.of(self, replace(stage, bands=replace(stage.bands, keep=keep)), last=last, room=room) for keep in _keeps(len(stage.bands.keep))]
+        possible = [way for way in ways if way.file_bytes <= self.disk_bytes] or ways
+        fastest = min(way.seconds for way in possible)
+        good = [way for way in possible if not way.file_bytes and way.seconds <= WORTH_ITS_MEMORY * fastest]
+        good = good or [way for way in possible if way.seconds <= WORTH_ITS_DISK * fastest]
+        return min(good, key=lambda way: (way.peak_bytes + way.file_bytes, way.seconds)).stage
 
     def _stage(self, stage: Stage, room: Room, *, last: bool) -> Iterator[Phase]:
-        encode, decode = self._around(stage, room, last=last)
+        encode, decode = self.around(stage, room, last=last)
         yield from encode
         if stage.steps:
             yield self._denoise(stage, room)
             yield from decode
 
-    def _around(self, stage: Stage, room: Room, *, last: bool) -> tuple[list[Phase], list[Phase]]:
+    def around(self, stage: Stage, room: Room, *, last: bool) -> tuple[list[Phase], list[Phase]]:
         """The autoencoder's phases: before the denoising, and after it; none where there are none."""
         upscale = self.job.settings.upscale
         encodes = upscale.between == "pixel" if stage.index else self.job.start is not None
@@ -160,6 +166,22 @@ class Estimate:
             file_bytes=int(cost.peak["file"]),
             seconds=_seconds(cost, self.machine.speed) * passes,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A stage, and what its autoencoder's phases come to."""
+
+    stage: Stage
+    seconds: float
+    peak_bytes: int
+    file_bytes: int
+
+    @staticmethod
+    def of(estimate: Estimate, stage: Stage, *, last: bool, room: Room) -> _Way:
+        phases = list(chain(*estimate.around(stage, room, last=last)))
+        peaks = (max((getattr(phase, name) for phase in phases), default=0) for name in ("peak_bytes", "file_bytes"))
+        return _Way(stage, sum(phase.seconds for phase in phases), *peaks)
 
 
 def _seconds(cost: Ledger, speed: Speed) -> float:

@@ -86,10 +86,10 @@ def make_plan(job: Job, machine: Machine) -> Plan:
 
     Raises OutOfMemoryError, with the smallest budget that would do, if nothing fits.
     """
-    fitting = list(_fitting(job, machine))
+    disk = disk_free_bytes(job.scratch_folder)
+    fitting = list(_fitting(job, machine, disk))
     if not fitting:
         _refuse(job, machine)
-    disk = disk_free_bytes(job.scratch_folder)
     if not (on_disk := [plan for plan in fitting if plan.file_bytes <= disk]):
         _refuse_disk(fitting, disk)
     fitting = on_disk
@@ -97,7 +97,7 @@ def make_plan(job: Job, machine: Machine) -> Plan:
     return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
 
 
-def _fitting(job: Job, machine: Machine) -> Iterator[Plan]:
+def _fitting(job: Job, machine: Machine, disk_bytes: int) -> Iterator[Plan]:
     """The ways to do the job that its memory allows, the highest bands first.
 
     Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
@@ -105,7 +105,7 @@ def _fitting(job: Job, machine: Machine) -> Iterator[Plan]:
     architecture, dtype = _architecture(job), dtype_of(job, machine)
     budget = job.max_memory_bytes or machine.free_bytes
     for resident in (True,) if machine.kind == "cpu" else (True, False):
-        estimate = Estimate(job, machine, architecture, dtype, resident)
+        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes)
         for ways in _ways(job, machine, architecture, resident=resident):
             plans = [_plan(estimate, stages, narrowest, budget) for stages in ways if (narrowest := estimate.narrowest_bytes(stages)) <= budget]
             fitting = [plan for plan in plans if plan.peak_bytes <= budget]
@@ -195,7 +195,7 @@ def _least_bytes(job: Job, machine: Machine) -> float:
     """The smallest budget: the lowest bands, everything waits in files."""
     architecture = _architecture(job)
     resident = machine.kind == "cpu" or not architecture.unet.bandable
-    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident)
+    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf)
     *_, lowest = _ways(job, machine, architecture, resident=resident)
     return min(estimate.narrowest_bytes(stages) for stages in lowest)
 

@@ -150,7 +150,8 @@ class _Stopper:
 @contextmanager
 def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[CheckpointFolder]:
     job = plan.job
-    key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind}".encode()).hexdigest()
+    sizes = " ".join(str(stage.canvas) for stage in plan.stages)
+    key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind} {sizes}".encode()).hexdigest()
     with CheckpointFolder(job.output.parent, key, job.checkpoint_seconds, urgent=stopper.urgent, tell=lambda text: notify(Note(text=text))) as keeper:
         if job.restart:
             keeper.clear()

@@ -11,6 +11,7 @@ from linfusion_cli.job import Job
 
 BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
 UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
+LEAST_UNET_ROWS = 16  # of latents: what a band computes of its neighbours costs a third of a pass at 4 rows, a twentieth at 16
 SMALLEST_BAND_PX = 8
 
 
@@ -95,7 +96,7 @@ def _bands(size: Size, canvas: Size, kind: str, halvings: int, levels: int) -> B
     Where that is one band on a CPU, the UNet runs as it is: small layers cost little more than their calls, of which bands
     need more (a sixth to two fifths of a pass up to 512 pixels, see docs/log.md). Larger pictures are quicker in bands.
     """
-    unet = max(1, UNET_BAND_AREA[kind] // size.latent().width >> halvings)
+    unet = max(1, max(LEAST_UNET_ROWS, UNET_BAND_AREA[kind] // size.latent().width) >> halvings)
     vae = max(SMALLEST_BAND_PX, BAND_AREA_PX[kind] // size.width >> halvings)
     everything: Keep = "all"
     rows = 0 if kind == "cpu" and unet >= canvas.latent().height else min(unet, size.latent().height)

@@ -60,8 +60,19 @@ def test_stages_grow_to_the_target(width: int, height: int, train_side: int, fac
         assert max(growth) <= factor * 1.25 + 0.5
 
 
-def test_the_papers_size_doubles_from_the_models_own() -> None:
-    assert [str(size) for size in stage_sizes(Size(16384, 8192), 1024 * 1024)] == ["1448x728", "2896x1456", "5792x2912", "11584x5824", "16384x8192"]
+def test_powers_of_two_double_from_the_models_own() -> None:
+    assert [str(size) for size in stage_sizes(Size(4096, 4096), 512 * 512)] == ["512x512", "1024x1024", "2048x2048", "4096x4096"]
+
+
+def test_the_papers_size_grows_evenly() -> None:
+    assert [str(size) for size in stage_sizes(Size(16384, 8192), 1024 * 1024)] == ["1448x728", "2656x1336", "4872x2440", "8936x4472", "16384x8192"]
+
+
+@given(eighths, eighths, st.sampled_from([128, 512, 1024]))
+def test_stages_before_the_last_are_together_smaller_than_it(width: int, height: int, train_side: int) -> None:
+    sizes = stage_sizes(Size(width, height), train_side**2)
+    if len(sizes) > 2 and min(width, height) >= 256:
+        assert sum(size.area for size in sizes[1:-1]) < 0.6 * sizes[-1].area
 
 
 @pytest.mark.parametrize("size", sorted(NAMED_SIZES))

@@ -117,6 +117,17 @@ def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pyte
         make_plan(job("16384x8192", max_memory="1GB"), LAPTOP)
 
 
+def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = job("16384x8192", max_memory="2GB")
+    monkeypatch.setattr(plan, "disk_free_bytes", lambda folder: 10**12)
+    roomy = make_plan(asked, LAPTOP)
+    monkeypatch.setattr(plan, "disk_free_bytes", lambda folder: roomy.file_bytes * 2 // 3)
+    small = make_plan(asked, LAPTOP)
+    assert small.file_bytes <= roomy.file_bytes * 2 // 3
+    assert sum(phase.macs for phase in small.phases) > 1.1 * sum(phase.macs for phase in roomy.phases)
+    assert small.peak_bytes <= 2 * 10**9
+
+
 @given(gigabytes=st.floats(0.6, 20), width=st.integers(1, 256), height=st.integers(1, 256))
 @settings(deadline=None, max_examples=30)
 def test_no_plan_is_over_its_budget(gigabytes: float, width: int, height: int) -> None:
