@@ -20,6 +20,7 @@ from bench.soak.changes import clock_jumps, damaged, edited, faults, starts
 from bench.soak.disks import flipped, full_disk, injected
 from bench.soak.ground import Row
 from bench.soak.kills import child_kills, kills, real_resume, signals
+from bench.soak.power import power
 
 
 def main() -> int:
@@ -36,6 +37,7 @@ def main() -> int:
         ("R3", "a full disk", lambda row, root: full_disk(row, root, 8 * many)),
         ("R3", "ENOSPC at a file call", lambda row, root: injected(row, root, "error=ENOSPC")),
         ("R4", "EIO at a file call", lambda row, root: injected(row, root, "error=EIO")),
+        ("R5", "power loss", lambda row, root: power(row, root, 20 * many)),
         ("R6", "16 starts at once", lambda row, root: starts(row, root, 2 * many)),
         ("R8", "memory runs out", lambda row, root: faults(row, root, "oom", 3)),
         ("R8", "a broken GPU", lambda row, root: faults(row, root, "cuda", 3)),
