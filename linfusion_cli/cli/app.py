@@ -114,7 +114,9 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             if type(error).__name__ == "NoArgsIsHelpError":
                 typer.echo(error.format_message())
                 return UsageError.exit_code
-            return _fail("UsageError", f"{error.format_message()}\nSee: linfusion {_command(words)}--help", UsageError.exit_code, words)
+            from linfusion_cli.cli.text import wrong_value
+
+            return _fail("UsageError", f"{wrong_value(error) or error.format_message()}\nSee: linfusion {_command(words)}--help", UsageError.exit_code, words)
         case MemoryError():
             return _fail("OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words)
         case KeyboardInterrupt() | typer.Abort():

@@ -18,6 +18,28 @@ def safe(text: object) -> str:
     return redacted(visible(str(text)))
 
 
+def wrong_value(error: BaseException) -> str:
+    """What the command line's library says of a flag's value, with the value, what is allowed, and the nearest that is; "" if it does not say."""
+    details = getattr(error.__cause__, "errors", None)
+    flags = getattr(getattr(error, "param", None), "opts", ())
+    if details is None or not flags:
+        return ""
+    first = details()[0]
+    limits = first.get("ctx", {})
+    match first["type"]:
+        case "greater_than_equal":
+            text = f"must be {limits['ge']:g} or more. Nearest: {limits['ge']:g}"
+        case "less_than_equal":
+            text = f"must be {limits['le']:g} or less. Nearest: {limits['le']:g}"
+        case "int_parsing" | "int_from_float":
+            text = "write a whole number"
+        case "float_parsing":
+            text = "write a number"
+        case _:
+            return ""
+    return f'{max(flags, key=len)} "{first["input"]}": {text}'
+
+
 def bytes_text(amount: float) -> str:
     """Bytes as "812 MB" or "5.4 GB" (powers of 1000)."""
     if amount >= 1e9:

@@ -126,6 +126,21 @@ def test_a_traceback_is_for_debug_alone(fakes: SimpleNamespace, capsys: pytest.C
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--retry -1", '--retry "-1": must be 0 or more. Nearest: 0'),
+        ("--retry 200", '--retry "200": must be 100 or less. Nearest: 100'),
+        ("--max-minutes -0.5", '--max-minutes "-0.5": must be 0 or more. Nearest: 0'),
+        ("--limit x", '--limit "x": write a whole number'),
+        ("--max-minutes x", '--max-minutes "x": write a number'),
+    ],
+)
+def test_a_wrong_number_is_told_with_what_is_allowed(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["batch", "list.txt", *words.split()]) == 2
+    assert capsys.readouterr().err == f"error: {told}\nSee: linfusion batch --help\n"
+
+
 def test_debug_after_two_dashes_is_a_prompt() -> None:
     assert without_debug(["generate", "--", "--debug"]) == (["generate", "--", "--debug"], False)
 
