@@ -19,7 +19,7 @@ from linfusion_cli.extras import local_name
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
 from linfusion_cli.machine import Machine, Speed
-from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_old
+from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_finished, remove_old
 from linfusion_cli.output.files import AtomicFile, check_writable, sweep
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
@@ -92,6 +92,7 @@ def prepare(plan: Plan) -> None:
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     sweep(job.output.parent)
     remove_old(job.output.parent)
+    remove_finished(job.output.parent)
     if job.stages_folder is not None:
         try:
             job.stages_folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +153,11 @@ def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[Chec
     job = plan.job
     sizes = " ".join(str(stage.canvas) for stage in plan.stages)
     key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind} {sizes}".encode()).hexdigest()
-    with CheckpointFolder(job.output.parent, key, job.checkpoint_seconds, urgent=stopper.urgent, tell=lambda text: notify(Note(text=text))) as keeper:
+
+    def tell(text: str) -> None:
+        notify(Note(text=text))
+
+    with CheckpointFolder(job.output, key, job_hash(job), job.checkpoint_seconds, urgent=stopper.urgent, tell=tell) as keeper:
         if job.restart:
             keeper.clear()
         if job.seed_drawn:

@@ -14,31 +14,34 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from linfusion_cli.errors import BusyError, OutputError
+from linfusion_cli.errors import BusyError, OutputError, UsageError
 from linfusion_cli.output.files import AtomicFile, sweep
 from linfusion_cli.output.locks import Lock
+from linfusion_cli.output.record import read_record
 
 HIDDEN = ".linfusion"  # beside the pictures: what a run must remember about them
 KEPT_DAYS = 30.0  # what nobody has gone on with for so long is removed
 FINISHED_SECONDS = 3.0  # a stage of less work is made again rather than kept
 SHOWN_KEY = 16  # hexadecimal digits of a key in names
 _LOCK = "lock"
-_SEED = "seed.json"
+_ABOUT = "about.json"
 _SUFFIX = ".safetensors"
 
 
 class CheckpointFolder:
-    """The checkpoints of one picture under `folder`/.linfusion/KEY, held by one process at a time.
+    """The checkpoints of one picture in .linfusion/KEY beside it, held by one process at a time.
 
-    key: of everything that decides the pixels. interval_seconds: the most work that may be lost, if a step is shorter.
+    key: of everything that decides the pixels. identity: the id that the finished picture holds.
+    interval_seconds: the most work that may be lost, if a step is shorter.
     Entering raises BusyError if another process makes the same picture. A checkpoint that can't be written is told
     through `tell`, once, and the work goes on; the folder stays until clear().
     """
 
-    def __init__(self, folder: Path, key: str, interval_seconds: float, urgent: Callable[[], bool], tell: Callable[[str], None]) -> None:
-        self.path = folder / HIDDEN / key[:SHOWN_KEY]
+    def __init__(self, picture: Path, key: str, identity: str, interval_seconds: float, *, urgent: Callable[[], bool], tell: Callable[[str], None]) -> None:
+        self.path = picture.parent / HIDDEN / key[:SHOWN_KEY]
+        self._about: dict[str, object] = {"picture": picture.name, "id": identity}
         self._interval_seconds, self._urgent, self._tell = interval_seconds, urgent, tell
-        self._seed_note = b""
+        self._noted = False
         self._kept = self._seen = time.monotonic()
         self._broken = False
         self._lock = Lock(self.path / _LOCK, "this picture")
@@ -71,9 +74,9 @@ class CheckpointFolder:
 
     def keep(self, name: str, data: bytes) -> None:
         """Replaces what was kept under a name; whole or not at all."""
-        if self._seed_note:
-            self._write(_SEED, self._seed_note)
-            self._seed_note = b""
+        if not self._noted:
+            self._write(_ABOUT, json.dumps(self._about).encode())
+            self._noted = True
         if not self._broken:
             self._write(f"{name}{_SUFFIX}", data)
         self._kept = self._seen = time.monotonic()
@@ -91,7 +94,7 @@ class CheckpointFolder:
 
     def remember_seed(self, unseeded_key: str, seed: int) -> None:
         """Says that nobody chose this seed: the same command without one goes on with it, if there is anything to go on with."""
-        self._seed_note = json.dumps({"key": unseeded_key, "seed": seed}).encode()
+        self._about |= {"key": unseeded_key, "seed": seed}
 
     def clear(self) -> None:
         """Removes what is kept."""
@@ -113,15 +116,28 @@ class CheckpointFolder:
 def kept_seed(folder: Path, unseeded_key: str) -> int | None:
     """The seed that an interrupted run drew for the same job, if its checkpoints are here and nobody is at them."""
     for path in _kept_folders(folder):
-        try:
-            found = json.loads(read_plain(path / _SEED) or b"{}")
-        except ValueError:
-            continue
-        if not isinstance(found, dict) or found.get("key") != unseeded_key or not isinstance(found.get("seed"), int):
+        found = _about(path)
+        if found.get("key") != unseeded_key or not isinstance(found.get("seed"), int):
             continue
         with contextlib.suppress(BusyError, OutputError), Lock(path / _LOCK, "this picture"):
-            return int(found["seed"])
+            return int(str(found["seed"]))
     return None
+
+
+def remove_finished(folder: Path) -> list[Path]:
+    """Removes checkpoints of pictures that were completed after them (by a process that died just then), and returns their folders."""
+    removed: list[Path] = []
+    for path in _kept_folders(folder):
+        if not (about := _about(path)):
+            continue
+        picture = folder / Path(str(about.get("picture", ""))).name
+        with contextlib.suppress(OSError, BusyError, OutputError, UsageError):
+            if os.lstat(picture).st_mtime_ns < _newest_ns(path) or read_record(picture).get("id") != about.get("id"):
+                continue
+            with Lock(path / _LOCK, "this picture"):
+                shutil.rmtree(path)
+            removed.append(path)
+    return removed
 
 
 def remove_old(folder: Path, days: float = KEPT_DAYS) -> list[Path]:
@@ -129,8 +145,7 @@ def remove_old(folder: Path, days: float = KEPT_DAYS) -> list[Path]:
     removed: list[Path] = []
     for path in _kept_folders(folder):
         with contextlib.suppress(OSError, BusyError, OutputError):
-            newest = max((os.lstat(path / name).st_mtime for name in os.listdir(path)), default=os.lstat(path).st_mtime)
-            if time.time() - newest < days * 86400:
+            if time.time() - _newest_ns(path) / 1e9 < days * 86400:
                 continue
             with Lock(path / _LOCK, "this picture"):
                 shutil.rmtree(path)
@@ -170,6 +185,20 @@ def _kept_folders(folder: Path) -> list[Path]:
         return []
     paths = [folder / HIDDEN / name for name in names if re.fullmatch(rf"[0-9a-f]{{{SHOWN_KEY}}}", name)]
     return [path for path in paths if path.is_dir() and not path.is_symlink()]
+
+
+def _newest_ns(path: Path) -> int:
+    """When anything in a folder was changed last."""
+    return max((os.lstat(path / name).st_mtime_ns for name in os.listdir(path) if name != _LOCK), default=os.lstat(path).st_mtime_ns)
+
+
+def _about(path: Path) -> dict[str, object]:
+    """Which picture a folder's checkpoints are for; nothing if that is not known."""
+    try:
+        found = json.loads(read_plain(path / _ABOUT) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _require_folder(path: Path) -> None:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from linfusion_cli.errors import BusyError, OutputError
+from linfusion_cli.geometry import Size
 from linfusion_cli.output import checkpoints
-from linfusion_cli.output.checkpoints import HIDDEN, CheckpointFolder, kept_seed, remove_old
+from linfusion_cli.output.checkpoints import HIDDEN, CheckpointFolder, kept_seed, remove_finished, remove_old
+from linfusion_cli.output.files import AtomicFile
+from linfusion_cli.output.png import PngWriter
 
 KEY = "0123456789abcdef" * 4
 
 
 def opened(folder: Path, key: str = KEY, seconds: float = 30.0, *, urgent: bool = False, told: list[str] | None = None) -> CheckpointFolder:
-    return CheckpointFolder(folder, key, seconds, lambda: urgent, (told if told is not None else []).append)
+    return CheckpointFolder(folder / "x.png", key, "the id", seconds, urgent=lambda: urgent, tell=(told if told is not None else []).append)
+
+
+def completed(path: Path, identity: str = "the id") -> None:
+    """A picture as a run leaves it."""
+    texts = {"linfusion": json.dumps({"id": identity, "prompt": "a lake", "seed": 1, "width": 8, "height": 8, "preset": "landscape"})}
+    with AtomicFile(path, overwrite=True) as file:
+        with PngWriter(file, Size(8, 8), texts) as png:
+            png.write_rows(np.zeros((8, 8, 3), np.uint8))
+        file.commit()
 
 
 def test_what_is_kept_is_found_by_the_next_run(tmp_path: Path) -> None:
@@ -96,7 +110,7 @@ def test_the_seed_that_was_drawn_is_drawn_again_unless_somebody_is_at_it(tmp_pat
     assert kept_seed(tmp_path, "job") == 5
     assert kept_seed(tmp_path, "other job") is None
     assert kept_seed(tmp_path / "nowhere", "job") is None
-    (tmp_path / HIDDEN / KEY[:16] / "seed.json").write_text("[1")
+    (tmp_path / HIDDEN / KEY[:16] / "about.json").write_text("[1")
     assert kept_seed(tmp_path, "job") is None
 
 
@@ -110,6 +124,30 @@ def test_what_nobody_wants_any_more_is_removed(tmp_path: Path) -> None:
     (tmp_path / HIDDEN / "journal.jsonl").write_text("")
     assert [path.name for path in remove_old(tmp_path)] == [KEY[:16]]
     assert sorted(os.listdir(tmp_path / HIDDEN)) == ["f" * 16, "journal.jsonl"]
+
+
+def test_what_a_picture_was_completed_after_is_removed(tmp_path: Path) -> None:
+    """A kill between the picture's name and the end of the run leaves its checkpoints."""
+    with opened(tmp_path) as keeper:
+        keeper.keep("step", b"x")
+    assert remove_finished(tmp_path) == []
+    completed(tmp_path / "x.png", "another id")
+    assert remove_finished(tmp_path) == []
+    completed(tmp_path / "x.png")
+    with opened(tmp_path):
+        assert remove_finished(tmp_path) == []  # somebody is at it
+    assert remove_finished(tmp_path) == [tmp_path / HIDDEN / KEY[:16]]
+    assert os.listdir(tmp_path / HIDDEN) == []
+
+
+def test_a_picture_that_is_made_once_more_keeps_its_checkpoints(tmp_path: Path) -> None:
+    completed(tmp_path / "x.png")
+    os.utime(tmp_path / "x.png", (0, 0))
+    with opened(tmp_path) as keeper:
+        keeper.keep("step", b"x")
+    assert remove_finished(tmp_path) == []
+    with opened(tmp_path) as keeper:
+        assert keeper.find("step") == b"x"
 
 
 def test_planted_links_lead_nowhere(tmp_path: Path) -> None:
