@@ -37,6 +37,8 @@ On a GPU:
   linfusion landscapes train denoiser --minutes 10 --precision bf16 --batch 8 --scenes 8 --linear-share 0
 """
 
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")]
+
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Render the procedural scenes, or train the built-in model from scratch.", epilog=EPILOG)
 
 
@@ -54,6 +56,7 @@ def render(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
     seed: Annotated[int, typer.Option(help="Fixes which scenes.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")] = Path("scenes"),
+    quiet: QuietFlag = False,
 ) -> None:
     """Draw random scenes with their captions: what the built-in model learns from."""
     import random
@@ -72,7 +75,8 @@ def render(
         levels = to_levels(draw([scene], pixels.height, pixels.width))[0].permute(1, 2, 0)
         Image.fromarray(levels.numpy()).save(output / f"{index:04d}.png")
         (output / f"{index:04d}.txt").write_text(caption(scene, rng) + "\n")
-    typer.echo(f"{count} scenes in {output}")
+    if not quiet:
+        typer.echo(f"{count} scenes in {output}")
 
 
 @app.command(epilog=TRAIN_EPILOG)
@@ -91,6 +95,7 @@ def train(
     ] = "",
     rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --from.")] = 1.5e-3,
     linear_share: Annotated[float, typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher.")] = 0.7,
+    quiet: QuietFlag = False,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
     from linfusion_cli.run import quiet_libraries
@@ -104,7 +109,8 @@ def train(
     effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
     schedule = Schedule(steps, rate, minutes)
     for line in _train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None):
-        typer.echo(str(line))
+        if not quiet:
+            typer.echo(str(line))
 
 
 def _model_folder(place: str) -> Path:

@@ -22,6 +22,13 @@ def test_render_writes_pictures_and_captions(tmp_path: Path) -> None:
     assert "," in (tmp_path / "a" / "0000.txt").read_text()
 
 
+def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, lines in (((), 1), (("--quiet",), 0)):
+        assert main(["landscapes", "render", "--count", "1", "--size", "64x32", "-o", str(tmp_path), *words]) == 0
+        captured = capsys.readouterr()
+        assert (len(captured.out.splitlines()), captured.err) == (lines, "")
+
+
 def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["landscapes", "render", "-o", str(tmp_path / "file" / "deeper")]) == 74
