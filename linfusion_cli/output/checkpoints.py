@@ -98,10 +98,7 @@ class CheckpointFolder:
 
     def clear(self) -> None:
         """Removes what is kept."""
-        for name in os.listdir(self.path):
-            if name != _LOCK:
-                with contextlib.suppress(OSError):
-                    os.unlink(self.path / name)
+        _clear(self.path)
 
     def _write(self, name: str, data: bytes) -> None:
         try:
@@ -135,6 +132,7 @@ def remove_finished(folder: Path) -> list[Path]:
             if os.lstat(picture).st_mtime_ns < _newest_ns(path) or read_record(picture).get("id") != about.get("id"):
                 continue
             with Lock(path / _LOCK, "this picture"):
+                _clear(path)
                 shutil.rmtree(path)
             removed.append(path)
     return removed
@@ -190,6 +188,14 @@ def _kept_folders(folder: Path) -> list[Path]:
 def _newest_ns(path: Path) -> int:
     """When anything in a folder was changed last."""
     return max((os.lstat(path / name).st_mtime_ns for name in os.listdir(path) if name != _LOCK), default=os.lstat(path).st_mtime_ns)
+
+
+def _clear(path: Path) -> None:
+    """Removes checkpoints; what they are for at last: whoever finds the rest after a kill must know."""
+    for name in sorted(os.listdir(path), key=_ABOUT.__eq__):
+        if name != _LOCK:
+            with contextlib.suppress(OSError):
+                os.unlink(path / name)
 
 
 def _about(path: Path) -> dict[str, object]:

@@ -140,6 +140,18 @@ def test_what_a_picture_was_completed_after_is_removed(tmp_path: Path) -> None:
     assert os.listdir(tmp_path / HIDDEN) == []
 
 
+def test_what_checkpoints_are_for_is_removed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+    unlink = os.unlink
+    with opened(tmp_path) as keeper:
+        for name in ("a", "step", "z"):
+            keeper.keep(name, b"x")
+        monkeypatch.setattr(os, "unlink", lambda path, **words: (removed.append(Path(path).name), unlink(path, **words)))
+        keeper.clear()
+    assert removed[3] == "about.json"
+    assert sorted(removed[:3]) == ["a.safetensors", "step.safetensors", "z.safetensors"]
+
+
 def test_a_picture_that_is_made_once_more_keeps_its_checkpoints(tmp_path: Path) -> None:
     completed(tmp_path / "x.png")
     os.utime(tmp_path / "x.png", (0, 0))
