@@ -77,9 +77,7 @@ def plan_of(model: str, extends: str, dtype: str, side_px: int, folder: Path) ->
     from linfusion_cli.job import Request, resolve
     from linfusion_cli.machine import find_machine
     from linfusion_cli.plan import make_plan
-    from linfusion_cli.run import quiet_libraries
 
-    quiet_libraries()
     (folder / "bench.toml").write_text(PRESET.format(extends=extends, model=model, dtype=dtype, steps=STEPS, guidance=GUIDANCE))
     request = Request(prompt=PROMPT, preset=str(folder / "bench.toml"), size=f"{side_px}x{side_px}", seed=12, output=folder / "ours.png", overwrite=True)
     return make_plan(resolve(request), find_machine("cpu"))
@@ -95,6 +93,9 @@ def plain_pipeline(place: str, dtype: Any) -> Any:
 
 def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     """Loads once; the libraries are imported before."""
+    from linfusion_cli.run import quiet_libraries
+
+    quiet_libraries()
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -124,9 +125,8 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
 
 def generate_child(way: str, folder: Path) -> dict[str, float]:
     """The median of warm pictures; the first one is not counted."""
-    import torch
-
     from linfusion_cli.models import builtin_folder
+    from linfusion_cli.run import quiet_libraries
 
     make: Callable[[], object]
     if way == "ours":
@@ -136,6 +136,9 @@ def generate_child(way: str, folder: Path) -> dict[str, float]:
         shelf = make_shelf(plan)
         make = lambda: render(plan, lambda _: None, shelf)  # noqa: E731
     else:
+        quiet_libraries()
+        import torch
+
         pipeline = plain_pipeline(str(builtin_folder("builtin:landscape")), torch.float32)
         words = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "height": SIDE_PX, "width": SIDE_PX}
         make = lambda: pipeline(PROMPT, negative_prompt="", **words).images[0].save(folder / "theirs.png")  # noqa: E731
