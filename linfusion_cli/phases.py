@@ -18,7 +18,8 @@ from linfusion_cli.stages import Stage
 
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
-RUNTIME_BYTES = {"cpu": 530e6, "cuda": 500e6, "mps": 800e6}
+RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
+BANDS_BYTES = {"cpu": 30e6, "cuda": 0.0, "mps": 0.0}  # the same, where the UNet runs in bands of many heights
 OVERHEAD = 1.1
 LOAD_SECONDS = 7.0
 LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
@@ -154,7 +155,8 @@ class Estimate:
     def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1) -> Phase:
         number_bytes = BYTES_OF[self.dtype]
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
-        peak = self.floor_bytes + OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
+        floor = self.floor_bytes + (BANDS_BYTES[self.machine.kind] if stage.bands.unet_latent else 0)
+        peak = floor + OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
         return Phase(
             name=name,
             stage=stage.index,

@@ -56,8 +56,8 @@ def test_stages_follow_the_papers_recipe() -> None:
 
 def test_guidance_acts_in_its_interval_only() -> None:
     made = make_plan(job("1024x1024"), LAPTOP)
-    assert made.stages[0].guided_steps == 11  # of 20, down to t = 0.45 T
-    assert [stage.guided_steps for stage in made.stages[1:]] == [0, 0, 0]
+    assert made.stages[0].guided_steps == 15  # of 20, down to t = 0.3 T
+    assert [stage.guided_steps for stage in made.stages[1:]] == [3, 0, 0]  # from 0.4 T, 0.27 T, 0.13 T
 
 
 def test_no_guidance_means_no_guided_steps() -> None:

@@ -58,7 +58,7 @@ def test_every_shipped_preset_resolves(name: str) -> None:
 
 def test_landscape_is_as_documented() -> None:
     settings = load_preset("landscape").settings
-    assert settings.sampling.guidance_interval == (0.45, 1.0)
+    assert settings.sampling.guidance_interval == (0.3, 1.0)
     assert (settings.model.train_size_px, settings.sampling.steps, settings.upscale.strength) == (128, 20, 0.4)
 
 
