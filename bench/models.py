@@ -2,7 +2,7 @@
 
     python bench/models.py [--only plans|batch]
 
-Two steps a stage in bfloat16 with linear attention, prompt to PNG. The pictures are noise, memory and time are not.
+Three steps in bfloat16 with linear attention, prompt to PNG. The pictures are noise, memory and time are not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ linfusion = ["{linfusion}"]
 dtype_cpu = "bfloat16"
 [sampling]
 scheduler = "ddim"
-steps = 2
+steps = 3
 """
 
 

@@ -86,7 +86,14 @@ def _cpu(reason: str) -> Machine:
     total, free = memory.total, memory.available
     for limit, used in memory_limits():
         total, free = min(total, limit), min(free, max(limit - used, 0))
+    free = min(free + _own_bytes(), total)  # a plan's peak is that of the whole process
     return _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
+
+
+def _own_bytes() -> int:
+    """What this process holds already, of its own: much, where a model is loaded."""
+    held = psutil.Process().memory_info()
+    return int(held.rss - getattr(held, "shared", 0))
 
 
 def _machine(device: str, name: str, reason: str, total: int, free: int, ram: int) -> Machine:
