@@ -32,6 +32,15 @@ def quiet(event: Event) -> None:
     assert event is not None
 
 
+def test_bfloat16_makes_the_same_picture_nearly(tmp_path: Path) -> None:
+    """Two stages, so that the autoencoder encodes too."""
+    made = []
+    for dtype in ("float32", "bfloat16"):
+        (tmp_path / dtype).mkdir()
+        made.append(np.asarray(Image.open(run.render(plan_for(tmp_path / dtype, steps=4, dtype=dtype), quiet).path)).astype(int))
+    assert 0 < np.abs(made[0] - made[1]).mean() < 6
+
+
 def test_the_built_in_model_makes_a_picture_with_everything_beside_it(tmp_path: Path) -> None:
     plan = plan_for(tmp_path, steps=4, stages_folder=tmp_path / "stages", memory_log=tmp_path / "memory.jsonl")
     rendered = run.render(plan, quiet)

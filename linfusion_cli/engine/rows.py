@@ -17,7 +17,7 @@ from torch import Tensor
 
 from linfusion_cli.costs.room import Keep
 from linfusion_cli.engine.convolutions import Convolved, UpsampledConvolved
-from linfusion_cli.engine.fields import Added, Field, Held, Parked, measure, normalised, park, sweep
+from linfusion_cli.engine.fields import Added, Field, Held, Mapped, Parked, measure, normalised, park, sweep
 from linfusion_cli.engine.memory import release_freed
 from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.vae_attention import Attended
@@ -70,8 +70,9 @@ class Sweeper:
     @torch.inference_mode()
     def encode(self, picture: Field) -> Tensor:
         """The mean of the latents' distribution, (1, channels, height / 8, width / 8), float32; picture about [-1, 1]."""
-        encoder = self.vae.encoder
-        x = self._inner(Convolved.same(picture, encoder.conv_in), 0)
+        encoder, dtype = self.vae.encoder, self.vae.dtype
+        numbers = Mapped(picture, lambda rows: rows.to(dtype))  # pictures wait in float32 between stages
+        x = self._inner(Convolved.same(numbers, encoder.conv_in), 0)
         for level, block in enumerate(encoder.down_blocks):
             release_freed()
             for resnet in block.resnets:

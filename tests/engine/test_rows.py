@@ -61,6 +61,17 @@ def test_encode_equals_the_plain_encode(attention: bool, keep: tuple[Keep, ...],
     assert sum(told) == swept_rows(vae, 36, encode=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_pictures_are_float32_whatever_the_autoencoder_is(dtype: torch.dtype) -> None:
+    """Between stages they wait so; bfloat16 keeps 8 bits, hence the tolerance."""
+    vae, picture = tiny_vae(), torch.rand(1, 3, 32, 24) * 2 - 1
+    with torch.no_grad():
+        plain = vae.encode(picture).latent_dist.mean
+    swept = Sweeper(vae.to(dtype), 5, KEEPS[0], 10**6, STORE, lambda _: None).encode(Parked.of(picture))
+    assert swept.dtype == torch.float32
+    assert torch.allclose(swept, plain, atol=0.05 if dtype == torch.bfloat16 else 1e-5)
+
+
 def test_equals_the_autoencoder_of_the_official_run(data: Path) -> None:
     tensors, config = load_golden(data / "highres_sdxl.safetensors")
     vae = golden_vae(tensors, config)
