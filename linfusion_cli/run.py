@@ -19,8 +19,8 @@ from linfusion_cli.extras import local_name
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
 from linfusion_cli.machine import Machine, Speed
-from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, remove_finished, remove_old
-from linfusion_cli.output.files import AtomicFile, check_writable, sweep
+from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, tidy
+from linfusion_cli.output.files import AtomicFile, check_writable
 from linfusion_cli.output.png import PngWriter, largest_bytes
 from linfusion_cli.output.record import record_texts
 from linfusion_cli.plan import FEW_PREPARED, Plan, dtype_of
@@ -90,9 +90,7 @@ def prepare(plan: Plan) -> None:
     check_weights(job.settings)
     check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
-    sweep(job.output.parent)
-    remove_old(job.output.parent)
-    remove_finished(job.output.parent)
+    tidy(job.output.parent)
     if job.stages_folder is not None:
         try:
             job.stages_folder.mkdir(parents=True, exist_ok=True)

@@ -15,8 +15,7 @@ from linfusion_cli.batch.ledger import Ledger
 from linfusion_cli.batch.parent import Answer, Child
 from linfusion_cli.batch.tasks import Task
 from linfusion_cli.errors import BusyError, DiskFullError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
-from linfusion_cli.output.checkpoints import hidden_folder, remove_finished, remove_old
-from linfusion_cli.output.files import sweep
+from linfusion_cli.output.checkpoints import hidden_folder, tidy
 from linfusion_cli.output.locks import Lock
 from linfusion_cli.stop import STOP
 
@@ -284,9 +283,7 @@ def at_work(ledger: Ledger) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"Can't keep a journal in {str(ledger.folder)!r}: {error.strerror}") from error
     with Lock(hidden / f"lock{ledger.shard}", f"the batch in {str(ledger.folder)!r}"), ledger:
-        sweep(ledger.folder)
-        remove_old(ledger.folder)
-        remove_finished(ledger.folder)
+        tidy(ledger.folder)
         yield
 
 

@@ -24,7 +24,7 @@ from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pipeline import pictures
 from linfusion_cli.engine.schedulers import make_scheduler
 from linfusion_cli.engine.shelf import Shelf
-from linfusion_cli.engine.tensors import memory_format
+from linfusion_cli.engine.tensors import own_all
 from linfusion_cli.engine.upscale import Clock, base
 from linfusion_cli.events import Notify
 from linfusion_cli.geometry import Size
@@ -76,7 +76,7 @@ class Maker:
         self.teacher = Teacher.load(settings.model.repositories[0], torch.device(machine.device))
         pipeline = self.teacher.pipeline
         for part in (pipeline.unet, pipeline.vae):
-            part.to(memory_format=memory_format(self.teacher.device.type))
+            own_all(part, self.teacher.device)
         mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet), ())
         self.models = Models(mounted, pipeline.vae, dict(pipeline.scheduler.config), pipeline, ())
 

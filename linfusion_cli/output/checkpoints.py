@@ -121,33 +121,39 @@ def kept_seed(folder: Path, unseeded_key: str) -> int | None:
     return None
 
 
+def tidy(folder: Path) -> None:
+    """Removes from a folder of pictures what dead processes left there and nobody needs: unfinished files, checkpoints."""
+    sweep(folder)
+    remove_old(folder)
+    remove_finished(folder)
+
+
 def remove_finished(folder: Path) -> list[Path]:
     """Removes checkpoints of pictures that were completed after them (by a process that died just then), and returns their folders."""
-    removed: list[Path] = []
-    for path in _kept_folders(folder):
-        if not (about := _about(path)):
-            continue
+
+    def is_finished(path: Path) -> bool:
+        about = _about(path)
         picture = folder / Path(str(about.get("picture", ""))).name
-        with contextlib.suppress(OSError, BusyError, OutputError, UsageError):
-            if os.lstat(picture).st_mtime_ns < _newest_ns(path) or read_record(picture).get("id") != about.get("id"):
-                continue
-            with Lock(path / _LOCK, "this picture"):
-                _clear(path)
-                shutil.rmtree(path)
-            removed.append(path)
-    return removed
+        return bool(about) and os.lstat(picture).st_mtime_ns >= _newest_ns(path) and read_record(picture).get("id") == about.get("id")
+
+    return _removed(folder, is_finished)
 
 
 def remove_old(folder: Path, days: float = KEPT_DAYS) -> list[Path]:
     """Removes checkpoints that nobody has touched for so many days, and returns their folders."""
+    return _removed(folder, lambda path: time.time() - _newest_ns(path) / 1e9 >= days * 86400)
+
+
+def _removed(folder: Path, is_unneeded: Callable[[Path], bool]) -> list[Path]:
+    """The folders of checkpoints that were not needed and that nobody was at."""
     removed: list[Path] = []
     for path in _kept_folders(folder):
-        with contextlib.suppress(OSError, BusyError, OutputError):
-            if time.time() - _newest_ns(path) / 1e9 < days * 86400:
-                continue
-            with Lock(path / _LOCK, "this picture"):
-                shutil.rmtree(path)
-            removed.append(path)
+        with contextlib.suppress(OSError, BusyError, OutputError, UsageError):
+            if is_unneeded(path):
+                with Lock(path / _LOCK, "this picture"):
+                    _clear(path)
+                    shutil.rmtree(path)
+                removed.append(path)
     return removed
 
 
