@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli import garbage
+from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
@@ -64,7 +65,7 @@ def _batch(
     status: Annotated[bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> int:
     """Make the pictures of one or more lists of prompts."""

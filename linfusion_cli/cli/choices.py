@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")]
 
 
 class Precision(StrEnum):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import Precision
+from linfusion_cli.cli.choices import Precision, QuietFlag
 
 if TYPE_CHECKING:
     from linfusion_cli.distill.trainer import Distillation
@@ -66,7 +66,7 @@ def distill(
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     float32: Annotated[bool, typer.Option("--float32", help="Write float32 weights instead of float16.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
     from linfusion_cli.distill.loss import Weights

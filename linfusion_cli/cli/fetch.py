@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.errors import UsageError, WeightsError
 
@@ -40,7 +41,7 @@ def fetch(
     ip_adapter: Annotated[Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each thing, on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    quiet: QuietFlag = False,
 ) -> None:
     """Download what presets need, and check it."""
     from linfusion_cli.weights.needs import Need

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import UsageError
@@ -51,7 +52,7 @@ def generate(
     strength: Annotated[float | None, typer.Option(metavar="X", help="How much of the init image is drawn again, above 0 to 1. Default: 0.75.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> None:
     """Make one picture from a prompt."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import Precision
+from linfusion_cli.cli.choices import Precision, QuietFlag
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
@@ -36,8 +36,6 @@ On a GPU:
   linfusion landscapes train autoencoder --minutes 8 --precision bf16 --batch 8 --scenes 8
   linfusion landscapes train denoiser --minutes 10 --precision bf16 --batch 8 --scenes 8 --linear-share 0
 """
-
-QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")]
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Render the procedural scenes, or train the built-in model from scratch.", epilog=EPILOG)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
@@ -38,7 +39,7 @@ def upscale(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")] = False,
+    quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> None:
     """Make a picture of yours larger, and draw the detail that it lacks."""
