@@ -1,4 +1,4 @@
-"""Reads a picture that a user brings: what it is before any work, and its pixels as floating-point rows. No torch."""
+"""Reads a picture that a user brings: what it is before any work, and its pixels. No torch."""
 
 from __future__ import annotations
 
@@ -12,22 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.geometry import Size
+from linfusion_cli.geometry import Size, bands
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below an 16K picture
 ORIENTATION = 0x0112
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
+DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned
+STRIP_ROWS = 64  # that are converted at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """A picture on disk: the hash of the file, its size in pixels as seen (after its EXIF orientation), what is done to it."""
+    """A picture on disk: the hash of the file, its size in pixels as seen (after its EXIF orientation), what is done to it.
+
+    number_bytes: of each of a pixel's three numbers once it is read
+    """
 
     path: Path
     sha256: str
     size: Size
+    number_bytes: int
     notes: tuple[str, ...]
+
+    @property
+    def held_bytes(self) -> int:
+        """What its pixels take in memory."""
+        return 3 * self.number_bytes * self.size.area
+
+    @property
+    def reading_bytes(self) -> int:
+        """What reading it takes, its pixels among it."""
+        return self.held_bytes + DECODED_BYTES * self.size.area
 
 
 def inspect_image(path: Path, flag: str) -> InputImage:
@@ -43,9 +59,10 @@ def inspect_image(path: Path, flag: str) -> InputImage:
             notes.append(f"{flag} {path.name}: the first of its {image.n_frames} pictures is taken")
         if _loses_depth(image):
             notes.append(f"{flag} {path.name}: its 16 bits per channel are read as 8")
+        number_bytes = 4 if _is_deep(image) else 1
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return InputImage(path=path, sha256=digest, size=size, notes=tuple(notes))
+    return InputImage(path=path, sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(notes))
 
 
 def fitting_note(image: InputImage, flag: str, size: Size) -> str:
@@ -59,29 +76,55 @@ def fitting_note(image: InputImage, flag: str, size: Size) -> str:
 
 
 def read_pixels(image: InputImage, flag: str) -> Any:
-    """The picture as numpy float32 (height, width, 3) in [0, 1], upright, transparency laid on white; grey keeps 16 bits, colours their upper 8.
+    """The picture as numpy (height, width, 3), upright, transparency laid on white: uint8, or float32 in [0, 1] for grey of more than 8 bits.
 
-    Raises UsageError if the file is damaged, or another one than when the job was made.
+    Colours of 16 bits keep their upper 8. Raises UsageError if the file is damaged, or another one than when the job was made.
     """
-    import numpy as np
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     with _opened(image.path, flag) as picture:
         try:
             upright: Any = ImageOps.exif_transpose(picture) if _orientation(picture, image.path) != 1 else picture
-            if upright.mode.startswith("I;16") or upright.mode in ("I", "F"):
-                grey = np.asarray(upright, dtype=np.float32)
-                grey = grey / (1.0 if upright.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
-                return np.repeat(grey[:, :, None].clip(0, 1), 3, axis=2)
-            if _has_alpha(upright):
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, (255, 255, 255, 255)), upright.convert("RGBA"))
-            pixels = np.asarray(upright.convert("RGB"), dtype=np.float32) / 255
+            upright.load()
+            pixels = _grey(upright) if _is_deep(upright) else _levels(upright)
         except (OSError, SyntaxError, ValueError) as error:
             raise UsageError(f"{flag} {image.path}: the picture is damaged ({error})") from error
     with image.path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
             raise UsageError(f"{flag} {image.path}: the file changed since the job was made. Start again")
     return pixels
+
+
+def _grey(image: Any) -> Any:
+    """Grey of more than 8 bits, in three equal channels."""
+    import numpy as np
+
+    grey = np.asarray(image, dtype=np.float32)
+    grey = grey / (1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
+    return np.repeat(grey[:, :, None].clip(0, 1), 3, axis=2)
+
+
+def _levels(image: Any) -> Any:
+    """Whole levels of red, green and blue, strip by strip: Pillow's conversions make copies."""
+    import numpy as np
+
+    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
+    for strip in bands(image.height, STRIP_ROWS):
+        pixels[strip.rows] = _on_white(image.crop((0, strip.top, image.width, strip.bottom)))
+    return pixels
+
+
+def _on_white(image: Any) -> Any:
+    from PIL import Image
+
+    if _has_alpha(image):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether a picture is grey in more than 8 bits, which are kept."""
+    return str(image.mode).startswith("I") or image.mode == "F"
 
 
 def _orientation(image: Any, path: Path) -> int:
@@ -114,7 +157,7 @@ def _png_chunk(path: Path, wanted: bytes) -> bytes:
 
 def _loses_depth(image: Any) -> bool:
     """Whether a file has 16 bits per channel of which Pillow gives the upper 8: in colour, and in grey with transparency."""
-    return not image.mode.startswith("I") and any(";16" in str(tile[3]) for tile in image.tile)
+    return not _is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
 
 
 def _has_alpha(image: Any) -> bool:

@@ -12,6 +12,7 @@ from linfusion_cli.costs.room import Keep, Ledger, Room
 from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
 from linfusion_cli.geometry import MULTIPLE_PX
+from linfusion_cli.images import InputImage
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine, Speed
 from linfusion_cli.stages import Stage
@@ -85,7 +86,8 @@ class Estimate:
 
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
-        load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=int(self.floor_bytes), ram_bytes=0, file_bytes=0, seconds=LOAD_SECONDS)
+        peak = int(self.floor_bytes + max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0))  # one after the other
+        load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=LOAD_SECONDS)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
 
     def keeping_little(self, stage: Stage, *, last: bool, room: Room) -> Stage:
@@ -106,14 +108,16 @@ class Estimate:
 
     def around(self, stage: Stage, room: Room, *, last: bool) -> tuple[list[Phase], list[Phase]]:
         """The autoencoder's phases: before the denoising, and after it; none where there are none."""
-        upscale = self.job.settings.upscale
-        encodes = upscale.between == "pixel" if stage.index else self.job.start is not None
-        before_px = stage.size.area / upscale.factor**2  # the picture that is enlarged
-        encode = [self._phase("encode", stage, stage.canvas.height, "rows", self._vae(stage, room, before_px, encode=True))] if encodes else []
-        if not last and upscale.between != "pixel":
-            return encode, []
-        after_px = 0 if last else stage.size.area
-        return encode, [self._phase("decode", stage, stage.canvas.height, "rows", self._vae(stage, room, after_px, encode=False))]
+        upscale, start = self.job.settings.upscale, self.job.start
+        given = start is not None and stage.index <= (0 if start.refined else 1)  # it starts from the user's picture
+        encode, decode = [], []
+        if given or (stage.index and upscale.between == "pixel"):
+            ledger = self._vae(stage, room, 0 if given else stage.before.area, encode=True)
+            encode.append(self._phase("encode", stage, stage.canvas.height, "rows", ledger, brought=(start.image,) if given and start else ()))
+        if last or upscale.between == "pixel":
+            ledger = self._vae(stage, room, 0 if last else stage.size.area, encode=False)
+            decode.append(self._phase("decode", stage, stage.canvas.height, "rows", ledger))
+        return encode, decode
 
     def _denoise(self, stage: Stage, room: Room) -> Phase:
         shape, bands, number_bytes = self.architecture.unet, stage.bands.unet_latent, BYTES_OF[self.dtype]
@@ -137,6 +141,7 @@ class Estimate:
                     guided=stage.guided_steps > 0,
                 ),
                 passes,
+                brought=self.job.control_images,
             )
             for dilation, passes in ((1, local), (stage.dilation, dilated))
             if passes
@@ -152,18 +157,26 @@ class Estimate:
         window = self.job.settings.upscale.vae_window_latents
         return vae_cost(self.architecture.vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, ledger, encode=encode)
 
-    def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1) -> Phase:
+    def _pixels(self, images: tuple[InputImage, ...], *, reading: bool) -> int:
+        """Bytes of the user's pictures in the process, if that counts: as they wait, or while the one that needs most is read last."""
+        if self.machine.kind != "cpu":
+            return 0
+        more = max((image.reading_bytes - image.held_bytes for image in images), default=0) if reading else 0
+        return sum(image.held_bytes for image in images) + more
+
+    def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1, brought: tuple[InputImage, ...] = ()) -> Phase:
+        """brought: the user's pictures whose pixels wait meanwhile."""
         number_bytes = BYTES_OF[self.dtype]
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
         floor = self.floor_bytes + (BANDS_BYTES[self.machine.kind] if stage.bands.unet_latent else 0)
-        peak = floor + OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
+        working = OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
         return Phase(
             name=name,
             stage=stage.index,
             total=total,
             unit=unit,
             macs=cost.macs * passes,
-            peak_bytes=int(peak),
+            peak_bytes=int(floor + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
             ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
             file_bytes=int(cost.peak["file"]),
             seconds=_seconds(cost, self.machine.speed) * passes,

@@ -33,12 +33,14 @@ class Bands:
 class Stage:
     """One stage of the progressive upscale; sizes in pixels, ratio and dilation against stage 0.
 
+    before: of the stage before, whose picture this one enlarges; its own size at stage 0
     attention: "linear" or "softmax" self-attention in the UNet
     canvas: what is computed; the size, and beyond its right and lower edge the overscan, which is cut off.
     """
 
     index: int
     size: Size
+    before: Size
     canvas: Size
     ratio: float
     dilation: int
@@ -63,9 +65,7 @@ def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tupl
     settings = job.settings
     sizes = stage_sizes(job.size, _first_area_px(job), settings.upscale.factor)
     base = base_size(job.size, settings.model.train_size_px**2)
-    return tuple(
-        _stage(job, index, size, base, len(sizes) - 1, _bands(size, _canvas(job, index, size), kind, halvings, levels)) for index, size in enumerate(sizes)
-    )
+    return tuple(_stage(job, index, sizes, base, _bands(size, _canvas(job, index, size), kind, halvings, levels)) for index, size in enumerate(sizes))
 
 
 def _first_area_px(job: Job) -> float:
@@ -110,8 +110,9 @@ def _canvas(job: Job, index: int, size: Size) -> Size:
     return Size(size.width + overscan, size.height + overscan)
 
 
-def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands) -> Stage:
+def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Bands) -> Stage:
     sampling, upscale = job.settings.sampling, job.settings.upscale
+    size, last = sizes[index], len(sizes) - 1
     strength = _first_strength(job) if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
     steps = steps_run(sampling.steps, strength) if strength else 0
     times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
@@ -124,6 +125,7 @@ def _stage(job: Job, index: int, size: Size, base: Size, last: int, bands: Bands
     return Stage(
         index=index,
         size=size,
+        before=sizes[max(0, index - 1)],
         canvas=_canvas(job, index, size),
         ratio=ratio,
         dilation=dilation,

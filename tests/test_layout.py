@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "extras": {"preset", "images", "weights", "errors"},
     "costs": {"costs", "architecture", "geometry"},
     "stages": {"job", "costs", "geometry"},
-    "phases": {"stages", "job", "machine", "architecture", "costs", "geometry"},
+    "phases": {"stages", "job", "machine", "architecture", "costs", "geometry", "images"},
     "job": {"preset", "emphasis", "names", "extras", "images", "geometry", "errors", ""},
     "plan": {"phases", "stages", "costs", "job", "machine", "architecture", "weights", "images", "geometry", "errors"},
     "engine": {"engine", "machine", "plan", "stages", "architecture", "costs", "job", "extras", "images", "weights", "models", "events", "geometry"}

@@ -19,6 +19,7 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.images import inspect_image
 from linfusion_cli.job import Job, Request, resolve
 from linfusion_cli.machine import Machine, Speed
+from linfusion_cli.phases import Estimate
 from linfusion_cli.plan import make_plan
 from linfusion_cli.stages import plan_stages
 
@@ -177,6 +178,38 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
     assert peaks[1] - peaks[0] > weights
     assert peaks[2] - peaks[1] > weights
     assert seconds[0] < seconds[1] < seconds[2]
+
+
+def test_the_users_pictures_count(tmp_path: Path) -> None:
+    """A photo of 48 megapixels is larger than all that a small picture needs."""
+    Image.new("L", (8000, 6000)).save(tmp_path / "photo.png")
+    photo = inspect_image(tmp_path / "photo.png", "--init-image")
+    plain, started = job("512x512"), job("512x512", init_image=tmp_path / "photo.png")
+    peaks = {}
+    for name, asked in (
+        ("plain", plain),
+        ("start", started),
+        ("control", replace(plain, control_images=(photo,))),
+        ("prompt", replace(plain, ip_images=(photo,))),
+    ):
+        peaks[name] = make_plan(asked, LAPTOP).peak_bytes
+    assert photo.held_bytes == 3 * 48_000_000
+    assert min(peaks["start"], peaks["prompt"]) > peaks["plain"] + photo.held_bytes
+    assert peaks["control"] > max(peaks["start"], peaks["prompt"])  # its ControlNet too
+    with pytest.raises(OutOfMemoryError, match=r"--max-memory allows 0\.8 GB"):
+        make_plan(job("512x512", init_image=tmp_path / "photo.png", max_memory="800MB"), LAPTOP)
+
+
+def test_the_picture_between_two_stages_counts_in_full() -> None:
+    """Even steps may grow by less than 2: a quarter of the larger picture is not enough."""
+    asked = job("6144x6144")
+    stages = make_plan(asked, LAPTOP).stages
+    estimate = Estimate(asked, LAPTOP, FAMILIES["sd15"], "float32", resident=True, disk_bytes=10**12)
+    in_files = {stage.index: max(phase.file_bytes for phase in estimate.around(stage, estimate.room(0, 0), last=False)[0]) for stage in stages[1:]}
+    for stage in stages[1:]:
+        empty = replace(stage, before=Size(0, 0))
+        without = estimate.around(empty, estimate.room(0, 0), last=False)[0][0].file_bytes
+        assert in_files[stage.index] - without == 3 * 4 * stages[stage.index - 1].size.area > 3 * 4 * stage.size.area / 4
 
 
 def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from linfusion_cli.engine.banded_controlnet import BandedControlNet, WholeOrBandedControlNet
 from linfusion_cli.engine.controlnet import ControlNet
 from linfusion_cli.engine.denoiser import Control
 from linfusion_cli.engine.fields import Extended, Field
-from linfusion_cli.engine.pictures import canny, input_tensor, parked
+from linfusion_cli.engine.pictures import canny, read_fitted, unit_field
 from linfusion_cli.engine.resize import Resized
 from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.weights import Weights
@@ -29,13 +30,13 @@ def stage_controls(nets: tuple[ControlNet, ...], job: Job, stage: Stage, timeste
             model = weights.place(net.attend(stage.attention if stage.index else "softmax"))
             kind = BandedControlNet if stage.bands.unet_latent else WholeOrBandedControlNet.of
             network: BandedControlNet | WholeOrBandedControlNet = kind(model, stage.band_latent, store, weights)
-            controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage)), scale, acting))
+            controls.append(Control(network, network.condition(control_field(image, extras.control_preprocess, stage, store.device)), scale, acting))
     return tuple(controls)
 
 
-def control_field(image: InputImage, preprocess: str, stage: Stage) -> Field:
+def control_field(image: InputImage, preprocess: str, stage: Stage, device: torch.device) -> Field:
     """A control picture, 3 channels in [0, 1], of the stage's canvas."""
-    pixels = input_tensor(image, "--control-image", stage.size)
+    pixels = read_fitted(image, "--control-image", stage.size)
     if preprocess == "canny":
         pixels = canny(pixels)
-    return Extended(Resized.to(parked(pixels), stage.size, "lanczos", 0.0, 1.0), stage.canvas)
+    return Extended(Resized.to(unit_field(pixels, device), stage.size, "lanczos", 0.0, 1.0), stage.canvas)

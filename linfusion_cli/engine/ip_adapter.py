@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,11 +78,11 @@ def adapter_file(place: Path, pipeline: Any) -> Path:
 
 
 def clip_pixels(pixels: Any, side: int) -> Tensor:
-    """A picture (height, width, 3) in [0, 1] as CLIP sees it: shorter side to `side`, centre cut out, (1, 3, side, side)."""
+    """A picture (height, width, 3), uint8 or in [0, 1], as CLIP sees it: shorter side to `side`, centre cut out, (1, 3, side, side)."""
     import numpy as np
     from PIL import Image
 
-    picture = Image.fromarray((pixels * 255).round().astype(np.uint8))
+    picture = Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))
     width, height = picture.size
     size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2
@@ -91,8 +92,8 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def embed_images(pipeline: Any, pictures: list[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What pictures (height, width, 3) in [0, 1] say, and what none says: each (1, pictures, ...), for added["image_embeds"]."""
+def embed_images(pipeline: Any, pictures: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """What pictures (height, width, 3) say, taken one at a time, and what none says: each (1, pictures, ...), for added["image_embeds"]."""
     side = pipeline.image_encoder.config.image_size
     pixels = torch.cat([clip_pixels(picture, side) for picture in pictures])
     embeds = pipeline.prepare_ip_adapter_image_embeds([pixels], None, device, 1, True)[0]

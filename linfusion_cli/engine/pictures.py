@@ -7,15 +7,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.fields import Parked
+from linfusion_cli.engine.fields import Field, Mapped, Parked
+from linfusion_cli.engine.store import MemorySlab
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.images import InputImage, read_pixels
 
 
-def input_tensor(image: InputImage, flag: str, size: Size) -> Tensor:
-    """A picture's pixels (1, 3, height, width), float32 in [0, 1], cut to the aspect of `size`. Raises UsageError if it is damaged."""
+def read_fitted(image: InputImage, flag: str, size: Size) -> Tensor:
+    """A picture's pixels (1, 3, height, width), uint8 (deep grey: float32 in [0, 1]), cut to the aspect of `size`. Raises UsageError if it is damaged."""
     return fitted(torch.from_numpy(read_pixels(image, flag)).permute(2, 0, 1)[None], size)
+
+
+def unit_field(pixels: Tensor, device: torch.device) -> Field:
+    """Pixels (1, 3, height, width) as a field of float32 in [0, 1] on a device; they wait in RAM as they are, a byte per number."""
+    _, channels, height, width = pixels.shape
+    return Mapped(Parked(MemorySlab(pixels[0].permute(1, 2, 0)), height, width, channels, device), _unit)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows if rows.is_floating_point() else rows / 255
 
 
 def fitted(pixels: Tensor, size: Size) -> Tensor:
@@ -27,16 +38,11 @@ def fitted(pixels: Tensor, size: Size) -> Tensor:
 
 
 def canny(pixels: Tensor) -> Tensor:
-    """White edges on black, as ControlNets for edges want them. Raises UsageError if OpenCV is not installed."""
+    """White edges on black, uint8 (1, 3, height, width), as ControlNets for edges want them. Raises UsageError if OpenCV is not installed."""
     try:
         import cv2
     except ImportError as error:
         raise UsageError('--control-preprocess canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"') from error
-    levels: Any = (pixels[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
+    levels: Any = (pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8))[0].permute(1, 2, 0).numpy()
     edges = cv2.Canny(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), 100, 200)
-    return torch.from_numpy(edges).float().div(255)[None, None].expand(1, 3, -1, -1).contiguous()
-
-
-def parked(pixels: Tensor) -> Parked:
-    """The pixels as a field."""
-    return Parked.of(pixels.contiguous())
+    return torch.from_numpy(edges)[None, None].expand(1, 3, -1, -1)

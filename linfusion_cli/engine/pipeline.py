@@ -15,11 +15,11 @@ from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fi
 from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser, Predict
-from linfusion_cli.engine.fields import Extended, Field, Parked, sweep
+from linfusion_cli.engine.fields import Extended, Field, Mapped, Parked, sweep
 from linfusion_cli.engine.memory import Counter, Meter, settle_heap
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
-from linfusion_cli.engine.pictures import input_tensor, parked
+from linfusion_cli.engine.pictures import read_fitted, unit_field
 from linfusion_cli.engine.resize import Resized
 from linfusion_cli.engine.rows import Sweeper, swept_rows
 from linfusion_cli.engine.schedulers import make_scheduler
@@ -111,7 +111,8 @@ class _Engine:
         """The user's picture in its own resolution, in [-1, 1], cut to the shape of what is made."""
         start = self.plan.job.start
         assert start is not None
-        return parked(input_tensor(start.image, start.flag, self.plan.job.size).mul(2).sub(1).to(self.store.device))
+        pixels = read_fitted(start.image, start.flag, self.plan.job.size)
+        return Mapped(unit_field(pixels, self.store.device), lambda rows: rows * 2 - 1)
 
     def first(self) -> Tensor:
         """Stage 0: latents from noise, or from the user's picture."""

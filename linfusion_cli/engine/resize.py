@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.fields import Field, Sized
-from linfusion_cli.geometry import Band, Size
+from linfusion_cli.geometry import Band, Size, bands
 
 
 def _lanczos(x: Tensor) -> Tensor:
@@ -29,6 +29,7 @@ def _bilinear(x: Tensor) -> Tensor:
     return (1 - x.abs()).clamp(min=0)
 
 
+LINES = 64  # of the source at a time, where it is made smaller
 COLUMNS = 128  # of the target in one product: fewer are slow to start, more multiply by more zeros
 KERNELS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {"lanczos": (3, _lanczos), "bicubic": (2, _bicubic), "bilinear": (1, _bilinear)}
 
@@ -83,7 +84,18 @@ class Resized(Sized):
 
     def rows(self, band: Band) -> Tensor:
         read, matrix = self.vertical.matrix(band.rows)
-        lines = self.source.rows(read)  # (1, channels, rows, width)
-        mixed = torch.einsum("tr,ncrw->nctw", matrix.to(lines), lines)
-        blocks = [mixed[..., columns.rows] @ weights.to(lines).T for columns, weights in self.horizontal]
-        return torch.cat(blocks, dim=3).clamp(self.low, self.high).contiguous(memory_format=torch.channels_last)
+        if self.source.width > self.width:  # a photo made small: never whole in floating point
+            strips = (Band(read.top + strip.top, read.top + strip.bottom) for strip in bands(read.height, LINES))
+            made = _down(matrix, torch.cat([self._across(self.source.rows(strip)) for strip in strips], dim=2))
+        else:
+            made = self._across(_down(matrix, self.source.rows(read)))
+        return made.clamp(self.low, self.high).contiguous(memory_format=torch.channels_last)
+
+    def _across(self, lines: Tensor) -> Tensor:
+        """Lines (1, channels, rows, source width) at the target's width."""
+        return torch.cat([lines[..., columns.rows] @ weights.to(lines).T for columns, weights in self.horizontal], dim=3)
+
+
+def _down(matrix: Tensor, lines: Tensor) -> Tensor:
+    """Rows of the target from lines (1, channels, lines, width) of the source."""
+    return torch.einsum("tr,ncrw->nctw", matrix.to(lines), lines)

@@ -17,10 +17,10 @@ from linfusion_cli.machine import Machine
 NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at most 1
 TIMES = (1, 2, 4)  # the training side, for direct sampling
 LARGE = 16  # times the training side, where the progressive upscale is looked at
-FEWER = 16  # so many times fewer prompts at that size
-# The attentions, by the folder of their weights.
+FEWER = 8  # so many times fewer prompts at that size
+# The attentions of the model, and those distilled from its softmax attention for so many steps each, by the folder of their weights.
 ATTENTIONS = {"softmax": Way(attention="softmax"), "linear": Way()}
-ABLATIONS = ("unnormalised", "causal")
+DISTILLED = ("linear", "unnormalised", "causal")
 # The progressive upscale and each of its parts left out. A skip residual's weight is a cosine to this power.
 UPSCALES = {
     "progressive": {},
@@ -44,24 +44,22 @@ class Claim:
 def claims(variants: Path | None, count: int) -> Iterator[Claim | str]:
     """The rows in order, and notes on those that can't be had."""
     ways = dict(ATTENTIONS)
-    if variants is not None and (variants / "linear").is_dir():
-        ways["linear"] = Way(weights=str(variants / "linear"))
-    for name in ABLATIONS:
+    for name in DISTILLED:
         folder = (variants or Path("runs")) / name
         if folder.is_dir():
-            ways[name] = Way(attention="variant", weights=str(folder))
+            ways[f"{name}, distilled"] = Way(attention="linear" if name == "linear" else "variant", weights=str(folder))
         else:
-            yield f"no {name} attention in {folder}. Make it: linfusion distill builtin:landscape --data scenes --variant {name} -o {folder}"
+            yield f"no distilled {name} attention in {folder}. Make it: linfusion distill builtin:landscape --data scenes --variant {name} -o {folder}"
     for times in TIMES:
         for name, way in ways.items():
             yield Claim(f"{name}, direct", _direct(way), times, count)
-    few, linear = max(2, count // FEWER), ways["linear"]
+    few = max(2, count // FEWER)
     for name, changes in UPSCALES.items():
-        yield Claim(name, Way(weights=linear.weights, upscale=changes), LARGE, few)
+        yield Claim(name, Way(upscale=changes), LARGE, few)
     for name in (name for name in ways if name != "linear"):
         yield Claim(f"progressive, {name}", ways[name], LARGE, few)
-    yield Claim("linear, direct", _direct(linear), LARGE, few)
-    yield Claim("Lanczos enlargement", Way(weights=linear.weights, lanczos=True), LARGE, few)
+    yield Claim("linear, direct", _direct(Way()), LARGE, few)
+    yield Claim("Lanczos enlargement", Way(lanczos=True), LARGE, few)
 
 
 def _direct(way: Way) -> Way:

@@ -1,5 +1,7 @@
 """Enlarging in bands equals Pillow's float resize, whatever the band."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linfusion_cli.engine.fields import Parked, sweep
-from linfusion_cli.engine.resize import KERNELS, Resized
+from linfusion_cli.engine.fields import Derived, Parked, sweep
+from linfusion_cli.engine.resize import KERNELS, LINES, Resized
 from linfusion_cli.engine.store import Store
-from linfusion_cli.geometry import Size
+from linfusion_cli.geometry import Band, Size
 
 PILLOW = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
@@ -29,8 +31,39 @@ def by_pillow(picture: torch.Tensor, size: Size, kernel: str) -> torch.Tensor:
 )
 @settings(deadline=None, max_examples=60)
 def test_equals_pillow_for_any_size_and_band(source: tuple[int, int], grown: tuple[int, int], band: int, kernel: str) -> None:
+    check(source, Size(source[0] + grown[0], source[1] + grown[1]), band, kernel)
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter:DeprecationWarning")
+@given(
+    source=st.tuples(st.integers(2, 300), st.integers(2, 300)),
+    target=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    band=st.integers(1, 40),
+    kernel=st.sampled_from(sorted(KERNELS)),
+)
+@settings(deadline=None, max_examples=60)
+def test_equals_pillow_where_it_makes_smaller(source: tuple[int, int], target: tuple[int, int], band: int, kernel: str) -> None:
+    check(source, Size(*target), band, kernel)
+
+
+class Watched(Derived):
+    """Tells how many rows are asked for at a time."""
+
+    asked: ClassVar[list[int]] = []
+
+    def rows(self, band: Band) -> torch.Tensor:
+        self.asked.append(band.height)
+        return self.source.rows(band)
+
+
+def test_a_photo_made_small_is_read_a_few_lines_at_a_time() -> None:
+    Resized.to(Watched(Parked.of(torch.rand(1, 3, 2000, 300))), Size(16, 100), "lanczos").rows(Band(0, 100))
+    assert sum(Watched.asked) == 2000
+    assert max(Watched.asked) == LINES
+
+
+def check(source: tuple[int, int], size: Size, band: int, kernel: str) -> None:
     picture = torch.rand(1, 3, source[1], source[0]) * 2 - 1
-    size = Size(source[0] + grown[0], source[1] + grown[1])
     field = Resized.to(Parked.of(picture), size, kernel)
     ours = torch.cat([rows for _, rows in sweep(field, band, Store.unlimited(torch.device("cpu")))], dim=2)
     assert torch.allclose(ours, by_pillow(picture, size, kernel), atol=1e-5)

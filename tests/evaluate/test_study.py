@@ -111,7 +111,7 @@ def test_every_claim_is_a_row(quick: str, tmp_path: Path, monkeypatch: pytest.Mo
     first = capsys.readouterr()
     rows = [line.split("|")[1].strip() for line in first.out.splitlines() if "×" in line]
     assert rows == ["softmax, direct", "linear, direct", "progressive", "progressive, softmax", "linear, direct", "Lanczos enlargement"]
-    assert "no causal attention" in first.err
+    assert "no distilled causal attention" in first.err
     assert main(words) == 0
     assert capsys.readouterr().out == first.out
 
