@@ -21,7 +21,7 @@ class Speed:
     """How fast a machine is at what a render does: known from a measurement, or assumed of its kind.
 
     values_per_second: activations through a norm, an activation and a sum; link: between RAM and an accelerator;
-    call_seconds: what starting a layer on one band costs
+    call_seconds: what starting a layer on one band costs; start_seconds: until torch and diffusers are imported
     """
 
     macs_per_second: float
@@ -29,13 +29,22 @@ class Speed:
     link_bytes_per_second: float
     file_bytes_per_second: float
     call_seconds: float
+    start_seconds: float
     measured: bool
 
     @staticmethod
     def assumed(kind: str, cores: int) -> Speed:
         """Before any measurement."""
         macs, values = {"cpu": (30e9 * cores, 0.35e9 * cores), "cuda": (60e12, 60e9), "mps": (3e12, 6e9)}[kind]
-        return Speed(macs_per_second=macs, values_per_second=values, link_bytes_per_second=12e9, file_bytes_per_second=0.5e9, call_seconds=1e-3, measured=False)
+        return Speed(
+            macs_per_second=macs,
+            values_per_second=values,
+            link_bytes_per_second=12e9,
+            file_bytes_per_second=0.5e9,
+            call_seconds=1e-3,
+            start_seconds=6.0,
+            measured=False,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

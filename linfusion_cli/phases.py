@@ -22,7 +22,7 @@ BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
 BANDS_BYTES = {"cpu": 30e6, "cuda": 0.0, "mps": 0.0}  # the same, where the UNet runs in bands of many heights
 OVERHEAD = 1.1
-LOAD_SECONDS = 7.0
+READ_BYTES_PER_SECOND = 1e9  # weights into their places; docs/log.md
 LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
 NEARLY_AS_FAST = 1.1  # higher bands may take so much longer than the fastest
 WORTH_ITS_MEMORY = 1.4  # what is computed again may make the autoencoder so much slower, if it saves memory and no file is needed
@@ -73,6 +73,13 @@ class Estimate:
         return RUNTIME_BYTES[self.machine.kind] + max(weights + vae.parameters + text, self.architecture.text_parameters) * BYTES_OF[self.dtype]
 
     @property
+    def _read_bytes(self) -> float:
+        """All weights that are read."""
+        unet, vae = self.architecture.unet, self.architecture.vae
+        numbers = unet.parameters + unet.linear_parameters + self._controlnets * unet.controlnet_parameters + vae.parameters + self.architecture.text_parameters
+        return numbers * BYTES_OF[self.dtype]
+
+    @property
     def _controlnets(self) -> int:
         return len(self.job.control_images)
 
@@ -87,7 +94,8 @@ class Estimate:
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
         peak = int(self.floor_bytes + max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0))  # one after the other
-        load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=LOAD_SECONDS)
+        seconds = self.machine.speed.start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
+        load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=seconds)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
 
     def keeping_little(self, stage: Stage, *, last: bool, room: Room) -> Stage:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -114,11 +115,13 @@ def make_shelf(first: Plan) -> Shelf:
 
 
 def measured_speed(machine: Machine, job: Job) -> Speed:
-    """How fast the machine and the scratch folder are, measured now, in the number format of the job."""
+    """How fast the machine and the scratch folder are, measured now, in the number format of the job; imports what a render does."""
+    fresh, started = "torch" not in sys.modules, time.monotonic()
     with _importing(FEW_PREPARED):
+        from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
         from linfusion_cli.engine.calibration import measure_speed
-
-    return measure_speed(machine, dtype_of(job, machine), job.scratch_folder)
+    start_seconds = time.monotonic() - started if fresh else machine.speed.start_seconds
+    return replace(measure_speed(machine, dtype_of(job, machine), job.scratch_folder), start_seconds=start_seconds)
 
 
 class _Stopper:

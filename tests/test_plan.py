@@ -200,6 +200,14 @@ def test_the_users_pictures_count(tmp_path: Path) -> None:
         make_plan(job("512x512", init_image=tmp_path / "photo.png", max_memory="800MB"), LAPTOP)
 
 
+def test_loading_takes_the_start_and_the_weights() -> None:
+    """SD-XL's fifteen thousand million bytes in float32 take seconds beside the start, the built-in model's none."""
+    quick = replace(LAPTOP, speed=replace(LAPTOP.speed, start_seconds=2.0))
+    small, large = (make_plan(job("1024x1024", preset), quick).phases[0].seconds for preset in ("landscape", "sdxl-4k"))
+    assert 2 <= small < 2.1
+    assert 15 < large < 20
+
+
 def test_the_picture_between_two_stages_counts_in_full() -> None:
     """Even steps may grow by less than 2: a quarter of the larger picture is not enough."""
     asked = job("6144x6144")
