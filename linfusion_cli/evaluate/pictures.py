@@ -34,7 +34,7 @@ from linfusion_cli.plan import Plan, make_plan
 from linfusion_cli.stages import Stage
 from linfusion_cli.weights.places import find_first
 
-SMALL_AREA_PX = 64 * 128 * 128  # pixels per batch of single-stage pictures
+SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage pictures: more take a fifth longer, for their memory
 ATTENTIONS = ("linear", "softmax", "variant")
 
 
