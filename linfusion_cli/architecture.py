@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.headers import read_header, weight_files
+from linfusion_cli.weights.headers import ENDING, read_header, weight_files
+from linfusion_cli.weights.ip_adapters import adapter_file, encoder_folder
+from linfusion_cli.weights.places import find
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,17 @@ BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, "CrossAttnUpBlock2D",
 
 @dataclass(frozen=True, slots=True)
 class VaeShape:
-    """A diffusers autoencoder: channels per level (full resolution first), whether its middle has attention."""
+    """A diffusers autoencoder: channels per level (full resolution first), whether its middle has attention, whether float16 is too narrow for it."""
 
     channels: tuple[int, ...]
     layers: int
     attention: bool
     parameters: int
+    upcast: bool = True
+
+    def dtype(self, dtype: str) -> str:
+        """The number format that it runs in, where the rest runs in `dtype`."""
+        return "float32" if dtype == "float16" and self.upcast else dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +65,58 @@ class Architecture:
     text_parameters: int
 
 
-_SD_VAE = VaeShape((128, 256, 512, 512), 2, True, 83_653_863)
+_SD_VAE = VaeShape((128, 256, 512, 512), 2, True, 83_653_863, upcast=False)
+_XL_VAE = replace(_SD_VAE, upcast=True)
 _SD15 = UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 768, (8, 8, 8, 8), 1, 859_520_964, 99_219_200, 361_279_120)
 _SD21 = UNetShape((320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 1024, (5, 10, 20, 20), 1, 865_910_724, 99_219_200, 364_228_240)
 _SDXL = UNetShape((320, 640, 1280), (0, 2, 10), 2, 10, 2048, (5, 10, 20), 16, 2_567_463_684, 435_500_000, 1_251_014_160)
 FAMILIES = {
     "sd15": Architecture(_SD15, _SD_VAE, 123_060_480),
     "sd21": Architecture(_SD21, _SD_VAE, 340_387_840),
-    "sdxl": Architecture(_SDXL, _SD_VAE, 817_700_000),
+    "sdxl": Architecture(_SDXL, _XL_VAE, 817_700_000),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class OnTop:
+    """What is mounted on a model: parameters of LoRAs and of an IP-Adapter, those of its image encoder, and what files leave in memory."""
+
+    mounted_parameters: int = 0
+    reader_parameters: int = 0
+    held_bytes: int = 0
+
+
+def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
+    """As the headers of the files say, of those that are on this machine."""
+    try:
+        headers = [read_header(path) for place in loras if (found := find(place)) for path in _files(found)]
+        lora_parameters, held = sum(header.parameters for header in headers), sum(header.size_bytes for header in headers)
+        place = find(ip_adapter) if ip_adapter else None
+        if place is None:
+            return OnTop(lora_parameters, 0, held)
+        adapter = adapter_file(place, family)
+        return OnTop(lora_parameters + read_header(adapter).parameters, _parameters(encoder_folder(adapter, place)), held)
+    except WeightsError:  # whoever loads them tells
+        return OnTop()
+
+
+def _files(place: Path) -> list[Path]:
+    return [place] if place.is_file() else sorted(place.glob(f"*{ENDING}"))
+
+
+def read_vae(folder: Path, like: VaeShape) -> VaeShape:
+    """The shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return VaeShape(
+            channels=tuple(config["block_out_channels"]),
+            layers=config.get("layers_per_block", like.layers),
+            attention=bool(config.get("mid_block_add_attention", True)),
+            parameters=_parameters(folder) or like.parameters,
+            upcast=bool(config.get("force_upcast", True)),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{folder}: the config of its autoencoder can't be read ({type(error).__name__}: {error})") from error
 
 
 def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None = None) -> Architecture:
@@ -75,16 +126,13 @@ def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None
     """
     like = FAMILIES[family]
     try:
-        unet, vae = (json.loads((folder / part / "config.json").read_text()) for part in ("unet", "vae"))
+        unet = json.loads((folder / "unet" / "config.json").read_text())
         linear = _parameters(linfusion or folder / "linfusion") or like.unet.linear_parameters
         shape = _unet_shape(unet, like.unet, _parameters(folder / "unet") or like.unet.parameters, linear)
-        attention = bool(vae.get("mid_block_add_attention", True))
-        parameters = _parameters(folder / "vae") or like.vae.parameters
-        vae_shape = VaeShape(tuple(vae["block_out_channels"]), vae.get("layers_per_block", like.vae.layers), attention, parameters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{folder}: the config of its UNet or autoencoder can't be read ({type(error).__name__}: {error})") from error
+        raise WeightsError(f"{folder}: the config of its UNet can't be read ({type(error).__name__}: {error})") from error
     texts = sum(_parameters(folder / name) for name in ("text_encoder", "text_encoder_2")) or like.text_parameters
-    return Architecture(shape, vae_shape, texts)
+    return Architecture(shape, read_vae(folder / "vae", like.vae), texts)
 
 
 def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:

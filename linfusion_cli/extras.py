@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size, first_area_px, nearest_size, stage_sizes
 from linfusion_cli.images import InputImage, inspect_image
-from linfusion_cli.preset import ExtrasSettings, Preset
+from linfusion_cli.preset import ExtrasSettings, Loaded, Preset
 from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.places import find, fingerprint, missing
 
@@ -28,6 +29,11 @@ class Start:
     @property
     def flag(self) -> str:
         return "--init-image" if self.refined else "IMAGE"
+
+
+def grown_from(start: Start | None) -> Size | None:
+    """The size of the picture that is upscaled; None where stage 0 is drawn."""
+    return None if start is None or start.refined else start.image.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,25 @@ def start_from(init_image: Path | None, upscale_image: Path | None) -> Start | N
     if upscale_image is not None:
         return Start(image=inspect_image(upscale_image, "IMAGE"), refined=False)
     return None if init_image is None else Start(image=inspect_image(init_image, "--init-image"), refined=True)
+
+
+def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
+    """Refuses to upscale a picture to a size that is no larger, and stages whose first would run less than one step."""
+    settings, places = loaded.settings, loaded.places
+    steps, strength, factor = settings.sampling.steps, settings.upscale.strength, settings.upscale.factor
+    given = grown_from(start)
+    grows = len(stage_sizes(size, first_area_px(size, settings.model.train_size_px**2, factor, given), factor)) > 1
+    if given is not None and not grows:
+        larger = nearest_size(Size(2 * given.width, 2 * given.height))
+        raise UsageError(f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: --size {larger}")
+    if not grows or steps * strength >= 1:
+        return
+    few = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
+    if strength * 1000 < 1:
+        place = places["upscale.strength"]
+        raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{strength:g}: {few}. Nearest: {1 / steps:.3g}")
+    place = places["sampling.steps"]
+    raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {few}. Nearest: {-int(-1 // strength)} steps")
 
 
 def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:

@@ -91,6 +91,14 @@ def base_size(target: Size, train_area_px: float) -> Size:
     return Size(width, min(max(MULTIPLE_PX, multiple_of(target.height * scale)), target.height))
 
 
+def first_area_px(target: Size, train_area_px: float, factor: float, given: Size | None) -> float:
+    """The area of stage 0: the model's, or that of a given picture to upscale, but at least such that the next stage is large enough for the model."""
+    if given is None:
+        return train_area_px
+    scale = min(given.width / target.width, given.height / target.height)  # what stands over is cut off
+    return max(scale**2 * target.area, train_area_px / factor**2)
+
+
 def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0) -> tuple[Size, ...]:
     """From the base to the target in even steps, as few as grow by no more than `factor` each, or a quarter of an octave above it.
 

@@ -15,7 +15,7 @@ from linfusion_cli import extras
 from linfusion_cli.emphasis import parse_weights
 from linfusion_cli.errors import UsageError
 from linfusion_cli.extras import Start
-from linfusion_cli.geometry import Size, parse_size, stage_sizes
+from linfusion_cli.geometry import Size, parse_size
 from linfusion_cli.images import InputImage
 from linfusion_cli.names import checked_name, expand, slug
 from linfusion_cli.preset import DTYPES, Flag, Loaded, Preset, load_preset, one_of
@@ -24,7 +24,7 @@ LARGEST_SEED = 2**32 - 1
 LARGEST_PROMPT_BYTES = 65536
 CHECKPOINT_SECONDS = 30.0
 LARGEST_CHECKPOINT_SECONDS = 86400.0
-PIXELS_VERSION = 1  # raised when the same job starts to give other pixels
+PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 PLACE_FLAGS = frozenset({"--vae", "--ip-adapter"})
 ID_DIGITS = 8  # of the job's hash in names
 Override = str | int | float | tuple[str | float, ...]
@@ -124,7 +124,8 @@ def resolve(request: Request) -> Job:
     extras.check_family(extras.family_here(request.model), settings, loaded.name)
     prompt = checked_prompt(request.prompt, may_be_empty=request.upscale_image is not None, weights=settings.extras.prompt_weights)
     size = _size(loaded)
-    _check_upscale(loaded, size)
+    start = extras.start_from(request.init_image, request.upscale_image)
+    extras.check_growth(loaded, size, start)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
     overrides = _overrides(request, flags) | {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
     job = Job(
@@ -145,7 +146,7 @@ def resolve(request: Request) -> Job:
         scratch_folder=Path(),
         checkpoint_seconds=_checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
-        start=extras.start_from(request.init_image, request.upscale_image),
+        start=start,
         control_images=extras.control_images(request.control_images, settings.extras),
         ip_images=extras.ip_images(request.ip_images, settings.extras),
         weights=extras.fingerprints(settings),
@@ -304,19 +305,6 @@ def _size(loaded: Loaded) -> Size:
     except UsageError as error:
         place = loaded.places["output.size"]
         raise UsageError(str(error) if place == "--size" else f"{place} = {str(error).removeprefix('--size ')}") from error
-
-
-def _check_upscale(loaded: Loaded, size: Size) -> None:
-    """Refuses an upscale whose first stage would run less than one step."""
-    settings = loaded.settings
-    steps, strength = settings.sampling.steps, settings.upscale.strength
-    if len(stage_sizes(size, settings.model.train_size_px**2, settings.upscale.factor)) == 1 or steps * strength >= 1:
-        return
-    product = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
-    if strength * 1000 < 1:
-        raise UsageError(f"{loaded.places['upscale.strength']} = {strength:g}: {product}. Nearest: strength = {1 / steps:.3g}")
-    place = loaded.places["sampling.steps"]
-    raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {product}. Nearest: {-int(-1 // strength)} steps")
 
 
 def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> str:

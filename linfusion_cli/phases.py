@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import chain, combinations_with_replacement
 
-from linfusion_cli.architecture import Architecture
+from linfusion_cli.architecture import Architecture, OnTop
 from linfusion_cli.costs.room import Keep, Ledger, Room
 from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
@@ -53,7 +53,8 @@ class Phase:
 class Estimate:
     """Counts the phases of a job on a machine.
 
-    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files
+    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files;
+    on_top: LoRAs and an IP-Adapter
     """
 
     job: Job
@@ -62,22 +63,38 @@ class Estimate:
     dtype: str
     resident: bool
     disk_bytes: float
+    on_top: OnTop = field(default_factory=OnTop)
 
     @property
     def floor_bytes(self) -> float:
         """What the process (or the device) holds in any case: runtime and weights."""
-        unet, vae = self.architecture.unet, self.architecture.vae
+        unet, on_cpu = self.architecture.unet, self.machine.kind == "cpu"
         weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
-        text = self.architecture.text_parameters if self.machine.kind == "cpu" else 0
         weights += self._controlnets * (unet.controlnet_parameters if self.resident else 0)  # streamed: one block at a time, of either
-        return RUNTIME_BYTES[self.machine.kind] + max(weights + vae.parameters + text, self.architecture.text_parameters) * BYTES_OF[self.dtype]
+        drawing = (weights + self.on_top.mounted_parameters) * BYTES_OF[self.dtype] + self._vae_bytes
+        if on_cpu:
+            return RUNTIME_BYTES["cpu"] + drawing + self._reader_bytes + self.on_top.held_bytes
+        return RUNTIME_BYTES[self.machine.kind] + max(drawing, self._reader_bytes)  # one after the other on the device
+
+    @property
+    def _vae_dtype(self) -> str:
+        return self.architecture.vae.dtype(self.dtype)
+
+    @property
+    def _vae_bytes(self) -> int:
+        return self.architecture.vae.parameters * BYTES_OF[self._vae_dtype]
+
+    @property
+    def _reader_bytes(self) -> int:
+        """What reads prompts, of words and of pictures."""
+        return (self.architecture.text_parameters + self.on_top.reader_parameters) * BYTES_OF[self.dtype]
 
     @property
     def _read_bytes(self) -> float:
         """All weights that are read."""
-        unet, vae = self.architecture.unet, self.architecture.vae
-        numbers = unet.parameters + unet.linear_parameters + self._controlnets * unet.controlnet_parameters + vae.parameters + self.architecture.text_parameters
-        return numbers * BYTES_OF[self.dtype]
+        unet = self.architecture.unet
+        numbers = unet.parameters + unet.linear_parameters + self._controlnets * unet.controlnet_parameters + self.on_top.mounted_parameters
+        return numbers * BYTES_OF[self.dtype] + self._vae_bytes + self._reader_bytes
 
     @property
     def _controlnets(self) -> int:
@@ -112,7 +129,7 @@ class Estimate:
         yield from encode
         if stage.steps:
             yield self._denoise(stage, room)
-            yield from decode
+        yield from decode if stage.steps or last else ()
 
     def around(self, stage: Stage, room: Room, *, last: bool) -> tuple[list[Phase], list[Phase]]:
         """The autoencoder's phases: before the denoising, and after it; none where there are none."""
@@ -158,7 +175,7 @@ class Estimate:
 
     def _vae(self, stage: Stage, room: Room, picture_px: float, *, encode: bool) -> Ledger:
         """picture_px: pixels of a float32 picture that waits meanwhile."""
-        number_bytes = BYTES_OF[self.dtype]
+        number_bytes = BYTES_OF[self._vae_dtype]
         held = int(3 * picture_px * 4)
         ledger = Ledger(room, number_bytes)
         ledger.take(held / number_bytes)
@@ -174,10 +191,9 @@ class Estimate:
 
     def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1, brought: tuple[InputImage, ...] = ()) -> Phase:
         """brought: the user's pictures whose pixels wait meanwhile."""
-        number_bytes = BYTES_OF[self.dtype]
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
         floor = self.floor_bytes + (BANDS_BYTES[self.machine.kind] if stage.bands.unet_latent else 0)
-        working = OVERHEAD * (cost.widest * number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
+        working = OVERHEAD * (cost.widest * cost.number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
         return Phase(
             name=name,
             stage=stage.index,

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
-from linfusion_cli.architecture import FAMILIES, Architecture, read_architecture
+from linfusion_cli.architecture import FAMILIES, Architecture, OnTop, VaeShape, read_architecture, read_on_top, read_vae
 from linfusion_cli.costs.room import Room
 from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.extras import Weighted
 from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.images import fitting_note
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine, disk_free_bytes
 from linfusion_cli.phases import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
+from linfusion_cli.preset import ModelSettings
 from linfusion_cli.stages import Stage, plan_stages
 from linfusion_cli.weights.places import find
 
@@ -105,7 +107,7 @@ def _fitting(job: Job, machine: Machine, disk_bytes: int) -> Iterator[Plan]:
     architecture, dtype = _architecture(job), dtype_of(job, machine)
     budget = job.max_memory_bytes or machine.free_bytes
     for resident in (True,) if machine.kind == "cpu" else (True, False):
-        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes)
+        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes, _on_top(job))
         for ways in _ways(job, machine, architecture, resident=resident):
             plans = [_plan(estimate, stages, narrowest, budget) for stages in ways if (narrowest := estimate.narrowest_bytes(stages)) <= budget]
             fitting = [plan for plan in plans if plan.peak_bytes <= budget]
@@ -145,13 +147,31 @@ def _ways(job: Job, machine: Machine, architecture: Architecture, *, resident: b
 
 
 def _architecture(job: Job) -> Architecture:
-    """The shapes of a model that is a folder here or in the hub's cache, else those of its family."""
+    """The shapes of a model that is a folder here or in the hub's cache, else those of its family; of an autoencoder of its own, those of that."""
     model = job.settings.model
     folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
     if folder is None or not (folder / "unet" / "config.json").is_file():
-        return FAMILIES[model.family]
-    linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
-    return read_architecture(folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion)
+        known = FAMILIES[model.family]
+    else:
+        linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
+        known = read_architecture(folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion)
+    return replace(known, vae=_vae(model, known.vae))
+
+
+def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
+    """The autoencoder that is used: another one for every number format, or for float16 alone, for which that one then is made."""
+    other = model.vae or model.vae_float16
+    found = find(other) if other else None
+    folder = found / "vae" if found is not None and (found / "vae").is_dir() else found
+    if folder is not None and (folder / "config.json").is_file():
+        named = read_vae(folder, own)
+        return named if model.vae else replace(own, upcast=named.upcast)
+    return replace(own, upcast=own.upcast and not model.vae_float16)
+
+
+def _on_top(job: Job) -> OnTop:
+    extras = job.settings.extras
+    return read_on_top((Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, job.settings.model.family)
 
 
 def dtype_of(job: Job, machine: Machine) -> str:
@@ -195,7 +215,7 @@ def _least_bytes(job: Job, machine: Machine) -> float:
     """The smallest budget: the lowest bands, everything waits in files."""
     architecture = _architecture(job)
     resident = machine.kind == "cpu" or not architecture.unet.bandable
-    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf)
+    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf, _on_top(job))
     *_, lowest = _ways(job, machine, architecture, resident=resident)
     return min(estimate.narrowest_bytes(stages) for stages in lowest)
 

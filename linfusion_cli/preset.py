@@ -26,6 +26,7 @@ ATTENTIONS: tuple[str, ...] = get_args(Attention)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
 DEFAULTS = "defaults"
+LCM_STEPS = 50  # that it was distilled from
 BUILTIN_PREFIX = "builtin:"
 BUILTIN = "builtin:landscape"
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -83,7 +84,7 @@ class SamplingSettings(_Section):
     """How stage 0 is drawn."""
 
     scheduler: Scheduler
-    steps: int = _between(1, 1000, whole=True)
+    steps: int = _between(1, 500, whole=True)  # half of the training steps: from there on some schedulers begin too late, or divide by 0
     guidance_scale: float = _between(1, 100)
     guidance_interval: tuple[float, float] = Field(strict=False, description="two numbers [low, high] with 0 <= low <= high <= 1")
     negative_prompt: str = _text()
@@ -358,6 +359,9 @@ def _check_together(settings: Preset, places: Mapping[str, str]) -> None:
             raise UsageError(f'{places["model.family"]} = "{model.family}", but "{BUILTIN}" is of the family "sd15" ({places[key]})')
     if "linear" in (model.attention, model.base_attention) and not model.linfusion:
         raise UsageError(f'{places["model.linfusion"]} is empty: linear attention needs one, like ["Yuanshi/LinFusion-1-5"]')
+    if settings.sampling.scheduler == "lcm" and settings.sampling.steps > LCM_STEPS:
+        place = places["sampling.steps"]
+        raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{settings.sampling.steps}: lcm makes at most {LCM_STEPS}. Nearest: {LCM_STEPS}")
 
 
 def shown(value: object) -> str:

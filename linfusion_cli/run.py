@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from linfusion_cli import __version__, garbage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
-from linfusion_cli.extras import local_name
+from linfusion_cli.extras import grown_from, local_name
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
 from linfusion_cli.machine import Machine, Speed
@@ -97,7 +97,7 @@ def prepare(plan: Plan) -> None:
             job.stages_folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"--stages {job.stages_folder}: can't make the folder ({error.strerror})") from error
-        for stage in plan.stages[:-1]:
+        for stage in _stages_with_pictures(plan):
             check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
 
 
@@ -173,12 +173,17 @@ def _stage_path(folder: Path, stage: Stage) -> Path:
     return folder / f"stage-{stage.index}-{stage.size}.png"
 
 
+def _stages_with_pictures(plan: Plan) -> tuple[Stage, ...]:
+    """Those before the last; not the first where that is the user's own picture."""
+    return plan.stages[1 if grown_from(plan.job.start) else 0 : -1]
+
+
 def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
     """Pictures of stages exist only while their stage is made: an interrupted run without --stages has left none."""
     folder = plan.job.stages_folder
     if folder is None or plan.job.settings.upscale.between != "pixel":
         return
-    missing = [str(stage.index) for stage in plan.stages[:-1] if not _stage_path(folder, stage).exists()]
+    missing = [str(stage.index) for stage in _stages_with_pictures(plan) if not _stage_path(folder, stage).exists()]
     if missing:
         notify(Note(text=f"no picture of stage {', '.join(missing)}: made before the interruption. --restart makes them all"))
 

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 
 from linfusion_cli.costs.room import Keep
-from linfusion_cli.geometry import Size, base_size, stage_sizes
+from linfusion_cli.extras import grown_from
+from linfusion_cli.geometry import Size, base_size, first_area_px, stage_sizes
 from linfusion_cli.job import Job
 
 BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
@@ -35,6 +36,7 @@ class Stage:
 
     before: of the stage before, whose picture this one enlarges; its own size at stage 0
     attention: "linear" or "softmax" self-attention in the UNet
+    steps: predictions that are asked for: by most schedulers one per step, see `times`
     canvas: what is computed; the size, and beyond its right and lower edge the overscan, which is cut off.
     """
 
@@ -70,12 +72,7 @@ def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tupl
 
 def _first_area_px(job: Job) -> float:
     """The area of stage 0: the model's, or the picture's to upscale where the stage after it is large enough for the model."""
-    train = job.settings.model.train_size_px**2
-    if job.start is None or job.start.refined:
-        return train
-    given = job.start.image.size
-    scale = min(given.width / job.size.width, given.height / job.size.height)  # what stands over is cut off
-    return max(scale**2 * job.size.area, train / job.settings.upscale.factor**2)
+    return first_area_px(job.size, job.settings.model.train_size_px**2, job.settings.upscale.factor, grown_from(job.start))
 
 
 def _first_strength(job: Job) -> float:
@@ -88,6 +85,19 @@ def _first_strength(job: Job) -> float:
 def steps_run(steps: int, strength: float) -> int:
     """How many of `steps` a stage of that strength runs: rounded up, but not by the dust of floating point; at least one."""
     return max(1, min(steps, math.ceil(steps * strength - 1e-4)))
+
+
+def times(scheduler: str, steps: int, strength: float) -> list[float]:
+    """t / T of every prediction that a stage asks for: Heun's two per step but the last, PNDM's second one twice."""
+    run = steps_run(steps, strength)
+    each = [strength * (1 - step / run) for step in range(run)]
+    match scheduler:
+        case "heun":
+            return each[:1] + [time for time in each[1:] for _ in range(2)]
+        case "pndm":
+            return each[:2] + each[1:]
+        case _:
+            return each
 
 
 def _bands(size: Size, canvas: Size, kind: str, halvings: int, levels: int) -> Bands:
@@ -114,13 +124,12 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
     sampling, upscale = job.settings.sampling, job.settings.upscale
     size, last = sizes[index], len(sizes) - 1
     strength = _first_strength(job) if index == 0 else upscale.strength * (1 - (index - 1) / last)  # linear, as the official code
-    steps = steps_run(sampling.steps, strength) if strength else 0
-    times = [strength * (1 - step / steps) for step in range(steps)]  # t / T at each step
+    asked = times(sampling.scheduler, sampling.steps, strength) if strength else []
     low, high = sampling.guidance_interval
-    guided = sum(low <= time <= high for time in times) if sampling.guidance_scale != 1 else 0
+    guided = sum(low <= time <= high for time in asked) if sampling.guidance_scale != 1 else 0
     ratio = max(size.width / base.width, size.height / base.height)
     dilation = max(1, round(ratio))
-    weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in times]
+    weights = [(0.5 * (1 + math.cos(math.pi * (1 - time)))) ** upscale.dilated_exponent for time in asked]
     dilated = sum(weight >= upscale.dilated_cutoff for weight in weights) if dilation > 1 else 0
     return Stage(
         index=index,
@@ -130,7 +139,7 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
         ratio=ratio,
         dilation=dilation,
         strength=strength,
-        steps=steps,
+        steps=len(asked),
         guided_steps=guided,
         dilated_steps=dilated,
         attention=job.settings.model.attention if index else job.settings.model.base_attention,

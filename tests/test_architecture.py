@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from linfusion_cli.architecture import FAMILIES, read_architecture
+from linfusion_cli.architecture import FAMILIES, OnTop, read_architecture, read_on_top
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
@@ -33,7 +33,7 @@ def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
     assert read_architecture(tmp_path) == FAMILIES["sd15"]
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
-        with pytest.raises(WeightsError, match="the config of its UNet or autoencoder can't be read"):
+        with pytest.raises(WeightsError, match="the config of its UNet can't be read"):
             read_architecture(tmp_path)
 
 
@@ -65,3 +65,22 @@ def test_a_model_in_the_hubs_cache_is_planned_with_its_own_shapes(tmp_path: Path
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "block_out_channels": [channels // 2 for channels in config["block_out_channels"]]}))
     assert make_plan(job, find_machine("cpu")).seconds < 0.7 * absent.seconds
+
+
+def test_what_is_mounted_is_counted_from_its_files(tmp_path: Path) -> None:
+    """A LoRA keeps what its file holds beside what is mounted; an IP-Adapter brings an image encoder."""
+    save_file({"a": torch.zeros(10, 7, dtype=torch.float16)}, tmp_path / "lora.safetensors")
+    save_file({"a": torch.zeros(100)}, tmp_path / "ip-adapter.safetensors")
+    (tmp_path / "image_encoder").mkdir()
+    (tmp_path / "image_encoder" / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(1000)}, tmp_path / "image_encoder" / "model.safetensors")
+    lora, adapter = str(tmp_path / "lora.safetensors"), str(tmp_path / "ip-adapter.safetensors")
+    assert read_on_top((), "", "sd15") == OnTop()
+    assert read_on_top((lora, lora), "", "sd15") == OnTop(140, 0, 280)
+    assert read_on_top((lora,), adapter, "sd15") == OnTop(170, 1000, 140)
+    assert read_on_top((), str(tmp_path / "nothing.safetensors"), "sd15") == OnTop()
+
+
+def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
+    assert [FAMILIES[name].vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
+    assert FAMILIES["sdxl"].vae.dtype("bfloat16") == "bfloat16"

@@ -5,22 +5,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import save_file
 
 from linfusion_cli import plan
 from linfusion_cli.architecture import FAMILIES
 from linfusion_cli.costs.room import Ledger, Room
 from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
-from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.images import inspect_image
 from linfusion_cli.job import Job, Request, resolve
 from linfusion_cli.machine import Machine, Speed
 from linfusion_cli.phases import Estimate
 from linfusion_cli.plan import make_plan
+from linfusion_cli.preset import Preset
 from linfusion_cli.stages import plan_stages
 
 
@@ -198,6 +201,52 @@ def test_the_users_pictures_count(tmp_path: Path) -> None:
     assert peaks["control"] > max(peaks["start"], peaks["prompt"])  # its ControlNet too
     with pytest.raises(OutOfMemoryError, match=r"--max-memory allows 0\.8 GB"):
         make_plan(job("512x512", init_image=tmp_path / "photo.png", max_memory="800MB"), LAPTOP)
+
+
+def test_a_picture_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
+    Image.new("RGB", (600, 400)).save(tmp_path / "photo.png")
+    for size in ("600x400", "256x256"):
+        with pytest.raises(UsageError, match=rf"--size {size}: IMAGE has 600x400 already.* Nearest: --size 1200x800"):
+            job(size, upscale_image=tmp_path / "photo.png")
+    assert [str(stage.size) for stage in make_plan(job("608x408", upscale_image=tmp_path / "photo.png"), LAPTOP).stages] == ["600x400", "608x408"]
+    Image.new("RGB", (100, 100)).save(tmp_path / "small.png")
+    with pytest.raises(UsageError, match="less than one step"):  # it grows, although both are sizes of the model's own
+        job("128x128", upscale_image=tmp_path / "small.png", upscale_strength=0.0)
+
+
+def test_the_autoencoders_own_number_format_counts() -> None:
+    """That of the built-in model stays in float32: its phases need as much, the UNet's less."""
+    exact, half = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", dtype="float16"), LAPTOP)
+    for one, other in zip(exact.phases, half.phases, strict=True):
+        if one.name == "denoise":
+            assert other.peak_bytes < one.peak_bytes
+        elif one.name != "load":
+            assert abs(other.peak_bytes - one.peak_bytes) < 20e6
+    fixed = make_plan(job("4096x4096", "sdxl-4k"), machine("cuda:0", 80))  # float16, with the autoencoder that is made for it
+    upcast = make_plan(replace(job("4096x4096", "sdxl-4k"), settings=without_own_autoencoder("sdxl-4k")), machine("cuda:0", 80))
+    decodes = [plan.phases[-1].peak_bytes for plan in (fixed, upcast)]
+    assert decodes[1] > 1.1 * decodes[0]
+
+
+def without_own_autoencoder(preset: str) -> Preset:
+    settings = job("4096x4096", preset).settings
+    return settings.model_copy(update={"model": settings.model.model_copy(update={"vae_float16": ""})})
+
+
+def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
+    """Their weights, and the encoder of pictures that comes with the second."""
+    save_file({"a": torch.zeros(25_000_000, dtype=torch.float16)}, tmp_path / "lora.safetensors")
+    save_file({"a": torch.zeros(25_000_000, dtype=torch.float16)}, tmp_path / "ip-adapter.safetensors")
+    (tmp_path / "image_encoder").mkdir()
+    (tmp_path / "image_encoder" / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(50_000_000, dtype=torch.float16)}, tmp_path / "image_encoder" / "model.safetensors")
+    Image.new("RGB", (64, 64)).save(tmp_path / "style.png")
+    plain = make_plan(job("512x512", "sd15-4k"), LAPTOP).peak_bytes
+    with_lora = make_plan(job("512x512", "sd15-4k", loras=(str(tmp_path / "lora.safetensors"),)), LAPTOP).peak_bytes
+    adapter = {"ip_adapter": str(tmp_path / "ip-adapter.safetensors"), "ip_images": (tmp_path / "style.png",)}
+    with_adapter = make_plan(job("512x512", "sd15-4k", **adapter), LAPTOP).peak_bytes
+    assert with_lora - plain == 25_000_000 * (4 + 2)  # mounted in float32, and as it was read
+    assert with_adapter - plain == 75_000_000 * 4
 
 
 def test_loading_takes_the_start_and_the_weights() -> None:

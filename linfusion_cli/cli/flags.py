@@ -54,7 +54,7 @@ class Flags:
     ] = None
     seed: Annotated[int | None, typer.Option(metavar="N", help="0 to 4294967295. Drawn, and shown, if left out.")] = None
     negative_prompt: Annotated[str | None, typer.Option("--negative", "--negative-prompt", "-n", metavar="TEXT", help="What not to draw.")] = None
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps of the first stage, 1 to 1000.")] = None
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps of the first stage, 1 to 500.")] = None
     guidance: Annotated[float | None, typer.Option(metavar="X", help="How strongly the prompt pulls, 1 to 100. 1 = off, half the time.")] = None
     scheduler: Annotated[str | None, typer.Option(metavar="NAME", help="The sampler: ddim, euler, dpmpp_2m, ...", autocompletion=complete_scheduler)] = None
     output: Annotated[

@@ -138,7 +138,8 @@ class UNetCost:
         reading = 4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level] if self.linear else 2.0 * c * places
         block = 4 * c * c + reading + 2 * c * c + 2 * c * TEXT_TOKENS + 12 * c * c
         self._sweep(2 * c * c + depth * block, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
-        self.ledger.band(19 * c * self._band_places(level) + (0 if self.linear else 2 * c * places))
+        remembered = 0 if self.linear else 2 * c * places * min(depth, 2)  # keys and values, of the block that is read and of the next
+        self.ledger.band(19 * c * self._band_places(level) + remembered)
         if tokens:
             self.ledger.give_back(tokens)
         return x

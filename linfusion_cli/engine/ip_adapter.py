@@ -15,11 +15,10 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from linfusion_cli.engine.tensors import build, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
-from linfusion_cli.weights.headers import ENDING, read_header, weight_files
+from linfusion_cli.weights.headers import read_header, weight_files
+from linfusion_cli.weights.ip_adapters import adapter_file, encoder_folder
 from linfusion_cli.weights.places import find_first
 
-ENCODER = "image_encoder"
-FILES = {"sd15": "models/ip-adapter_sd15.safetensors", "sdxl": "sdxl_models/ip-adapter_sdxl.safetensors"}  # of h94/IP-Adapter
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -35,7 +34,7 @@ class IPAdapter:
     def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
         """Reads the adapter and its image encoder, and mounts it. Raises WeightsError if one is missing or of another family."""
         found = find_first((place,), "", "--ip-adapter")
-        path = adapter_file(found, pipeline)
+        path = adapter_file(found, OF_TEXT_DIM.get(pipeline.unet.config.cross_attention_dim, ""))
         check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
         state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
         for name, tensor in read_tensors(path, dtype).items():
@@ -43,7 +42,7 @@ class IPAdapter:
             state[part][rest] = tensor
         unet = pipeline.unet
         _check(state["ip_adapter"], unet, path)
-        encoder = _encoder(path, found, dtype)
+        encoder = _encoder(encoder_folder(path, found), dtype)
         adapter = IPAdapter(encoder, dict(unet.attn_processors), unet.config.encoder_hid_dim_type)
         try:
             unet._load_ip_adapter_weights([state])
@@ -61,20 +60,6 @@ class IPAdapter:
         del unet.encoder_hid_proj  # a module now; it was a plain None
         unet.encoder_hid_proj = None
         unet.config.encoder_hid_dim_type = self._dim_type
-
-
-def adapter_file(place: Path, pipeline: Any) -> Path:
-    """The adapter's file in a place: the place itself, the only one there, or the plain one of the official repository."""
-    if place.is_file():
-        return place
-    family = OF_TEXT_DIM.get(pipeline.unet.config.cross_attention_dim, "")
-    if family in FILES and (place / FILES[family]).exists():
-        return place / FILES[family]
-    files = sorted(place.glob(f"ip*adapter*{ENDING}"))
-    if len(files) != 1:
-        names = ", ".join(path.name for path in files) or "none"
-        raise WeightsError(f"--ip-adapter {place}: one ip-adapter*{ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
-    return files[0]
 
 
 def clip_pixels(pixels: Any, side: int) -> Tensor:
@@ -101,11 +86,7 @@ def embed_images(pipeline: Any, pictures: Iterable[Any], device: torch.device) -
     return positive, negative
 
 
-def _encoder(path: Path, place: Path, dtype: torch.dtype) -> Any:
-    folders = [folder / ENCODER for folder in (path.parent, path.parent.parent / "models", place if place.is_dir() else path.parent)]
-    folder = next((folder for folder in folders if (folder / "config.json").exists()), None)
-    if folder is None:
-        raise WeightsError(f"--ip-adapter {path}: its image encoder is missing: there is no {folders[0]} with config.json and model{ENDING}")
+def _encoder(folder: Path, dtype: torch.dtype) -> Any:
     config = CLIPVisionConfig.from_dict(json.loads((folder / "config.json").read_text()))
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):

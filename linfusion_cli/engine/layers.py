@@ -76,7 +76,7 @@ class Layers:
 
     def _seen(self, tokens: Field, block: Any, parked: Parked | None) -> Seen:
         """What the block's self-attention knows of all tokens, which are also stored if there is where."""
-        seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels))
+        seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels), tokens.height * tokens.width)
         for band, rows in sweep(tokens, self.band_rows, self.store, lambda band, rows: seen.add(block.norm1(_tokens(rows)), band.height)):
             if parked is not None:
                 parked.write(band, rows)

@@ -6,6 +6,8 @@ import inspect
 from typing import Any
 
 import diffusers
+import torch
+from torch import Tensor
 
 from linfusion_cli.errors import UsageError
 
@@ -40,6 +42,15 @@ def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     scheduler = kind.from_config(config, **options)
     require_add_noise(scheduler, name)
     return scheduler
+
+
+def last_timesteps(scheduler: Any, skipped: int) -> Tensor:
+    """The list of a scheduler that is set, without its first entries: of PNDM's, which asks for its second timestep twice wherever it begins."""
+    timesteps: Tensor = scheduler.timesteps
+    if not hasattr(scheduler, "plms_timesteps"):
+        return timesteps[skipped:]
+    once = torch.cat([timesteps[:1], timesteps[2:]])[skipped:]
+    return torch.cat([once[:2], once[1:]])
 
 
 def require_add_noise(scheduler: Any, name: str) -> None:

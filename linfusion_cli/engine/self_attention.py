@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -24,11 +23,11 @@ class Seen(Protocol):
         ...
 
 
-def seen_by(attention: Any, like: Tensor) -> Seen:
-    """An empty memory for a LinearAttention or a diffusers Attention; `like` (1, any, channels) says where and how precise."""
+def seen_by(attention: Any, like: Tensor, tokens: int) -> Seen:
+    """An empty memory of so many tokens for a LinearAttention or a diffusers Attention; `like` (1, any, channels) says where and how precise."""
     if isinstance(attention, LinearAttention):
         return _LinearSeen(attention, AttentionState.empty(attention.heads, like))
-    return _SoftmaxSeen(attention)
+    return _SoftmaxSeen(attention, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +42,28 @@ class _LinearSeen:
         return self.attention.attend(tokens, self.state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _SoftmaxSeen:
-    """Keys and values of all tokens: twice the size of the activations, and time with the square of the area."""
+    """Keys and values of all tokens, (2, heads, tokens, dim): twice the size of the activations, and time with the square of the area."""
 
     attention: Any
-    keys: list[Tensor] = field(default_factory=list)
-    values: list[Tensor] = field(default_factory=list)
+    tokens: int
+    filled: int = 0
+    key_value: Tensor | None = None
 
     def add(self, tokens: Tensor, rows: int) -> None:
         key, value = self._split(self.attention.to_k(tokens)), self._split(self.attention.to_v(tokens))
-        self.keys.append(key)
-        self.values.append(value)
+        if self.key_value is None:
+            self.key_value = key.new_empty(2, key.shape[1], self.tokens, key.shape[3])
+        place = slice(self.filled, self.filled + tokens.shape[1])
+        self.key_value[0, :, place], self.key_value[1, :, place] = key[0], value[0]
+        self.filled = place.stop
 
     def read(self, tokens: Tensor) -> Tensor:
-        for parts in (self.keys, self.values):
-            parts[:] = [torch.cat(parts, dim=2)]
+        assert self.key_value is not None
+        key, value = self.key_value.unsqueeze(1)
         query = self._split(self.attention.to_q(tokens))
-        out = F.scaled_dot_product_attention(query, self.keys[0], self.values[0], scale=self.attention.scale)
+        out = F.scaled_dot_product_attention(query, key, value, scale=self.attention.scale)
         projected: Tensor = self.attention.to_out[1](self.attention.to_out[0](out.transpose(1, 2).flatten(2)))
         return projected
 

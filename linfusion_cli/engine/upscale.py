@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.checkpoint import Resumed
 from linfusion_cli.engine.noise import generator
+from linfusion_cli.engine.schedulers import last_timesteps
 from linfusion_cli.stages import steps_run
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
@@ -53,7 +54,7 @@ class Clock:
         """Sets the scheduler; strength 1 runs all steps, 0.25 the last quarter (rounded up)."""
         scheduler.set_timesteps(steps, device=device)
         skipped = (steps - steps_run(steps, strength)) * scheduler.order
-        timesteps = scheduler.timesteps[skipped:]
+        timesteps = last_timesteps(scheduler, skipped)
         # before set_begin_index: afterwards add_noise of sigma schedulers ignores its timestep
         levels = tuple(_level(scheduler, timestep) for timestep in timesteps)
         if skipped and hasattr(scheduler, "set_begin_index"):

@@ -32,13 +32,16 @@ class Attended(Derived):
         return torch.cat([self._rows(Band(max(block.top, band.top), min(block.bottom, band.bottom)), self._seen(block)) for block in blocks], dim=2)
 
     def _rows(self, band: Band, seen: Band) -> Tensor:
-        query = self.attention.to_q(_tokens(self.source.rows(band)))
-        step = max(1, SCORES // (query.shape[1] * self.width))
-        online = _Online.empty(query, float(self.attention.scale))
+        queries = self.attention.to_q(_tokens(self.source.rows(band))).split(max(1, SCORES // self.width), dim=1)  # one part, unless very wide
+        step = max(1, SCORES // (queries[0].shape[1] * self.width))
+        online = [_Online.empty(query, float(self.attention.scale)) for query in queries]
         for part in bands(seen.height, step):
             tokens = _tokens(self.source.rows(Band(seen.top + part.top, seen.top + part.bottom)))
-            online.add(self.attention.to_k(tokens), self.attention.to_v(tokens))
-        out: Tensor = self.attention.to_out[1](self.attention.to_out[0](online.result()))
+            key, value = self.attention.to_k(tokens), self.attention.to_v(tokens)
+            for each in online:
+                each.add(key, value)
+        attended = torch.cat([each.result() for each in online], dim=1)
+        out: Tensor = self.attention.to_out[1](self.attention.to_out[0](attended))
         return out.view(1, band.height, self.width, self.channels).permute(0, 3, 1, 2)
 
     def _seen(self, block: Band) -> Band:

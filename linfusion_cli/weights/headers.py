@@ -42,6 +42,11 @@ class Header:
     def parameters(self) -> int:
         return sum(math.prod(info.shape) for info in self.tensors.values())
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all tensors, as they are stored."""
+        return sum(info.end - info.begin for info in self.tensors.values())
+
 
 def read_header(path: Path) -> Header:
     """The header of a safetensors file, checked against the file's size.

@@ -10,16 +10,13 @@ from typing import Literal
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.headers import ENDING, INDEX_ENDING, PICKLES, weight_files
+from linfusion_cli.weights.ip_adapters import OFFICIAL
 from linfusion_cli.weights.places import find
 
 Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "lora", "textual-inversion"]
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 WEIGHTY = ("text_encoder", "text_encoder_2", "unet", "vae")
 WORDS = (".json", "merges.txt", "vocab.txt")
-IP_ADAPTERS = {
-    "sd15": ("models/ip-adapter_sd15.safetensors", "models/image_encoder/config.json", "models/image_encoder/model.safetensors"),
-    "sdxl": ("sdxl_models/ip-adapter_sdxl.safetensors", "sdxl_models/image_encoder/config.json", "sdxl_models/image_encoder/model.safetensors"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class Need:
         if self.kind in ("lora", "textual-inversion"):
             return any(place.glob(f"*{ENDING}"))
         if self.kind == "ip-adapter":
-            wanted = IP_ADAPTERS.get(self.family, ())
+            wanted = OFFICIAL.get(self.family, ())
             return bool(list(place.glob(f"*{ENDING}"))) or any((place / name).exists() for name in wanted[:1])
         return not missing_parts(place, self.kind, self.variant)
 
@@ -107,7 +104,7 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
                 chosen += _weights(inside, need.variant) if part in WEIGHTY else []
             return chosen
         case "ip-adapter":
-            wanted = [name for files in ([IP_ADAPTERS[need.family]] if need.family in IP_ADAPTERS else IP_ADAPTERS.values()) for name in files]
+            wanted = [name for files in ([OFFICIAL[need.family]] if need.family in OFFICIAL else OFFICIAL.values()) for name in files]
             official = [name for name in names if name in wanted]
             return official or [name for name in names if name.endswith((ENDING, "image_encoder/config.json"))]
         case "lora" | "textual-inversion":

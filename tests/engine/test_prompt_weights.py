@@ -73,7 +73,7 @@ def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family
 
 
 def test_a_weight_moves_its_tokens_away_from_the_empty_prompt(family: Family) -> None:
-    plain, empty = encoded(family, "a red house", weights=False), encoded(family, "", weights=False, upscale_image=picture_for(family))
+    plain, empty = encoded(family, "a red house", weights=False), encoded(family, "", weights=False, size="128x128", upscale_image=picture_for(family))
     for prompt, weight in (("a (red:1.5) house", 1.5), ("a [red] house", 1 / 1.1), ("a (red:0) house", 0.0)):
         found = encoded(family, prompt)
         wanted = plain.embeddings.clone()

@@ -1,0 +1,40 @@
+"""Where an IP-Adapter's files are: the adapter itself, and its image encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.headers import ENDING
+
+ENCODER = "image_encoder"
+# Of h94/IP-Adapter, by family: the plain adapter, and its image encoder.
+OFFICIAL = {
+    "sd15": ("models/ip-adapter_sd15.safetensors", "models/image_encoder/config.json", "models/image_encoder/model.safetensors"),
+    "sdxl": ("sdxl_models/ip-adapter_sdxl.safetensors", "sdxl_models/image_encoder/config.json", "sdxl_models/image_encoder/model.safetensors"),
+}
+
+
+def adapter_file(place: Path, family: str) -> Path:
+    """The adapter's file in a place: the place itself, the only one there, or the plain one of the official repository.
+
+    Raises WeightsError, with what is there, if that is not one file.
+    """
+    if place.is_file():
+        return place
+    if family in OFFICIAL and (place / OFFICIAL[family][0]).exists():
+        return place / OFFICIAL[family][0]
+    files = sorted(place.glob(f"ip*adapter*{ENDING}"))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise WeightsError(f"--ip-adapter {place}: one ip-adapter*{ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
+    return files[0]
+
+
+def encoder_folder(adapter: Path, place: Path) -> Path:
+    """The folder of the image encoder of an adapter's file that was found in a place. Raises WeightsError if there is none."""
+    folders = [folder / ENCODER for folder in (adapter.parent, adapter.parent.parent / "models", place if place.is_dir() else adapter.parent)]
+    folder = next((folder for folder in folders if (folder / "config.json").exists()), None)
+    if folder is None:
+        raise WeightsError(f"--ip-adapter {adapter}: its image encoder is missing: there is no {folders[0]} with config.json and model{ENDING}")
+    return folder
