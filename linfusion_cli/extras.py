@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, first_area_px, nearest_size, stage_sizes
 from linfusion_cli.images import InputImage, inspect_image
-from linfusion_cli.preset import ExtrasSettings, Loaded, Preset
+from linfusion_cli.preset import ExtrasSettings, Flag, Loaded, Preset
 from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.places import find, fingerprint, missing
 
@@ -110,6 +110,15 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
         raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{strength:g}: {few}. Nearest: {1 / steps:.3g}")
     place = places["sampling.steps"]
     raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {few}. Nearest: {-int(-1 // strength)} steps")
+
+
+def check_companions(flags: Mapping[str, Flag], extras: ExtrasSettings) -> None:
+    """Raises UsageError for a flag that would do nothing, because what it is about is not there."""
+    about = dict.fromkeys(("extras.control_scales", "extras.control_ends", "extras.control_preprocess"), ("--controlnet", bool(extras.controlnets)))
+    about["extras.ip_scale"] = ("--ip-adapter", bool(extras.ip_adapter))
+    for key, (wanted, there) in about.items():
+        if key in flags and not there:
+            raise UsageError(f"{flags[key].flag} wants {wanted}")
 
 
 def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:

@@ -126,6 +126,7 @@ def resolve(request: Request) -> Job:
     size = _size(loaded)
     start = extras.start_from(request.init_image, request.upscale_image)
     extras.check_growth(loaded, size, start)
+    extras.check_companions(flags, settings.extras)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else _checked_seed(request.seed)
     overrides = _overrides(request, flags) | {flag: value for flag, value in (("--device", request.device), ("--dtype", request.dtype)) if value != "auto"}
     job = Job(
@@ -144,7 +145,7 @@ def resolve(request: Request) -> Job:
         memory_log=request.memory_log,
         max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
         scratch_folder=Path(),
-        checkpoint_seconds=_checked_seconds(request.checkpoint_seconds),
+        checkpoint_seconds=checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
         start=start,
         control_images=extras.control_images(request.control_images, settings.extras),
@@ -340,7 +341,8 @@ def _scratch(folder: Path | None, output: Path) -> Path:
     return output.parent if folder is None else folder
 
 
-def _checked_seconds(seconds: float | None) -> float:
+def checked_seconds(seconds: float | None) -> float:
+    """The most work that may be lost. Raises UsageError beyond a day, or below 0."""
     if seconds is None:
         return CHECKPOINT_SECONDS
     if not 0 <= seconds <= LARGEST_CHECKPOINT_SECONDS:

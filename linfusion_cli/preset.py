@@ -244,7 +244,8 @@ def find_preset(name: str, *, asked_by: Path | None = None) -> Path:
     if asked_by is not None and files.get(name) == asked_by and shipped.is_file():
         files[name] = shipped
     if name not in files:
-        raise UsageError(f'unknown preset "{name}". {nearest(name, files)} List them: linfusion presets list')
+        hint = nearest(name, files)
+        raise UsageError(f'unknown preset "{name}". {hint if hint.endswith("?") else hint + "."} List them: linfusion presets list')
     return files[name]
 
 
@@ -331,6 +332,9 @@ def _validated(values: Mapping[str, object], places: Mapping[str, str]) -> Prese
 
 def _explained(key: str, value: object, place: str, error: ErrorDetails) -> str:
     info = schema()[key]
+    if place.startswith("--") and isinstance(value, tuple):  # a flag that may be repeated
+        one = str(info.description).partition(", like")[0].replace("a list of numbers", "numbers")
+        return f"{place} {', '.join(shown(item) for item in cast('tuple[object, ...]', value))}: write {one}"
     given = f"{place} {shown(value)}" if place.startswith("--") else f"{place} = {shown(value)}"
     if get_origin(info.annotation) is Literal:
         return f"{given}: {one_of(str(value), get_args(info.annotation))}"

@@ -88,7 +88,7 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
 def prepare(plan: Plan) -> None:
     """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
     job = plan.job
-    check_weights(job.settings)
+    check_weights(job.settings, job.preset)
     check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     tidy(job.output.parent)

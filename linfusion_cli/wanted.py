@@ -6,11 +6,11 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.extras import Weighted, inversion
-from linfusion_cli.preset import Preset
+from linfusion_cli.preset import Preset, load_preset
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.headers import ENDING, weight_files
 from linfusion_cli.weights.needs import Kind, Need
-from linfusion_cli.weights.places import find_first
+from linfusion_cli.weights.places import find, missing
 
 
 def needs_of(settings: Preset) -> tuple[Need, ...]:
@@ -32,25 +32,26 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
     return tuple(needs)
 
 
-def check_weights(settings: Preset) -> None:
+def check_weights(settings: Preset, preset: str) -> None:
     """Reads every weight file whose hash is known, once for as long as it stays as it is.
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
     WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear attention
     are needed is decided by the number format and the stages: these are left to who loads them.
     """
-    refuse_missing(settings)
+    refuse_missing(settings, preset)
     for need in needs_of(settings):
         place = need.here()
         for path in _weights_in(place, need.variant) if place else ():
             verify(path)
 
 
-def refuse_missing(settings: Preset) -> None:
+def refuse_missing(settings: Preset, preset: str) -> None:
     """Raises WeightsError, with the command that fetches it, if something that every picture needs is not on this machine. Reads nothing."""
     for need in needs_of(settings):
-        if need.kind not in ("vae", "linfusion"):
-            find_first(need.places, need.revision, need.flag)
+        if need.kind not in ("vae", "linfusion") and not any(find(place, need.revision) for place in need.places):
+            own = need in needs_of(load_preset(preset).settings)  # then its other parts are wanted too
+            raise missing(need.places, need.revision, need.flag, preset if own else "")
 
 
 def _weights_in(place: Path, variant: str) -> list[Path]:

@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tomllib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ from linfusion_cli.batch.problems import counted
 from linfusion_cli.errors import UsageError
 
 LARGEST_FILE_BYTES = 256 << 20
-FLAG = re.compile(r"(?:^|\s)--[A-Za-z]")
+FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
+SHORT = {"-n": "--negative", "-p": "--preset", "-o": "--output"}  # as on the command line
+SWITCHES = ("prompt-weights", "keep-projections")  # need no value; --no-NAME switches off
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
 WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
@@ -100,7 +103,7 @@ def _read_txt(text: str) -> Found:
 
 
 def _flags(line: str) -> dict[str, object]:
-    first = FLAG.search(line) if "--" in line else None
+    first = FLAG.search(line) if "-" in line else None
     if first is None:
         return {"prompt": line.strip()}
     prompt, rest = line[: first.start()].strip(), line[first.start() :]
@@ -116,7 +119,7 @@ def _flags(line: str) -> dict[str, object]:
 
 def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
     """The flags with their values: those of nearly all lines by an expression, which long lists feel."""
-    if "\\" in text or '""' in text or "''" in text or not PAIRS.fullmatch(text):
+    if "\\" in text or '""' in text or "''" in text or any(name in text for name in SWITCHES) or not PAIRS.fullmatch(text):
         return _pairs_of(_words(text))
     found = PAIR.findall(text)
     return [(name, _unquoted(value)) for name, value in found] if '"' in text or "'" in text else found
@@ -124,12 +127,17 @@ def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
 
 def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """None: the value is missing."""
-    left = iter(words)
-    for word in left:
+    left = deque(SHORT.get(word, word) for word in words)
+    while left:
+        word = left.popleft()
         if not word.startswith("--"):
             raise ValueError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
         name, equals, value = word.removeprefix("--").partition("=")
-        yield name, value if equals else next(left, "") or None
+        switch = name.removeprefix("no-")
+        if switch in SWITCHES and not equals and (not left or left[0].lower() not in ("true", "false")):
+            yield switch, "false" if name.startswith("no-") else "true"
+        else:
+            yield name, value if equals else (left.popleft() if left else None) or None
 
 
 def _words(text: str) -> list[str]:

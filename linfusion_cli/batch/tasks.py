@@ -32,9 +32,15 @@ ALIASES = {
     "controlnet": "controlnets",
     "control_image": "control_images",
     "ip_image": "ip_images",
+    "control_scale": "control_scales",
+    "control_end": "control_ends",
+    "textual_inversion": "textual_inversions",
+    "strength": "init_strength",
+    "scratch": "scratch_folder",
+    "stages": "stages_folder",
+    "checkpoint": "checkpoint_seconds",
 }
-NOT_IN_ROWS = frozenset({"index", "output", "overwrite", "stages_folder", "memory_log", "checkpoint_seconds", "restart"})
-CHOICE = re.compile(r"\{([^{}|]*(?:\|[^{}|]*)+)}")
+NOT_IN_ROWS = frozenset({"index", "name", "output", "overwrite", "stages_folder", "memory_log", "checkpoint_seconds", "restart"})
 RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
 
 
@@ -112,6 +118,8 @@ class _Maker:
             for kind in self._kinds_of(lists):
                 for prompt in prompts:
                     yield from self._seeded(row.place, kind, _whole_text(kind.checked_prompt(cast("str", prompt))), seeds)
+        except RecursionError:
+            self._problems.append(f"{row.place}: its braces are in one another too deep")
         except LinfusionError as error:  # WeightsError too: a model that is not there is wrong in one row, not in the list
             self._problems.append(f"{row.place}: {error}")
 
@@ -135,7 +143,7 @@ class _Maker:
         if key in NOT_IN_ROWS:
             raise UsageError(f'unknown key "{given}": a row does not say where its picture goes or how it is worked on. --name and --output of the batch do')
         if key not in self._types and key not in ("width", "height"):
-            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *ALIASES])}')
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *(alias for alias, name in ALIASES.items() if name in self._types)])}')
         self._names[given] = key
         return key
 
@@ -154,7 +162,7 @@ class _Maker:
                 raise UsageError(f"{key} = []: an empty list makes no picture")
             return [choice for item in value for choice in self._choices(key, item)]
         if key == "prompt":
-            return list(chosen(_converted(key, value, wanted)))
+            return list(itertools.islice(chosen(_converted(key, value, wanted)), MOST_TASKS + 1))
         return [_converted(key, value, wanted)]
 
     def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
@@ -200,13 +208,34 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
 
 
 def chosen(text: str) -> Iterator[str]:
-    """Every text that {a|b} stands for, the first choices first; braces without | are left as they are."""
-    match = CHOICE.search(text) if "|" in text else None
-    if match is None:
+    """Every text that {a|b} stands for, the first choices first, one inside another too; braces without | are left as they are."""
+    found = _first_choice(text) if "|" in text else None
+    if found is None:
         yield text
         return
-    for choice in match[1].split("|"):
-        yield from chosen(text[: match.start()] + choice + text[match.end() :])
+    bounds = found
+    for start, end in itertools.pairwise(bounds):
+        for choice in chosen(text[start + 1 : end]):
+            for rest in chosen(text[bounds[-1] + 1 :]):
+                yield text[: bounds[0]] + choice + rest
+
+
+def _first_choice(text: str) -> list[int] | None:
+    """Where the first {a|b} that is in no other begins, its bars are, and it ends; None if there is none."""
+    opened: list[list[int]] = []
+    first: list[int] | None = None
+    for place, letter in enumerate(text):
+        if letter == "{":
+            opened.append([place])
+        elif letter == "|" and opened:
+            opened[-1].append(place)
+        elif letter == "}" and opened:
+            bounds = [*opened.pop(), place]
+            if len(bounds) > 2 and (first is None or bounds[0] < first[0]):
+                first = bounds
+            if first and not opened:
+                break
+    return first
 
 
 def seeds_of(text: str) -> Iterator[int]:

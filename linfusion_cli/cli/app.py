@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
 from linfusion_cli.cli import batch, distill, doctor, evaluate, fetch, generate, inspect, landscapes, plan, presets, upscale
-from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, UsageError
+from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.stop import STOP
 
 EPILOG = """\b
@@ -119,6 +119,9 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             return _fail("UsageError", f"{wrong_value(error) or error.format_message()}\nSee: linfusion {_command(words)}--help", UsageError.exit_code, words)
         case MemoryError():
             return _fail("OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words)
+        case OSError() if error.errno is not None:
+            where = f"{error.filename}: " if error.filename else ""
+            return _fail("OutputError", f"{where}{os.strerror(error.errno)}", OutputError.exit_code, words)
         case KeyboardInterrupt() | typer.Abort():
             return _fail("Interrupted", "interrupted", INTERRUPTED, words)
         case _:

@@ -44,6 +44,7 @@ on where it was. Lines may be added, removed and moved meanwhile. The journal is
 \b
 Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch is at work in the folder,
 130 Ctrl-C, 143 SIGTERM; without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
+--status: 1 if a picture is damaged or has failed, or if its name is taken.
 """
 
 
@@ -70,11 +71,13 @@ def _batch(
 ) -> int:
     """Make the pictures of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options, folder_for
-    from linfusion_cli.job import CHECKPOINT_SECONDS
+    from linfusion_cli.extras import preset_name
+    from linfusion_cli.job import checked_seconds
 
     part = _shard(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
-    seconds = common.pop("checkpoint_seconds", CHECKPOINT_SECONDS)
+    preset_name(common.get("preset"), common.get("model"))  # a model for all that is not here is no fault of the lists
+    seconds = checked_seconds(common.pop("checkpoint_seconds", None))
     options = Options(keep_going=keep_going, retries=retry, limit=limit, deadline=_deadline(until, max_minutes), checkpoint_seconds=seconds, thorough=verify)
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
     ledger, tasks = _tasks(files, common, name, folder, part)
@@ -164,7 +167,7 @@ def _refuse_missing_weights(ledger: Ledger, tasks: list[Task]) -> None:
     problems: list[str] = []
     for kind, place in reversed(wanted.items()):
         try:
-            refuse_missing(kind.job.settings)
+            refuse_missing(kind.job.settings, kind.job.preset)
         except WeightsError as error:
             problems.append(f"{place}: {error}")
     if problems:
@@ -176,7 +179,7 @@ def _is_foreign(ledger: Ledger, task: Task) -> bool:
 
 
 def _show(ledger: Ledger, tasks: list[Task], *, as_json: bool, thorough: bool) -> int:
-    """Exit code 1 if a picture is damaged."""
+    """Exit code 1 if a picture is damaged, has failed, or its name is taken."""
     import sys
 
     from linfusion_cli.cli.batch_display import status_lines
@@ -192,7 +195,7 @@ def _show(ledger: Ledger, tasks: list[Task], *, as_json: bool, thorough: bool) -
             emit(sys.stdout, "task", {"id": task.id, "place": task.place, "name": ledger.name_of(task), "state": state, "error": failure})
     else:
         typer.echo("\n".join(status_lines(rows, ledger.folder)))
-    return LinfusionError.exit_code if any(state == "damaged" for _, state, _ in rows) else 0
+    return LinfusionError.exit_code if any(state in ("damaged", "failed", "foreign") for _, state, _ in rows) else 0
 
 
 def _shard(text: str | None) -> tuple[int, int]:

@@ -85,6 +85,8 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
             _tell(need, str(path), as_json=as_json, quiet=quiet)
         except WeightsError as error:
             failures.append(str(error))
+            if as_json:
+                typer.echo(json.dumps({"type": "failed", "kind": need.kind, "places": list(need.places), "message": str(error)}))
             if len(needs) > 1:
                 typer.echo(f"failed: {safe(error)}", err=True)
     if failures:
@@ -95,6 +97,7 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
     """Where it is on this machine, checked."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.weights.checksums import verify
+    from linfusion_cli.weights.headers import read_header
     from linfusion_cli.weights.hub import fetch as download
     from linfusion_cli.weights.places import HubPlace, missing
 
@@ -104,6 +107,7 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
             raise WeightsError(f"{missing(need.places, need.revision, need.flag)}, without --offline")
         here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
     for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
+        read_header(path)
         verify(path, again=True)
     return here
 

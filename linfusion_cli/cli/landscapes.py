@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.choices import Precision, QuietFlag
+from linfusion_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
@@ -54,6 +55,7 @@ def render(
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
     seed: Annotated[int, typer.Option(help="Fixes which scenes.")] = 0,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")] = Path("scenes"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace scenes that are there.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Draw random scenes with their captions: what the built-in model learns from."""
@@ -68,6 +70,10 @@ def render(
 
     rng, pixels = random.Random(seed), parse_size(size)
     _make_folder(output)
+    if not overwrite and (
+        there := next((name for index in range(count) for ending in ("png", "txt") if (name := output / f"{index:04d}.{ending}").exists()), None)
+    ):
+        raise OutputError(f"{there} exists. Give another folder with -o, or --overwrite")
     for index in range(count):
         scene = sample_scene(rng, pixels.width / pixels.height)
         levels = to_levels(draw([scene], pixels.height, pixels.width))[0].permute(1, 2, 0)
@@ -103,6 +109,7 @@ def train(
     from linfusion_cli.training.machine import make_accelerator
     from linfusion_cli.training.schedule import Schedule
 
+    _refuse_too_early(part, folder)
     _make_folder(folder)
     effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
     schedule = Schedule(steps, rate, minutes)
@@ -112,7 +119,6 @@ def train(
 
 
 def _model_folder(place: str) -> Path:
-    from linfusion_cli.errors import UsageError
     from linfusion_cli.models import builtin_folder
 
     folder = builtin_folder(place) or Path(place).expanduser()
@@ -122,12 +128,19 @@ def _model_folder(place: str) -> Path:
 
 
 def _make_folder(folder: Path) -> None:
-    from linfusion_cli.errors import OutputError
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error
+
+
+def _refuse_too_early(part: Part, folder: Path) -> None:
+    """The denoiser needs the autoencoder, the export both. Raises UsageError, with the command that makes what is missing."""
+    needed = {Part.autoencoder: [], Part.denoiser: [Part.autoencoder], Part.export: [Part.autoencoder, Part.denoiser]}[part]
+    made = {Part.autoencoder: folder / "autoencoder" / "vae" / "config.json", Part.denoiser: folder / "denoiser" / "tokenizer"}
+    for one in needed:
+        if not made[one].exists():
+            raise UsageError(f"{folder} holds no {one}. First: linfusion landscapes train {one} --folder {folder}")
 
 
 def _train(part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None) -> Iterator[object]:

@@ -35,7 +35,7 @@ def upscale(
     scale: Annotated[float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")] = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", "--upscale-strength", metavar="X", help="How much the first stage draws again, 0 to 1. Default: as the preset says."),
+        typer.Option("--strength", "--upscale-strength", metavar="X", help="How much the first stage draws again, above 0 to 1. Default: as the preset says."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,

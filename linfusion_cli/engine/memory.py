@@ -29,15 +29,18 @@ class Meter:
         self._process = psutil.Process()
 
     @contextmanager
-    def phase(self, name: str, stage: int, total: int, unit: str, done: int = 0) -> Iterator[Counter]:
-        """Runs one phase, of which `done` was done before; the counter tells its progress."""
+    def phase(self, name: str, stage: int, total: int, unit: str, done: int = 0, counted: int = 0) -> Iterator[Counter]:
+        """Runs one phase, of which `done` was done before; the counter tells its progress.
+
+        counted: to how many the counter counts, if that is not the total: rows of all layers stand for rows of the picture.
+        """
         self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit, done=done))
         release_freed()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
         started, watch = time.monotonic(), _Watch(self._sample, self._notify)
         try:
-            yield Counter(self._notify)
+            yield Counter(self._notify, total / counted if counted else 1)
         finally:
             peak = watch.stop()
             seconds = time.monotonic() - started
@@ -52,13 +55,14 @@ class Meter:
 class Counter:
     """Counts the steps or rows of a phase."""
 
-    def __init__(self, notify: Notify) -> None:
-        self._notify, self._done = notify, 0
+    def __init__(self, notify: Notify, share: float = 1) -> None:
+        """share: of the phase's unit, for each that is counted here."""
+        self._notify, self._done, self._share = notify, 0, share
 
     def reach(self, done: int) -> None:
         """So many are done."""
         self._done = done
-        self._notify(Progressed(done=done))
+        self._notify(Progressed(done=int(done * self._share + 1e-6)))
 
     def add(self, more: int) -> None:
         """So many more are done."""

@@ -164,9 +164,9 @@ class _Engine:
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
         vae = self.models.vae
-        total = swept_rows(vae, stage.canvas.height, encode=False)
+        counted = swept_rows(vae, stage.canvas.height, encode=False)
         shift = vae.config.shift_factor or 0.0
-        with self.meter.phase("decode", stage.index, total, "rows") as counter:
+        with self.meter.phase("decode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             for band, rows in self._sweeper(stage, counter).decode(latents / vae.config.scaling_factor + shift):
                 if band.top < stage.size.height:
                     yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
@@ -175,9 +175,9 @@ class _Engine:
         """The latents that a stage starts from: the picture of the stage before, enlarged and encoded."""
         vae = self.models.vae
         settings = self.plan.job.settings.upscale
-        total = swept_rows(vae, stage.canvas.height, encode=True)
+        counted = swept_rows(vae, stage.canvas.height, encode=True)
         enlarged = Extended(Resized.to(picture, stage.size, settings.resize), stage.canvas)
-        with self.meter.phase("encode", stage.index, total, "rows") as counter:
+        with self.meter.phase("encode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             latents = self._sweeper(stage, counter).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
         return (latents - shift) * scale

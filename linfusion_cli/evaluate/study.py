@@ -64,8 +64,8 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     asked = study.asked()
     classifier.to(machine.device)
     pictures = study.folder / "pictures"
-    _claim(study, [one.prompt for one in asked])
     maker = Maker(study.preset, study.way, machine)
+    _claim(study, [one.prompt for one in asked])
     for done in keep(pictures, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
         if done % max(1, len(asked) // 20) == 0:
             yield f"{done} of {len(asked)} pictures"

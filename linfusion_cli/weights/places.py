@@ -55,14 +55,14 @@ def find_first(places: tuple[str, ...], revision: str, flag: str) -> Path:
     raise missing(places, revision, flag)
 
 
-def missing(places: tuple[str, ...], revision: str, flag: str) -> WeightsError:
-    """What to say, and to type, when none of the places is on this machine."""
+def missing(places: tuple[str, ...], revision: str, flag: str, preset: str = "") -> WeightsError:
+    """What to say, and to type, when none of the places is on this machine; preset: of which they are a part."""
     for place in places:
         if (place.endswith((ENDING, "/")) and HubPlace.parse(place) is None) or place.startswith((".", "~", "/")):
             return WeightsError(f"{flag} {place}: there is no such file or folder")
     names = ", ".join(places)
     at = f"@{revision}" if revision and "@" not in places[0] else ""
-    return WeightsError(f"weights are not on this machine: {names}. Fetch them with: linfusion fetch {flag} {places[0]}{at}")
+    return WeightsError(f"weights are not on this machine: {names}. Fetch them with: linfusion fetch {preset or f'{flag} {places[0]}{at}'}")
 
 
 def cache_folder() -> Path:

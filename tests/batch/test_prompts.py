@@ -42,6 +42,23 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "values"),
+    [
+        ("a lake -n people -p landscape", {"prompt": "a lake", "negative": "people", "preset": "landscape"}),
+        ("a lake --prompt-weights --seed 7", {"prompt": "a lake", "prompt-weights": "true", "seed": "7"}),
+        ("a lake --seed 7 --no-keep-projections", {"prompt": "a lake", "seed": "7", "keep-projections": "false"}),
+        ("a lake --prompt-weights false", {"prompt": "a lake", "prompt-weights": "false"}),
+        ("the well-known, -n- and - a - lake", {"prompt": "the well-known, -n- and - a - lake"}),
+    ],
+)
+def test_flags_are_written_as_on_the_command_line(tmp_path: Path, line: str, values: dict[str, str]) -> None:
+    path, problems = tmp_path / "a.txt", []
+    path.write_text(line)
+    assert [dict(row.values) for row in read_rows(str(path), problems)] == [values]
+    assert problems == []
+
+
+@pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
         ("a.txt", "a --seed", ":1: --seed lacks its value"),

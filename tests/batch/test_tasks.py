@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from linfusion_cli.batch.ledger import Ledger
 from linfusion_cli.batch.prompts import Row
 from linfusion_cli.batch.runner import shard_of
 from linfusion_cli.batch.tasks import NAME_TEMPLATE, Task, chosen, make_tasks, row_types, seeds_of
+from linfusion_cli.cli.app import app
 from linfusion_cli.errors import UsageError
 from linfusion_cli.job import Request, job_hash, resolve
 
@@ -39,7 +41,29 @@ def test_choices_lists_and_seeds_are_multiplied_out() -> None:
     assert problems == []
     assert len({task.id for task in made}) == len(made) == 2 * 2 * 2 * 3
     assert {task.prompt for task in made} == {"a red lake", "a red hill", "a blue lake", "a blue hill"}
-    assert list(chosen("{a|b{c|d}} {e} {|f}")) == ["a {e} ", "a {e} f", "bc {e} ", "bc {e} f", "a {e} ", "a {e} f", "bd {e} ", "bd {e} f"]
+    assert list(chosen("{a|b{c|d}} {e} {|f}")) == ["a {e} ", "a {e} f", "bc {e} ", "bc {e} f", "bd {e} ", "bd {e} f"]
+    assert list(chosen("a {red|{green|blue}} lake {x} }{ {|")) == [f"a {colour} lake {{x}} }}{{ {{|" for colour in ("red", "green", "blue")]
+
+
+BATCHS_OWN = {"--prompt-file", "--dry-run", "--json", "--quiet", "--log-file"}
+
+
+def test_every_flag_of_generate_is_a_key() -> None:
+    """Under the names that --help shows; where a picture goes and how it is worked on is not a row's to say."""
+    command = typer.main.get_command(app).commands["generate"]  # type: ignore[attr-defined]
+    flags = {option for parameter in command.params for option in parameter.opts if option.startswith("--")} - BATCHS_OWN
+    assert len(flags) > 35
+    for flag in flags:
+        _, problems = tasks_of({"prompt": "a lake", flag.removeprefix("--"): object()})
+        assert not any("unknown key" in problem and "a row does not say" not in problem for problem in problems), problems
+
+
+def test_braces_that_would_make_too_many_or_go_too_deep_are_refused() -> None:
+    for prompt, problem in (("{a|b}" * 40, "more than 1,000,000 pictures"), ("{a|" * 5000 + "}" * 5000, "too deep")):
+        made, problems = tasks_of({"prompt": prompt})
+        assert made == []
+        assert len(problems) == 1
+        assert problem in problems[0]
 
 
 def test_rows_without_a_seed_get_one_from_their_words() -> None:

@@ -1,8 +1,5 @@
 """`linfusion landscapes`: scenes on disk with their captions, the same for the same seed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +21,7 @@ def test_render_writes_pictures_and_captions(tmp_path: Path) -> None:
 
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, lines in (((), 1), (("--quiet",), 0)):
-        assert main(["landscapes", "render", "--count", "1", "--size", "64x32", "-o", str(tmp_path), *words]) == 0
+        assert main(["landscapes", "render", "--count", "1", "--size", "64x32", "--overwrite", "-o", str(tmp_path), *words]) == 0
         captured = capsys.readouterr()
         assert (len(captured.out.splitlines()), captured.err) == (lines, "")
 
@@ -40,9 +37,17 @@ def test_training_an_unknown_part_is_wrong_use(capsys: pytest.CaptureFixture[str
     assert "autoencoder" in capsys.readouterr().err
 
 
-def test_libraries_do_not_talk_while_a_model_is_trained(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.endswith("_VERBOSITY")}
-    words = [sys.executable, "-m", "linfusion_cli", "landscapes", "train", "export", "--folder", str(tmp_path)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode != 0  # there is nothing to export
-    assert [line for line in done.stderr.splitlines() if not line.startswith("error: ")] == []
+def test_scenes_that_are_there_are_not_replaced_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "0001.txt").write_text("mine")
+    words = ["landscapes", "render", "--count", "2", "--size", "64x32", "-o", str(tmp_path)]
+    assert main(words) == 74
+    assert "0001.txt exists. Give another folder with -o, or --overwrite" in capsys.readouterr().err
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
+    assert main([*words, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(("part", "first"), [("denoiser", "autoencoder"), ("export", "autoencoder")])
+def test_a_part_before_its_turn_names_the_one_that_is_first(tmp_path: Path, part: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["landscapes", "train", part, "--folder", str(tmp_path / "runs")]) == 2
+    assert f"First: linfusion landscapes train {first} --folder {tmp_path / 'runs'}" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
