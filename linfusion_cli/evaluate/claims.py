@@ -17,7 +17,7 @@ from linfusion_cli.machine import Machine
 NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at most 1
 TIMES = (1, 2, 4)  # the training side, for direct sampling
 LARGE = 16  # times the training side, where the progressive upscale is looked at
-FEWER = 6  # so many times fewer prompts at that size
+FEWER = 8  # so many times fewer prompts at that size
 # The attentions of the model, and those distilled from its softmax attention for so many steps each, by the folder of their weights.
 ATTENTIONS = {"softmax": Way(attention="softmax"), "linear": Way()}
 DISTILLED = ("linear", "unnormalised", "causal")
