@@ -34,13 +34,22 @@ def inspect(
 
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:
-    """A record as "key: value" lines, tables indented; it may be a stranger's, so every text is escaped."""
+    """A record as "key: value" lines, tables indented, without what is empty; it may be a stranger's, so every text is escaped."""
     from linfusion_cli.output.record import visible
 
     lines: list[str] = []
     for key, value in record.items():
+        head = f"{indent}{visible(key)}:"
         if isinstance(value, dict) and value:
-            lines += [f"{indent}{visible(key)}:", *record_lines(cast("dict[str, object]", value), f"{indent}  ")]
-        else:
-            lines.append(f"{indent}{visible(key)}: {visible(value if isinstance(value, str) else json.dumps(value))}")
+            lines += [head, *record_lines(cast("dict[str, object]", value), f"{indent}  ")]
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in cast("list[object]", value)):
+            lines += [head, *(f"{indent}  {visible(_in_one_line(item))}" for item in cast("list[object]", value))]
+        elif value not in ("", [], {}, None):
+            lines.append(f"{head} {visible(value if isinstance(value, str) else json.dumps(value))}")
     return lines
+
+
+def _in_one_line(item: object) -> str:
+    """An entry of a list, without the braces and quotes of JSON where it is a table."""
+    pairs = cast("dict[str, object]", item).items() if isinstance(item, dict) else []
+    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs) or json.dumps(item)

@@ -10,6 +10,7 @@ from linfusion_cli.cli.app import main
 from linfusion_cli.output import record
 
 RECORD = {"prompt": "a lake\x1b[31m", "seed": 5, "preset": "landscape", "width": 256, "height": 128, "settings": {"sampling": {"steps": 25}}}
+RECORD |= {"images": {}, "upscaled": "", "stages": [{"index": 0, "size": "128x64", "bands": {"keep": ["all"]}}, {"index": 1, "size": "256x128"}]}
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,8 @@ def test_it_prints_the_record_and_the_command(capsys: pytest.CaptureFixture[str]
     text = capsys.readouterr().out
     assert "seed: 5\n" in text
     assert "settings:\n  sampling:\n    steps: 25\n" in text
+    assert 'stages:\n  index 0, size 128x64, bands {"keep": ["all"]}\n  index 1, size 256x128\n' in text
+    assert "upscaled" not in text
     assert text.endswith("Make it again:\n  linfusion generate 'a lake' --seed 5\n")
 
 
