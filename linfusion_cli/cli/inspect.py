@@ -52,4 +52,10 @@ def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:
 def _in_one_line(item: object) -> str:
     """An entry of a list, without the braces and quotes of JSON where it is a table."""
     pairs = cast("dict[str, object]", item).items() if isinstance(item, dict) else []
-    return ", ".join(f"{key} {value if isinstance(value, str) else json.dumps(value)}" for key, value in pairs) or json.dumps(item)
+    return ", ".join(f"{key} {_short(value)}" for key, value in pairs) or json.dumps(item)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(value)
