@@ -154,7 +154,8 @@ class LineDisplay:
         self._tracker.see(event)
         match event:
             case PhaseStarted():
-                self._print(f"{phase_text(self._plan, event)}: {event.total - event.done} {event.unit}")
+                missing = event.total - event.done
+                self._print(f"{phase_text(self._plan, event)}" + (f": {missing} {event.unit}" if missing > 1 else ""))
             case PhaseFinished():
                 peak = bytes_text(event.device_peak_bytes or event.peak_bytes)
                 self._print(f"stage {event.stage} {safe(event.name)}: done in {seconds_text(event.seconds)}, peak {peak}")
