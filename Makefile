@@ -31,11 +31,11 @@ bench-batch: $(VENV)/.installed  ## what a batch costs beside its pictures: mode
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K pictures with details; goes on where it stopped
 	$(BIN)/python bench/pictures.py
 
-claims: $(VENV)/.installed  ## docs/claims.md: the paper's claims as a table; hours on a CPU, goes on where it stopped
+claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, goes on where it stopped
 	for variant in linear unnormalised causal; do \
 	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done
-	$(BIN)/linfusion evaluate --claims --variants runs --prompts 72 --output runs/claims > docs/claims.md
+	$(BIN)/linfusion evaluate --claims --variants runs --prompts 72 --output runs/claims > runs/claims.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.geometry import Size, first_area_px, nearest_size, stage_sizes
+from linfusion_cli.geometry import Size, nearest_size, stage_sizes
 from linfusion_cli.images import InputImage, inspect_image
 from linfusion_cli.preset import ExtrasSettings, Flag, Loaded, Preset
 from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model
@@ -98,7 +98,7 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     settings, places = loaded.settings, loaded.places
     steps, strength, factor = settings.sampling.steps, settings.upscale.strength, settings.upscale.factor
     given = grown_from(start)
-    grows = len(stage_sizes(size, first_area_px(size, settings.model.train_size_px**2, factor, given), factor)) > 1
+    grows = len(stage_sizes(size, settings.model.train_size_px**2, factor, given)) > 1
     if given is not None and not grows:
         larger = nearest_size(Size(2 * given.width, 2 * given.height))
         raise UsageError(f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: --size {larger}")

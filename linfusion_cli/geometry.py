@@ -91,7 +91,7 @@ def base_size(target: Size, train_area_px: float) -> Size:
     return Size(width, min(max(MULTIPLE_PX, multiple_of(target.height * scale)), target.height))
 
 
-def first_area_px(target: Size, train_area_px: float, factor: float, given: Size | None) -> float:
+def _first_area_px(target: Size, train_area_px: float, factor: float, given: Size | None) -> float:
     """The area of stage 0: the model's, or that of a given picture to upscale, but at least such that the next stage is large enough for the model."""
     if given is None:
         return train_area_px
@@ -99,13 +99,13 @@ def first_area_px(target: Size, train_area_px: float, factor: float, given: Size
     return max(scale**2 * target.area, train_area_px / factor**2)
 
 
-def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0) -> tuple[Size, ...]:
+def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0, given: Size | None = None) -> tuple[Size, ...]:
     """From the base to the target in even steps, as few as grow by no more than `factor` each, or a quarter of an octave above it.
 
     Even steps cost least: after doublings a last step of 1.4 would come from a stage of half the target's area. For a target
-    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3).
+    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3). given: a picture to upscale.
     """
-    base = base_size(target, train_area_px)
+    base = base_size(target, _first_area_px(target, train_area_px, factor, given))
     ratio = max(target.width / base.width, target.height / base.height)
     steps = 0 if target == base else max(1, math.ceil(math.log(ratio / LAST_GROWTH) / math.log(factor) - 1e-9))
     sizes = [base]

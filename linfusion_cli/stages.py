@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from linfusion_cli.costs.room import Keep
 from linfusion_cli.extras import grown_from
-from linfusion_cli.geometry import Size, base_size, first_area_px, stage_sizes
+from linfusion_cli.geometry import Size, base_size, stage_sizes
 from linfusion_cli.job import Job
 
 BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder's bands: those of a CPU stay in its caches
@@ -65,14 +65,9 @@ def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tupl
     levels: of the autoencoder, which keeps everything between its sweeps.
     """
     settings = job.settings
-    sizes = stage_sizes(job.size, _first_area_px(job), settings.upscale.factor)
+    sizes = stage_sizes(job.size, settings.model.train_size_px**2, settings.upscale.factor, grown_from(job.start))
     base = base_size(job.size, settings.model.train_size_px**2)
     return tuple(_stage(job, index, sizes, base, _bands(size, _canvas(job, index, size), kind, halvings, levels)) for index, size in enumerate(sizes))
-
-
-def _first_area_px(job: Job) -> float:
-    """The area of stage 0: the model's, or the picture's to upscale where the stage after it is large enough for the model."""
-    return first_area_px(job.size, job.settings.model.train_size_px**2, job.settings.upscale.factor, grown_from(job.start))
 
 
 def _first_strength(job: Job) -> float:
