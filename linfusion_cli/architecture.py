@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.headers import ENDING, read_header, weight_files
-from linfusion_cli.weights.ip_adapters import adapter_file, encoder_folder
+from linfusion_cli.weights.headers import read_header, weight_files
+from linfusion_cli.weights.on_top import adapter_file, encoder_folder, lora_file
 from linfusion_cli.weights.places import find
 
 
@@ -57,12 +57,22 @@ class VaeShape:
 
 
 @dataclass(frozen=True, slots=True)
+class OnTop:
+    """What is mounted on a model: parameters of LoRAs and of an IP-Adapter, those of its image encoder, and what files leave in memory."""
+
+    mounted_parameters: int = 0
+    reader_parameters: int = 0
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
-    """A family's models; text_parameters counts all its text encoders."""
+    """A family's models, and what is mounted on them; text_parameters counts all its text encoders."""
 
     unet: UNetShape
     vae: VaeShape
     text_parameters: int
+    on_top: OnTop = OnTop()
 
 
 _SD_VAE = VaeShape((128, 256, 512, 512), 2, True, 83_653_863, upcast=False)
@@ -77,19 +87,10 @@ FAMILIES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class OnTop:
-    """What is mounted on a model: parameters of LoRAs and of an IP-Adapter, those of its image encoder, and what files leave in memory."""
-
-    mounted_parameters: int = 0
-    reader_parameters: int = 0
-    held_bytes: int = 0
-
-
 def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
     """As the headers of the files say, of those that are on this machine."""
     try:
-        headers = [read_header(path) for place in loras if (found := find(place)) for path in _files(found)]
+        headers = [read_header(lora_file(found)) for place in loras if (found := find(place))]
         lora_parameters, held = sum(header.parameters for header in headers), sum(header.size_bytes for header in headers)
         place = find(ip_adapter) if ip_adapter else None
         if place is None:
@@ -98,10 +99,6 @@ def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
         return OnTop(lora_parameters + read_header(adapter).parameters, _parameters(encoder_folder(adapter, place)), held)
     except WeightsError:  # whoever loads them tells
         return OnTop()
-
-
-def _files(place: Path) -> list[Path]:
-    return [place] if place.is_file() else sorted(place.glob(f"*{ENDING}"))
 
 
 def read_vae(folder: Path, like: VaeShape) -> VaeShape:

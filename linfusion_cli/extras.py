@@ -10,7 +10,7 @@ from pathlib import Path
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
 from linfusion_cli.images import InputImage, inspect_image
-from linfusion_cli.preset import ExtrasSettings, Flag, Loaded, Preset
+from linfusion_cli.preset import ExtrasSettings, Flag, Loaded, Preset, said
 from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.places import find, fingerprint, missing
 
@@ -106,10 +106,8 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
         return
     few = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
     if strength * 1000 < 1:
-        place = places["upscale.strength"]
-        raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{strength:g}: {few}. Nearest: {1 / steps:.3g}")
-    place = places["sampling.steps"]
-    raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{steps}: {few}. Nearest: {-int(-1 // strength)} steps")
+        raise UsageError(f"{said(places['upscale.strength'], f'{strength:g}')}: {few}. Nearest: {1 / steps:.3g}")
+    raise UsageError(f"{said(places['sampling.steps'], steps)}: {few}. Nearest: {-int(-1 // strength)} steps")
 
 
 def check_companions(flags: Mapping[str, Flag], extras: ExtrasSettings) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import chain, combinations_with_replacement
 
-from linfusion_cli.architecture import Architecture, OnTop
+from linfusion_cli.architecture import Architecture
 from linfusion_cli.costs.room import Keep, Ledger, Room
 from linfusion_cli.costs.unet import unet_cost
 from linfusion_cli.costs.vae import vae_cost
@@ -53,8 +53,7 @@ class Phase:
 class Estimate:
     """Counts the phases of a job on a machine.
 
-    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files;
-    on_top: LoRAs and an IP-Adapter
+    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files
     """
 
     job: Job
@@ -63,7 +62,6 @@ class Estimate:
     dtype: str
     resident: bool
     disk_bytes: float
-    on_top: OnTop = field(default_factory=OnTop)
 
     @property
     def floor_bytes(self) -> float:
@@ -71,9 +69,9 @@ class Estimate:
         unet, on_cpu = self.architecture.unet, self.machine.kind == "cpu"
         weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
         weights += self._controlnets * (unet.controlnet_parameters if self.resident else 0)  # streamed: one block at a time, of either
-        drawing = (weights + self.on_top.mounted_parameters) * BYTES_OF[self.dtype] + self._vae_bytes
+        drawing = (weights + self.architecture.on_top.mounted_parameters) * BYTES_OF[self.dtype] + self._vae_bytes
         if on_cpu:
-            return RUNTIME_BYTES["cpu"] + drawing + self._reader_bytes + self.on_top.held_bytes
+            return RUNTIME_BYTES["cpu"] + drawing + self._reader_bytes + self.architecture.on_top.held_bytes
         return RUNTIME_BYTES[self.machine.kind] + max(drawing, self._reader_bytes)  # one after the other on the device
 
     @property
@@ -87,13 +85,13 @@ class Estimate:
     @property
     def _reader_bytes(self) -> int:
         """What reads prompts, of words and of pictures."""
-        return (self.architecture.text_parameters + self.on_top.reader_parameters) * BYTES_OF[self.dtype]
+        return (self.architecture.text_parameters + self.architecture.on_top.reader_parameters) * BYTES_OF[self.dtype]
 
     @property
     def _read_bytes(self) -> float:
         """All weights that are read."""
         unet = self.architecture.unet
-        numbers = unet.parameters + unet.linear_parameters + self._controlnets * unet.controlnet_parameters + self.on_top.mounted_parameters
+        numbers = unet.parameters + unet.linear_parameters + self._controlnets * unet.controlnet_parameters + self.architecture.on_top.mounted_parameters
         return numbers * BYTES_OF[self.dtype] + self._vae_bytes + self._reader_bytes
 
     @property

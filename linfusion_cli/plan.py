@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NoReturn
 
-from linfusion_cli.architecture import FAMILIES, Architecture, OnTop, VaeShape, read_architecture, read_on_top, read_vae
+from linfusion_cli.architecture import FAMILIES, Architecture, VaeShape, read_architecture, read_on_top, read_vae
 from linfusion_cli.costs.room import Room
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.extras import Weighted
@@ -107,7 +107,7 @@ def _fitting(job: Job, machine: Machine, disk_bytes: int) -> Iterator[Plan]:
     architecture, dtype = _architecture(job), dtype_of(job, machine)
     budget = job.max_memory_bytes or machine.free_bytes
     for resident in (True,) if machine.kind == "cpu" else (True, False):
-        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes, _on_top(job))
+        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes)
         for ways in _ways(job, machine, architecture, resident=resident):
             plans = [_plan(estimate, stages, narrowest, budget) for stages in ways if (narrowest := estimate.narrowest_bytes(stages)) <= budget]
             fitting = [plan for plan in plans if plan.peak_bytes <= budget]
@@ -147,7 +147,7 @@ def _ways(job: Job, machine: Machine, architecture: Architecture, *, resident: b
 
 
 def _architecture(job: Job) -> Architecture:
-    """The shapes of a model that is a folder here or in the hub's cache, else those of its family; of an autoencoder of its own, those of that."""
+    """The shapes of a model that is a folder here or in the hub's cache, else those of its family; its autoencoder, if it is another, and what is mounted."""
     model = job.settings.model
     folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
     if folder is None or not (folder / "unet" / "config.json").is_file():
@@ -155,7 +155,9 @@ def _architecture(job: Job) -> Architecture:
     else:
         linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
         known = read_architecture(folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion)
-    return replace(known, vae=_vae(model, known.vae))
+    extras = job.settings.extras
+    on_top = read_on_top((Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, model.family)
+    return replace(known, vae=_vae(model, known.vae), on_top=on_top)
 
 
 def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
@@ -167,11 +169,6 @@ def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
         named = read_vae(folder, own)
         return named if model.vae else replace(own, upcast=named.upcast)
     return replace(own, upcast=own.upcast and not model.vae_float16)
-
-
-def _on_top(job: Job) -> OnTop:
-    extras = job.settings.extras
-    return read_on_top((Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, job.settings.model.family)
 
 
 def dtype_of(job: Job, machine: Machine) -> str:
@@ -201,29 +198,28 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
 
 
 def _refuse(job: Job, machine: Machine) -> NoReturn:
-    budget = job.max_memory_bytes or machine.free_bytes
+    budget, architecture = job.max_memory_bytes or machine.free_bytes, _architecture(job)
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
-    needed = f"{math.ceil(_least_bytes(job, machine) / 1e8) / 10:.1f}"
+    needed = f"{math.ceil(_least_bytes(job, machine, architecture) / 1e8) / 10:.1f}"
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {dtype_of(job, machine)}"
-    smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, budget)) else "a smaller model: no size fits"
+    smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, architecture, budget)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
         raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, or {smaller}")
     raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {smaller}")
 
 
-def _least_bytes(job: Job, machine: Machine) -> float:
+def _least_bytes(job: Job, machine: Machine, architecture: Architecture) -> float:
     """The smallest budget: the lowest bands, everything waits in files."""
-    architecture = _architecture(job)
     resident = machine.kind == "cpu" or not architecture.unet.bandable
-    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf, _on_top(job))
+    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf)
     *_, lowest = _ways(job, machine, architecture, resident=resident)
     return min(estimate.narrowest_bytes(stages) for stages in lowest)
 
 
-def _largest_fitting(job: Job, machine: Machine, budget: int) -> Size | None:
+def _largest_fitting(job: Job, machine: Machine, architecture: Architecture, budget: int) -> Size | None:
     """The largest size of the same aspect that the budget allows, to a tenth."""
     for power in range(1, 60):  # to a thousandth of the sides
         size = nearest_size(Size(int(job.size.width * 0.9**power), int(job.size.height * 0.9**power)))
-        if _least_bytes(replace(job, size=size), machine) <= budget:
+        if _least_bytes(replace(job, size=size), machine, architecture) <= budget:
             return size
     return None

@@ -335,7 +335,7 @@ def _explained(key: str, value: object, place: str, error: ErrorDetails) -> str:
     if place.startswith("--") and isinstance(value, tuple):  # a flag that may be repeated
         one = str(info.description).partition(", like")[0].replace("a list of numbers", "numbers")
         return f"{place} {', '.join(shown(item) for item in cast('tuple[object, ...]', value))}: write {one}"
-    given = f"{place} {shown(value)}" if place.startswith("--") else f"{place} = {shown(value)}"
+    given = said(place, shown(value))
     if get_origin(info.annotation) is Literal:
         return f"{given}: {one_of(str(value), get_args(info.annotation))}"
     message = f"{given}: write {info.description}."
@@ -364,8 +364,13 @@ def _check_together(settings: Preset, places: Mapping[str, str]) -> None:
     if "linear" in (model.attention, model.base_attention) and not model.linfusion:
         raise UsageError(f'{places["model.linfusion"]} is empty: linear attention needs one, like ["Yuanshi/LinFusion-1-5"]')
     if settings.sampling.scheduler == "lcm" and settings.sampling.steps > LCM_STEPS:
-        place = places["sampling.steps"]
-        raise UsageError(f"{place}{' ' if place.startswith('--') else ' = '}{settings.sampling.steps}: lcm makes at most {LCM_STEPS}. Nearest: {LCM_STEPS}")
+        given = said(places["sampling.steps"], settings.sampling.steps)
+        raise UsageError(f"{given}: lcm makes at most {LCM_STEPS}. Nearest: {LCM_STEPS}")
+
+
+def said(place: str, value: object) -> str:
+    """What was given where: a flag as it is typed, a key of a file as TOML has it."""
+    return f"{place} {value}" if place.startswith("--") else f"{place} = {value}"
 
 
 def shown(value: object) -> str:

@@ -209,11 +209,10 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
 
 def chosen(text: str) -> Iterator[str]:
     """Every text that {a|b} stands for, the first choices first, one inside another too; braces without | are left as they are."""
-    found = _first_choice(text) if "|" in text else None
-    if found is None:
+    bounds = _first_choice(text) if "|" in text else None
+    if bounds is None:
         yield text
         return
-    bounds = found
     for start, end in itertools.pairwise(bounds):
         for choice in chosen(text[start + 1 : end]):
             for rest in chosen(text[bounds[-1] + 1 :]):

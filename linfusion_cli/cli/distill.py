@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.choices import Precision, QuietFlag
-from linfusion_cli.errors import OutputError
 
 if TYPE_CHECKING:
     from linfusion_cli.distill.trainer import Distillation
@@ -99,14 +98,11 @@ def distill(
 
 
 def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> None:
-    from linfusion_cli.cli.lines import show
+    from linfusion_cli.cli.lines import make_folder, show
     from linfusion_cli.distill.trainer import distill as train
     from linfusion_cli.training.machine import make_accelerator
 
-    try:
-        asked.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{asked.output}: can't make the folder ({error.strerror})") from error
+    make_folder(asked.output)
     accelerator = make_accelerator(device, precision, asked.output / "run")
     show(train(asked, accelerator), quiet=quiet or not accelerator.is_main_process)
     if accelerator.is_main_process and not quiet:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.choices import Precision, QuietFlag
+from linfusion_cli.cli.lines import make_folder
 from linfusion_cli.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -69,10 +70,9 @@ def render(
     from linfusion_cli.landscapes.scene import caption, sample_scene
 
     rng, pixels = random.Random(seed), parse_size(size)
-    _make_folder(output)
-    if not overwrite and (
-        there := next((name for index in range(count) for ending in ("png", "txt") if (name := output / f"{index:04d}.{ending}").exists()), None)
-    ):
+    make_folder(output)
+    names = (output / f"{index:04d}.{ending}" for index in range(count) for ending in ("png", "txt"))
+    if not overwrite and (there := next(filter(Path.exists, names), None)):
         raise OutputError(f"{there} exists. Give another folder with -o, or --overwrite")
     for index in range(count):
         scene = sample_scene(rng, pixels.width / pixels.height)
@@ -110,7 +110,7 @@ def train(
     from linfusion_cli.training.schedule import Schedule
 
     _refuse_too_early(part, folder)
-    _make_folder(folder)
+    make_folder(folder)
     effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
     schedule = Schedule(steps, rate, minutes)
     for line in _train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None):
@@ -127,19 +127,13 @@ def _model_folder(place: str) -> Path:
     return folder
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error
-
-
 def _refuse_too_early(part: Part, folder: Path) -> None:
     """The denoiser needs the autoencoder, the export both. Raises UsageError, with the command that makes what is missing."""
-    needed = {Part.autoencoder: [], Part.denoiser: [Part.autoencoder], Part.export: [Part.autoencoder, Part.denoiser]}[part]
-    made = {Part.autoencoder: folder / "autoencoder" / "vae" / "config.json", Part.denoiser: folder / "denoiser" / "tokenizer"}
-    for one in needed:
-        if not made[one].exists():
+    results = {Part.autoencoder: folder / "autoencoder" / "vae" / "config.json", Part.denoiser: folder / "denoiser" / "tokenizer"}
+    for one, result in results.items():
+        if one is part:
+            return
+        if not result.exists():
             raise UsageError(f"{folder} holds no {one}. First: linfusion landscapes train {one} --folder {folder}")
 
 

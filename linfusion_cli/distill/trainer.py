@@ -81,7 +81,6 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
     Raises UsageError for data that can't be used or a folder of another run, WeightsError for a teacher that can't,
     OutputError if nothing can be written, LinfusionError when the loss stops being a number.
     """
-    _make_folder(asked.output)
     teacher = Teacher.load(asked.teacher, accelerator.device)
     size_px = _checked_size(asked.size_px or teacher.train_size_px, teacher)
     source = open_source(asked.data, size_px, asked.seed)
@@ -149,13 +148,6 @@ def _checked_size(size_px: int, teacher: Teacher) -> int:
     if size_px % step:
         raise UsageError(f"--size {size_px}: the teacher takes multiples of {step} pixels. Nearest: {max(round(size_px / step), 1) * step}")
     return size_px
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error
 
 
 def _tell_skipped(lines: tuple[str, ...] | list[str], kept: int) -> Iterator[str]:

@@ -16,7 +16,7 @@ from linfusion_cli.engine.tensors import build, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
 from linfusion_cli.weights.headers import read_header, weight_files
-from linfusion_cli.weights.ip_adapters import adapter_file, encoder_folder
+from linfusion_cli.weights.on_top import adapter_file, encoder_folder
 from linfusion_cli.weights.places import find_first
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

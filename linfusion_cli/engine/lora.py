@@ -18,7 +18,8 @@ from linfusion_cli.engine.tensors import read_tensors
 from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.extras import Weighted
 from linfusion_cli.weights.family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
-from linfusion_cli.weights.headers import ENDING, read_header
+from linfusion_cli.weights.headers import read_header
+from linfusion_cli.weights.on_top import lora_file
 from linfusion_cli.weights.places import find_first
 
 UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
@@ -117,17 +118,6 @@ def _several_meant() -> Iterator[None]:
 def adapter_name(number: int) -> str:
     """The name under which peft knows the LoRA at a place of the command line."""
     return f"lora{number}"
-
-
-def lora_file(place: Path) -> Path:
-    """The one .safetensors file of a place. Raises WeightsError if a folder holds none or several."""
-    if place.is_file():
-        return place
-    files = sorted(place.glob(f"*{ENDING}"))
-    if len(files) != 1:
-        names = ", ".join(path.name for path in files) or "none"
-        raise WeightsError(f"--lora {place}: one {ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
-    return files[0]
 
 
 def _settle(model: nn.Module, name: str, weight: float) -> None:

@@ -28,6 +28,7 @@ from linfusion_cli.engine.store import Store
 from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
 from linfusion_cli.engine.weights import Weights
 from linfusion_cli.events import Note, Notify
+from linfusion_cli.extras import grown_from
 from linfusion_cli.geometry import Band, base_size
 from linfusion_cli.plan import Plan
 from linfusion_cli.stages import Stage
@@ -104,8 +105,7 @@ class _Engine:
 
     def is_given(self, index: int) -> bool:
         """Whether a stage is the user's picture itself, to be upscaled."""
-        start = self.plan.job.start
-        return index == 0 and start is not None and not start.refined
+        return index == 0 and grown_from(self.plan.job.start) is not None
 
     def given(self) -> Field:
         """The user's picture in its own resolution, in [-1, 1], cut to the shape of what is made."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.headers import ENDING, INDEX_ENDING, PICKLES, weight_files
-from linfusion_cli.weights.ip_adapters import OFFICIAL
+from linfusion_cli.weights.on_top import OFFICIAL
 from linfusion_cli.weights.places import find
 
 Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "lora", "textual-inversion"]

@@ -1,4 +1,4 @@
-"""Where an IP-Adapter's files are: the adapter itself, and its image encoder."""
+"""Where the files are of what is mounted on a model: a LoRA, an IP-Adapter and its image encoder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,17 @@ OFFICIAL = {
     "sd15": ("models/ip-adapter_sd15.safetensors", "models/image_encoder/config.json", "models/image_encoder/model.safetensors"),
     "sdxl": ("sdxl_models/ip-adapter_sdxl.safetensors", "sdxl_models/image_encoder/config.json", "sdxl_models/image_encoder/model.safetensors"),
 }
+
+
+def lora_file(place: Path) -> Path:
+    """The one .safetensors file of a place. Raises WeightsError if a folder holds none or several."""
+    if place.is_file():
+        return place
+    files = sorted(place.glob(f"*{ENDING}"))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise WeightsError(f"--lora {place}: one {ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
+    return files[0]
 
 
 def adapter_file(place: Path, family: str) -> Path:
