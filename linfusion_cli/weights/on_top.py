@@ -19,11 +19,7 @@ def lora_file(place: Path) -> Path:
     """The one .safetensors file of a place. Raises WeightsError if a folder holds none or several."""
     if place.is_file():
         return place
-    files = sorted(place.glob(f"*{ENDING}"))
-    if len(files) != 1:
-        names = ", ".join(path.name for path in files) or "none"
-        raise WeightsError(f"--lora {place}: one {ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
-    return files[0]
+    return _only(place, "--lora", f"*{ENDING}", ENDING)
 
 
 def adapter_file(place: Path, family: str) -> Path:
@@ -35,11 +31,7 @@ def adapter_file(place: Path, family: str) -> Path:
         return place
     if family in OFFICIAL and (place / OFFICIAL[family][0]).exists():
         return place / OFFICIAL[family][0]
-    files = sorted(place.glob(f"ip*adapter*{ENDING}"))
-    if len(files) != 1:
-        names = ", ".join(path.name for path in files) or "none"
-        raise WeightsError(f"--ip-adapter {place}: one ip-adapter*{ENDING} file is wanted, found: {names}. Name the file: {place}/FILE{ENDING}")
-    return files[0]
+    return _only(place, "--ip-adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
 def encoder_folder(adapter: Path, place: Path) -> Path:
@@ -49,3 +41,12 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
     if folder is None:
         raise WeightsError(f"--ip-adapter {adapter}: its image encoder is missing: there is no {folders[0]} with config.json and model{ENDING}")
     return folder
+
+
+def _only(folder: Path, flag: str, pattern: str, wanted: str) -> Path:
+    """The one file that fits the pattern. Raises WeightsError, with what is there, if there is none or several."""
+    files = sorted(folder.glob(pattern))
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        raise WeightsError(f"{flag} {folder}: one {wanted} file is wanted, found: {names}. Name the file: {folder}/FILE{ENDING}")
+    return files[0]
