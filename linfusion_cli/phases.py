@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
@@ -20,7 +21,6 @@ from linfusion_cli.stages import Stage
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
 RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
-BANDS_BYTES = {"cpu": 30e6, "cuda": 0.0, "mps": 0.0}  # the same, where the UNet runs in bands of many heights
 OVERHEAD = 1.1
 READ_BYTES_PER_SECOND = 1e9  # weights into their places; docs/log.md
 LATENT_COPIES = 8  # latents, noise, start, anchor and what a step makes of them, in float32
@@ -53,26 +53,28 @@ class Phase:
 class Estimate:
     """Counts the phases of a job on a machine.
 
-    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files
+    resident: all weights lie on the device, else a block's at a time; disk_bytes: what is free for scratch files;
+    readers_stay: the text and image encoders stay in RAM after they have read, for the next picture
     """
 
     job: Job
     machine: Machine
     architecture: Architecture
     dtype: str
-    resident: bool
-    disk_bytes: float
+    resident: bool = True
+    disk_bytes: float = math.inf
+    readers_stay: bool = False
 
-    @property
-    def floor_bytes(self) -> float:
-        """What the process (or the device) holds in any case: runtime and weights."""
+    def floor_bytes(self, *, loading: bool = False) -> float:
+        """What the process (or the device) holds in any case: runtime and weights; what reads prompts while it does."""
         unet, on_cpu = self.architecture.unet, self.machine.kind == "cpu"
         weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
         weights += self._controlnets * (unet.controlnet_parameters if self.resident else 0)  # streamed: one block at a time, of either
         drawing = (weights + self.architecture.on_top.mounted_parameters) * BYTES_OF[self.dtype] + self._vae_bytes
         if on_cpu:
-            return RUNTIME_BYTES["cpu"] + drawing + self._reader_bytes + self.architecture.on_top.held_bytes
-        return RUNTIME_BYTES[self.machine.kind] + max(drawing, self._reader_bytes)  # one after the other on the device
+            reading = self._reader_bytes if loading or self.readers_stay else 0
+            return RUNTIME_BYTES["cpu"] + drawing + reading + self.architecture.on_top.held_bytes
+        return RUNTIME_BYTES[self.machine.kind] + max(drawing, self._reader_bytes if loading else 0)  # one after the other on the device
 
     @property
     def _vae_dtype(self) -> str:
@@ -108,7 +110,9 @@ class Estimate:
 
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
-        peak = int(self.floor_bytes + max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0))  # one after the other
+        peak = int(
+            self.floor_bytes(loading=True) + max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)
+        )  # one after the other
         seconds = self.machine.speed.start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
         load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=seconds)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
@@ -190,7 +194,6 @@ class Estimate:
     def _phase(self, name: str, stage: Stage, total: int, unit: str, cost: Ledger, passes: float = 1, brought: tuple[InputImage, ...] = ()) -> Phase:
         """brought: the user's pictures whose pixels wait meanwhile."""
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
-        floor = self.floor_bytes + (BANDS_BYTES[self.machine.kind] if stage.bands.unet_latent else 0)
         working = OVERHEAD * (cost.widest * cost.number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
         return Phase(
             name=name,
@@ -198,7 +201,7 @@ class Estimate:
             total=total,
             unit=unit,
             macs=cost.macs * passes,
-            peak_bytes=int(floor + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
+            peak_bytes=int(self.floor_bytes() + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
             ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
             file_bytes=int(cost.peak["file"]),
             seconds=_seconds(cost, self.machine.speed) * passes,

@@ -37,6 +37,7 @@ class Plan:
     attention: str
     room: Room
     weights_resident: bool
+    readers_stay: bool
     budget_bytes: int
     notes: tuple[str, ...]
 
@@ -83,15 +84,17 @@ class Plan:
         }
 
 
-def make_plan(job: Job, machine: Machine) -> Plan:
+def make_plan(job: Job, machine: Machine, *, readers_stay: bool = False) -> Plan:
     """Chooses bands, and what waits where between their sweeps, for the budget: of the nearly fastest ways, the one with the highest bands.
 
-    Raises OutOfMemoryError, with the smallest budget that would do, if nothing fits.
+    readers_stay: the text and image encoders stay loaded, for the next picture. Raises OutOfMemoryError, with the smallest
+    budget that would do, if nothing fits.
     """
     disk = disk_free_bytes(job.scratch_folder)
-    fitting = list(_fitting(job, machine, disk))
+    estimate = Estimate(job, machine, _architecture(job), dtype_of(job, machine), disk_bytes=disk, readers_stay=readers_stay)
+    fitting = list(_fitting(estimate))
     if not fitting:
-        _refuse(job, machine)
+        _refuse(estimate)
     if not (on_disk := [plan for plan in fitting if plan.file_bytes <= disk]):
         _refuse_disk(fitting, disk)
     fitting = on_disk
@@ -99,16 +102,15 @@ def make_plan(job: Job, machine: Machine) -> Plan:
     return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
 
 
-def _fitting(job: Job, machine: Machine, disk_bytes: int) -> Iterator[Plan]:
+def _fitting(whole: Estimate) -> Iterator[Plan]:
     """The ways to do the job that its memory allows, the highest bands first.
 
     Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
     """
-    architecture, dtype = _architecture(job), dtype_of(job, machine)
-    budget = job.max_memory_bytes or machine.free_bytes
-    for resident in (True,) if machine.kind == "cpu" else (True, False):
-        estimate = Estimate(job, machine, architecture, dtype, resident, disk_bytes)
-        for ways in _ways(job, machine, architecture, resident=resident):
+    budget = _budget_bytes(whole)
+    for resident in (True,) if whole.machine.kind == "cpu" else (True, False):
+        estimate = replace(whole, resident=resident)
+        for ways in _ways(estimate):
             plans = [_plan(estimate, stages, narrowest, budget) for stages in ways if (narrowest := estimate.narrowest_bytes(stages)) <= budget]
             fitting = [plan for plan in plans if plan.peak_bytes <= budget]
             yield from fitting
@@ -131,19 +133,21 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
         attention=job.settings.model.attention,
         room=room,
         weights_resident=estimate.resident,
+        readers_stay=estimate.readers_stay,
         budget_bytes=budget,
         notes=_notes(job, estimate.architecture),
     )
 
 
-def _ways(job: Job, machine: Machine, architecture: Architecture, *, resident: bool) -> Iterator[list[tuple[Stage, ...]]]:
+def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
     """For each height of bands: the UNet in bands, and on the whole picture at once, where these make sense."""
+    job, machine, architecture = estimate.job, estimate.machine, estimate.architecture
     levels, bandable = len(architecture.vae.channels), architecture.unet.bandable
     bands_alone = bandable and machine.kind == "cpu" and job.settings.model.attention == "linear"  # there as fast as the whole picture
     for halvings in range(BAND_HALVINGS):
         stages = plan_stages(job, machine.kind, halvings, levels)
         whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
-        yield [stages] * bandable + [whole] * (resident and not bands_alone)  # weights are streamed layer by layer, in bands only
+        yield [stages] * bandable + [whole] * (estimate.resident and not bands_alone)  # weights are streamed layer by layer, in bands only
 
 
 def _architecture(job: Job) -> Architecture:
@@ -197,29 +201,34 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
     )
 
 
-def _refuse(job: Job, machine: Machine) -> NoReturn:
-    budget, architecture = job.max_memory_bytes or machine.free_bytes, _architecture(job)
+def _refuse(estimate: Estimate) -> NoReturn:
+    job, machine, budget = estimate.job, estimate.machine, _budget_bytes(estimate)
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
-    needed = f"{math.ceil(_least_bytes(job, machine, architecture) / 1e8) / 10:.1f}"
-    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {dtype_of(job, machine)}"
-    smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(job, machine, architecture, budget)) else "a smaller model: no size fits"
+    needed = f"{math.ceil(_least_bytes(estimate) / 1e8) / 10:.1f}"
+    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
+    smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(estimate)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
         raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, or {smaller}")
     raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {smaller}")
 
 
-def _least_bytes(job: Job, machine: Machine, architecture: Architecture) -> float:
-    """The smallest budget: the lowest bands, everything waits in files."""
-    resident = machine.kind == "cpu" or not architecture.unet.bandable
-    estimate = Estimate(job, machine, architecture, dtype_of(job, machine), resident, math.inf)
-    *_, lowest = _ways(job, machine, architecture, resident=resident)
-    return min(estimate.narrowest_bytes(stages) for stages in lowest)
+def _budget_bytes(estimate: Estimate) -> int:
+    return estimate.job.max_memory_bytes or estimate.machine.free_bytes
 
 
-def _largest_fitting(job: Job, machine: Machine, architecture: Architecture, budget: int) -> Size | None:
+def _least_bytes(estimate: Estimate) -> float:
+    """The smallest budget: the lowest bands, everything waits in files, on a disk that is large enough."""
+    resident = estimate.machine.kind == "cpu" or not estimate.architecture.unet.bandable
+    least = replace(estimate, resident=resident, disk_bytes=math.inf)
+    *_, lowest = _ways(least)
+    return min(least.narrowest_bytes(stages) for stages in lowest)
+
+
+def _largest_fitting(estimate: Estimate) -> Size | None:
     """The largest size of the same aspect that the budget allows, to a tenth."""
+    wanted = estimate.job.size
     for power in range(1, 60):  # to a thousandth of the sides
-        size = nearest_size(Size(int(job.size.width * 0.9**power), int(job.size.height * 0.9**power)))
-        if _least_bytes(replace(job, size=size), machine, architecture) <= budget:
+        size = nearest_size(Size(int(wanted.width * 0.9**power), int(wanted.height * 0.9**power)))
+        if _least_bytes(replace(estimate, job=replace(estimate.job, size=size))) <= _budget_bytes(estimate):
             return size
     return None

@@ -100,11 +100,11 @@ class _Maker:
         if less_bytes:
             budget = min(less_bytes, machine.free_bytes)
             try:
-                return make_plan(replace(job, max_memory_bytes=budget), machine)
+                return make_plan(replace(job, max_memory_bytes=budget), machine, readers_stay=True)
             except OutOfMemoryError:
                 text = f"no plan needs less than {budget / 1e6:.0f} MB: the same one is tried again"
                 self._say("event", {"name": "Note", "fields": {"text": text}})
-        return make_plan(job, machine)
+        return make_plan(job, machine, readers_stay=True)
 
 
 def request_as_json(request: Request) -> dict[str, object]:

@@ -18,6 +18,8 @@ from linfusion_cli.events import MemorySampled, Notify, PhaseFinished, PhaseStar
 
 INTERVAL_SECONDS = 0.02  # between looks
 SAMPLE_SECONDS = 0.5  # between samples that are told
+NEARLY = 0.9  # of the planned peak; docs/log.md
+WEIGHT_BYTES = 1 << 20  # smaller ones do not matter
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
@@ -97,16 +99,44 @@ class _Watch:
             self._over.wait(INTERVAL_SECONDS)
 
 
-def settle_heap() -> None:
-    """Lets all threads allocate bands from one heap that is not handed back after each of them; see release_freed.
+@contextmanager
+def large_apart() -> Iterator[None]:
+    """Every weight gets memory of its own inside, which goes back when it is freed; afterwards the heap is one for bands.
 
-    Only glibc has several heaps, and by default gives up the top of each at once: a tenth of a picture's time went into
-    getting it again. What waits is larger than a band: it is mapped on its own and goes back when it is freed.
+    Weights are read, changed in format and layout, and let go: in a heap the copies don't fit into the gaps that were left.
+    Only glibc has such a heap.
     """
+    _set_heap(WEIGHT_BYTES, WEIGHT_BYTES)
+    try:
+        yield
+    finally:
+        # Bands come and go all the time: a tenth of a picture's time went into getting the top of the heap again. What
+        # waits is larger than a band: it is mapped on its own and goes back when it is freed.
+        _set_heap(32 << 20, 96 << 20)
+
+
+def _set_heap(mapped_bytes: int, kept_bytes: int) -> None:
+    """One heap for all threads; pieces above mapped_bytes lie beside it; its free top is kept up to kept_bytes."""
     if mallopt := getattr(_libc(), "mallopt", None):
         mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(M_TRIM_THRESHOLD, 96 << 20)
+        mallopt(M_MMAP_THRESHOLD, mapped_bytes)
+        mallopt(M_TRIM_THRESHOLD, kept_bytes)
+
+
+class Relief:
+    """Gives freed memory back whenever the process holds nearly what was planned for it.
+
+    Below that it is kept, because getting it again takes time. How much is kept depends on how threads met, so without
+    this the same command may need a tenth more than it did the last time.
+    """
+
+    def __init__(self, planned_bytes: int) -> None:
+        self._limit_bytes = NEARLY * planned_bytes
+        self._process = psutil.Process()
+
+    def __call__(self) -> None:
+        if self._process.memory_info().rss > self._limit_bytes:
+            release_freed()
 
 
 def release_freed() -> None:

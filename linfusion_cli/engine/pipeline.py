@@ -16,7 +16,7 @@ from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser, Predict
 from linfusion_cli.engine.fields import Extended, Field, Mapped, Parked, sweep
-from linfusion_cli.engine.memory import Counter, Meter, settle_heap
+from linfusion_cli.engine.memory import Counter, Meter, Relief, large_apart
 from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pictures import read_fitted, unit_field
@@ -50,22 +50,22 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
 
     Yields each stage's picture that exists in pixels (all of them where stages are joined in pixels), the final one last.
     The rows of a picture must be read, or left, before the next picture is asked for. What `keeper` holds of an
-    interrupted run is not made again, and such stages yield no picture. `shelf` keeps the models for the next picture.
+    interrupted run is not made again, and such stages yield no picture. `shelf` keeps the models for the next picture of a
+    plan in which the readers stay.
     """
-    settle_heap()
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
-    with meter.phase("load", 0, 1, "steps") as counter:
+    with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
         models = shelf.load(plan, notify) if shelf else load(plan, notify)
         conditioning = encode(models, plan.job, notify, device)
-        if not shelf:
+        if not plan.readers_stay:
             models.release_texts()
         made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
         weights = Weights(device, plan.weights_resident)
         models.place(weights)
         counter.reach(1)
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
-    engine = _Engine(plan, models, weights, conditioning, meter, Store(device, plan.room, lambda text: notify(Note(text=text))), kept)
+    engine = _Engine(plan, models, weights, conditioning, meter, _store(plan, device, notify), kept)
     latents = anchor = engine.first()
     for stage in plan.stages[1:]:
         if (finished := kept.finished(stage.index)) is not None:
@@ -84,6 +84,11 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
         kept.start(stage.index, start)
         latents = engine.upscale(start, anchor, stage)
     yield Picture(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
+
+
+def _store(plan: Plan, device: torch.device, notify: Notify) -> Store:
+    relieve = Relief(plan.peak_bytes) if device.type == "cpu" else lambda: None  # elsewhere the plan is one of the device's memory
+    return Store(device, plan.room, lambda text: notify(Note(text=text)), relieve=relieve)
 
 
 def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:

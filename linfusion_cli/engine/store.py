@@ -150,11 +150,19 @@ class Store:
 
     The plan makes the same choices in the same order, so it knows what will be where. Where memory runs out although the
     plan said otherwise, slabs go to the next place and bands become lower; `tell` is told each time.
-    `streams` copy beside the compute; None: those of the device, if it is a GPU that has some.
+    `streams` copy beside the compute; None: those of the device, if it is a GPU that has some. `relieve` is called after
+    every band of every sweep.
     """
 
-    def __init__(self, device: torch.device, room: Room, tell: Callable[[str], None] = lambda _: None, streams: Streams | None = None) -> None:
-        self.device, self._room, self.tell = device, room, tell
+    def __init__(
+        self,
+        device: torch.device,
+        room: Room,
+        tell: Callable[[str], None] = lambda _: None,
+        streams: Streams | None = None,
+        relieve: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.device, self._room, self.tell, self._relieve = device, room, tell, relieve
         if streams is None and device.type == "cuda":
             streams = CudaStreams.on(device)
         self.copies = Copies(streams) if streams else None
@@ -189,6 +197,7 @@ class Store:
 
     def look_ahead(self, band: Band, planned_height: int, height: int) -> None:
         """A band of a sweep over `height` rows is computed, or will be by the device: fetches what the next one will read."""
+        self._relieve()
         if self.copies:
             following = Band(band.bottom, min(band.bottom + self.band_height(planned_height), height))
             self.attempt(partial(self.copies.look_ahead, band, following, height), last=False)  # without memory it is read when it is needed

@@ -91,7 +91,7 @@ class Maker:
 
     def plan(self, prompt: str, seed: int, size: Size) -> Plan:
         """The tool's own plan; where the attention can't run in bands, without them."""
-        plan = make_plan(self._job(prompt, seed, size), self.machine)
+        plan = make_plan(self._job(prompt, seed, size), self.machine, readers_stay=True)
         if self.way.attention == "linear":
             return plan
         return replace(plan, stages=tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in plan.stages))

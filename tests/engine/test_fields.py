@@ -92,3 +92,12 @@ def test_what_finds_no_memory_waits_in_a_file(tmp_path: Path, monkeypatch: pytes
     assert isinstance(slab, FileSlab)
     assert (store.device_bytes, store.file_bytes) == (0, 4_000_000)
     assert "0.00 GB more" in notes[0]
+
+
+def test_every_band_of_a_sweep_gives_memory_the_chance_to_go_back() -> None:
+    bands: list[Band] = []
+    relieved_after: list[int] = []
+    store = Store(CPU, Room.unlimited(), relieve=lambda: relieved_after.append(len(bands)))
+    for _ in sweep(Parked.of(torch.zeros(1, 1, 7, 1)), 3, store, lambda band, _: bands.append(band)):
+        pass
+    assert relieved_after == [1, 2, 3]

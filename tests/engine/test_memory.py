@@ -1,12 +1,15 @@
 """The meter sees peaks between two looks of a user, tells phases in order, and leaves no thread behind."""
 
+import sys
 import threading
 import time
 
+import psutil
 import pytest
 import torch
 
-from linfusion_cli.engine.memory import Meter, process_peak_bytes
+from linfusion_cli.engine import memory
+from linfusion_cli.engine.memory import Meter, Relief, large_apart, process_peak_bytes
 from linfusion_cli.events import Event, MemorySampled, PhaseFinished, PhaseStarted, Progressed
 
 
@@ -43,3 +46,21 @@ def test_samples_are_told_while_a_phase_runs() -> None:
     samples = [event for event in events if isinstance(event, MemorySampled)]
     assert len(samples) >= 1
     assert all(sample.resident_bytes > 10**7 for sample in samples)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
+def test_weights_that_are_let_go_leave_no_gaps() -> None:
+    process = psutil.Process()
+    with large_apart():
+        weights = [torch.ones(500_000) for _ in range(100)]  # 2 MB each
+        held = process.memory_info().rss
+        del weights[::2]
+        assert held - process.memory_info().rss > 80_000_000
+
+
+@pytest.mark.parametrize(("planned_bytes", "times"), [(1, 1), (1 << 50, 0)])
+def test_freed_memory_goes_back_where_the_process_holds_nearly_what_was_planned(monkeypatch: pytest.MonkeyPatch, planned_bytes: int, times: int) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr(memory, "release_freed", lambda: given_back.append(True))
+    Relief(planned_bytes)()
+    assert len(given_back) == times
