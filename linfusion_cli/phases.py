@@ -110,9 +110,8 @@ class Estimate:
 
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
-        peak = int(
-            self.floor_bytes(loading=True) + max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)
-        )  # one after the other
+        reading = max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)  # one after the other
+        peak = int(self.floor_bytes(loading=True) + reading)
         seconds = self.machine.speed.start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
         load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=seconds)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
