@@ -10,13 +10,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli import __version__, garbage
-from linfusion_cli.errors import OutOfMemoryError, OutputError, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, OutOfMemoryError, OutputError, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.extras import grown_from, local_name
+from linfusion_cli.folders import make_folder
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
 from linfusion_cli.machine import Machine, Speed
@@ -27,7 +29,7 @@ from linfusion_cli.output.record import record_texts
 from linfusion_cli.plan import FEW_PREPARED, Plan, dtype_of
 from linfusion_cli.stages import Stage
 from linfusion_cli.stop import STOP
-from linfusion_cli.wanted import check_weights
+from linfusion_cli.wanted import check_weights, refuse_missing
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import Picture
@@ -93,12 +95,23 @@ def prepare(plan: Plan) -> None:
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     tidy(job.output.parent)
     if job.stages_folder is not None:
-        try:
-            job.stages_folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"--stages {job.stages_folder}: can't make the folder ({error.strerror})") from error
+        make_folder(job.stages_folder, "--stages")
         for stage in _stages_with_pictures(plan):
             check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
+
+
+def obstacles(plan: Plan) -> tuple[str, ...]:
+    """What would stop the work at once, as it would be told: weights that are missing, a file that is in the way. Changes nothing."""
+    job, found = plan.job, []
+    for check in (
+        partial(refuse_missing, job.settings, job.preset),
+        partial(check_writable, job.output, largest_bytes(job.size), overwrite=job.overwrite),
+    ):
+        try:
+            check()
+        except LinfusionError as error:
+            found.append(str(error))
+    return tuple(found)
 
 
 def interrupted_seed(job: Job) -> int | None:

@@ -14,6 +14,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # Room -> rooms of ours that it may import. One way only: cli -> job -> plan -> engine -> rows -> output.
 MAY_IMPORT = {
     "errors": set(),
+    "folders": {"errors"},
     "geometry": {"errors"},
     "events": set(),
     "garbage": set(),
@@ -36,7 +37,8 @@ MAY_IMPORT = {
     | {"emphasis", "errors"},
     "output": {"output", "geometry", "errors"},
     "stop": {"errors"},
-    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", "", "wanted"} | {"garbage"},
+    "run": {"stages", "machine", "costs", "job", "extras", "plan", "engine", "output", "events", "stop", "geometry", "errors", "", "wanted"}
+    | {"garbage", "folders"},
     "training": {"training", "errors"},
     "landscapes": {"landscapes", "training", "engine", "geometry", "errors"},
     "distill": {"distill", "training", "landscapes", "engine", "weights", "errors"},
@@ -61,7 +63,7 @@ MAY_IMPORT = {
         "errors",
         "",
     }
-    | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights", "garbage"},
+    | {"batch", "models", "landscapes", "training", "distill", "evaluate", "doctor", "extras", "images", "wanted", "weights", "garbage", "folders"},
     "batch": {"control_groups", "batch", "job", "machine", "plan", "run", "output", "events", "stop", "errors"},
     "wanted": {"extras", "preset", "weights", "errors"},
     "accelerators": set(),
@@ -84,6 +86,7 @@ NO_TORCH = {
     "wanted",
     "doctor",
     "garbage",
+    "folders",
     "geometry",
     "events",
     "models",

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from linfusion_cli.batch.child import request_as_json
@@ -285,17 +284,3 @@ def at_work(ledger: Ledger) -> Iterator[None]:
     with Lock(hidden / f"lock{ledger.shard}", f"the batch in {str(ledger.folder)!r}"), ledger:
         tidy(ledger.folder)
         yield
-
-
-def folder_for(path: Path) -> Path:
-    """Makes the folder of the pictures if it is not there. Raises OutputError."""
-    with contextlib.suppress(FileExistsError):
-        try:
-            path.mkdir(parents=True)
-        except FileExistsError:
-            raise
-        except OSError as error:
-            raise OutputError(f"{str(path)!r}: can't make the folder ({error.strerror})") from error
-    if not path.is_dir():
-        raise OutputError(f"{str(path)!r} is not a folder")
-    return path

@@ -16,6 +16,7 @@ from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
+from linfusion_cli.folders import make_folder
 from linfusion_cli.stop import STOP
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _batch(
     log_file: LogFlag = None,
 ) -> int:
     """Make the pictures of one or more lists of prompts."""
-    from linfusion_cli.batch.runner import Options, folder_for
+    from linfusion_cli.batch.runner import Options
     from linfusion_cli.extras import preset_name
     from linfusion_cli.job import checked_seconds
 
@@ -85,7 +86,7 @@ def _batch(
         return _show(ledger, tasks, as_json=as_json, thorough=verify)
     if not keep_going:
         _refuse_missing_weights(ledger, tasks)
-    folder_for(folder)
+    make_folder(folder)
     with LogFile(log_file) as log:
         return _run(ledger, tasks, options, log, as_json=as_json, quiet=quiet)
 

@@ -7,13 +7,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 
-from linfusion_cli.cli.text import bytes_text, plan_lines, result_lines, safe, seconds_text, setting_lines
+from linfusion_cli.cli.text import bytes_text, obstacle_lines, plan_lines, result_lines, safe, seconds_text, setting_lines
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
 
 if TYPE_CHECKING:
@@ -304,10 +304,10 @@ def phase_text(plan: Plan, event: PhaseStarted) -> str:
     return f"stage {event.stage}{size} {safe(event.name)}"
 
 
-def show_plan(plan: Plan, *, as_json: bool) -> None:
-    """Prints a plan to stdout, with the places that its settings come from, for a dry run."""
+def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
+    """Prints a plan to stdout, with the places that its settings come from and what would stop it, for a dry run."""
     if as_json:
-        emit(sys.stdout, "plan", {"plan": plan.as_dict(), "sources": dict(plan.job.sources)})
+        emit(sys.stdout, "plan", {"plan": plan.as_dict(), "sources": dict(plan.job.sources), "obstacles": list(obstacles)})
         return
-    for line in [*plan_lines(plan), "", *setting_lines(plan.job.settings, plan.job.sources)]:
+    for line in [*plan_lines(plan), "", *setting_lines(plan.job.settings, plan.job.sources), *obstacle_lines(obstacles)]:
         typer.echo(line)

@@ -98,8 +98,9 @@ def distill(
 
 
 def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> None:
-    from linfusion_cli.cli.lines import make_folder, show
+    from linfusion_cli.cli.lines import show
     from linfusion_cli.distill.trainer import distill as train
+    from linfusion_cli.folders import make_folder
     from linfusion_cli.training.machine import make_accelerator
 
     make_folder(asked.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,6 +33,13 @@ Fréchet distances to renders. "renders" in the table are fresh scenes, the best
 """
 
 
+COMPANIONS = {  # what else must be given for a flag to do something
+    "--train-classifier": ("minutes", "lessons", "precision"),
+    "--claims": ("variants",),
+    "--images": ("inception",),
+}
+
+
 class Attention(StrEnum):
     """What the UNet attends with."""
 
@@ -41,6 +48,7 @@ class Attention(StrEnum):
 
 
 def evaluate(
+    context: typer.Context,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Pictures and report.json.")] = None,
     prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
     prompt_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")] = None,
@@ -68,6 +76,7 @@ def evaluate(
     from linfusion_cli.run import quiet_libraries
 
     quiet_libraries()
+    _refuse_lonely(context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None})
     if train_classifier:
         _train(device, precision.value, minutes, lessons, seed, output, quiet=quiet)
     elif images is not None or reference is not None:
@@ -86,6 +95,15 @@ def evaluate(
         way = Way(attention=attention.value, weights=str(weights or ""), direct=direct)
         study = Study(folder=output, size=parse_size(size), preset=preset, way=way, count=prompts, seed=seed, prompts=own)
         _show(run_study(study, find_machine(device), _classifier()), quiet=quiet)
+
+
+def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
+    """Raises UsageError for a flag that would do nothing without another."""
+    for flag, names in COMPANIONS.items():
+        for name in names:
+            source = context.get_parameter_source(name)
+            if not given[flag] and source is not None and source.name == "COMMANDLINE":
+                raise UsageError(f"--{name} belongs to {flag}: give both")
 
 
 def _show(lines: Iterable[object], *, quiet: bool) -> None:

@@ -102,12 +102,12 @@ def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool) -
     from linfusion_cli.cli.text import safe
     from linfusion_cli.machine import find_machine
     from linfusion_cli.plan import make_plan
+    from linfusion_cli.run import obstacles, render
 
     plan = make_plan(job, find_machine(job.device))
     if dry_run:
-        show_plan(plan, as_json=as_json)
+        show_plan(plan, obstacles(plan), as_json=as_json)
         return
-    from linfusion_cli.run import render
 
     with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
         rendered = render(plan, displays.notify)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.choices import Precision, QuietFlag
-from linfusion_cli.cli.lines import make_folder
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.folders import make_folder
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort

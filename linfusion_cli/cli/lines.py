@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import typer
 
 from linfusion_cli.cli.console import has_live_terminal
 from linfusion_cli.cli.text import safe
-from linfusion_cli.errors import OutputError
 
 
 @runtime_checkable
@@ -48,11 +46,3 @@ def _live(told: Iterable[object]) -> None:
                 bar.update(task, completed=item.step, total=item.steps, description=safe(str(item)))
             else:
                 console.print(safe(str(item)))
-
-
-def make_folder(folder: Path) -> None:
-    """Makes the folder of a training's results, or of scenes, if it is not there. Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: can't make the folder ({error.strerror})") from error

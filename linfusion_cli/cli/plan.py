@@ -32,16 +32,18 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
 ) -> None:
     """Show stages, bands, work, memory and time of a picture, and stop."""
-    from linfusion_cli.cli.text import phase_lines, plan_lines
+    from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_lines
     from linfusion_cli.job import resolve
     from linfusion_cli.plan import make_plan
+    from linfusion_cli.run import obstacles
 
     job = resolve(request_of("a picture", flags))
     made = make_plan(job, _measured(job, again=measure))
+    stopped = obstacles(made)
     if as_json:
-        typer.echo(json.dumps(made.as_dict(), indent=2))
+        typer.echo(json.dumps({**made.as_dict(), "obstacles": stopped}, indent=2))
         return
-    for line in [*plan_lines(made)[1:], "", *phase_lines(made)]:
+    for line in [*plan_lines(made)[1:], "", *phase_lines(made), *obstacle_lines(stopped)]:
         typer.echo(line)
 
 

@@ -84,6 +84,11 @@ def plan_lines(plan: Plan) -> list[str]:
     return lines + [f"note: {safe(note)}" for note in plan.notes]
 
 
+def obstacle_lines(obstacles: Sequence[str]) -> list[str]:
+    """What would stop a plan, below it."""
+    return ["", *(f"would stop it: {safe(text)}" for text in obstacles)] if obstacles else []
+
+
 def _stage_rows(plan: Plan) -> list[list[str]]:
     rows = [["stage", "pixels", "steps", "guided", "dilated", "strength", "memory", "time"]]
     for stage in plan.stages:

@@ -55,8 +55,10 @@ def plan() -> Any:
 def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for machine, plan and run; a test may replace its attributes."""
     machine = SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU")
-    parts = SimpleNamespace(render=fake_render, make_plan=fake_plan, interrupted_seed=lambda job: None, find_machine=lambda device: machine)
-    for module, names in (("machine", ["find_machine"]), ("plan", ["make_plan"]), ("run", ["render", "interrupted_seed"])):
+    parts = SimpleNamespace(
+        render=fake_render, make_plan=fake_plan, interrupted_seed=lambda job: None, obstacles=lambda plan: (), find_machine=lambda device: machine
+    )
+    for module, names in (("machine", ["find_machine"]), ("plan", ["make_plan"]), ("run", ["render", "interrupted_seed", "obstacles"])):
         stand_in = ModuleType(f"linfusion_cli.{module}")
         for name in names:
             setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))

@@ -23,4 +23,4 @@ def test_quiet_says_nothing_and_neither_do_the_libraries(tmp_path: Path) -> None
 def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main([*WORDS, "-o", str(tmp_path / "file")]) == 74
-    assert "can't make the folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err

@@ -85,6 +85,14 @@ def test_a_dry_run_shows_the_plan_and_renders_nothing(jobs: list[Job], fakes: Si
     assert any(line.startswith("factor = 2.0") and line.endswith("# defaults.toml") for line in lines)
 
 
+def test_a_dry_run_tells_what_would_stop_the_work(jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    fakes.obstacles = lambda plan: ("lake.png: exists\x1b",)
+    assert main([*COMMAND, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == r"would stop it: lake.png: exists\x1b"
+    main([*COMMAND, "--dry-run", "--json"])
+    assert json.loads(capsys.readouterr().out)["obstacles"] == ["lake.png: exists\x1b"]
+
+
 def test_a_dry_run_in_json_is_one_line(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
     main([*COMMAND, "--dry-run", "--json"])
     event = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -56,3 +57,13 @@ def test_the_budget_is_kept_in_json() -> None:
     told = json.loads(plan("--size", "8192x8192", "--max-memory", "1GB", "--json"))
     assert told["peak_bytes"] <= told["budget_bytes"] == 10**9
     assert told["file_bytes"] > 0
+
+
+def test_what_would_stop_the_work_is_told(tmp_path: Path) -> None:
+    (tmp_path / "lake.png").write_bytes(b"")
+    told = json.loads(plan("--size", "512x512", "-o", str(tmp_path / "lake.png"), "--lora", str(tmp_path / "no.safetensors"), "--json"))
+    lora, picture = told["obstacles"]
+    assert "no.safetensors" in lora
+    assert "lake.png" in picture
+    assert "--overwrite" in picture
+    assert not json.loads(plan("--size", "512x512", "--json"))["obstacles"]
