@@ -10,7 +10,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.headers import read_header, weight_files
-from linfusion_cli.weights.on_top import adapter_file, encoder_folder, lora_file
+from linfusion_cli.weights.on_top import adapter_file, encoder_folder, lora_file, merged_parameters
 from linfusion_cli.weights.places import find
 
 
@@ -91,7 +91,7 @@ def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
     """As the headers of the files say, of those that are on this machine."""
     try:
         headers = [read_header(lora_file(found)) for place in loras if (found := find(place))]
-        lora_parameters, held = sum(header.parameters for header in headers), sum(header.size_bytes for header in headers)
+        lora_parameters, held = sum(header.parameters + merged_parameters(header) for header in headers), sum(header.size_bytes for header in headers)
         place = find(ip_adapter) if ip_adapter else None
         if place is None:
             return OnTop(lora_parameters, 0, held)

@@ -81,6 +81,17 @@ def test_what_is_mounted_is_counted_from_its_files(tmp_path: Path) -> None:
     assert read_on_top((), str(tmp_path / "nothing.safetensors"), "sd15") == OnTop()
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("lora_down", "lora_up"), ("lora_A", "lora_B"), ("lora.down", "lora.up"), ("lora_linear_layer.down", "lora_linear_layer.up")]
+)
+def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, second: str, tmp_path: Path) -> None:
+    convolution = {f"conv.{first}.weight": torch.zeros(2, 5, 3, 3), f"conv.{second}.weight": torch.zeros(7, 2, 1, 1)}
+    linear = {f"to_q.{first}.weight": torch.zeros(2, 5), f"to_q.{second}.weight": torch.zeros(7, 2), "conv.alpha": torch.zeros(1)}
+    save_file({**convolution, **linear}, tmp_path / "lora.safetensors")
+    factors = 2 * 5 * 9 + 7 * 2 + 2 * 5 + 7 * 2 + 1
+    assert read_on_top((str(tmp_path / "lora.safetensors"),), "", "sd15").mounted_parameters == factors + 7 * 5 * 9
+
+
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
     assert [FAMILIES[name].vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
     assert FAMILIES["sdxl"].vae.dtype("bfloat16") == "bfloat16"

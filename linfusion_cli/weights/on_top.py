@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.headers import ENDING
+from linfusion_cli.weights.headers import ENDING, Header
 
+CONVOLUTION = 4  # dimensions of its weight
 ENCODER = "image_encoder"
+FACTORS = (("down.weight", "up.weight"), ("lora_A.weight", "lora_B.weight"))  # how the names of a layer's two factors end
 # Of h94/IP-Adapter, by family: the plain adapter, and its image encoder.
 OFFICIAL = {
     "sd15": ("models/ip-adapter_sd15.safetensors", "models/image_encoder/config.json", "models/image_encoder/model.safetensors"),
@@ -20,6 +23,17 @@ def lora_file(place: Path) -> Path:
     if place.is_file():
         return place
     return _only(place, "--lora", f"*{ENDING}", ENDING)
+
+
+def merged_parameters(lora: Header) -> int:
+    """Of the convolutions that a LoRA is added to: those that were there before wait beside the merged ones."""
+    parameters = 0
+    for ending, other in FACTORS:
+        for name, down in lora.tensors.items():
+            up = lora.tensors.get(name.removesuffix(ending) + other)
+            if name.endswith(ending) and up is not None and len(down.shape) == CONVOLUTION:
+                parameters += up.shape[0] * math.prod(down.shape[1:])
+    return parameters
 
 
 def adapter_file(place: Path, family: str) -> Path:
