@@ -48,7 +48,7 @@ def child_kills(row: Row, root: Path, count: int) -> None:
     while row.runs < count:
         folder = Folder(root / f"round{rounds}", prompts, step=0.2)
         rounds += 1
-        process = folder.start("--retry", str(count))
+        process = folder.start("--retry", str(2 * STEPS))  # a picture is killed once after each of its steps
         killed = 0
         while row.runs < count and (victim := at_step(folder, process, 1 + row.runs % STEPS)):
             os.kill(victim, signal.SIGKILL)
@@ -60,6 +60,9 @@ def child_kills(row: Row, root: Path, count: int) -> None:
             row.wrong.append(f"exit {process.returncode}: {told[-200:]}")
         if len(went_on) != killed:
             row.wrong.append(f"{len(went_on)} of {killed} killed pictures were gone on with")
+        if not killed:
+            row.wrong.append(f"no step of batch {rounds} was seen")
+            break
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
     row.wrong += [f"no kill landed after step {step}" for step in range(1, STEPS + 1) if count >= STEPS and not landed[step]]
