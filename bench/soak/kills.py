@@ -113,6 +113,15 @@ def signals(row: Row, root: Path, count: int) -> None:
     row.result = f"{row.runs} signals; ended within {longest:.1f} s; exit 143 or 130"
 
 
+def kept_states(root: Path) -> set[tuple[str, int]]:
+    """Every checkpoint in a folder, and when it was written."""
+    found = set()
+    for path in root.glob(".linfusion/*/*.safetensors"):
+        with contextlib.suppress(OSError):
+            found.add((path.name, path.stat().st_mtime_ns))
+    return found
+
+
 def real_resume(row: Row, root: Path, count: int) -> None:
     """The built-in model, killed at random moments; the same command again until it is done."""
     words = ["generate", "hills at dawn", "--seed", "3", "--size", "512x384", "--checkpoint", "0", "--quiet", "--device", "cpu"]
@@ -121,11 +130,11 @@ def real_resume(row: Row, root: Path, count: int) -> None:
     whole, chance = pixel_hash(root / "whole.png"), random.Random(5)
     pictures = 0
     while row.runs < count:
+        before, deadline = kept_states(root), time.monotonic() + 60
         process = subprocess.Popen([*REAL, *words, "-o", "x.png"], cwd=root, env=ENVIRONMENT, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and not list(root.glob(".linfusion/*/*.safetensors")) and time.monotonic() < deadline:
-            time.sleep(0.05)  # to the first checkpoint: loading is no render
-        time.sleep(chance.uniform(0.0, 3.0))
+        while process.poll() is None and kept_states(root) == before and time.monotonic() < deadline:
+            time.sleep(0.01)  # to its first checkpoint: loading is no render
+        time.sleep(chance.uniform(0.0, 1.5))
         if process.poll() is None:
             process.kill()
             row.runs += 1
