@@ -133,7 +133,7 @@ class _Engine:
         with self.meter.phase("denoise", 0, stage.steps, "steps", resumed.done if resumed else 0) as counter:
             on_step = self.kept.keeping(0, clock.scheduler, counter.reach)
             noised = clock.first(self._noise(stage), given)
-            latents = base(self._denoiser(stage, clock), clock, noised, seed, on_step, resumed)
+            latents = base(self._denoiser(stage, clock), clock, noised, (seed,), on_step, resumed)
         self.kept.finish(0, latents)
         return latents
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,11 +74,14 @@ class Clock:
         total = self.scheduler.config.num_train_timesteps
         return 0.5 * (1 + math.cos(math.pi * (total - float(timestep)) / total))
 
-    def step(self, prediction: Tensor, index: int, latents: Tensor, seed: int, stage: int) -> Tensor:
-        """One step of the scheduler; stochastic ones draw noise that depends on seed, stage and step alone."""
+    def step(self, prediction: Tensor, index: int, latents: Tensor, seeds: Sequence[int], stage: int) -> Tensor:
+        """One step of the scheduler; stochastic ones draw noise that depends on a picture's seed, stage and step alone.
+
+        seeds: one for each of the batch
+        """
         options: dict[str, Any] = {}
         if "generator" in inspect.signature(self.scheduler.step).parameters:
-            options["generator"] = generator(seed, stage, index + 1)
+            options["generator"] = [generator(seed, stage, index + 1) for seed in seeds]
         result: Tensor = self.scheduler.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
         return result.contiguous()  # as a checkpoint gives it back: sums depend on the layout
 
@@ -88,13 +91,16 @@ def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
     return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
 
 
-def base(denoise: Denoise, clock: Clock, latents: Tensor, seed: int, on_step: OnStep, resumed: Resumed | None = None) -> Tensor:
-    """Stage 0: from the noisy latents (1, channels, height, width) of Clock.first; or the rest of it, where it was interrupted."""
+def base(denoise: Denoise, clock: Clock, latents: Tensor, seeds: Sequence[int], on_step: OnStep, resumed: Resumed | None = None) -> Tensor:
+    """Stage 0: from the noisy latents (batch, channels, height, width) of Clock.first, or the rest of it, where it was interrupted.
+
+    seeds: one for each of the batch
+    """
     latents = resumed.latents if resumed else latents
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
         timestep = clock.timesteps[index]
         prediction = denoise(clock.scheduler.scale_model_input(latents, timestep), timestep, 1)
-        latents = clock.step(prediction, index, latents, seed, 0)
+        latents = clock.step(prediction, index, latents, seeds, 0)
         on_step(index + 1, latents)
     return latents
 
@@ -125,7 +131,7 @@ def upscale(
         skip = clock.cosine(timestep) ** recipe.skip_exponent
         latents = torch.lerp(latents, signal * start + amount * noise, skip)
         prediction = blended(denoise, clock, latents, timestep, dilation, recipe)
-        latents = clock.step(prediction, index, latents, seed, stage)
+        latents = clock.step(prediction, index, latents, (seed,), stage)
         on_step(index + 1, latents)
     return match_statistics(latents, anchor) if recipe.match_statistics else latents
 

@@ -133,7 +133,7 @@ class Maker:
 
     @torch.inference_mode()
     def _at_once(self, plan: Plan, prompts: list[str], seeds: list[int]) -> Iterator[Tensor]:
-        """Single-stage pictures as one batch: the same as one by one, for schedulers that draw no noise of their own."""
+        """Single-stage pictures as one batch: the same as one by one."""
         stage, sampling, config = plan.stages[0], plan.job.settings.sampling, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
         clock = Clock.start(make_scheduler(sampling.scheduler, config), sampling.steps, stage.strength, self.teacher.device)
@@ -143,7 +143,7 @@ class Maker:
         size = stage.canvas.latent()
         shape = (1, int(unet.config.in_channels), size.height, size.width)
         noise = torch.cat([gaussian(shape, seed, 0) for seed in seeds]).to(self.teacher.device)
-        latents = base(denoiser, clock, clock.first(noise, None), seeds[0], lambda *_: None)
+        latents = base(denoiser, clock, clock.first(noise, None), seeds, lambda *_: None)
         yield from (levels.cpu() for levels in self._decode(latents, stage))
 
     def _decode(self, latents: Tensor, stage: Stage) -> Tensor:

@@ -41,7 +41,7 @@ def test_a_perfect_denoiser_finds_the_picture_from_wherever_it_starts(name: str,
     amounts = np.sqrt(1 - scheduler.alphas_cumprod.numpy())
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     given = torch.zeros_like(noise) if strength < 1 else None
-    left = base(lambda x, t, _: x / float(np.interp(float(t), range(1000), amounts)), clock, clock.first(noise, given), 0, lambda *_: None)
+    left = base(lambda x, t, _: x / float(np.interp(float(t), range(1000), amounts)), clock, clock.first(noise, given), (0,), lambda *_: None)
     assert left.abs().mean() < 0.04
 
 

@@ -51,7 +51,7 @@ def no_step(done: int, latents: torch.Tensor) -> None:
 
 
 def test_base_stage_equals_the_official_run(official: Official) -> None:
-    latents = base(official.denoiser, official.clock(1.0), official.tensors["step000.in"], 0, no_step)
+    latents = base(official.denoiser, official.clock(1.0), official.tensors["step000.in"], (0,), no_step)
     assert torch.allclose(latents, official.tensors["stage0.final_latents"], atol=1e-4)
 
 
@@ -62,10 +62,10 @@ def test_every_step_of_a_stage_equals_the_official_run(official: Official, stage
     for index, timestep in enumerate(clock.timesteps):
         local, dilated = (f"step{first_step + 2 * index + branch:03d}" for branch in (0, 1))
         latents = tensors[f"{local}.in"]
-        steps = [clock.step(p, index, latents, 0, stage) for p in _branches(official, clock, latents, timestep, 2**stage)]
+        steps = [clock.step(p, index, latents, (0,), stage) for p in _branches(official, clock, latents, timestep, 2**stage)]
         assert torch.allclose(steps[0], tensors[f"{local}.out"], atol=1e-4)
         assert torch.allclose(steps[1], tensors[f"{dilated}.out"], atol=1e-4)
-        ours = clock.step(blended(official.denoiser, clock, latents, timestep, 2**stage, OFFICIAL), index, latents, 0, stage)
+        ours = clock.step(blended(official.denoiser, clock, latents, timestep, 2**stage, OFFICIAL), index, latents, (0,), stage)
         weight = clock.cosine(timestep)
         assert torch.allclose(ours, (1 - weight) * tensors[f"{local}.out"] + weight * tensors[f"{dilated}.out"], atol=1e-4)
 

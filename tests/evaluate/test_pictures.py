@@ -36,6 +36,14 @@ def test_many_at_once_are_the_tools_own(quick: str, attention: str) -> None:
         assert difference.max() <= 3
 
 
+def test_schedulers_that_draw_noise_draw_it_for_each_picture(tmp_path: Path) -> None:
+    (tmp_path / "noisy.toml").write_text('extends = "landscape"\n[sampling]\nscheduler = "euler_ancestral"\nsteps = 5\n')
+    preset = str(tmp_path / "noisy.toml")
+    made = list(Maker(preset, Way(), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
+    alone = by_the_tool(preset, PROMPTS[2], 5, "128x128", "linear")
+    assert (made[2].int() - alone.int()).abs().max() <= 3
+
+
 def test_a_progressive_picture_is_the_tools_own(quick: str) -> None:
     made = next(iter(Maker(quick, Way(), CPU).make(PROMPTS[:1], [3], Size(256, 128))))
     assert torch.equal(made, by_the_tool(quick, PROMPTS[0], 3, "256x128", "linear"))
