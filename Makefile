@@ -35,7 +35,7 @@ claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hour
 	for variant in linear unnormalised causal; do \
 	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done
-	$(BIN)/linfusion evaluate --claims --variants runs --prompts 72 --output runs/claims > runs/claims.md
+	$(BIN)/linfusion evaluate --claims --preset bench/claims.toml --variants runs --prompts 72 --output runs/claims > runs/claims.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
