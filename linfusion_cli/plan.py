@@ -22,6 +22,7 @@ from linfusion_cli.weights.places import find
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole picture has some fifty
+HALF = "bfloat16"  # as wide as float32, in half of its memory
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
 
@@ -206,10 +207,12 @@ def _refuse(estimate: Estimate) -> NoReturn:
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
     needed = f"{math.ceil(_least_bytes(estimate) / 1e8) / 10:.1f}"
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
+    half = _least_bytes(replace(estimate, dtype=HALF)) if estimate.dtype == "float32" else math.inf
+    narrower = f"--dtype {HALF} (about {math.ceil(half / 1e8) / 10:.1f} GB), " if half <= budget else ""
     smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(estimate)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
-        raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, or {smaller}")
-    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {smaller}")
+        raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, {narrower}or {smaller}")
+    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {narrower}{smaller}")
 
 
 def _budget_bytes(estimate: Estimate) -> int:

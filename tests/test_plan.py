@@ -115,6 +115,15 @@ def test_a_budget_that_no_size_keeps_says_so() -> None:
         make_plan(job("4096x4096", max_memory="100MB"), LAPTOP)
 
 
+def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
+    asked = replace(job("4096x4096", "sdxl-4k"), max_memory_bytes=10**10)
+    with pytest.raises(OutOfMemoryError, match=r"in float32.* --dtype bfloat16 \(about 8\.\d GB\), or a smaller"):
+        make_plan(asked, LAPTOP)
+    make_plan(replace(asked, dtype="bfloat16"), LAPTOP)
+    with pytest.raises(OutOfMemoryError, match=r"^(?!.*--dtype)"):
+        make_plan(replace(asked, max_memory_bytes=5 * 10**9), LAPTOP)
+
+
 def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "disk_free_bytes", lambda folder: 1000)
     with pytest.raises(OutputError, match=r"16384x8192 in 1\.0 GB of memory needs .* scratch files.*--scratch"):
