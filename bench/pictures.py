@@ -21,9 +21,9 @@ WIDTH_PX = 1260
 DETAIL_PX = 420
 # Prompt, seed, and the places of three details (their middle, as parts of width and height).
 LARGE = {
-    "dusk": ("purple mountains at dusk, full moon, by a lake", 12, ((0.5, 0.55), (0.25, 0.5), (0.7, 0.85))),
-    "forest": ("green forest at dawn, sun, in fog", 7, ((0.3, 0.6), (0.5, 0.75), (0.8, 0.55))),
-    "islands": ("teal islands at sunset, sun", 3, ((0.5, 0.7), (0.3, 0.6), (0.7, 0.9))),
+    "dusk": ("purple mountains at dusk, full moon, by a lake", 12, ((0.72, 0.38), (0.43, 0.27), (0.35, 0.92))),
+    "forest": ("green forest at dawn, sun, in fog", 7, ((0.3, 0.6), (0.75, 0.35), (0.8, 0.55))),
+    "islands": ("teal islands at sunset, sun", 3, ((0.38, 0.17), (0.68, 0.72), (0.35, 0.75))),
     "night": ("blue mountains at night, snowy, starry sky, moon", 5, ((0.3, 0.2), (0.5, 0.55), (0.8, 0.7))),
 }
 
