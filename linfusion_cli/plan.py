@@ -205,14 +205,19 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
 def _refuse(estimate: Estimate) -> NoReturn:
     job, machine, budget = estimate.job, estimate.machine, _budget_bytes(estimate)
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
-    needed = f"{math.ceil(_least_bytes(estimate) / 1e8) / 10:.1f}"
+    needed = _gigabytes(_least_bytes(estimate))
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
     half = _least_bytes(replace(estimate, dtype=HALF)) if estimate.dtype == "float32" else math.inf
-    narrower = f"--dtype {HALF} (about {math.ceil(half / 1e8) / 10:.1f} GB), " if half <= budget else ""
+    narrower = f"--dtype {HALF} (about {_gigabytes(half)} GB), " if half <= budget else ""
     smaller = f"a smaller picture ({fitting} fits)" if (fitting := _largest_fitting(estimate)) else "a smaller model: no size fits"
     if job.max_memory_bytes:
         raise OutOfMemoryError(f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, {narrower}or {smaller}")
     raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {narrower}{smaller}")
+
+
+def _gigabytes(size: float) -> str:
+    """Rounded up to a tenth: so much would do."""
+    return f"{math.ceil(size / 1e8) / 10:.1f}"
 
 
 def _budget_bytes(estimate: Estimate) -> int:

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
-from linfusion_cli.weights.headers import Header, TensorInfo, read_header
+from linfusion_cli.weights.headers import CONVOLUTION, Header, TensorInfo, read_header
 
-CONVOLUTION = 4  # dimensions of its weight: only these have a layout
 CPU = torch.device("cpu")
 DTYPES = {
     "BOOL": torch.bool,

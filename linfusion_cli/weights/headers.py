@@ -12,6 +12,7 @@ from typing import cast
 
 from linfusion_cli.errors import WeightsError
 
+CONVOLUTION = 4  # dimensions of its weight
 ENDING = ".safetensors"
 INDEX_ENDING = ".safetensors.index.json"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")

@@ -6,9 +6,8 @@ import math
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.headers import ENDING, Header
+from linfusion_cli.weights.headers import CONVOLUTION, ENDING, Header
 
-CONVOLUTION = 4  # dimensions of its weight
 ENCODER = "image_encoder"
 FACTORS = (("down.weight", "up.weight"), ("lora_A.weight", "lora_B.weight"))  # how the names of a layer's two factors end
 # Of h94/IP-Adapter, by family: the plain adapter, and its image encoder.
