@@ -12,7 +12,8 @@ from linfusion_cli.landscapes.frame import BODY
 
 COUNT_PX = 192  # pictures are shrunk to this height before discs are counted
 TOLERANCE = {"sun": 0.07, "moon": 0.13}  # the moon has seas
-SMALLEST, LARGEST, ROUND, FULL = 0.055, 0.32, 0.55, 0.80  # diameter over height, shorter over longer side, area over that of an ellipse
+SMALLEST, LARGEST = 0.08, 0.32  # diameter over height; scenes have 0.10 to 0.22, patches of haze often less
+ROUND, FULL = 0.55, 0.80  # shorter over longer side, area over that of an ellipse
 PERIODS_PX = (8, 32, 64, 128, 256, 512)
 SPECTRUM_PX = 128
 TEXTURE_OCTAVES = 5

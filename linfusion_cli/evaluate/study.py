@@ -86,17 +86,22 @@ def _seeds(study: Study, count: int) -> list[int]:
 
 
 def _claim(study: Study, prompts: list[str]) -> None:
-    """Notes what a folder's pictures are; UsageError if it holds those of another study."""
-    wanted = {"size": str(study.size), "preset": study.preset, "way": asdict(study.way), "seed": study.seed, "prompts": prompts}
+    """Notes what a folder's pictures are. The longest list of prompts stays noted: a shorter one has its first pictures.
+
+    Raises UsageError if the folder holds those of another study.
+    """
+    wanted: dict[str, Any] = {"size": str(study.size), "preset": study.preset, "way": asdict(study.way), "seed": study.seed, "prompts": prompts}
     path = study.folder / ASKED
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
+        found = json.loads(path.read_text()) if path.exists() else wanted
+        shared = min(len(prompts), len(found["prompts"]))
+        ours, theirs = ({**about, "prompts": about["prompts"][:shared]} for about in (wanted, found))
+        differing = [name for name in ours if ours[name] != theirs[name]]
+        if not differing and (found is wanted or len(prompts) > shared):
             path.write_text(json.dumps(wanted, indent=1) + "\n")
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{study.folder}: can't be used ({error})") from error
-    differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise UsageError(f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with -o, or remove it")
 

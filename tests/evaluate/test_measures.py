@@ -52,6 +52,12 @@ def test_a_second_sun_is_counted() -> None:
     assert count_discs(image, "sun") == 2
 
 
+def test_a_patch_smaller_than_any_body_is_none() -> None:
+    image = drawn(1, 5, 256, body="none", time="noon")[0]
+    image[:, 40:55, 60:78] = (torch.tensor(BODY["sun"]) * 255).round().byte()[:, None, None]  # 0.07 of the height
+    assert count_discs(image, "sun") == 0
+
+
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_grid_is_found_and_scenes_have_none(axis: int) -> None:
     images = drawn(12, 6, 256)

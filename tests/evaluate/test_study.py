@@ -84,7 +84,28 @@ def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.Capture
     assert main(["evaluate", "-o", str(tmp_path / "none"), "--prompts", "3", "--preset", "sdxl-4k", "--device", "cpu"]) == 66
     assert not (tmp_path / "none").exists()  # what could not begin claims no folder
     assert main([*words, "--seed", "2"]) == 2
-    assert "holds another evaluation" in capsys.readouterr().err
+    assert "holds another evaluation: seed differs" in capsys.readouterr().err
+
+
+def test_a_study_can_grow_and_be_read_in_part(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def words(count: int) -> list[str]:
+        return ["evaluate", "-o", str(tmp_path), "--prompts", str(count), "--preset", quick, "--device", "cpu"]
+
+    def asked() -> list[str]:
+        prompts: list[str] = json.loads((tmp_path / "asked.json").read_text())["prompts"]
+        return prompts
+
+    assert main(words(2)) == 0
+    stamps = [(tmp_path / "pictures" / name).stat().st_mtime_ns for name in ("00000.png", "00001.png")]
+    assert main(words(4)) == 0
+    assert [(tmp_path / "pictures" / name).stat().st_mtime_ns for name in ("00000.png", "00001.png")] == stamps
+    assert len(asked()) == len(list((tmp_path / "pictures").iterdir())) == 4
+    assert main(words(3)) == 0
+    assert len(asked()) == 4
+    assert json.loads((tmp_path / "report.json").read_text())["count"] == 3
+    (tmp_path / "asked.json").write_text(json.dumps({"prompts": 3}))
+    assert main(words(3)) == 74
+    assert "can't be used" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
