@@ -44,8 +44,8 @@ guidance_interval = [0.0, 1.0]
 """
 
 
-def make_checkpoint(folder: Path) -> None:
-    """Every tensor of SD-v1.5, random, in diffusers layout."""
+def make_checkpoint(folder: Path, family: str = "sd15") -> None:
+    """Every tensor of a family's model, random, in diffusers layout."""
     import torch
     import transformers
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -54,9 +54,10 @@ def make_checkpoint(folder: Path) -> None:
     from linfusion_cli.engine.tokenizers import clip_tokenizer
     from linfusion_cli.models import family_folder
 
-    shapes = family_folder("sd15")
+    shapes = family_folder(family)
     shutil.copytree(shapes, folder, dirs_exist_ok=True)
-    clip_tokenizer(shapes / "tokenizer").save_pretrained(folder / "tokenizer")
+    for tokenizer in shapes.glob("tokenizer*"):
+        clip_tokenizer(tokenizer).save_pretrained(folder / tokenizer.name)
 
     def config(part: str) -> dict[str, Any]:
         return dict(json.loads((shapes / part / "config.json").read_text()))
@@ -65,8 +66,10 @@ def make_checkpoint(folder: Path) -> None:
         models = {
             "unet/diffusion_pytorch_model": UNet2DConditionModel.from_config(config("unet")),
             "vae/diffusion_pytorch_model": AutoencoderKL.from_config(config("vae")),
-            "text_encoder/model": transformers.CLIPTextModel(transformers.CLIPTextConfig.from_dict(config("text_encoder"))),
         }
+        for part in (path.name for path in shapes.glob("text_encoder*")):
+            settings = transformers.CLIPTextConfig.from_dict(config(part))
+            models[f"{part}/model"] = getattr(transformers, config(part)["architectures"][0])(settings)
     for name, model in models.items():
         kinds = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
         save_file({key: torch.empty(value.shape, dtype=torch.float16).normal_(std=0.02) for key, value in kinds.items()}, folder / f"{name}.safetensors")
@@ -100,14 +103,16 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     from diffusers import StableDiffusionPipeline
 
     from linfusion_cli.engine.models import load
+    from linfusion_cli.engine.readers import load_readers
     from linfusion_cli.engine.weights import Weights
 
     assert StableDiffusionPipeline is not None
     plan = plan_of(model, "sd15-4k", "float16", 512, folder)
     before, started = peak_bytes(), time.perf_counter()
     if way == "ours":
-        models = load(plan, lambda _: None)
-        parts = [models.unet, models.vae, models.texts.text_encoder]
+        readers = load_readers(plan)
+        models = load(plan, readers, lambda _: None)
+        parts = [models.unet, models.vae, readers.pipeline.text_encoder]
     else:
         pipeline = plain_pipeline(model, torch.float16)
         parts = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
@@ -115,6 +120,7 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     parameters = [parameter for part in parts for parameter in part.parameters()]
     if way == "ours":
         models.place(Weights(torch.device("cpu"), resident=True))
+        readers.own()
     else:
         with torch.inference_mode():
             assert sum(float(parameter.sum(dtype=torch.float32)) for parameter in parameters) != 0, "nothing was loaded"

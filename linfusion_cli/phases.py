@@ -65,16 +65,25 @@ class Estimate:
     disk_bytes: float = math.inf
     readers_stay: bool = False
 
-    def floor_bytes(self, *, loading: bool = False) -> float:
-        """What the process (or the device) holds in any case: runtime and weights; what reads prompts while it does."""
+    @property
+    def floor_bytes(self) -> float:
+        """What the process (or the device) holds whenever it draws: runtime and weights."""
         unet, on_cpu = self.architecture.unet, self.machine.kind == "cpu"
         weights = unet.parameters + unet.linear_parameters if self.resident else unet.streamed_parameters
         weights += self._controlnets * (unet.controlnet_parameters if self.resident else 0)  # streamed: one block at a time, of either
         drawing = (weights + self.architecture.on_top.mounted_parameters) * BYTES_OF[self.dtype] + self._vae_bytes
-        if on_cpu:
-            reading = self._reader_bytes if loading or self.readers_stay else 0
-            return RUNTIME_BYTES["cpu"] + drawing + reading + self.architecture.on_top.held_bytes
-        return RUNTIME_BYTES[self.machine.kind] + max(drawing, self._reader_bytes if loading else 0)  # one after the other on the device
+        waiting = self.architecture.on_top.held_bytes + self._reader_bytes * self.readers_stay if on_cpu else 0
+        return RUNTIME_BYTES[self.machine.kind] + drawing + waiting
+
+    @property
+    def reading_bytes(self) -> float:
+        """What it holds while it reads a prompt: before what draws is loaded, or (on a CPU, if `readers_stay`) beside it."""
+        if self.machine.kind != "cpu":
+            return RUNTIME_BYTES[self.machine.kind] + self._reader_bytes
+        on_top = self.architecture.on_top
+        pictures = max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)  # one after the other
+        waiting = on_top.mounted_parameters * BYTES_OF[self.dtype] + on_top.held_bytes + pictures
+        return self.floor_bytes + pictures if self.readers_stay else RUNTIME_BYTES["cpu"] + self._reader_bytes + waiting
 
     @property
     def _vae_dtype(self) -> str:
@@ -110,8 +119,7 @@ class Estimate:
 
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
-        reading = max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)  # one after the other
-        peak = int(self.floor_bytes(loading=True) + reading)
+        peak = int(max(self.floor_bytes, self.reading_bytes))
         seconds = self.machine.speed.start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
         load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=seconds)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
@@ -200,7 +208,7 @@ class Estimate:
             total=total,
             unit=unit,
             macs=cost.macs * passes,
-            peak_bytes=int(self.floor_bytes() + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
+            peak_bytes=int(self.floor_bytes + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
             ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
             file_bytes=int(cost.peak["file"]),
             seconds=_seconds(cost, self.machine.speed) * passes,

@@ -12,6 +12,7 @@ import pytest
 
 from linfusion_cli.cli.text import safe
 from linfusion_cli.engine.models import load
+from linfusion_cli.engine.readers import load_readers
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
@@ -92,7 +93,7 @@ def test_a_pickle_in_place_of_weights_is_refused_and_does_not_run(tmp_path: Path
     preset.write_text(f'extends = "landscape"\n[model]\nrepositories = ["{model}"]\n')
     plan = make_plan(resolve(Request(prompt="a lake", preset=str(preset), size="64x64", seed=1)), find_machine("cpu"))
     with pytest.raises(WeightsError):
-        load(plan, lambda event: None)
+        load(plan, load_readers(plan), lambda event: None)
     assert not (tmp_path / "ran").exists()
 
 

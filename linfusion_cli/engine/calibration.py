@@ -12,8 +12,7 @@ from torch import nn
 
 from linfusion_cli.engine.convolutions import Convolved
 from linfusion_cli.engine.fields import Held, Mapped, Parked, normalised, park
-from linfusion_cli.engine.models import DTYPES
-from linfusion_cli.engine.precision import for_sums
+from linfusion_cli.engine.precision import DTYPES, for_sums
 from linfusion_cli.engine.statistics import Moments
 from linfusion_cli.engine.store import FileSlab, Store
 from linfusion_cli.geometry import Band

@@ -12,55 +12,49 @@ from torch import Tensor
 
 from linfusion_cli.emphasis import looks_weighted, parse_weights, plain_text
 from linfusion_cli.engine.denoiser import Conditioning
-from linfusion_cli.engine.ip_adapter import embed_images
-from linfusion_cli.engine.models import Models
 from linfusion_cli.engine.prompt_weights import encode_weighted, needs_own_way
+from linfusion_cli.engine.readers import Readers
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.images import read_pixels
 from linfusion_cli.job import Job
 
 
 @torch.inference_mode()
-def encode(models: Models, job: Job, notify: Notify, device: torch.device) -> Conditioning:
-    """Encodes the prompt, the negative prompt and the IP-Adapter's pictures, on a device where nothing else is meanwhile.
+def encode(readers: Readers, job: Job, notify: Notify, device: torch.device) -> Conditioning:
+    """Encodes the prompt, the negative prompt and the IP-Adapter's pictures, on a device where nothing else should be meanwhile.
 
     Raises UsageError for a damaged picture.
     """
-    with models.reading(device):
-        return _encoded(models, job, notify, device)
-
-
-def _encoded(models: Models, job: Job, notify: Notify, device: torch.device) -> Conditioning:
-    texts, extras = models.texts, job.settings.extras
-    encoded = _weighted(models, job, device) if extras.prompt_weights else _as_written(models, job, notify, device)
-    positive, negative = encoded[:2]
-    empty = positive.new_zeros(1, 0)
-    pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
-    images = embed_images(texts, (read_pixels(image, "--ip-image") for image in job.ip_images), device) if job.ip_images else (empty, empty)
+    with readers.on(device):
+        pipeline, adapter = readers.pipeline, readers.ip_adapter
+        encoded = _weighted(pipeline, job, device) if job.settings.extras.prompt_weights else _as_written(pipeline, job, notify, device)
+        positive, negative = encoded[:2]
+        empty = positive.new_zeros(1, 0)
+        pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
+        images = adapter.embed((read_pixels(image, "--ip-image") for image in job.ip_images), device) if adapter and job.ip_images else (empty, empty)
     return Conditioning(positive, negative, pooled, negative_pooled, *images)
 
 
-def _as_written(models: Models, job: Job, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
+def _as_written(pipeline: Any, job: Job, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
     """The prompts without any syntax; tells what of it the model does not read."""
-    texts = models.texts
     if example := looks_weighted(job.prompt):
         notify(Note(text=f'"{example}" is drawn as written: --prompt-weights reads it as a weight'))
-    prompt = texts.maybe_convert_prompt(job.prompt, texts.tokenizer)  # words of several vectors
-    _tell_truncation(texts.tokenizer, prompt, lambda text: notify(Note(text=text)))
-    return _diffusers(models, job, job.prompt, job.negative_prompt, device)
+    prompt = pipeline.maybe_convert_prompt(job.prompt, pipeline.tokenizer)  # words of several vectors
+    _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
+    return _diffusers(pipeline, job, job.prompt, job.negative_prompt, device)
 
 
-def _weighted(models: Models, job: Job, device: torch.device) -> tuple[Tensor, ...]:
+def _weighted(pipeline: Any, job: Job, device: torch.device) -> tuple[Tensor, ...]:
     """The prompts with their weights, of any length."""
     prompt, negative = parse_weights(job.prompt), parse_weights(job.negative_prompt, "the negative prompt")
-    if any(needs_own_way(models.texts, fragments) for fragments in (prompt, negative)):
-        return encode_weighted(models.texts, prompt, negative, job.settings.extras.clip_skip)
-    return _diffusers(models, job, plain_text(prompt), plain_text(negative), device)
+    if any(needs_own_way(pipeline, fragments) for fragments in (prompt, negative)):
+        return encode_weighted(pipeline, prompt, negative, job.settings.extras.clip_skip)
+    return _diffusers(pipeline, job, plain_text(prompt), plain_text(negative), device)
 
 
-def _diffusers(models: Models, job: Job, prompt: str, negative: str, device: torch.device) -> tuple[Tensor, ...]:
-    with _final_norm_found(models.texts.text_encoder):
-        encoded = models.texts.encode_prompt(
+def _diffusers(pipeline: Any, job: Job, prompt: str, negative: str, device: torch.device) -> tuple[Tensor, ...]:
+    with _final_norm_found(pipeline.text_encoder):
+        encoded = pipeline.encode_prompt(
             prompt,
             device=device,
             num_images_per_prompt=1,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
@@ -19,39 +20,45 @@ from linfusion_cli.weights.headers import read_header, weight_files
 from linfusion_cli.weights.on_top import adapter_file, encoder_folder
 from linfusion_cli.weights.places import find_first
 
+PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 @dataclass(slots=True)
 class IPAdapter:
-    """The adapter on a UNet; `load` mounts it, `unmount` brings the UNet's own processors back."""
+    """One IP-Adapter, read and checked, and its image encoder; `mount` and `unmount` are exact inverses."""
 
+    source: Path
+    scale: float
     encoder: Any
-    _processors: dict[str, Any]
-    _dim_type: Any
+    _state: dict[str, dict[str, Tensor]]
+    _processors: dict[str, Any] = field(default_factory=dict)  # those that were there before, while mounted
+    _dim_type: Any = None
 
     @staticmethod
-    def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
-        """Reads the adapter and its image encoder, and mounts it. Raises WeightsError if one is missing or of another family."""
+    def load(place: str, unet: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+        """Reads the adapter and its image encoder. Raises WeightsError if one is missing or of another family than the UNet, which may be hollow."""
         found = find_first((place,), "", "--ip-adapter")
-        path = adapter_file(found, OF_TEXT_DIM.get(pipeline.unet.config.cross_attention_dim, ""))
+        path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
         check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
         state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
         for name, tensor in read_tensors(path, dtype).items():
             part, _, rest = name.partition(".")
             state[part][rest] = tensor
-        unet = pipeline.unet
         _check(state["ip_adapter"], unet, path)
-        encoder = _encoder(encoder_folder(path, found), dtype)
-        adapter = IPAdapter(encoder, dict(unet.attn_processors), unet.config.encoder_hid_dim_type)
+        return IPAdapter(path, scale, _encoder(encoder_folder(path, found), dtype), state)
+
+    def mount(self, unet: Any) -> None:
+        """Puts the cross-attentions for pictures beside those of the text. Raises WeightsError if the adapter is of a kind that is not known."""
+        self._processors, self._dim_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         try:
-            unet._load_ip_adapter_weights([state])
+            unet._load_ip_adapter_weights([self._state])
         except (KeyError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"--ip-adapter {path}: of a kind that is not known ({error})") from error
+            raise WeightsError(f"--ip-adapter {self.source}: of a kind that is not known ({error})") from error
         unet.requires_grad_(False)
-        pipeline.image_encoder = encoder
-        pipeline.set_ip_adapter_scale(scale)
-        return adapter
+        for processor in unet.attn_processors.values():
+            if isinstance(processor, IPAdapterAttnProcessor | IPAdapterAttnProcessor2_0):
+                processor.scale = [self.scale]
 
     def unmount(self, unet: Any) -> None:
         """The UNet without the adapter, its processors the very ones that were there."""
@@ -60,6 +67,21 @@ class IPAdapter:
         del unet.encoder_hid_proj  # a module now; it was a plain None
         unet.encoder_hid_proj = None
         unet.config.encoder_hid_dim_type = self._dim_type
+
+    @torch.inference_mode()
+    def embed(self, pictures: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+        """What pictures (height, width, 3) say, taken one at a time, and what none says: each (1, pictures, ...), for added["image_embeds"].
+
+        The plain adapter reads the encoder's embedding, (1, pictures, dim), and nothing is zero. Every other one reads the last
+        hidden states but one, (1, pictures, tokens, dim), and nothing is a black picture's.
+        """
+        side = self.encoder.config.image_size
+        pixels = torch.cat([clip_pixels(picture, side) for picture in pictures]).to(device, self.encoder.dtype)
+        if PLAIN in self._state["image_proj"]:
+            said = self.encoder(pixels).image_embeds
+            return said[None], torch.zeros_like(said)[None]
+        said, nothing = (self.encoder(each, output_hidden_states=True).hidden_states[-2] for each in (pixels, torch.zeros_like(pixels)))
+        return said[None], nothing[None]
 
 
 def clip_pixels(pixels: Any, side: int) -> Tensor:
@@ -74,16 +96,6 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
     cut = picture.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
     values = torch.from_numpy(np.asarray(cut, dtype=np.float32) / 255)
     return ((values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)).permute(2, 0, 1)[None]
-
-
-@torch.inference_mode()
-def embed_images(pipeline: Any, pictures: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What pictures (height, width, 3) say, taken one at a time, and what none says: each (1, pictures, ...), for added["image_embeds"]."""
-    side = pipeline.image_encoder.config.image_size
-    pixels = torch.cat([clip_pixels(picture, side) for picture in pictures])
-    embeds = pipeline.prepare_ip_adapter_image_embeds([pixels], None, device, 1, True)[0]
-    negative, positive = embeds.chunk(2)
-    return positive, negative
 
 
 def _encoder(folder: Path, dtype: torch.dtype) -> Any:

@@ -12,13 +12,15 @@ from linfusion_cli.engine.lora import Lora
 class Mounted:
     """A UNet that can be asked for softmax or linear self-attention; everything else that is mounted stays in force."""
 
-    def __init__(self, unet: Any, linfusion: LinFusion | None, loras: tuple[Lora, ...]) -> None:
+    def __init__(self, unet: Any, linfusion: LinFusion | None, loras: tuple[Lora, ...] = (), ip_adapter: IPAdapter | None = None) -> None:
         self.unet = unet
-        self.ip_adapter: IPAdapter | None = None
         self._linfusion = linfusion
         self._loras = loras
+        self._ip_adapter = ip_adapter
         self._linear = False
         self._mount_loras()
+        if ip_adapter is not None:
+            ip_adapter.mount(unet)
 
     @property
     def modules(self) -> tuple[Any, ...]:
@@ -41,8 +43,8 @@ class Mounted:
         """Leaves the UNet as it was loaded."""
         self.attend("softmax")
         self._unmount_loras()
-        if self.ip_adapter is not None:
-            self.ip_adapter.unmount(self.unet)
+        if self._ip_adapter is not None:
+            self._ip_adapter.unmount(self.unet)
 
     def _mount_loras(self) -> None:
         for number, lora in enumerate(self._loras):

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from linfusion_cli.engine.bands import BandedUNet, WholeOrBands
 from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
-from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.controls import stage_controls
 from linfusion_cli.engine.denoiser import Conditioning, Denoiser, Predict
 from linfusion_cli.engine.fields import Extended, Field, Mapped, Parked, sweep
 from linfusion_cli.engine.memory import Counter, Meter, Relief, large_apart
-from linfusion_cli.engine.models import Models, load
+from linfusion_cli.engine.models import Models
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pictures import read_fitted, unit_field
 from linfusion_cli.engine.resize import Resized
@@ -56,10 +55,7 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
-        models = shelf.load(plan, notify) if shelf else load(plan, notify)
-        conditioning = encode(models, plan.job, notify, device)
-        if not plan.readers_stay:
-            models.release_texts()
+        conditioning, models = (shelf or Shelf()).take(plan, notify)
         made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
         weights = Weights(device, plan.weights_resident)
         models.place(weights)

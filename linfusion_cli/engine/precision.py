@@ -1,9 +1,11 @@
-"""How precise sums over a whole picture are."""
+"""Number formats by name, and how precise sums over a whole picture are."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def for_sums(values: Tensor) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""The models of the last picture, kept loaded for the next one that needs the same."""
+"""The models of a picture: what reads first, then what draws; kept for the next picture that needs the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import json
 
 import torch
 
+from linfusion_cli.engine.conditioning import encode
+from linfusion_cli.engine.denoiser import Conditioning
 from linfusion_cli.engine.models import Models, load
+from linfusion_cli.engine.readers import Readers, load_readers
 from linfusion_cli.events import Notify
 from linfusion_cli.plan import Plan
 
@@ -19,18 +22,37 @@ class Shelf:
 
     def __init__(self) -> None:
         self._key = ""
+        self._readers: Readers | None = None
         self._models: Models | None = None
 
-    def load(self, plan: Plan, notify: Notify) -> Models:
-        """Like models.load; what is on the shelf already is not loaded again. Its text encoders must stay."""
-        key = model_key(plan)
-        if self._models is None or key != self._key:
-            self._models = None
+    def take(self, plan: Plan, notify: Notify) -> tuple[Conditioning, Models]:
+        """What the plan's prompt says, and what draws; what is on the shelf already is not loaded again.
+
+        Unless they stay for the next picture, what reads is gone before what draws is loaded. Raises WeightsError as loading
+        does, and UsageError for a damaged picture.
+        """
+        readers = self._ready(plan)
+        if self._models is not None:
+            self._models.leave_device()
+        conditioning = encode(readers, plan.job, notify, torch.device(plan.machine.device))
+        if not plan.readers_stay:
+            readers.release()
+        if self._models is None:
+            self._models = load(plan, readers, notify)
+            readers.own()
+        self._key = model_key(plan) if plan.readers_stay else ""  # without readers nothing here serves another picture
+        return conditioning, self._models
+
+    def _ready(self, plan: Plan) -> Readers:
+        """The readers for a plan; those of another kind of picture go first, with what draws it."""
+        if self._readers is None or self._key != model_key(plan):
+            self._readers = self._models = None
+            self._key = ""
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-            self._models, self._key = load(plan, notify), key
-        return self._models
+            self._readers = load_readers(plan)
+        return self._readers
 
 
 def model_key(plan: Plan) -> str:

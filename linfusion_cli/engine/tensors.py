@@ -109,12 +109,21 @@ def own_all(model: nn.Module, device: torch.device) -> None:
 
 
 def build(make: Callable[[], nn.Module], tensors: Iterable[Mapping[str, Tensor]], source: str, *, extra_allowed: bool = False) -> Any:
-    """A model made without memory for its parameters, which become the tensors given.
+    """A model whose parameters are the tensors given; raises WeightsError as `fill` does."""
+    return fill(hollow(make), tensors, source, extra_allowed=extra_allowed)
+
+
+def hollow(make: Callable[[], nn.Module]) -> Any:
+    """A model made without memory for its parameters: layers, names and shapes are there, for `fill`."""
+    with init_empty_weights():
+        return make()
+
+
+def fill(model: Any, tensors: Iterable[Mapping[str, Tensor]], source: str, *, extra_allowed: bool = False) -> Any:
+    """Makes the tensors given the parameters of a hollow model; gives it back.
 
     Raises WeightsError naming the first tensor that is missing, of another shape or (unless allowed) not the model's.
     """
-    with init_empty_weights():
-        model: Any = make()
     own = dict(model.state_dict())
     given: dict[str, Tensor] = {}
     for part in tensors:

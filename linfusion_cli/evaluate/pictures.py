@@ -58,11 +58,11 @@ class Way:
 class _Given(Shelf):
     """A shelf whose models were loaded elsewhere, perhaps with attentions that no preset can name."""
 
-    def __init__(self, models: Models) -> None:
+    def __init__(self, texts: Conditioning, models: Models) -> None:
         super().__init__()
-        self._given = models
+        self._given = texts, models
 
-    def load(self, plan: Plan, notify: Notify) -> Models:
+    def take(self, plan: Plan, notify: Notify) -> tuple[Conditioning, Models]:
         return self._given
 
 
@@ -77,8 +77,8 @@ class Maker:
         pipeline = self.teacher.pipeline
         for part in (pipeline.unet, pipeline.vae):
             own_all(part, self.teacher.device)
-        mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet), ())
-        self.models = Models(mounted, pipeline.vae, dict(pipeline.scheduler.config), pipeline, ())
+        mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet))
+        self.models = Models(mounted, pipeline.vae, dict(pipeline.scheduler.config))
 
     def _job(self, prompt: str, seed: int, size: Size | None) -> Job:
         attention = "softmax" if self.way.attention == "softmax" else "linear"
@@ -154,7 +154,9 @@ class Maker:
 
     def _through_pipeline(self, prompt: str, seed: int, size: Size) -> Tensor:
         rows: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-        for picture in pictures(self.plan(prompt, seed, size), lambda _: None, shelf=_Given(self.models)):
+        plan = self.plan(prompt, seed, size)
+        shelf = _Given(self._conditioning(plan.job, [prompt]), self.models)
+        for picture in pictures(plan, lambda _: None, shelf=shelf):
             rows = list(picture.rows)
         return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1)
 

@@ -10,10 +10,11 @@ from families import Family, loaded_pipeline, make_family, save_controlnet, save
 from PIL import Image
 from safetensors.torch import save_file
 
-from linfusion_cli.engine.models import load
+from linfusion_cli.engine.models import Models, load
 from linfusion_cli.engine.pipeline import pictures
+from linfusion_cli.engine.readers import load_readers
 from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.events import Event, Note
+from linfusion_cli.events import Event, Note, Notify
 from linfusion_cli.job import Request, job_hash, resolve
 from linfusion_cli.machine import find_machine
 from linfusion_cli.plan import Plan, make_plan
@@ -50,9 +51,13 @@ def make(plan: Plan) -> np.ndarray:
     return last.astype(float)
 
 
+def loaded(plan: Plan, notify: Notify = quiet) -> Models:
+    return load(plan, load_readers(plan), notify)
+
+
 def refusal(plan: Plan) -> str:
     with pytest.raises(WeightsError) as caught:
-        load(plan, quiet)
+        loaded(plan)
     return str(caught.value)
 
 
@@ -113,8 +118,8 @@ def test_everything_comes_off_again_and_leaves_the_unet_as_it_was(small: Family,
     pipeline = loaded_pipeline(small)
     given: dict[str, Any] = {"loras": tuple(str(path) for path in save_loras(pipeline, tmp_path)), "ip_images": (picture,)}
     given["ip_adapter"] = str(save_ip_adapter(pipeline, tmp_path / "ip"))
-    plain = load(plan_for(small.preset()), quiet)
-    models = load(plan_for(small.preset(), **given), quiet)
+    plain = loaded(plan_for(small.preset()))
+    models = loaded(plan_for(small.preset(), **given))
     for attention in ("linear", "softmax", "linear"):
         models.mounted.attend(attention)
     models.mounted.unmount()
@@ -190,11 +195,11 @@ def test_v_prediction_and_zero_terminal_snr(small: Family) -> None:
     assert np.array_equal(pictures_of["epsilon"], make(plan_for(small.preset())))
     assert len({rows.tobytes() for rows in pictures_of.values()}) == 3
     told: list[Event] = []
-    config = load(plan_for(small.preset(file=True)), told.append).scheduler_config
+    config = loaded(plan_for(small.preset(file=True)), told.append).scheduler_config
     assert config["prediction_type"] == "epsilon"
     tensors = tensors_of(small.file) | {"v_pred": torch.tensor([]), "ztsnr": torch.tensor([])}
     save_file(tensors, small.presets / "v.safetensors")
-    config = load(plan_for(small.preset(), model=str(small.presets / "v.safetensors")), quiet).scheduler_config
+    config = loaded(plan_for(small.preset(), model=str(small.presets / "v.safetensors"))).scheduler_config
     assert (config["prediction_type"], config["rescale_betas_zero_snr"]) == ("v_prediction", True)
     assert not [event for event in told if isinstance(event, Note)]
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from linfusion_cli.engine.models import Models
+from linfusion_cli.engine.readers import Readers
 from linfusion_cli.engine.weights import Weights
 
 CARD = torch.device("cuda:0")
@@ -38,9 +39,11 @@ class Movable(nn.Module):
 def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
     text, unet, vae, linear, control = (Movable() for _ in range(5))
     mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
-    models = Models(mounted, vae, {}, SimpleNamespace(text_encoder=text), (SimpleNamespace(model=control),))  # type: ignore[arg-type]
+    models = Models(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]
+    readers = Readers(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
     for _ in range(2):  # the second picture of a batch finds the rest on the card
-        with models.reading(CARD):
+        models.leave_device()
+        with readers.on(CARD):
             assert text.place == CARD
             assert all(module.place.type == "cpu" for module in (unet, vae, linear, control))
         assert text.place.type == "cpu"
@@ -50,9 +53,9 @@ def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
 
 def test_a_prompt_that_fails_leaves_the_card_free() -> None:
     text = Movable()
-    models = Models(SimpleNamespace(unet=Movable(), modules=(), attend=str), Movable(), {}, SimpleNamespace(text_encoder=text), ())  # type: ignore[arg-type]
+    readers = Readers(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
     try:
-        with models.reading(CARD):
+        with readers.on(CARD):
             raise ValueError
     except ValueError:
         assert text.place.type == "cpu"

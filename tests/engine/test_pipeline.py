@@ -10,9 +10,9 @@ from diffusers import StableDiffusionPipeline
 
 from linfusion_cli.costs.room import Keep, Room
 from linfusion_cli.engine.conditioning import encode
-from linfusion_cli.engine.models import load
 from linfusion_cli.engine.noise import gaussian
 from linfusion_cli.engine.pipeline import Picture, pictures
+from linfusion_cli.engine.readers import load_readers
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
@@ -121,7 +121,7 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(load(plan, events.append), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
+    encode(load_readers(plan), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
     told = [event.text for event in events if isinstance(event, Note)]
     assert told == ["the prompt has 80 tokens, the model reads the first 46. --prompt-weights reads them all"]
 

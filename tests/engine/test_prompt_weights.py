@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from linfusion_cli.emphasis import parse_weights
 from linfusion_cli.engine.conditioning import encode
 from linfusion_cli.engine.denoiser import Conditioning
-from linfusion_cli.engine.models import load
 from linfusion_cli.engine.pipeline import pictures
 from linfusion_cli.engine.prompt_weights import encode_weighted, encoders
+from linfusion_cli.engine.readers import load_readers
 from linfusion_cli.events import Event, Note
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
@@ -41,7 +41,7 @@ def quiet(event: Event) -> None:
 
 def encoded(family: Family, prompt: str, **changes: Any) -> Conditioning:
     plan = plan_for(family, prompt, **changes)
-    return encode(load(plan, quiet), plan.job, quiet, CPU)
+    return encode(load_readers(plan), plan.job, quiet, CPU)
 
 
 def same(one: Conditioning, other: Conditioning) -> bool:
@@ -63,10 +63,10 @@ def test_without_weights_the_embeddings_are_what_they_were(family: Family) -> No
 @pytest.mark.parametrize("clip_skip", [0, 1])
 def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family: Family, clip_skip: int) -> None:
     plan = plan_for(family, "a red house", clip_skip=clip_skip)
-    models = load(plan, quiet)
-    wanted = encode(models, plan.job, quiet, CPU)
+    readers = load_readers(plan)
+    wanted = encode(readers, plan.job, quiet, CPU)
     with torch.inference_mode():
-        found = encode_weighted(models.texts, parse_weights("a red house"), parse_weights("fog"), clip_skip)
+        found = encode_weighted(readers.pipeline, parse_weights("a red house"), parse_weights("fog"), clip_skip)
     assert len(found) == (4 if family.name == "sdxl" else 2)
     for ours, theirs in zip(found, (wanted.embeddings, wanted.negative_embeddings, wanted.pooled, wanted.negative_pooled), strict=False):
         assert torch.equal(ours, theirs)
@@ -141,5 +141,5 @@ def test_words_of_a_users_own_with_weights(family: Family, tmp_path: Path) -> No
 def test_a_weight_in_a_prompt_that_is_drawn_as_written_is_told(family: Family) -> None:
     told: list[Event] = []
     plan = plan_for(family, "a (red:1.3) house", weights=False)
-    encode(load(plan, quiet), plan.job, told.append, CPU)
+    encode(load_readers(plan), plan.job, told.append, CPU)
     assert [event.text for event in told if isinstance(event, Note)] == ['"(red:1.3)" is drawn as written: --prompt-weights reads it as a weight']
