@@ -169,6 +169,6 @@ def _preset(name: str, machine: Machine) -> Finding:
         return Finding(about=about, state="bad", found="the weights are here, the memory is too small", fix=str(error).rpartition("Nearest: ")[2])
     except LinfusionError as error:
         return Finding(about=about, state="bad", found=str(error), fix=f"linfusion presets check {name}")
-    minutes = f"{max(1, round(plan.seconds / 60))} min" if machine.speed.measured else "minutes that linfusion plan will measure"
+    minutes = f"{max(1, round(plan.seconds / 60))} min" if machine.speed(plan.dtype).measured else "minutes that linfusion plan will measure"
     found = f"runs: {plan.job.size} in {plan.dtype}, about {plan.peak_bytes / 1e9:.1f} GB of memory and {minutes}"
     return Finding(about=about, state="ok", found=found)

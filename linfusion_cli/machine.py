@@ -1,4 +1,4 @@
-"""What is here: device, memory (container limits too), cores; each finding with its reason."""
+"""What is here: device, memory (container limits too), cores, speed; each finding with its reason."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import platformdirs
@@ -18,7 +19,7 @@ from linfusion_cli.errors import UsageError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a machine is at what a render does: known from a measurement, or assumed of its kind.
+    """How fast a machine is at what a render does in one number format: known from a measurement, or assumed of its kind.
 
     values_per_second: activations through a norm, an activation and a sum; link: between RAM and an accelerator;
     call_seconds: what starting a layer on one band costs; start_seconds: until torch and diffusers are imported
@@ -54,6 +55,7 @@ class Machine:
     device:       "cpu", "cuda", "cuda:N" or "mps"
     total_bytes:  memory of that device (for the CPU: of the machine or of its container, whichever is less)
     free_bytes:   what is free of it now
+    speeds:       those that were measured, by number format: a CPU may take thirty times as long in one as in another
     """
 
     device: str
@@ -63,12 +65,16 @@ class Machine:
     free_bytes: int
     cores: int
     ram_bytes: int  # free RAM; for the CPU the same as free_bytes
-    speed: Speed
+    speeds: Mapping[str, Speed] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """The device without its number."""
         return self.device.partition(":")[0]
+
+    def speed(self, dtype: str) -> Speed:
+        """As it was measured in a number format, else as it is assumed of the kind."""
+        return self.speeds.get(dtype) or Speed.assumed(self.kind, self.cores)
 
 
 def find_machine(device: str = "auto") -> Machine:
@@ -106,29 +112,30 @@ def _own_bytes() -> int:
 
 
 def _machine(device: str, name: str, reason: str, total: int, free: int, ram: int) -> Machine:
-    speed = known_speed(name) or Speed.assumed(device.partition(":")[0], usable_cores())
-    return Machine(device=device, device_name=name, reason=reason, total_bytes=total, free_bytes=free, cores=usable_cores(), ram_bytes=ram, speed=speed)
+    speeds = known_speeds(name)
+    return Machine(device=device, device_name=name, reason=reason, total_bytes=total, free_bytes=free, cores=usable_cores(), ram_bytes=ram, speeds=speeds)
 
 
-def known_speed(device_name: str) -> Speed | None:
-    """What was measured of this device before, if it was."""
+def known_speeds(device_name: str) -> dict[str, Speed]:
+    """What was measured of this device before, by number format."""
     try:
-        return Speed(**json.loads(_speeds_file().read_text())[device_name])
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version of this program
-        return None
+        return {dtype: Speed(**numbers) for dtype, numbers in json.loads(_speeds_file().read_text())[device_name].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none yet, or of another version of this program
+        return {}
 
 
-def remember_speed(device_name: str, speed: Speed) -> None:
+def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
     """Keeps a measurement for later plans; a cache that can't be written is no reason to stop."""
     path = _speeds_file()
     try:
-        speeds = json.loads(path.read_text())
+        devices = json.loads(path.read_text())
     except (OSError, ValueError):
-        speeds = {}
+        devices = {}
+    own = {name: asdict(known) for name, known in {**known_speeds(device_name), dtype: speed}.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_suffix(f".{os.getpid()}.part")
-        new.write_text(json.dumps({**speeds, device_name: asdict(speed)}, indent=2))
+        new.write_text(json.dumps({**devices, device_name: own}, indent=2))
         new.replace(path)
     except OSError:
         return

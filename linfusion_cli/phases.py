@@ -120,7 +120,7 @@ class Estimate:
     def phases(self, stages: tuple[Stage, ...], room: Room) -> tuple[Phase, ...]:
         """All phases in order, with `room` for what waits."""
         peak = int(max(self.floor_bytes, self.reading_bytes))
-        seconds = self.machine.speed.start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
+        seconds = self.machine.speed(self.dtype).start_seconds + self._read_bytes / READ_BYTES_PER_SECOND
         load = Phase(name="load", stage=0, total=1, unit="steps", macs=0, peak_bytes=peak, ram_bytes=0, file_bytes=0, seconds=seconds)
         return (load, *(phase for stage in stages for phase in self._stage(stage, room, last=stage is stages[-1])))
 
@@ -211,7 +211,7 @@ class Estimate:
             peak_bytes=int(self.floor_bytes + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))),
             ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
             file_bytes=int(cost.peak["file"]),
-            seconds=_seconds(cost, self.machine.speed) * passes,
+            seconds=_seconds(cost, self.machine.speed(self.dtype)) * passes,
         )
 
 

@@ -129,12 +129,13 @@ def make_shelf(first: Plan) -> Shelf:
 
 def measured_speed(machine: Machine, job: Job) -> Speed:
     """How fast the machine and the scratch folder are, measured now, in the number format of the job; imports what a render does."""
+    dtype = dtype_of(job, machine)
     fresh, started = "torch" not in sys.modules, time.monotonic()
     with _importing(FEW_PREPARED):
         from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
         from linfusion_cli.engine.calibration import measure_speed
-    start_seconds = time.monotonic() - started if fresh else machine.speed.start_seconds
-    return replace(measure_speed(machine, dtype_of(job, machine), job.scratch_folder), start_seconds=start_seconds)
+    start_seconds = time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
+    return replace(measure_speed(machine, dtype, job.scratch_folder), start_seconds=start_seconds)
 
 
 class _Stopper:

@@ -20,7 +20,7 @@ from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.images import inspect_image
 from linfusion_cli.job import Job, Request, resolve
-from linfusion_cli.machine import Machine, Speed
+from linfusion_cli.machine import Machine
 from linfusion_cli.phases import Estimate
 from linfusion_cli.plan import make_plan
 from linfusion_cli.preset import Preset
@@ -37,7 +37,6 @@ def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
         free_bytes=free,
         cores=2,
         ram_bytes=int(ram_gigabytes * 1e9) or free,
-        speed=Speed.assumed(device.partition(":")[0], 2),
     )
 
 
@@ -280,7 +279,7 @@ def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
 
 def test_loading_takes_the_start_and_the_weights() -> None:
     """SD-XL's fifteen thousand million bytes in float32 take seconds beside the start, the built-in model's none."""
-    quick = replace(LAPTOP, speed=replace(LAPTOP.speed, start_seconds=2.0))
+    quick = replace(LAPTOP, speeds={"float32": replace(LAPTOP.speed("float32"), start_seconds=2.0)})
     small, large = (make_plan(job("1024x1024", preset), quick).phases[0].seconds for preset in ("landscape", "sdxl-4k"))
     assert 2 <= small < 2.1
     assert 15 < large < 20

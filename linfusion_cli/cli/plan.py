@@ -48,15 +48,17 @@ def plan(
 
 
 def _measured(job: Job, *, again: bool) -> Machine:
-    """The machine, with a speed that has been measured."""
+    """The machine, with a speed that has been measured in the job's number format."""
     from linfusion_cli.machine import find_machine, remember_speed
+    from linfusion_cli.plan import dtype_of
 
     machine = find_machine(job.device)
-    if machine.speed.measured and not again:
+    dtype = dtype_of(job, machine)
+    if machine.speed(dtype).measured and not again:
         return machine
     from linfusion_cli.run import measured_speed
 
-    typer.echo("measuring this machine, once ...", err=True)
+    typer.echo(f"measuring this machine in {dtype}, once ...", err=True)
     speed = measured_speed(machine, job)
-    remember_speed(machine.device_name, speed)
-    return replace(machine, speed=speed)
+    remember_speed(machine.device_name, dtype, speed)
+    return replace(machine, speeds={**machine.speeds, dtype: speed})

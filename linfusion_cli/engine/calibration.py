@@ -47,7 +47,7 @@ def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
     convolved = swept(Convolved.same(normalised(held, norm, silu=True), conv), BAND)
     macs = 9 * CHANNELS * values
     return replace(
-        machine.speed,
+        machine.speed(dtype_name),
         macs_per_second=macs / max(convolved - pointwise, 1e-6),
         values_per_second=values / pointwise,
         call_seconds=max(calls, 1e-6) / (HEIGHT - HEIGHT / BAND),

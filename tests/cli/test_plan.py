@@ -11,6 +11,7 @@ from linfusion_cli import machine, run
 from linfusion_cli.cli.app import app
 from linfusion_cli.job import Job
 from linfusion_cli.machine import Machine, Speed
+from linfusion_cli.plan import dtype_of
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +20,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told: list[str] = []
 
     def measure(found: Machine, job: Job) -> Speed:
-        told.append(found.device_name)
-        return replace(found.speed, macs_per_second=1e9, measured=True)
+        dtype = dtype_of(job, found)
+        told.append(dtype)
+        return replace(found.speed(dtype), macs_per_second=1e9 if dtype == "float32" else 1e7, measured=True)
 
     monkeypatch.setattr(run, "measured_speed", measure)
     machine._speeds_file().unlink(missing_ok=True)
@@ -51,6 +53,17 @@ def test_the_machine_is_measured_once_and_on_request(measured: list[str]) -> Non
     assert len(measured) == 2
     machine._speeds_file().unlink()
     assert slow["seconds"] > 20, "the measured speed counts"
+
+
+def test_a_number_format_has_a_speed_of_its_own(measured: list[str]) -> None:
+    """A CPU may take thirty times as long in bfloat16: what was measured in one says nothing of the other."""
+    words = ["--size", "512x512", "--json"]
+    slow = json.loads(plan(*words, "--dtype", "bfloat16"))["seconds"]
+    quick = json.loads(plan(*words))["seconds"]
+    assert measured == ["bfloat16", "float32"]
+    assert slow > 20 * quick
+    assert json.loads(plan(*words, "--dtype", "bfloat16"))["seconds"] == slow
+    assert len(measured) == 2
 
 
 def test_the_budget_is_kept_in_json() -> None:
