@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import platformdirs
@@ -16,10 +16,13 @@ import psutil
 from linfusion_cli.control_groups import memory_limits
 from linfusion_cli.errors import UsageError
 
+LEARN_SECONDS = 2.0  # what takes less says little
+LEARN_SHARE = 0.5  # of the way to what a render took, from what was measured before: the machine may have been busy either time
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a machine is at what a render does in one number format: known from a measurement, or assumed of its kind.
+    """How fast a machine is at what a render does in one number format: known from a measurement or a render, or assumed of its kind.
 
     values_per_second: activations through a norm, an activation and a sum; link: between RAM and an accelerator;
     call_seconds: what starting a layer on one band costs; start_seconds: until torch and diffusers are imported
@@ -46,6 +49,12 @@ class Speed:
             start_seconds=6.0,
             measured=False,
         )
+
+    def times(self, factor: float) -> Speed:
+        """The same machine, known to be so many times as fast at everything but starting."""
+        rates = ("macs_per_second", "values_per_second", "link_bytes_per_second", "file_bytes_per_second")
+        faster = {name: getattr(self, name) * factor for name in rates}
+        return replace(self, **faster, call_seconds=self.call_seconds / factor, measured=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +148,15 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
         new.replace(path)
     except OSError:
         return
+
+
+def learn_speed(machine: Machine, dtype: str, planned_seconds: float, taken_seconds: float) -> None:
+    """Corrects the speed that a plan relied on by what its render took: all of it alike, so that the next plan chooses the same ways."""
+    if min(planned_seconds, taken_seconds) < LEARN_SECONDS:
+        return
+    known = machine.speed(dtype)
+    factor = planned_seconds / taken_seconds
+    remember_speed(machine.device_name, dtype, known.times(factor**LEARN_SHARE if known.measured else factor))
 
 
 def _speeds_file() -> Path:

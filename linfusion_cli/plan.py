@@ -79,6 +79,7 @@ class Plan:
             "file_bytes": self.file_bytes,
             "weights_resident": self.weights_resident,
             "seconds": round(self.seconds, 1),
+            "speed_measured": self.machine.speed(self.dtype).measured,
             "stages": [{**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)} for stage in self.stages],
             "phases": [asdict(phase) for phase in self.phases],
             "notes": list(self.notes),

@@ -21,7 +21,7 @@ from linfusion_cli.extras import grown_from, local_name
 from linfusion_cli.folders import make_folder
 from linfusion_cli.geometry import Size
 from linfusion_cli.job import Job, job_hash, unseeded_hash
-from linfusion_cli.machine import Machine, Speed
+from linfusion_cli.machine import Machine, Speed, learn_speed
 from linfusion_cli.output.checkpoints import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.files import AtomicFile, check_writable
 from linfusion_cli.output.png import PngWriter, largest_bytes
@@ -60,12 +60,15 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
     started, job = time.monotonic(), plan.job
     prepare(plan)
     measured: list[PhaseFinished] = []
+    resumed: set[tuple[str, int]] = set()
     stopper = _Stopper(notify)
     with _memory_log(job.memory_log) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             if isinstance(event, PhaseFinished):
                 measured.append(event)
+            elif isinstance(event, PhaseStarted) and event.done:
+                resumed.add((event.name, event.stage))
             _log(log, event, time.monotonic() - started)
             notify(event)
             stopper.see(event)
@@ -83,6 +86,7 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
                 _write(_stage_path(job.stages_folder, picture.stage), picture, record, overwrite=True)
         _tell_missing_stages(plan, notify)
         keeper.clear()
+    learn_speed(plan.machine, plan.dtype, *_planned_and_taken(plan, measured, resumed))
     device_peak = max((phase.device_peak_bytes for phase in measured), default=0)
     return Rendered(path=job.output, seconds=time.monotonic() - started, peak_bytes=process_peak_bytes(), device_peak_bytes=device_peak, record=record)
 
@@ -117,6 +121,13 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
 def interrupted_seed(job: Job) -> int | None:
     """The seed that an interrupted run drew for the same job, if nobody chose one now and there is work to go on with."""
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
+
+
+def _planned_and_taken(plan: Plan, measured: list[PhaseFinished], resumed: set[tuple[str, int]]) -> tuple[float, float]:
+    """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""
+    planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
+    whole = [phase for phase in measured if (key := (phase.name, phase.stage)) in planned and key not in resumed]
+    return sum(planned[phase.name, phase.stage] for phase in whole), sum(phase.seconds for phase in whole)
 
 
 def make_shelf(first: Plan) -> Shelf:

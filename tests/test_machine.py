@@ -5,7 +5,7 @@ import pytest
 
 from linfusion_cli import machine
 from linfusion_cli.errors import UsageError
-from linfusion_cli.machine import find_machine
+from linfusion_cli.machine import find_machine, learn_speed
 
 
 def test_the_cpu_is_found_and_says_why() -> None:
@@ -50,3 +50,25 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match=r"--device cuda:3.*Try --device cpu"):
         find_machine("cuda:3")
+
+
+def test_a_render_tells_the_speed_of_its_number_format() -> None:
+    machine._speeds_file().unlink(missing_ok=True)
+    found = find_machine("cpu")
+    assumed = found.speed("float32")
+    learn_speed(found, "float32", planned_seconds=10, taken_seconds=40)
+    learned = find_machine("cpu").speed("float32")
+    assert learned.measured
+    assert learned.macs_per_second == assumed.macs_per_second / 4
+    assert learned.call_seconds == assumed.call_seconds * 4
+    assert learned.start_seconds == assumed.start_seconds
+    assert find_machine("cpu").speed("bfloat16") == assumed
+    learn_speed(find_machine("cpu"), "float32", planned_seconds=40, taken_seconds=10)  # half way: either time may have been a busy one
+    assert find_machine("cpu").speed("float32").macs_per_second == pytest.approx(learned.macs_per_second * 2)
+    machine._speeds_file().unlink()
+
+
+@pytest.mark.parametrize(("planned", "taken"), [(1.9, 60.0), (60.0, 0.0)])
+def test_what_took_no_time_says_nothing(planned: float, taken: float) -> None:
+    learn_speed(find_machine("cpu"), "float16", planned, taken)
+    assert not find_machine("cpu").speed("float16").measured

@@ -12,7 +12,7 @@ from linfusion_cli import run
 from linfusion_cli.engine import pipeline
 from linfusion_cli.engine.pipeline import Picture
 from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
-from linfusion_cli.events import Event
+from linfusion_cli.events import Event, Notify, PhaseFinished, PhaseStarted
 from linfusion_cli.job import Request, resolve
 from linfusion_cli.machine import find_machine
 from linfusion_cli.models import builtin_folder
@@ -51,6 +51,24 @@ def test_the_record_repeats_the_job(tmp_path: Path) -> None:
     for words in ("'a lake [/b]'", "--preset landscape", "--size 256x128", "--seed 3", "--steps 7", "--scheduler euler", "--negative-prompt fog"):
         assert words in command
     assert str(tmp_path) not in json.dumps(record)
+
+
+def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_for(tmp_path)
+    phases = [phase for phase in plan.phases if phase.name != "load"]
+    learned: list[tuple[object, ...]] = []
+
+    def slow(plan: Plan, notify: Notify, keeper: object, shelf: object) -> Iterator[Picture]:
+        for number, phase in enumerate(plan.phases):
+            notify(PhaseStarted(name=phase.name, stage=phase.stage, total=9, unit="steps", done=int(phase == phases[0])))
+            notify(PhaseFinished(name=phase.name, stage=phase.stage, seconds=10.0**number, peak_bytes=1, device_peak_bytes=0))
+        yield from fake_pictures(plan, notify, keeper, shelf)
+
+    monkeypatch.setattr(pipeline, "pictures", slow)
+    monkeypatch.setattr(run, "learn_speed", lambda *found: learned.append(found))
+    run.render(plan, quiet)
+    taken = sum(10.0**number for number in range(2, len(plan.phases)))
+    assert learned == [(plan.machine, "float32", pytest.approx(sum(phase.seconds for phase in phases[1:])), taken)]
 
 
 @pytest.mark.usefixtures("fake_engine")

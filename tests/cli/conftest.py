@@ -34,6 +34,10 @@ def fake_plan(job: Job, machine: object) -> Any:
     return plan
 
 
+def fake_machine(*, measured: bool = True) -> Any:
+    return SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=measured))
+
+
 def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
     for phase in plan.phases:
         notify(PhaseStarted(name=phase.name, stage=phase.stage, total=phase.total, unit=phase.unit))
@@ -48,13 +52,13 @@ def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
 def plan() -> Any:
     """A plan of two stages and two phases."""
     job = resolve(Request(prompt="a [b]lake\x1b]8;;", seed=5, size="256x128", output=Path("lake.png")))
-    return fake_plan(job, SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU"))
+    return fake_plan(job, fake_machine())
 
 
 @pytest.fixture
 def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for machine, plan and run; a test may replace its attributes."""
-    machine = SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU")
+    machine = fake_machine()
     parts = SimpleNamespace(
         render=fake_render, make_plan=fake_plan, interrupted_seed=lambda job: None, obstacles=lambda plan: (), find_machine=lambda device: machine
     )

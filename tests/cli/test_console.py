@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,6 +56,12 @@ def test_the_plan_shows_each_stage_with_its_memory_and_time(plan: Any) -> None:
     assert lines[4].split() == ["1", "256x128", "1", "1", "1", "0.4", "2.5", "GB", "6.0", "s"]
     assert lines[5].split() == ["all", "256x128", "2.5", "GB", "10", "s"]
     assert "autoencoder in bands of 64 rows" in lines[1]
+
+
+def test_times_are_called_guesses_until_something_was_measured(plan: Any) -> None:
+    assert not any("guesses" in line for line in plan_lines(plan))
+    plan.machine.speed = lambda dtype: SimpleNamespace(measured=False)
+    assert plan_lines(plan)[-1] == "note: times are guesses: no picture was made here in float32 yet, linfusion plan measures"
 
 
 def test_prompts_and_notes_can_not_drive_the_terminal(plan: Any) -> None:
