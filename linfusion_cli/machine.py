@@ -50,11 +50,13 @@ class Speed:
             measured=False,
         )
 
-    def times(self, factor: float) -> Speed:
-        """The same machine, known to be so many times as fast at everything but starting."""
+    def learned(self, factor: float, start_seconds: float) -> Speed:
+        """What is known once a render ran so many times as fast as this says (all of it alike), after such a start."""
+        share = LEARN_SHARE if self.measured else 1.0
+        factor, start = factor**share, self.start_seconds ** (1 - share) * start_seconds**share
         rates = ("macs_per_second", "values_per_second", "link_bytes_per_second", "file_bytes_per_second")
         faster = {name: getattr(self, name) * factor for name in rates}
-        return replace(self, **faster, call_seconds=self.call_seconds / factor, measured=True)
+        return replace(self, **faster, call_seconds=self.call_seconds / factor, start_seconds=start, measured=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,13 +152,10 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
         return
 
 
-def learn_speed(machine: Machine, dtype: str, planned_seconds: float, taken_seconds: float) -> None:
-    """Corrects the speed that a plan relied on by what its render took: all of it alike, so that the next plan chooses the same ways."""
-    if min(planned_seconds, taken_seconds) < LEARN_SECONDS:
-        return
-    known = machine.speed(dtype)
-    factor = planned_seconds / taken_seconds
-    remember_speed(machine.device_name, dtype, known.times(factor**LEARN_SHARE if known.measured else factor))
+def learn_speed(machine: Machine, dtype: str, *, planned_seconds: float, taken_seconds: float, start_seconds: float) -> None:
+    """Corrects the speed that a plan relied on by what its render took."""
+    if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
+        remember_speed(machine.device_name, dtype, machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds))
 
 
 def _speeds_file() -> Path:

@@ -73,9 +73,9 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
             notify(event)
             stopper.see(event)
 
-        with _importing(plan.prepared_convolutions):
-            from linfusion_cli.engine.memory import process_peak_bytes
-            from linfusion_cli.engine.pipeline import pictures
+        start_seconds = _start_seconds(plan.machine, plan.dtype, plan.prepared_convolutions)
+        from linfusion_cli.engine.memory import process_peak_bytes
+        from linfusion_cli.engine.pipeline import pictures
 
         record: dict[str, Any] = {}
         for picture in pictures(plan, tell, keeper, shelf):
@@ -86,7 +86,8 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
                 _write(_stage_path(job.stages_folder, picture.stage), picture, record, overwrite=True)
         _tell_missing_stages(plan, notify)
         keeper.clear()
-    learn_speed(plan.machine, plan.dtype, *_planned_and_taken(plan, measured, resumed))
+    planned_seconds, taken_seconds = _planned_and_taken(plan, measured, resumed)
+    learn_speed(plan.machine, plan.dtype, planned_seconds=planned_seconds, taken_seconds=taken_seconds, start_seconds=start_seconds)
     device_peak = max((phase.device_peak_bytes for phase in measured), default=0)
     return Rendered(path=job.output, seconds=time.monotonic() - started, peak_bytes=process_peak_bytes(), device_peak_bytes=device_peak, record=record)
 
@@ -141,12 +142,18 @@ def make_shelf(first: Plan) -> Shelf:
 def measured_speed(machine: Machine, job: Job) -> Speed:
     """How fast the machine and the scratch folder are, measured now, in the number format of the job; imports what a render does."""
     dtype = dtype_of(job, machine)
-    fresh, started = "torch" not in sys.modules, time.monotonic()
-    with _importing(FEW_PREPARED):
-        from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
-        from linfusion_cli.engine.calibration import measure_speed
-    start_seconds = time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
+    start_seconds = _start_seconds(machine, dtype, FEW_PREPARED)
+    from linfusion_cli.engine.calibration import measure_speed
+
     return replace(measure_speed(machine, dtype, job.scratch_folder), start_seconds=start_seconds)
+
+
+def _start_seconds(machine: Machine, dtype: str, prepared_convolutions: int) -> float:
+    """Imports the engine: how long that took, or what is known of it where it had happened before."""
+    fresh, started = "torch" not in sys.modules, time.monotonic()
+    with _importing(prepared_convolutions):
+        from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
+    return time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
 
 
 class _Stopper:

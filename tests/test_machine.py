@@ -56,19 +56,20 @@ def test_a_render_tells_the_speed_of_its_number_format() -> None:
     machine._speeds_file().unlink(missing_ok=True)
     found = find_machine("cpu")
     assumed = found.speed("float32")
-    learn_speed(found, "float32", planned_seconds=10, taken_seconds=40)
+    learn_speed(found, "float32", planned_seconds=10, taken_seconds=40, start_seconds=4)
     learned = find_machine("cpu").speed("float32")
     assert learned.measured
     assert learned.macs_per_second == assumed.macs_per_second / 4
     assert learned.call_seconds == assumed.call_seconds * 4
-    assert learned.start_seconds == assumed.start_seconds
+    assert learned.start_seconds == 4
     assert find_machine("cpu").speed("bfloat16") == assumed
-    learn_speed(find_machine("cpu"), "float32", planned_seconds=40, taken_seconds=10)  # half way: either time may have been a busy one
-    assert find_machine("cpu").speed("float32").macs_per_second == pytest.approx(learned.macs_per_second * 2)
+    learn_speed(find_machine("cpu"), "float32", planned_seconds=40, taken_seconds=10, start_seconds=9)  # half way: either may have been a busy hour
+    again = find_machine("cpu").speed("float32")
+    assert (again.macs_per_second, again.start_seconds) == (pytest.approx(learned.macs_per_second * 2), pytest.approx(6))
     machine._speeds_file().unlink()
 
 
 @pytest.mark.parametrize(("planned", "taken"), [(1.9, 60.0), (60.0, 0.0)])
 def test_what_took_no_time_says_nothing(planned: float, taken: float) -> None:
-    learn_speed(find_machine("cpu"), "float16", planned, taken)
+    learn_speed(find_machine("cpu"), "float16", planned_seconds=planned, taken_seconds=taken, start_seconds=1)
     assert not find_machine("cpu").speed("float16").measured

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_the_record_repeats_the_job(tmp_path: Path) -> None:
 def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_for(tmp_path)
     phases = [phase for phase in plan.phases if phase.name != "load"]
-    learned: list[tuple[object, ...]] = []
+    learned: list[dict[str, Any]] = []
 
     def slow(plan: Plan, notify: Notify, keeper: object, shelf: object) -> Iterator[Picture]:
         for number, phase in enumerate(plan.phases):
@@ -65,10 +66,12 @@ def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginnin
         yield from fake_pictures(plan, notify, keeper, shelf)
 
     monkeypatch.setattr(pipeline, "pictures", slow)
-    monkeypatch.setattr(run, "learn_speed", lambda *found: learned.append(found))
+    monkeypatch.setattr(run, "learn_speed", lambda machine, dtype, **found: learned.append({"machine": machine, "dtype": dtype, **found}))
     run.render(plan, quiet)
     taken = sum(10.0**number for number in range(2, len(plan.phases)))
-    assert learned == [(plan.machine, "float32", pytest.approx(sum(phase.seconds for phase in phases[1:])), taken)]
+    planned = pytest.approx(sum(phase.seconds for phase in phases[1:]))
+    start = plan.machine.speed("float32").start_seconds  # torch is here already
+    assert learned == [{"machine": plan.machine, "dtype": "float32", "planned_seconds": planned, "taken_seconds": taken, "start_seconds": start}]
 
 
 @pytest.mark.usefixtures("fake_engine")
