@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -59,16 +59,12 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
     """
     started, job = time.monotonic(), plan.job
     prepare(plan)
-    measured: list[PhaseFinished] = []
-    resumed: set[tuple[str, int]] = set()
+    measured = _Measured()
     stopper = _Stopper(notify)
     with _memory_log(job.memory_log) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
-            if isinstance(event, PhaseFinished):
-                measured.append(event)
-            elif isinstance(event, PhaseStarted) and event.done:
-                resumed.add((event.name, event.stage))
+            measured.see(event)
             _log(log, event, time.monotonic() - started)
             notify(event)
             stopper.see(event)
@@ -79,16 +75,16 @@ def render(plan: Plan, notify: Notify, shelf: Shelf | None = None) -> Rendered:
 
         record: dict[str, Any] = {}
         for picture in pictures(plan, tell, keeper, shelf):
-            record = record_of(plan, measured)
+            record = record_of(plan, measured.phases)
             if picture.final:
                 _write(job.output, picture, record, overwrite=job.overwrite)
             elif job.stages_folder is not None:
                 _write(_stage_path(job.stages_folder, picture.stage), picture, record, overwrite=True)
         _tell_missing_stages(plan, notify)
         keeper.clear()
-    planned_seconds, taken_seconds = _planned_and_taken(plan, measured, resumed)
+    planned_seconds, taken_seconds = measured.beside(plan)
     learn_speed(plan.machine, plan.dtype, planned_seconds=planned_seconds, taken_seconds=taken_seconds, start_seconds=start_seconds)
-    device_peak = max((phase.device_peak_bytes for phase in measured), default=0)
+    device_peak = max((phase.device_peak_bytes for phase in measured.phases), default=0)
     return Rendered(path=job.output, seconds=time.monotonic() - started, peak_bytes=process_peak_bytes(), device_peak_bytes=device_peak, record=record)
 
 
@@ -124,13 +120,6 @@ def interrupted_seed(job: Job) -> int | None:
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
 
 
-def _planned_and_taken(plan: Plan, measured: list[PhaseFinished], resumed: set[tuple[str, int]]) -> tuple[float, float]:
-    """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""
-    planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
-    whole = [phase for phase in measured if (key := (phase.name, phase.stage)) in planned and key not in resumed]
-    return sum(planned[phase.name, phase.stage] for phase in whole), sum(phase.seconds for phase in whole)
-
-
 def make_shelf(first: Plan) -> Shelf:
     """Room for models that stay loaded between pictures; imports torch, in the way that suits the plan of the first one."""
     with _importing(first.prepared_convolutions):
@@ -154,6 +143,26 @@ def _start_seconds(machine: Machine, dtype: str, prepared_convolutions: int) -> 
     with _importing(prepared_convolutions):
         from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
     return time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
+
+
+@dataclass(slots=True)
+class _Measured:
+    """The phases that are over, and which of them an earlier run had begun."""
+
+    phases: list[PhaseFinished] = field(default_factory=list)
+    _resumed: set[tuple[str, int]] = field(default_factory=set)
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, PhaseFinished):
+            self.phases.append(event)
+        elif isinstance(event, PhaseStarted) and event.done:
+            self._resumed.add((event.name, event.stage))
+
+    def beside(self, plan: Plan) -> tuple[float, float]:
+        """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""
+        planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
+        whole = [phase for phase in self.phases if (key := (phase.name, phase.stage)) in planned and key not in self._resumed]
+        return sum(planned[phase.name, phase.stage] for phase in whole), sum(phase.seconds for phase in whole)
 
 
 class _Stopper:
