@@ -81,7 +81,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), {plan.dtype}, {plan.attention} attention{budget}",
         *table(_stage_rows(plan), left=2),
     ]
-    guess = () if machine.speed(plan.dtype).measured else (f"times are guesses: no picture was made here in {plan.dtype} yet, linfusion plan measures",)
+    guess = () if machine.speed(plan.dtype).measured else (f"times are guesses: no picture was made here in {plan.dtype} yet (linfusion plan measures)",)
     return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess)]
 
 

@@ -61,7 +61,7 @@ def test_the_plan_shows_each_stage_with_its_memory_and_time(plan: Any) -> None:
 def test_times_are_called_guesses_until_something_was_measured(plan: Any) -> None:
     assert not any("guesses" in line for line in plan_lines(plan))
     plan.machine.speed = lambda dtype: SimpleNamespace(measured=False)
-    assert plan_lines(plan)[-1] == "note: times are guesses: no picture was made here in float32 yet, linfusion plan measures"
+    assert plan_lines(plan)[-1] == "note: times are guesses: no picture was made here in float32 yet (linfusion plan measures)"
 
 
 def test_prompts_and_notes_can_not_drive_the_terminal(plan: Any) -> None:
