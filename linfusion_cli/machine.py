@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 import psutil
@@ -130,18 +131,14 @@ def _machine(device: str, name: str, reason: str, total: int, free: int, ram: in
 def known_speeds(device_name: str) -> dict[str, Speed]:
     """What was measured of this device before, by number format."""
     try:
-        return {dtype: Speed(**numbers) for dtype, numbers in json.loads(_speeds_file().read_text())[device_name].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # none yet, or of another version of this program
+        return {dtype: Speed(**numbers) for dtype, numbers in _stored_speeds()[device_name].items()}
+    except (KeyError, TypeError, AttributeError):  # none yet, or of another version of this program
         return {}
 
 
 def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
     """Keeps a measurement for later plans; a cache that can't be written is no reason to stop."""
-    path = _speeds_file()
-    try:
-        devices = json.loads(path.read_text())
-    except (OSError, ValueError):
-        devices = {}
+    path, devices = _speeds_file(), _stored_speeds()
     own = {name: asdict(known) for name, known in {**known_speeds(device_name), dtype: speed}.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -156,6 +153,14 @@ def learn_speed(machine: Machine, dtype: str, *, planned_seconds: float, taken_s
     """Corrects the speed that a plan relied on by what its render took."""
     if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
         remember_speed(machine.device_name, dtype, machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds))
+
+
+def _stored_speeds() -> Any:
+    """What the file holds: device -> number format -> numbers; nothing where it can't be read."""
+    try:
+        return json.loads(_speeds_file().read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def _speeds_file() -> Path:

@@ -80,10 +80,11 @@ class Estimate:
         """What it holds while it reads a prompt: before what draws is loaded, or (on a CPU, if `readers_stay`) beside it."""
         if self.machine.kind != "cpu":
             return RUNTIME_BYTES[self.machine.kind] + self._reader_bytes
-        on_top = self.architecture.on_top
         pictures = max((self._pixels((image,), reading=True) for image in self.job.ip_images), default=0)  # one after the other
-        waiting = on_top.mounted_parameters * BYTES_OF[self.dtype] + on_top.held_bytes + pictures
-        return self.floor_bytes + pictures if self.readers_stay else RUNTIME_BYTES["cpu"] + self._reader_bytes + waiting
+        if self.readers_stay:
+            return self.floor_bytes + pictures
+        on_top = self.architecture.on_top
+        return RUNTIME_BYTES["cpu"] + self._reader_bytes + on_top.mounted_parameters * BYTES_OF[self.dtype] + on_top.held_bytes + pictures
 
     @property
     def _vae_dtype(self) -> str:

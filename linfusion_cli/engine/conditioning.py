@@ -31,7 +31,7 @@ def encode(readers: Readers, job: Job, notify: Notify, device: torch.device) -> 
         positive, negative = encoded[:2]
         empty = positive.new_zeros(1, 0)
         pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
-        images = adapter.embed((read_pixels(image, "--ip-image") for image in job.ip_images), device) if adapter and job.ip_images else (empty, empty)
+        images = adapter.embed(pipeline, (read_pixels(image, "--ip-image") for image in job.ip_images), device) if adapter and job.ip_images else (empty, empty)
     return Conditioning(positive, negative, pooled, negative_pooled, *images)
 
 

@@ -26,18 +26,21 @@ CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.261302
 
 @dataclass(slots=True)
 class IPAdapter:
-    """One IP-Adapter, read and checked, and its image encoder; `mount` and `unmount` are exact inverses."""
+    """One IP-Adapter, read and checked; `mount` and `unmount` are exact inverses."""
 
     source: Path
     scale: float
-    encoder: Any
     _state: dict[str, dict[str, Tensor]]
     _processors: dict[str, Any] = field(default_factory=dict)  # those that were there before, while mounted
     _dim_type: Any = None
 
     @staticmethod
-    def load(place: str, unet: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
-        """Reads the adapter and its image encoder. Raises WeightsError if one is missing or of another family than the UNet, which may be hollow."""
+    def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+        """Reads the adapter, and its image encoder into the pipeline, whose UNet may be hollow.
+
+        Raises WeightsError if one is missing, or of another family than the UNet.
+        """
+        unet = pipeline.unet
         found = find_first((place,), "", "--ip-adapter")
         path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
         check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
@@ -46,7 +49,8 @@ class IPAdapter:
             part, _, rest = name.partition(".")
             state[part][rest] = tensor
         _check(state["ip_adapter"], unet, path)
-        return IPAdapter(path, scale, _encoder(encoder_folder(path, found), dtype), state)
+        pipeline.image_encoder = _encoder(encoder_folder(path, found), dtype)
+        return IPAdapter(path, scale, state)
 
     def mount(self, unet: Any) -> None:
         """Puts the cross-attentions for pictures beside those of the text. Raises WeightsError if the adapter is of a kind that is not known."""
@@ -69,18 +73,15 @@ class IPAdapter:
         unet.config.encoder_hid_dim_type = self._dim_type
 
     @torch.inference_mode()
-    def embed(self, pictures: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    def embed(self, pipeline: Any, pictures: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
         """What pictures (height, width, 3) say, taken one at a time, and what none says: each (1, pictures, ...), for added["image_embeds"].
 
-        The plain adapter reads the encoder's embedding, (1, pictures, dim), and nothing is zero. Every other one reads the last
-        hidden states but one, (1, pictures, tokens, dim), and nothing is a black picture's.
+        The plain adapter reads the encoder's embedding, (1, pictures, dim), every other one its last hidden states but one,
+        (1, pictures, tokens, dim).
         """
-        side = self.encoder.config.image_size
-        pixels = torch.cat([clip_pixels(picture, side) for picture in pictures]).to(device, self.encoder.dtype)
-        if PLAIN in self._state["image_proj"]:
-            said = self.encoder(pixels).image_embeds
-            return said[None], torch.zeros_like(said)[None]
-        said, nothing = (self.encoder(each, output_hidden_states=True).hidden_states[-2] for each in (pixels, torch.zeros_like(pixels)))
+        side = pipeline.image_encoder.config.image_size
+        pixels = torch.cat([clip_pixels(picture, side) for picture in pictures])
+        said, nothing = pipeline.encode_image(pixels, device, 1, PLAIN not in self._state["image_proj"])
         return said[None], nothing[None]
 
 

@@ -25,13 +25,14 @@ from linfusion_cli.weights.family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.places import find_first
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+ENCODERS = (*TEXT_ENCODERS, "image_encoder")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Readers:
     """The tokenizers and encoders of a model, with what a user adds to them.
 
-    pipeline: of diffusers, with the text encoders; its UNet is hollow until `models.load` fills it
+    pipeline: of diffusers, with the text and image encoders; its UNet is hollow until `models.load` fills it
     loras, ip_adapter: read, and checked against the hollow UNet; the text encoders have their part of the LoRAs
     """
 
@@ -43,8 +44,7 @@ class Readers:
     @property
     def modules(self) -> list[Any]:
         """The text and image encoders that are still here."""
-        texts = [module for name in TEXT_ENCODERS if (module := getattr(self.pipeline, name, None)) is not None]
-        return texts if self.ip_adapter is None or self.ip_adapter.encoder is None else [*texts, self.ip_adapter.encoder]
+        return [module for name in ENCODERS if (module := getattr(self.pipeline, name, None)) is not None]
 
     @contextmanager
     def on(self, device: torch.device) -> Iterator[None]:
@@ -64,11 +64,9 @@ class Readers:
 
     def release(self) -> None:
         """Lets go of the encoders, once all prompts are read."""
-        for name in TEXT_ENCODERS:
+        for name in ENCODERS:
             if getattr(self.pipeline, name, None) is not None:
                 setattr(self.pipeline, name, None)
-        if self.ip_adapter is not None:
-            self.ip_adapter.encoder = None
         gc.collect()  # networks refer to themselves
 
 
@@ -85,7 +83,7 @@ def load_readers(plan: Plan) -> Readers:
     loras = tuple(Lora.load(text, pipeline) for text in extras.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
-    ip_adapter = IPAdapter.load(extras.ip_adapter, pipeline.unet, extras.ip_scale, dtype) if extras.ip_adapter else None
+    ip_adapter = IPAdapter.load(extras.ip_adapter, pipeline, extras.ip_scale, dtype) if extras.ip_adapter else None
     return Readers(source, pipeline, loras, ip_adapter)
 
 

@@ -31,7 +31,10 @@ class Shelf:
         Unless they stay for the next picture, what reads is gone before what draws is loaded. Raises WeightsError as loading
         does, and UsageError for a damaged picture.
         """
-        readers = self._ready(plan)
+        key = model_key(plan)
+        if self._readers is not None and key != self._key:
+            self._clear()
+        readers = self._readers = self._readers or load_readers(plan)
         if self._models is not None:
             self._models.leave_device()
         conditioning = encode(readers, plan.job, notify, torch.device(plan.machine.device))
@@ -40,19 +43,16 @@ class Shelf:
         if self._models is None:
             self._models = load(plan, readers, notify)
             readers.own()
-        self._key = model_key(plan) if plan.readers_stay else ""  # without readers nothing here serves another picture
+        self._key = key if plan.readers_stay else ""  # without readers nothing here serves another picture
         return conditioning, self._models
 
-    def _ready(self, plan: Plan) -> Readers:
-        """The readers for a plan; those of another kind of picture go first, with what draws it."""
-        if self._readers is None or self._key != model_key(plan):
-            self._readers = self._models = None
-            self._key = ""
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            self._readers = load_readers(plan)
-        return self._readers
+    def _clear(self) -> None:
+        """Lets go of everything, and gives the memory back."""
+        self._readers = self._models = None
+        self._key = ""
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
 
 def model_key(plan: Plan) -> str:

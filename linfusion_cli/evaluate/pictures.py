@@ -58,9 +58,9 @@ class Way:
 class _Given(Shelf):
     """A shelf whose models were loaded elsewhere, perhaps with attentions that no preset can name."""
 
-    def __init__(self, texts: Conditioning, models: Models) -> None:
+    def __init__(self, conditioning: Conditioning, models: Models) -> None:
         super().__init__()
-        self._given = texts, models
+        self._given = conditioning, models
 
     def take(self, plan: Plan, notify: Notify) -> tuple[Conditioning, Models]:
         return self._given

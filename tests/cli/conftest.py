@@ -34,8 +34,8 @@ def fake_plan(job: Job, machine: object) -> Any:
     return plan
 
 
-def fake_machine(*, measured: bool = True) -> Any:
-    return SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=measured))
+def fake_machine() -> Any:
+    return SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=True))
 
 
 def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:

@@ -46,11 +46,10 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
     folder = save_ip_adapter(pipeline, tmp_path / "ip")
     if full:
         full_adapter(folder)
-    adapter = IPAdapter.load(str(folder), pipeline.unet, 0.7, torch.float32)
+    adapter = IPAdapter.load(str(folder), pipeline, 0.7, torch.float32)
     pictures = [np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8) for seed in (1, 2)]
-    positive, negative = adapter.embed(pictures, torch.device("cpu"))
+    positive, negative = adapter.embed(pipeline, pictures, torch.device("cpu"))
     adapter.mount(pipeline.unet)
-    pipeline.image_encoder = adapter.encoder
     pixels = torch.cat([clip_pixels(picture, 32) for picture in pictures])
     with torch.inference_mode():
         wanted = pipeline.prepare_ip_adapter_image_embeds([pixels], None, torch.device("cpu"), 1, True)[0]
@@ -62,7 +61,7 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
 def test_what_was_mounted_comes_off_and_goes_on_again(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     before, printed = pipeline.unet.attn_processors, repr(pipeline.unet)
-    adapter = IPAdapter.load(str(save_ip_adapter(pipeline, tmp_path / "ip")), pipeline.unet, 1.0, torch.float32)
+    adapter = IPAdapter.load(str(save_ip_adapter(pipeline, tmp_path / "ip")), pipeline, 1.0, torch.float32)
     for _ in range(2):
         adapter.mount(pipeline.unet)
         assert pipeline.unet.config.encoder_hid_dim_type == "ip_image_proj"
