@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constra
 
 .PHONY: demo test check bench bench-long bench-batch soak soak-full clean pictures claims
 
-demo: $(VENV)/.installed  ## renders the first picture with the built-in model
+demo: $(VENV)/.installed  ## renders the first image with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
 
 test: $(VENV)/.tested  ## runs the whole test suite
@@ -25,7 +25,7 @@ bench-long: $(VENV)/.installed  ## the same, with the sizes that take long, what
 	$(BIN)/python bench/models.py
 	$(BIN)/python bench/loading.py
 
-bench-batch: $(VENV)/.installed  ## what a batch costs beside its pictures: model loads, journal, start, long lists
+bench-batch: $(VENV)/.installed  ## what a batch costs beside its images: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
 
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K pictures with details; goes on where it stopped

@@ -18,7 +18,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-BUDGETS = [("1024x1024", "700MB"), ("1536x1024", "2GB"), ("2048x2048", "800MB"), ("2048x2048", "1GB"), ("2048x1024", "4GB"), ("4096x2048", "800MB")]
+BUDGETS = [
+    ("1024x1024", "700MB"),
+    ("1536x1024", "2GB"),
+    ("2048x2048", "800MB"),
+    ("2048x2048", "1GB"),
+    ("2048x1024", "4GB"),
+    ("4096x2048", "800MB"),
+]
 LONG_BUDGETS = [("4096x4096", "2GB"), ("4096x4096", "8GB"), ("8192x8192", "2GB"), ("16384x8192", "2GB")]
 PROMPT = "purple mountains at dusk, full moon, by a lake"
 
@@ -43,9 +50,9 @@ def run(*arguments: str) -> Measured:
     return Measured(time.monotonic() - started, usage.ru_maxrss * scale)
 
 
-def picture(size: str, *more: str) -> Measured:
+def image(size: str, *more: str) -> Measured:
     with tempfile.TemporaryDirectory() as folder:
-        output = str(Path(folder) / "picture.png")
+        output = str(Path(folder) / "image.png")
         return run("generate", PROMPT, "--seed", "12", "--size", size, "--quiet", "--output", output, *more)
 
 
@@ -54,27 +61,42 @@ def sizes(names: list[str]) -> None:
     print("| size | time | peak memory | time per megapixel |\n|---|---|---|---|")
     for name in names:
         width, height = map(int, name.split("x"))
-        measured = picture(name)
-        print(f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
+        measured = image(name)
+        print(
+            f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |",
+            flush=True,
+        )
 
 
 def budgets(cases: list[tuple[str, str]], *more: str) -> None:
     """What the plan promises within a budget, against the operating system's peak of the whole process; `more`: options of every command."""
-    print("\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |\n|---|---|---|---|---|---|---|")
+    print(
+        "\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |\n|---|---|---|---|---|---|---|"
+    )
     for name, budget in cases:
         width, height = map(int, name.split("x"))
-        told = json.loads(subprocess.check_output([sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json", *more]))
-        measured, planned = picture(name, "--max-memory", budget, *more), told["peak_bytes"]
+        told = json.loads(
+            subprocess.check_output(
+                [sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json", *more]
+            )
+        )
+        measured, planned = image(name, "--max-memory", budget, *more), told["peak_bytes"]
         peaks = f"{planned / 1e9:.2f} GB | {measured.peak_bytes / 1e9:.2f} GB | {planned / measured.peak_bytes:.2f}"
-        print(f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s | {measured.seconds / (width * height / 1e6):.2f} s |", flush=True)
+        print(
+            f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s | {measured.seconds / (width * height / 1e6):.2f} s |",
+            flush=True,
+        )
 
 
 def attentions(names: list[str]) -> None:
     """Linear against softmax attention, the same command."""
     print("\n| size | linear | softmax | ratio |\n|---|---|---|---|")
     for name in names:
-        linear, softmax = picture(name), picture(name, "--attention", "softmax")
-        print(f"| {name} | {linear.seconds:.0f} s | {softmax.seconds:.0f} s | {softmax.seconds / linear.seconds:.2f} |", flush=True)
+        linear, softmax = image(name), image(name, "--attention", "softmax")
+        print(
+            f"| {name} | {linear.seconds:.0f} s | {softmax.seconds:.0f} s | {softmax.seconds / linear.seconds:.2f} |",
+            flush=True,
+        )
 
 
 def help_time() -> None:
@@ -89,7 +111,9 @@ def main() -> None:
     parser.add_argument("--only", choices=["sizes", "budgets", "attention", "help"])
     chosen = parser.parse_args()
     if chosen.only in (None, "sizes"):
-        sizes(["1024x1024", "2048x2048", "3840x2160", "4096x4096"] + (["8192x4096", "8192x8192"] if chosen.long else []))
+        sizes(
+            ["1024x1024", "2048x2048", "3840x2160", "4096x4096"] + (["8192x4096", "8192x8192"] if chosen.long else [])
+        )
     if chosen.only in (None, "budgets"):
         budgets(BUDGETS + (LONG_BUDGETS if chosen.long else []))
     if chosen.only in (None, "attention"):

@@ -1,4 +1,4 @@
-"""Measures this program's loader and its warm pictures against the plain diffusers pipeline, and prints two tables.
+"""Measures this program's loader and its warm images against the plain diffusers pipeline, and prints two tables.
 
     python bench/loading.py [--runs 7] [--only load|generate]
 
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 PROMPT = "purple mountains at dusk, full moon, by a lake"
-SIDE_PX, STEPS, GUIDANCE, WARM_PICTURES = 128, 20, 4.0, 5
+SIDE_PX, STEPS, GUIDANCE, WARM_IMAGES = 128, 20, 4.0, 5
 PRESET = """
 extends = "{extends}"
 [model]
@@ -51,7 +51,7 @@ def make_checkpoint(folder: Path, family: str = "sd15") -> None:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from safetensors.torch import save_file
 
-    from linfusion_cli.engine.tokenizers import clip_tokenizer
+    from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
     from linfusion_cli.models import family_folder
 
     shapes = family_folder(family)
@@ -72,17 +72,29 @@ def make_checkpoint(folder: Path, family: str = "sd15") -> None:
             models[f"{part}/model"] = getattr(transformers, config(part)["architectures"][0])(settings)
     for name, model in models.items():
         kinds = {key: value for key, value in model.state_dict().items() if value.is_floating_point()}
-        save_file({key: torch.empty(value.shape, dtype=torch.float16).normal_(std=0.02) for key, value in kinds.items()}, folder / f"{name}.safetensors")
+        save_file(
+            {key: torch.empty(value.shape, dtype=torch.float16).normal_(std=0.02) for key, value in kinds.items()},
+            folder / f"{name}.safetensors",
+        )
 
 
 def plan_of(model: str, extends: str, dtype: str, side_px: int, folder: Path) -> Any:
-    """The plan of one picture of the base size; `folder` holds what is written."""
-    from linfusion_cli.job import Request, resolve
-    from linfusion_cli.machine import find_machine
-    from linfusion_cli.plan import make_plan
+    """The plan of one image of the base size; `folder` holds what is written."""
+    from linfusion_cli.config.job import Request, resolve
+    from linfusion_cli.planning.planner import make_plan
+    from linfusion_cli.system.device import find_machine
 
-    (folder / "bench.toml").write_text(PRESET.format(extends=extends, model=model, dtype=dtype, steps=STEPS, guidance=GUIDANCE))
-    request = Request(prompt=PROMPT, preset=str(folder / "bench.toml"), size=f"{side_px}x{side_px}", seed=12, output=folder / "ours.png", overwrite=True)
+    (folder / "bench.toml").write_text(
+        PRESET.format(extends=extends, model=model, dtype=dtype, steps=STEPS, guidance=GUIDANCE)
+    )
+    request = Request(
+        prompt=PROMPT,
+        preset=str(folder / "bench.toml"),
+        size=f"{side_px}x{side_px}",
+        seed=12,
+        output=folder / "ours.png",
+        overwrite=True,
+    )
     return make_plan(resolve(request), find_machine("cpu"))
 
 
@@ -96,23 +108,23 @@ def plain_pipeline(place: str, dtype: Any) -> Any:
 
 def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     """Loads once; the libraries are imported before."""
-    from linfusion_cli.run import quiet_libraries
+    from linfusion_cli.render import quiet_libraries
 
     quiet_libraries()
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from linfusion_cli.engine.models import load
-    from linfusion_cli.engine.readers import load_readers
-    from linfusion_cli.engine.weights import Weights
+    from linfusion_cli.engine.components.text_encoders import load_text_encoders
+    from linfusion_cli.engine.components.unet_and_vae import load
+    from linfusion_cli.engine.memory.weight_offload import Weights
 
     assert StableDiffusionPipeline is not None
     plan = plan_of(model, "sd15-4k", "float16", 512, folder)
     before, started = peak_bytes(), time.perf_counter()
     if way == "ours":
-        readers = load_readers(plan)
-        models = load(plan, readers, lambda _: None)
-        parts = [models.unet, models.vae, readers.pipeline.text_encoder]
+        text_encoders = load_text_encoders(plan)
+        models = load(plan, text_encoders, lambda _: None)
+        parts = [models.unet, models.vae, text_encoders.pipeline.text_encoder]
     else:
         pipeline = plain_pipeline(model, torch.float16)
         parts = [pipeline.unet, pipeline.vae, pipeline.text_encoder]
@@ -120,7 +132,7 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     parameters = [parameter for part in parts for parameter in part.parameters()]
     if way == "ours":
         models.place(Weights(torch.device("cpu"), resident=True))
-        readers.own()
+        text_encoders.own()
     else:
         with torch.inference_mode():
             assert sum(float(parameter.sum(dtype=torch.float32)) for parameter in parameters) != 0, "nothing was loaded"
@@ -130,17 +142,17 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
 
 
 def generate_child(way: str, folder: Path) -> dict[str, float]:
-    """The median of warm pictures; the first one is not counted."""
+    """The median of warm images; the first one is not counted."""
     from linfusion_cli.models import builtin_folder
-    from linfusion_cli.run import quiet_libraries
+    from linfusion_cli.render import quiet_libraries
 
     make: Callable[[], object]
     if way == "ours":
-        from linfusion_cli.run import make_shelf, render
+        from linfusion_cli.render import make_model_cache, render
 
         plan = plan_of("builtin:landscape", "landscape", "float32", SIDE_PX, folder)
-        shelf = make_shelf(plan)
-        make = lambda: render(plan, lambda _: None, shelf)  # noqa: E731
+        model_cache = make_model_cache(plan)
+        make = lambda: render(plan, lambda _: None, model_cache)  # noqa: E731
     else:
         quiet_libraries()
         import torch
@@ -149,7 +161,7 @@ def generate_child(way: str, folder: Path) -> dict[str, float]:
         words = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "height": SIDE_PX, "width": SIDE_PX}
         make = lambda: pipeline(PROMPT, negative_prompt="", **words).images[0].save(folder / "theirs.png")  # noqa: E731
     times = []
-    for _ in range(1 + WARM_PICTURES):
+    for _ in range(1 + WARM_IMAGES):
         started = time.perf_counter()
         make()
         times.append(time.perf_counter() - started)
@@ -166,7 +178,9 @@ def alternated(runs: int, *words: str) -> dict[str, list[dict[str, float]]]:
     for run in range(runs):
         for way, results in list(told.items())[:: 1 if run % 2 else -1]:
             command = [sys.executable, __file__, "--child", words[0], "ours" if way == "ours" else "theirs", *words[1:]]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, text=True, check=False, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+            )
             if done.returncode:
                 sys.exit(f"{' '.join(command)}: exit code {done.returncode}")
             results.append(json.loads(done.stdout.splitlines()[-1]))
@@ -183,7 +197,9 @@ def loading(runs: int) -> None:
         told = alternated(runs, "load", str(Path(folder) / "model"), folder)
     print(f"| SD-v1.5, float16, median of {runs} | loaded | loaded and at work | peak / weights |\n|---|---|---|---|")
     for way, results in told.items():
-        print(f"| {way} | {middle(results, 'seconds'):.2f} s | {middle(results, 'read_seconds'):.2f} s | {middle(results, 'peak_of_weights'):.2f} |")
+        print(
+            f"| {way} | {middle(results, 'seconds'):.2f} s | {middle(results, 'read_seconds'):.2f} s | {middle(results, 'peak_of_weights'):.2f} |"
+        )
     for name, what in (("seconds", "loading"), ("read_seconds", "loading until at work")):
         print(f"\n{what}: ours / plain = {middle(told['ours'], name) / middle(told['plain diffusers'], name):.3f}")
 
@@ -191,10 +207,12 @@ def loading(runs: int) -> None:
 def generating(runs: int) -> None:
     with tempfile.TemporaryDirectory(prefix="linfusion-bench-") as folder:
         told = alternated(runs, "generate", folder)
-    print(f"\n| built-in model, {SIDE_PX}x{SIDE_PX}, softmax, warm, median of {runs} | a picture |\n|---|---|")
+    print(f"\n| built-in model, {SIDE_PX}x{SIDE_PX}, softmax, warm, median of {runs} | an image |\n|---|---|")
     for way, results in told.items():
         print(f"| {way} | {middle(results, 'seconds'):.3f} s |")
-    print(f"\na warm picture: ours / plain = {middle(told['ours'], 'seconds') / middle(told['plain diffusers'], 'seconds'):.3f}")
+    print(
+        f"\na warm image: ours / plain = {middle(told['ours'], 'seconds') / middle(told['plain diffusers'], 'seconds'):.3f}"
+    )
 
 
 def main() -> None:
@@ -205,7 +223,11 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.child:
         kind, way, *rest = chosen.child
-        print(json.dumps(load_child(way, rest[0], Path(rest[1])) if kind == "load" else generate_child(way, Path(rest[0]))))
+        print(
+            json.dumps(
+                load_child(way, rest[0], Path(rest[1])) if kind == "load" else generate_child(way, Path(rest[0]))
+            )
+        )
         return
     if chosen.only in (None, "load"):
         loading(chosen.runs)

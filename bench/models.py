@@ -2,7 +2,7 @@
 
     python bench/models.py [--only plans|batch|sdxl]
 
-Three steps of SD-v1.5 and one of SD-XL in bfloat16 with linear attention, prompt to PNG. The pictures are noise, memory and time are not.
+Three steps of SD-v1.5 and one of SD-XL in bfloat16 with linear attention, prompt to PNG. The images are noise, memory and time are not.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from loading import make_checkpoint
 
 from bench import budgets
 
-PICTURES = 20
+IMAGES = 20
 CASES = [("512x512", "8GB"), ("512x512", "4GB"), ("1024x512", "3.5GB"), ("1024x1024", "4GB")]
 CASES_XL = [("256x256", "8GB"), ("512x512", "8GB")]
 PRESET = """
@@ -36,7 +36,7 @@ def make_linfusion(model: Path, folder: Path, mid_dim_scale: int) -> None:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from linfusion_cli.engine.adapter import LinFusion
+    from linfusion_cli.engine.attention.linfusion import LinFusion
 
     linfusion = LinFusion.like(UNet2DConditionModel.from_pretrained(model / "unet", dtype=torch.float16), mid_dim_scale)
     linfusion.attentions.half()
@@ -63,7 +63,10 @@ def main() -> None:
             if only != "batch":
                 budgets(CASES, "--preset", preset)
             if only != "plans":
-                whole(f"a batch of {PICTURES} at 512x512, SD-v1.5", *made_seconds(folder, PICTURES, "512x512", "--preset", preset))
+                whole(
+                    f"a batch of {IMAGES} at 512x512, SD-v1.5",
+                    *made_seconds(folder, IMAGES, "512x512", "--preset", preset),
+                )
         if only in (None, "sdxl"):
             budgets(CASES_XL, "--preset", str(make_preset(folder, "sdxl", steps=1, mid_dim_scale=16)))
 

@@ -1,4 +1,4 @@
-"""Makes the pictures of docs/pictures: a contact sheet of 24 prompts at base size, and four 4K pictures with details.
+"""Makes the images of docs/pictures: a contact sheet of 24 prompts at base size, and four 4K images with details.
 
     python bench/pictures.py [--work FOLDER] [--size WxH] [--sheet-only]
 
@@ -29,9 +29,22 @@ LARGE = {
 
 
 def generate(prompt: str, seed: int, size: str, output: Path) -> None:
-    """One picture by the tool itself, unless it is there."""
+    """One image by the tool itself, unless it is there."""
     if not output.exists():
-        words = [sys.executable, "-m", "linfusion_cli", "generate", prompt, "--seed", str(seed), "--size", size, "--quiet", "--output", str(output)]
+        words = [
+            sys.executable,
+            "-m",
+            "linfusion_cli",
+            "generate",
+            prompt,
+            "--seed",
+            str(seed),
+            "--size",
+            size,
+            "--quiet",
+            "--output",
+            str(output),
+        ]
         subprocess.run(words, check=True)
     print(output, flush=True)
 
@@ -39,21 +52,23 @@ def generate(prompt: str, seed: int, size: str, output: Path) -> None:
 def contact_sheet(work: Path, target: Path) -> None:
     """The first 24 of the evaluation's fixed prompts, each with its words."""
     from linfusion_cli.evaluate.attributes import fixed_prompts
-    from linfusion_cli.evaluate.pictures import Maker, Way, keep, place
+    from linfusion_cli.evaluate.samples import Maker, Way, keep, place
     from linfusion_cli.geometry import Size
-    from linfusion_cli.machine import find_machine
+    from linfusion_cli.system.device import find_machine
 
     columns, rows = SHEET
     prompts = [asked.prompt for asked in fixed_prompts(columns * rows, seed=24)]
     maker = Maker("landscape", Way(), find_machine())
-    for _ in keep(work / "sheet", maker, prompts, list(range(len(prompts))), Size(maker.train_size_px, maker.train_size_px)):
+    for _ in keep(
+        work / "sheet", maker, prompts, list(range(len(prompts))), Size(maker.train_size_px, maker.train_size_px)
+    ):
         pass
     sheet = Image.new("RGB", (columns * TILE_PX, rows * (TILE_PX + CAPTION_PX)), "white")
     pen = ImageDraw.Draw(sheet)
     for index, prompt in enumerate(prompts):
         left, top = index % columns * TILE_PX, index // columns * (TILE_PX + CAPTION_PX)
-        with Image.open(place(work / "sheet", index)) as picture:
-            sheet.paste(picture.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS), (left, top))
+        with Image.open(place(work / "sheet", index)) as image:
+            sheet.paste(image.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS), (left, top))
         pen.multiline_text((left + 4, top + TILE_PX + 3), wrapped(prompt, 42), fill="black", font_size=11)
     sheet.save(target, quality=88)
     print(target, flush=True)
@@ -67,15 +82,18 @@ def wrapped(text: str, letters: int) -> str:
     return f"{text[:cut]}\n{text[cut + 1 :]}"
 
 
-def with_details(picture: Path, places: tuple[tuple[float, float], ...], target: Path) -> None:
-    """The picture made small, and three squares of it at full resolution below."""
-    with Image.open(picture) as image:
+def with_details(file: Path, places: tuple[tuple[float, float], ...], target: Path) -> None:
+    """The image made small, and three squares of it at full resolution below."""
+    with Image.open(file) as image:
         height = round(image.height * WIDTH_PX / image.width)
         page = Image.new("RGB", (WIDTH_PX, height + DETAIL_PX), "white")
         page.paste(image.resize((WIDTH_PX, height), Image.Resampling.LANCZOS), (0, 0))
         side = min(DETAIL_PX, image.width, image.height)
         for index, (x, y) in enumerate(places):
-            left, top = (round(min(max(part * whole - side / 2, 0), whole - side)) for part, whole in ((x, image.width), (y, image.height)))
+            left, top = (
+                round(min(max(part * whole - side / 2, 0), whole - side))
+                for part, whole in ((x, image.width), (y, image.height))
+            )
             page.paste(image.crop((left, top, left + side, top + side)), (index * DETAIL_PX, height))
     page.save(target, quality=88)
     print(target, flush=True)

@@ -4,7 +4,7 @@
     ├── UsageError                2   the command, a preset or a prompt is not what it may be
     ├── OutOfMemoryError          4   no plan fits into the memory that is there or allowed
     ├── WeightsError             66   weights are missing, damaged or of another model
-    ├── OutputError              74   the picture can't be written (place, permission, space)
+    ├── OutputError              74   the image can't be written (place, permission, space)
     └── BusyError                75   somebody else works on the same thing; try later
 
 Interrupts end with 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is allowed, and the nearest
@@ -18,7 +18,12 @@ from collections.abc import Iterable
 
 INTERRUPTED = 130
 TERMINATED = 143
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "could not create a primitive")  # torch on CPUs and cards, oneDNN
+NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "could not create a primitive",
+)  # torch on CPUs and cards, oneDNN
 
 
 class LinfusionError(Exception):
@@ -46,13 +51,13 @@ class WeightsError(LinfusionError):
 
 
 class OutputError(LinfusionError):
-    """The picture can't be written where it should be."""
+    """The image can't be written where it should be."""
 
     exit_code = 74
 
 
 class DiskFullError(OutputError):
-    """There is no room left for the picture, nor for any that comes after it."""
+    """There is no room left for the image, nor for any that comes after it."""
 
 
 class BusyError(LinfusionError):
@@ -63,7 +68,9 @@ class BusyError(LinfusionError):
 
 def ran_out_of_memory(error: BaseException) -> bool:
     """Whether an error of Python or torch says that memory ran out."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error).lower() for text in NO_MEMORY)
+    )
 
 
 def nearest(given: str, allowed: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What happens while a picture is made: told by the engine, shown by the command line."""
+"""What happens while an image is made: told by the engine, shown by the command line."""
 
 from __future__ import annotations
 

@@ -68,7 +68,9 @@ def parse_size(text: str) -> Size:
         raise UsageError(f'--size "{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k')
     size = Size(int(match[1]), int(match[2]))
     if min(size.width, size.height) < 1 or max(size.width, size.height) > LARGEST_SIDE_PX:
-        raise UsageError(f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}")
+        raise UsageError(
+            f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}"
+        )
     if size != nearest_size(size):
         raise UsageError(f"--size {size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}")
     return size
@@ -92,7 +94,7 @@ def base_size(target: Size, train_area_px: float) -> Size:
 
 
 def _first_area_px(target: Size, train_area_px: float, factor: float, given: Size | None) -> float:
-    """The area of stage 0: the model's, or that of a given picture to upscale, but at least such that the next stage is large enough for the model."""
+    """The area of stage 0: the model's, or that of a given image to upscale, but at least such that the next stage is large enough for the model."""
     if given is None:
         return train_area_px
     scale = min(given.width / target.width, given.height / target.height)  # what stands over is cut off
@@ -103,7 +105,7 @@ def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0, given: 
     """From the base to the target in even steps, as few as grow by no more than `factor` each, or a quarter of an octave above it.
 
     Even steps cost least: after doublings a last step of 1.4 would come from a stage of half the target's area. For a target
-    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3). given: a picture to upscale.
+    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3). given: an image to upscale.
     """
     base = base_size(target, _first_area_px(target, train_area_px, factor, given))
     ratio = max(target.width / base.width, target.height / base.height)
@@ -111,7 +113,10 @@ def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0, given: 
     sizes = [base]
     for step in range(1, steps + 1):
         part = step / steps
-        sides = [multiple_of(first * (last / first) ** part) for first, last in ((base.width, target.width), (base.height, target.height))]
+        sides = [
+            multiple_of(first * (last / first) ** part)
+            for first, last in ((base.width, target.width), (base.height, target.height))
+        ]
         if Size(*sides) != sizes[-1]:
             sizes.append(Size(*sides))
     return tuple(sizes)

@@ -7,8 +7,15 @@ from pathlib import Path
 
 import pytest
 
-os.environ.update(HF_HUB_OFFLINE="1", DIFFUSERS_DISABLE_REMOTE_CODE="1", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_PROGRESS_BARS="1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the workers share the cores, and tiny networks gain nothing from threads
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    DIFFUSERS_DISABLE_REMOTE_CODE="1",
+    TRANSFORMERS_VERBOSITY="error",
+    HF_HUB_DISABLE_PROGRESS_BARS="1",
+)
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # before torch is imported: the workers share the cores, and tiny networks gain nothing from threads
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
 sys.path.insert(0, str(Path(__file__).parent))
 

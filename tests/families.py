@@ -18,10 +18,17 @@ from diffusers import (
 )
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
 
-from linfusion_cli.engine.adapter import LinFusion
-from linfusion_cli.engine.tokenizers import clip_tokenizer
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.models import family_folder
 
 FAMILIES = ("sd15", "sd21", "sdxl")
@@ -85,10 +92,25 @@ def tiny_unet(name: str) -> UNet2DConditionModel:
     if name == "sd21":
         more = {"cross_attention_dim": 24, "attention_head_dim": [2, 3], "use_linear_projection": True}
     if name == "sdxl":
-        more = {"cross_attention_dim": 40, "attention_head_dim": [2, 3], "use_linear_projection": True, "transformer_layers_per_block": [1, 2]}
-        more |= {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 72}
+        more = {
+            "cross_attention_dim": 40,
+            "attention_head_dim": [2, 3],
+            "use_linear_projection": True,
+            "transformer_layers_per_block": [1, 2],
+        }
+        more |= {
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 8,
+            "projection_class_embeddings_input_dim": 72,
+        }
     unet = UNet2DConditionModel(
-        sample_size=8, block_out_channels=(16, 24), down_block_types=first, up_block_types=last, layers_per_block=1, norm_num_groups=8, **more
+        sample_size=8,
+        block_out_channels=(16, 24),
+        down_block_types=first,
+        up_block_types=last,
+        layers_per_block=1,
+        norm_num_groups=8,
+        **more,
     )
     return lively(unet)
 
@@ -103,15 +125,32 @@ def lively(model: Any) -> Any:
 
 
 def tiny_vae() -> AutoencoderKL:
-    levels: dict[str, Any] = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    levels: dict[str, Any] = {
+        "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8), layers_per_block=1, norm_num_groups=4, sample_size=64, scaling_factor=0.5, force_upcast=False, **levels
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=64,
+        scaling_factor=0.5,
+        force_upcast=False,
+        **levels,
     )
 
 
 def text_config(width: int, vocabulary: int) -> CLIPTextConfig:
-    sizes = {"hidden_size": width, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": width}
-    return CLIPTextConfig(vocab_size=vocabulary, max_position_embeddings=77, bos_token_id=0, eos_token_id=2, pad_token_id=1, **sizes)
+    sizes = {
+        "hidden_size": width,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "projection_dim": width,
+    }
+    return CLIPTextConfig(
+        vocab_size=vocabulary, max_position_embeddings=77, bos_token_id=0, eos_token_id=2, pad_token_id=1, **sizes
+    )
 
 
 def small_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -122,13 +161,20 @@ def small_tokenizer(folder: Path) -> CLIPTokenizer:
     few = [*words[: 512 + MERGES], *words[-2:]]
     vocabulary = {word: number for number, word in enumerate(few)}
     merges = [tuple(pair) for pair in model["merges"][:MERGES]]
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=whole.model_max_length, pad_token=whole.pad_token)
+    return CLIPTokenizer(
+        vocab=vocabulary, merges=merges, model_max_length=whole.model_max_length, pad_token=whole.pad_token
+    )
 
 
 def tiny_pipeline(name: str) -> Any:
     """A pipeline of diffusers."""
     prediction = "v_prediction" if name == "sd21" else "epsilon"
-    beta: dict[str, Any] = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1}
+    beta: dict[str, Any] = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+    }
     scheduler = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, prediction_type=prediction, **beta)
     parts: dict[str, Any] = {"vae": tiny_vae().eval(), "unet": tiny_unet(name), "scheduler": scheduler}
     parts["tokenizer"] = small_tokenizer(family_folder(name) / "tokenizer")
@@ -158,12 +204,17 @@ def save_single_file(pipeline: Any, path: Path) -> None:
     tensors = {f"model.diffusion_model.{k}": v for k, v in ldm_unet(pipeline.unet).items()}
     tensors |= {f"first_stage_model.{k}": v for k, v in ldm_vae(pipeline.vae).items()}
     if hasattr(pipeline, "text_encoder_2"):
-        tensors |= {f"conditioner.embedders.0.transformer.text_model.{k}": v for k, v in pipeline.text_encoder.state_dict().items()}
+        tensors |= {
+            f"conditioner.embedders.0.transformer.text_model.{k}": v
+            for k, v in pipeline.text_encoder.state_dict().items()
+        }
         tensors |= {f"conditioner.embedders.1.model.{k}": v for k, v in open_clip(pipeline.text_encoder_2).items()}
     elif pipeline.unet.config.use_linear_projection:
         tensors |= {f"cond_stage_model.model.{k}": v for k, v in open_clip(pipeline.text_encoder).items()}
     else:
-        tensors |= {f"cond_stage_model.transformer.text_model.{k}": v for k, v in pipeline.text_encoder.state_dict().items()}
+        tensors |= {
+            f"cond_stage_model.transformer.text_model.{k}": v for k, v in pipeline.text_encoder.state_dict().items()
+        }
     save_file({name: value.contiguous().clone() for name, value in tensors.items()}, path)
 
 
@@ -187,7 +238,11 @@ def resnet_pairs(old: str, new: str) -> list[tuple[str, str]]:
 
 def ldm_unet(unet: Any) -> dict[str, Tensor]:
     layers, levels = unet.config.layers_per_block, len(unet.config.block_out_channels)
-    pairs = [("conv_in.", "input_blocks.0.0."), ("time_embedding.linear_1.", "time_embed.0."), ("time_embedding.linear_2.", "time_embed.2.")]
+    pairs = [
+        ("conv_in.", "input_blocks.0.0."),
+        ("time_embedding.linear_1.", "time_embed.0."),
+        ("time_embedding.linear_2.", "time_embed.2."),
+    ]
     pairs += [
         ("conv_norm_out.", "out.0."),
         ("conv_out.", "out.2."),
@@ -205,8 +260,16 @@ def ldm_unet(unet: Any) -> dict[str, Tensor]:
             pairs += resnet_pairs(f"up_blocks.{i}.resnets.{j}", f"output_blocks.{place}.0")
             pairs.append((f"up_blocks.{i}.attentions.{j}.", f"output_blocks.{place}.1."))
         attention = "CrossAttn" in unet.config.up_block_types[i]
-        pairs.append((f"up_blocks.{i}.upsamplers.0.conv.", f"output_blocks.{i * (layers + 1) + layers}.{2 if attention else 1}.conv."))
-    pairs += [*resnet_pairs("mid_block.resnets.0", "middle_block.0"), *resnet_pairs("mid_block.resnets.1", "middle_block.2")]
+        pairs.append(
+            (
+                f"up_blocks.{i}.upsamplers.0.conv.",
+                f"output_blocks.{i * (layers + 1) + layers}.{2 if attention else 1}.conv.",
+            )
+        )
+    pairs += [
+        *resnet_pairs("mid_block.resnets.0", "middle_block.0"),
+        *resnet_pairs("mid_block.resnets.1", "middle_block.2"),
+    ]
     return renamed(unet.state_dict(), [*pairs, ("mid_block.attentions.0.", "middle_block.1.")])
 
 
@@ -224,23 +287,43 @@ def ldm_vae(vae: Any) -> dict[str, Tensor]:
         pairs += [(f"{side}.mid_block.resnets.{j}.", f"{side}.mid.block_{j + 1}.") for j in (0, 1)]
         attention = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
         pairs += [(f"{side}.mid_block.attentions.0.{a}.", f"{side}.mid.attn_1.{b}.") for a, b in attention.items()]
-        pairs += [(f"{side}.conv_norm_out.", f"{side}.norm_out."), (f"{side}.conv_in.", f"{side}.conv_in."), (f"{side}.conv_out.", f"{side}.conv_out.")]
-    tensors = renamed(vae.state_dict(), [*pairs, ("quant_conv.", "quant_conv."), ("post_quant_conv.", "post_quant_conv.")])
-    return {name: value[:, :, None, None] if ".attn_1." in name and value.ndim == 2 else value for name, value in tensors.items()}
+        pairs += [
+            (f"{side}.conv_norm_out.", f"{side}.norm_out."),
+            (f"{side}.conv_in.", f"{side}.conv_in."),
+            (f"{side}.conv_out.", f"{side}.conv_out."),
+        ]
+    tensors = renamed(
+        vae.state_dict(), [*pairs, ("quant_conv.", "quant_conv."), ("post_quant_conv.", "post_quant_conv.")]
+    )
+    return {
+        name: value[:, :, None, None] if ".attn_1." in name and value.ndim == 2 else value
+        for name, value in tensors.items()
+    }
 
 
 def open_clip(model: Any) -> dict[str, Tensor]:
     """OpenCLIP's names: query, key and value in one tensor, the projection transposed."""
     weights = {name.removeprefix("text_model."): value for name, value in model.state_dict().items()}
-    out = {"token_embedding.weight": weights["embeddings.token_embedding.weight"], "positional_embedding": weights["embeddings.position_embedding.weight"]}
+    out = {
+        "token_embedding.weight": weights["embeddings.token_embedding.weight"],
+        "positional_embedding": weights["embeddings.position_embedding.weight"],
+    }
     out |= {f"ln_final.{part}": weights[f"final_layer_norm.{part}"] for part in ("weight", "bias")}
     if "text_projection.weight" in weights:
         out["text_projection"] = weights["text_projection.weight"].T
-    names = {"self_attn.out_proj": "attn.out_proj", "layer_norm1": "ln_1", "layer_norm2": "ln_2", "mlp.fc1": "mlp.c_fc", "mlp.fc2": "mlp.c_proj"}
+    names = {
+        "self_attn.out_proj": "attn.out_proj",
+        "layer_norm1": "ln_1",
+        "layer_norm2": "ln_2",
+        "mlp.fc1": "mlp.c_fc",
+        "mlp.fc2": "mlp.c_proj",
+    }
     for layer in range(model.config.num_hidden_layers):
         old, new = f"encoder.layers.{layer}", f"transformer.resblocks.{layer}"
         for part in ("weight", "bias"):
-            out[f"{new}.attn.in_proj_{part}"] = torch.cat([weights[f"{old}.self_attn.{one}_proj.{part}"] for one in "qkv"])
+            out[f"{new}.attn.in_proj_{part}"] = torch.cat(
+                [weights[f"{old}.self_attn.{one}_proj.{part}"] for one in "qkv"]
+            )
             out |= {f"{new}.{ours}.{part}": weights[f"{old}.{theirs}.{part}"] for theirs, ours in names.items()}
     return out
 
@@ -250,7 +333,20 @@ def open_clip(model: Any) -> dict[str, Tensor]:
 
 def lora_layers(model: Any) -> dict[str, Any]:
     """The layers that LoRAs touch: the attentions (of the UNet and of the text encoder), feed-forwards, and one convolution."""
-    ends = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2", "ff.net.2", "resnets.0.conv1")
+    ends = (
+        "to_q",
+        "to_k",
+        "to_v",
+        "to_out.0",
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "out_proj",
+        "fc1",
+        "fc2",
+        "ff.net.2",
+        "resnets.0.conv1",
+    )
     return {name: module for name, module in model.named_modules() if name.endswith(ends)}
 
 
@@ -267,12 +363,20 @@ def save_loras(pipeline: Any, folder: Path) -> tuple[Path, Path]:
     kohya: dict[str, Tensor] = {}
     theirs: dict[str, Tensor] = {}
     two = hasattr(pipeline, "text_encoder_2")
-    for part, prefix in (("unet", "lora_unet"), ("text_encoder", "lora_te1" if two else "lora_te"), ("text_encoder_2", "lora_te2")):
+    for part, prefix in (
+        ("unet", "lora_unet"),
+        ("text_encoder", "lora_te1" if two else "lora_te"),
+        ("text_encoder_2", "lora_te2"),
+    ):
         for name, module in lora_layers(getattr(pipeline, part)).items() if hasattr(pipeline, part) else ():
             down, up = lora_factors(module)
             inside = name if part == "unet" else f"text_model.{name.removeprefix('text_model.')}"
             stem = f"{prefix}_{inside.replace('.', '_')}"
-            kohya |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(2.0)}
+            kohya |= {
+                f"{stem}.lora_down.weight": down,
+                f"{stem}.lora_up.weight": up,
+                f"{stem}.alpha": torch.tensor(2.0),
+            }
             theirs |= {f"{part}.{inside}.lora_A.weight": down, f"{part}.{inside}.lora_B.weight": up}
     save_file(kohya, folder / "kohya.safetensors")
     save_file({name: value.clone() for name, value in theirs.items()}, folder / "diffusers.safetensors")
@@ -293,11 +397,19 @@ def save_controlnet(pipeline: Any, folder: Path) -> Path:
 def save_ip_adapter(pipeline: Any, folder: Path) -> Path:
     """An IP-Adapter with its image encoder, as in the official repository."""
     torch.manual_seed(7)
-    sizes: dict[str, int] = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes: dict[str, int] = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=12, **sizes))
     encoder.save_pretrained(folder / "image_encoder")
     width = pipeline.unet.config.cross_attention_dim
-    tensors = {"image_proj.proj.weight": torch.randn(4 * width, 12) * 0.5, "image_proj.proj.bias": torch.randn(4 * width)}
+    tensors = {
+        "image_proj.proj.weight": torch.randn(4 * width, 12) * 0.5,
+        "image_proj.proj.bias": torch.randn(4 * width),
+    }
     tensors |= {"image_proj.norm.weight": torch.ones(width), "image_proj.norm.bias": torch.zeros(width)}
     number = 1
     for name in pipeline.unet.attn_processors:

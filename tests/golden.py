@@ -14,7 +14,8 @@ from torch import Tensor
 def load_golden(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and metadata, the latter decoded from JSON."""
     with safe_open(path, "pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, {k: json.loads(v) for k, v in file.metadata().items()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return tensors, {key: json.loads(value) for key, value in file.metadata().items()}
 
 
 def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

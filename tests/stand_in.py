@@ -1,4 +1,4 @@
-"""The whole program with a stand-in for torch: pictures in milliseconds, the same pixels for the same job, faults on request.
+"""The whole program with a stand-in for torch: images in milliseconds, the same pixels for the same job, faults on request.
 
     python tests/stand_in.py cli batch prompts.txt ...
 
@@ -30,15 +30,15 @@ STEPS = 6
 STEP_SECONDS = float(os.environ.get("STAND_IN_STEP", "0.01"))
 
 
-def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
-    """Like engine.pipeline.pictures: stages of steps that each depend on the last, checkpoints after them, rows at the end."""
+def images(plan: Any, notify: Any, keeper: Any, model_cache: Any) -> Iterator[Any]:
+    """Like engine.pipeline.images: stages of steps that each depend on the last, checkpoints after them, rows at the end."""
     import numpy as np
 
+    from linfusion_cli.config.job import job_hash
     from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
-    from linfusion_cli.job import job_hash
 
-    if shelf is not None:
-        shelf.loads += 1
+    if model_cache is not None:
+        model_cache.loads += 1
     key, final = job_hash(plan.job), plan.stages[-1]
     done, state = 0, hashlib.sha256(key.encode()).digest()
     if (kept := keeper.find("step")) and hashlib.sha256(kept[:-32]).digest() == kept[-32:]:
@@ -61,7 +61,7 @@ def pictures(plan: Any, notify: Any, keeper: Any, shelf: Any) -> Iterator[Any]:
 
 
 def rows_of(pixels: Any) -> Iterator[Any]:
-    """The picture in four bands, slowly, so that there is a moment after the last step."""
+    """The image in four bands, slowly, so that there is a moment after the last step."""
     for band in range(4):
         time.sleep(STEP_SECONDS / 4)
         yield pixels[band * len(pixels) // 4 : (band + 1) * len(pixels) // 4]
@@ -80,8 +80,10 @@ def strike(prompt: str, step: int) -> None:
         case "sigkill" | "sigbus" | "sigstop" | "sigsegv":
             os.kill(os.getpid(), getattr(signal, match[1].upper()))
         case "oom":
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes")
-        case "enospc":  # from now on the disk has no room, whoever asks
+            raise RuntimeError(
+                "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
+            )
+        case "enospc":  # from now on the disk has no store_budget, whoever asks
             os.posix_fallocate = no_room
         case _:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -91,7 +93,7 @@ def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-class Shelf:
+class ModelCache:
     """Counts."""
 
     def __init__(self) -> None:
@@ -101,9 +103,9 @@ class Shelf:
 def install() -> None:
     """Puts the stand-ins where the engine is imported from."""
     stand_ins: dict[str, dict[str, object]] = {
-        "pipeline": {"pictures": pictures},
-        "memory": {"process_peak_bytes": lambda: 1},
-        "shelf": {"Shelf": Shelf},
+        "pipeline": {"images": images},
+        "memory.meter": {"process_peak_bytes": lambda: 1},
+        "components.model_cache": {"ModelCache": ModelCache},
     }
     for name, parts in stand_ins.items():
         module = types.ModuleType(f"linfusion_cli.engine.{name}")
@@ -112,14 +114,16 @@ def install() -> None:
 
 
 def main(words: list[str]) -> int:
-    if "faketime" in os.environ.get("LD_PRELOAD", ""):  # which (0.9.10) answers EINVAL to the call that Python sleeps by
+    if "faketime" in os.environ.get(
+        "LD_PRELOAD", ""
+    ):  # which (0.9.10) answers EINVAL to the call that Python sleeps by
         time.sleep = lambda seconds: threading.Event().wait(seconds) and None
     if words[0] == "child":
         install()
-        from linfusion_cli.batch.child import main as child
+        from linfusion_cli.batch.worker import main as child
 
         return child()
-    from linfusion_cli.batch.parent import Child
+    from linfusion_cli.batch.worker_process import Child
     from linfusion_cli.cli.app import main as cli
 
     Child.command = (sys.executable, "-P", str(HERE), "child")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.folders import make_folder
+from linfusion_cli.output.atomic_file import make_folder
 
 
 def test_a_folder_is_made_with_those_above_it_and_may_be_there(tmp_path: Path) -> None:

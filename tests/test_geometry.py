@@ -13,7 +13,14 @@ eighths = st.integers(1, 4096).map(lambda n: 8 * n)
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("4k", (3840, 2160)), ("8K", (7680, 4320)), (" 16k ", (15360, 8640)), ("16384x8192", (16384, 8192)), ("64 X 8", (64, 8))]
+    ("text", "size"),
+    [
+        ("4k", (3840, 2160)),
+        ("8K", (7680, 4320)),
+        (" 16k ", (15360, 8640)),
+        ("16384x8192", (16384, 8192)),
+        ("64 X 8", (64, 8)),
+    ],
 )
 def test_sizes_that_can_be_read(text: str, size: tuple[int, int]) -> None:
     assert parse_size(text) == Size(*size)
@@ -61,11 +68,22 @@ def test_stages_grow_to_the_target(width: int, height: int, train_side: int, fac
 
 
 def test_powers_of_two_double_from_the_models_own() -> None:
-    assert [str(size) for size in stage_sizes(Size(4096, 4096), 512 * 512)] == ["512x512", "1024x1024", "2048x2048", "4096x4096"]
+    assert [str(size) for size in stage_sizes(Size(4096, 4096), 512 * 512)] == [
+        "512x512",
+        "1024x1024",
+        "2048x2048",
+        "4096x4096",
+    ]
 
 
 def test_the_papers_size_grows_evenly() -> None:
-    assert [str(size) for size in stage_sizes(Size(16384, 8192), 1024 * 1024)] == ["1448x728", "2656x1336", "4872x2440", "8936x4472", "16384x8192"]
+    assert [str(size) for size in stage_sizes(Size(16384, 8192), 1024 * 1024)] == [
+        "1448x728",
+        "2656x1336",
+        "4872x2440",
+        "8936x4472",
+        "16384x8192",
+    ]
 
 
 @given(eighths, eighths, st.sampled_from([128, 512, 1024]))

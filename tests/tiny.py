@@ -7,12 +7,18 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from golden import golden_unet, load_golden
 from torch import Tensor
 
-from linfusion_cli.costs.room import Keep
-from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.geometry import Band
+from linfusion_cli.planning.memory_budget import Keep
 
 DATA = Path(__file__).parent / "data"
-KEEPS: list[tuple[Keep, ...]] = [("all",) * 3, ("sums", "all", "all"), ("sums",) * 3, ("nothing", "all", "all"), ("nothing", "nothing", "sums")]
+KEEPS: list[tuple[Keep, ...]] = [
+    ("all",) * 3,
+    ("sums", "all", "all"),
+    ("sums",) * 3,
+    ("nothing", "all", "all"),
+    ("nothing", "nothing", "sums"),
+]
 UNETS: dict[str, tuple[UNet2DConditionModel, dict[str, Tensor]]] = {}
 
 

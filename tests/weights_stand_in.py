@@ -92,7 +92,9 @@ class Answerer(BaseHTTPRequestHandler):
     def listing(self, name: str) -> None:
         if self.refused(name):
             return
-        text = json.dumps({"id": name, "sha": COMMIT, "siblings": [entry(*file) for file in self.hub.repositories[name].items()]}).encode()
+        text = json.dumps(
+            {"id": name, "sha": COMMIT, "siblings": [entry(*file) for file in self.hub.repositories[name].items()]}
+        ).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
@@ -106,7 +108,9 @@ class Answerer(BaseHTTPRequestHandler):
         first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
         self.send_response(206 if first else 200)
         self.send_header("X-Repo-Commit", COMMIT)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"' if path.endswith(".safetensors") else f'"{git_sha1(data)}"')
+        self.send_header(
+            "ETag", f'"{hashlib.sha256(data).hexdigest()}"' if path.endswith(".safetensors") else f'"{git_sha1(data)}"'
+        )
         self.send_header("Content-Length", str(len(data) - first))
         if first:
             self.send_header("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")

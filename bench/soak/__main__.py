@@ -2,7 +2,7 @@
 
     python -m bench.soak [--full] [--only R1,R6] [--real]
 
-The engine is a stand-in (tests/stand_in.py) that makes a picture in milliseconds; command line, process tree, locks,
+The engine is a stand-in (tests/stand_in.py) that makes an image in milliseconds; command line, process tree, locks,
 journal, checkpoints and files are the real ones. --real adds kills of renders by the built-in model. A row fails, and so
 does the command, if anything is lost, doubled, damaged, or needs a hand.
 """
@@ -46,7 +46,7 @@ def main() -> int:
         ("R12", "SIGTERM, SIGINT", lambda row, root: signals(row, root, 10 * many)),
         ("R16", "the clock jumps", lambda row, root: clock_jumps(row, root, 12 * many)),
         ("R13", "the list is edited", lambda row, root: edited(row, root, 10 * many)),
-        ("R14", "pictures are damaged", lambda row, root: damaged(row, root, 40 * many)),
+        ("R14", "images are damaged", lambda row, root: damaged(row, root, 40 * many)),
     ]
     if options.real or options.full:
         goals.append(("R22", "SIGKILL of a real render", lambda row, root: real_resume(row, root, 8 * many)))

@@ -1,4 +1,4 @@
-"""What happens around a batch: several starts, children that fail, lists that are edited, pictures that are damaged, clocks that jump."""
+"""What happens around a batch: several starts, children that fail, lists that are edited, images that are damaged, clocks that jump."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from bench.soak.ground import Folder, Row, expected, finished, made_twice
-from linfusion_cli.batch.problems import counted
+from linfusion_cli.batch.problem_report import counted
 
 LIBFAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 JUMPS = ("+1d", "-1d", "+1h", "-1h", "+40d", "-400d", "+0")
@@ -27,16 +27,16 @@ def starts(row: Row, root: Path, count: int) -> None:
             codes.append(process.returncode)
         row.runs += 16
         if sorted(set(codes)) not in ([0, 75], [0]) or len(folder.pixels()) != 4:
-            row.wrong.append(f"exit codes {sorted(codes)}, {len(folder.pixels())} pictures")
+            row.wrong.append(f"exit codes {sorted(codes)}, {len(folder.pixels())} images")
         begun = (folder.out / ".linfusion" / "journal.jsonl").read_text().count('"begun"')
         if begun != 4:
-            row.wrong.append(f"{begun} begun for 4 pictures")
+            row.wrong.append(f"{begun} begun for 4 images")
         slowest = max(slowest, codes.count(75))
-    row.result = f"{count} times 16 starts; one worked, the others ended with 75; every picture begun once"
+    row.result = f"{count} times 16 starts; one worked, the others ended with 75; every image begun once"
 
 
 def faults(row: Row, root: Path, kind: str, count: int) -> None:
-    """A child that dies in the middle of a picture, on its own."""
+    """A child that dies in the middle of an image, on its own."""
     prompts = [f"lake {i} FAULT:{kind}" for i in range(count)] + ["a calm lake"]
     folder = Folder(root, prompts)
     code, err = folder.run()
@@ -63,16 +63,16 @@ def edited(row: Row, root: Path, count: int) -> None:
         row.runs += 1
         now = folder.pixels()
         if code or not made.items() <= now.items():
-            row.wrong.append(f"run {i}: exit {code}, a picture was lost or changed: {err[-100:]}")
+            row.wrong.append(f"run {i}: exit {code}, an image was lost or changed: {err[-100:]}")
         made = now
     begun = (folder.out / ".linfusion" / "journal.jsonl").read_text().count('"begun"')
     if begun != len(made):
-        row.wrong.append(f"{begun} begun for {len(made)} pictures")
-    row.result = f"{count} edits, {len(made)} pictures, each begun once"
+        row.wrong.append(f"{begun} begun for {len(made)} images")
+    row.result = f"{count} edits, {len(made)} images, each begun once"
 
 
 def damaged(row: Row, root: Path, count: int) -> None:
-    """Pictures cut, flipped, emptied, without their end."""
+    """Images cut, flipped, emptied, without their end."""
     prompts, chance = [f"lake {i}" for i in range(10)], random.Random(4)
     whole = expected(root, prompts)
     folder = Folder(root, prompts, step=0.0)
@@ -83,7 +83,9 @@ def damaged(row: Row, root: Path, count: int) -> None:
             kind = chance.choice(["cut", "flip", "end", "empty"])
             if kind == "flip":
                 data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-            path.write_bytes({"cut": data[: chance.randrange(len(data))], "flip": data, "end": data[:-12], "empty": b""}[kind])
+            path.write_bytes(
+                {"cut": data[: chance.randrange(len(data))], "flip": data, "end": data[:-12], "empty": b""}[kind]
+            )
             hurt, row.runs = hurt + 1, row.runs + 1
         code, _ = folder.run("--status")
         process = folder.start("--status", "--json")
@@ -109,7 +111,12 @@ def clock_jumps(row: Row, root: Path, count: int) -> None:
         rounds += 1
         jump = folder.root / "jump"
         jump.write_text("+0")
-        folder.environment |= {"LD_PRELOAD": str(library), "FAKETIME_TIMESTAMP_FILE": str(jump), "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+        folder.environment |= {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(jump),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
         process = folder.start("--json", "--max-minutes", "0.1")
         started = time.monotonic()
         while process.poll() is None and time.monotonic() - started < 60:
@@ -125,4 +132,4 @@ def clock_jumps(row: Row, root: Path, count: int) -> None:
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
     batches = counted(rounds, "batch", "batches")
-    row.result = f"{row.runs} jumps in {batches} of 12 with --max-minutes; each ended by its own clock, all pictures made once, no time below 0"
+    row.result = f"{row.runs} jumps in {batches} of 12 with --max-minutes; each ended by its own clock, all images made once, no time below 0"

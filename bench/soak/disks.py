@@ -13,25 +13,45 @@ from linfusion_cli.models import builtin_folder
 
 
 def injected(row: Row, root: Path, fault: str) -> None:
-    """strace makes every N-th call of one kind fail, or kills at it: the child writes one picture."""
-    picture = [*STAND_IN, "generate", "a lake", "--seed", "1", "--size", "64x64", "--checkpoint", "0", "--overwrite", "-o", "x.png", "--quiet"]
+    """strace makes every N-th call of one kind fail, or kills at it: the child writes one image."""
+    image = [
+        *STAND_IN,
+        "generate",
+        "a lake",
+        "--seed",
+        "1",
+        "--size",
+        "64x64",
+        "--checkpoint",
+        "0",
+        "--overwrite",
+        "-o",
+        "x.png",
+        "--quiet",
+    ]
     environment = {**ENVIRONMENT, "STAND_IN_STEP": "0", "STAND_IN_FAULTS": str(root)}
     root.mkdir(parents=True)
-    subprocess.run(picture, cwd=root, env=environment, check=True)
+    subprocess.run(image, cwd=root, env=environment, check=True)
     new = hashlib.sha256((root / "x.png").read_bytes()).hexdigest()
     for call in ("fsync", "rename", "linkat", "link", "unlink", "ftruncate", "fallocate"):
         for number in range(1, 30):
-            if not strace(row, root, picture, environment, call, number, fault, new):
+            if not strace(row, root, image, environment, call, number, fault, new):
                 break
     row.result = f"{row.runs} calls hit, each in a run of its own; the file was the old or the new one, whole"
 
 
-def strace(row: Row, root: Path, picture: list[str], environment: dict[str, str], call: str, number: int, fault: str, new: str) -> bool:
+def strace(
+    row: Row, root: Path, image: list[str], environment: dict[str, str], call: str, number: int, fault: str, new: str
+) -> bool:
     (root / "x.png").write_bytes(b"old")
     log = root / "strace.log"
     inject = f"inject={call}:{fault}:when={number}"
     done = subprocess.run(
-        ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", inject, *picture], cwd=root, env=environment, capture_output=True, check=False
+        ["strace", "-f", "-qq", "-o", str(log), "-e", f"trace={call}", "-e", inject, *image],
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        check=False,
     )
     hit = "INJECTED" in log.read_text() or "SIGKILL" in log.read_text()
     if not hit:
@@ -42,8 +62,8 @@ def strace(row: Row, root: Path, picture: list[str], environment: dict[str, str]
     if data != b"old" and not is_new:
         row.wrong.append(f"{call} {number}: torn")
     if done.returncode == 0 and data == b"old":
-        row.wrong.append(f"{call} {number}: exit 0 without a picture")
-    subprocess.run(picture, cwd=root, env=environment, check=False, capture_output=True)
+        row.wrong.append(f"{call} {number}: exit 0 without an image")
+    subprocess.run(image, cwd=root, env=environment, check=False, capture_output=True)
     if broken(root / "x.png") or list(root.rglob("*.part")):
         row.wrong.append(f"{call} {number}: the next run left {[path.name for path in root.rglob('*.part')]}")
     return True
@@ -60,7 +80,14 @@ def full_disk(row: Row, root: Path, count: int) -> None:
         )
         folder = Folder(root / str(i), prompts, step=0.0)
         folder.out.mkdir()
-        done = subprocess.run(["unshare", "-Urm", "bash", "-c", script], cwd=folder.root, env=folder.environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["unshare", "-Urm", "bash", "-c", script],
+            cwd=folder.root,
+            env=folder.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         if not (folder.root / "code").exists():
             row.result = f"not run: {done.stderr.strip()[-80:]}"
             return
@@ -70,17 +97,33 @@ def full_disk(row: Row, root: Path, count: int) -> None:
         if any(broken(path) for path in copies) or (folder.root / "parts").read_text():
             row.wrong.append(f"{kib} KiB: a torn file or a leftover")
         if code not in ("0", "74") or (code == "0") != (len(copies) == 3):
-            row.wrong.append(f"{kib} KiB: exit {code} with {len(copies)} pictures: {(folder.root / 'err').read_text()[-150:]}")
+            row.wrong.append(
+                f"{kib} KiB: exit {code} with {len(copies)} images: {(folder.root / 'err').read_text()[-150:]}"
+            )
     row.result = f"{row.runs} tmpfs of 64 KiB and up: exit 74 or all done, no torn file, no leftover"
 
 
 def flipped(row: Row, root: Path, count: int) -> None:
-    """One bit of a weight file, anywhere in the model: refused by name, before the picture is begun."""
+    """One bit of a weight file, anywhere in the model: refused by name, before the image is begun."""
     folder, chance = builtin_folder("builtin:landscape"), random.Random(7)
     assert folder is not None
     model = shutil.copytree(folder, root / "model")
     environment = {**ENVIRONMENT, "XDG_CACHE_HOME": str(root / "cache")}
-    command = [*REAL, "generate", "a lake", "--model", "model", "--linfusion", "model/linfusion", "--size", "64x64", "--device", "cpu", "-o", "x.png"]
+    command = [
+        *REAL,
+        "generate",
+        "a lake",
+        "--model",
+        "model",
+        "--linfusion",
+        "model/linfusion",
+        "--size",
+        "64x64",
+        "--device",
+        "cpu",
+        "-o",
+        "x.png",
+    ]
     paths = sorted(model.rglob("*.safetensors"))
     for i in range(count):
         path = paths[i % len(paths)]
@@ -90,10 +133,17 @@ def flipped(row: Row, root: Path, count: int) -> None:
         path.write_bytes(data)
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
         row.runs += 1
-        if done.returncode != 66 or str(path.relative_to(root)) not in done.stderr or (root / "x.png").exists() or "stage 0 denoise" in done.stderr:
+        if (
+            done.returncode != 66
+            or str(path.relative_to(root)) not in done.stderr
+            or (root / "x.png").exists()
+            or "stage 0 denoise" in done.stderr
+        ):
             row.wrong.append(f"{path.name}: exit {done.returncode}: {done.stderr[-200:]}")
         path.write_bytes(whole)
     done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         row.wrong.append(f"the whole model: exit {done.returncode}: {done.stderr[-200:]}")
-    row.result = f"{row.runs} of {row.runs} refused before the first step with exit 66, the file named; the whole one is taken"
+    row.result = (
+        f"{row.runs} of {row.runs} refused before the first step with exit 66, the file named; the whole one is taken"
+    )

@@ -1,4 +1,4 @@
-"""What every row of the soak stands on: a folder with a list, the command that works on it, and how its pictures are judged."""
+"""What every row of the soak stands on: a folder with a list, the command that works on it, and how its images are judged."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from linfusion_cli.errors import LinfusionError
-from linfusion_cli.output.png import check
+from linfusion_cli.output.png_reader import check
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = [sys.executable, str(ROOT / "tests" / "stand_in.py"), "cli"]
 REAL = [sys.executable, "-m", "linfusion_cli"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
-STEPS = 6  # of a picture by the stand-in
+STEPS = 6  # of an image by the stand-in
 
 
 @dataclass
@@ -32,9 +32,11 @@ class Row:
 
 
 class Folder:
-    """A list of prompts, its pictures, and the command that makes them."""
+    """A list of prompts, its images, and the command that makes them."""
 
-    def __init__(self, root: Path, prompts: list[str], *, step: float = 0.02, size: str = "64x64", command: list[str] = STAND_IN) -> None:
+    def __init__(
+        self, root: Path, prompts: list[str], *, step: float = 0.02, size: str = "64x64", command: list[str] = STAND_IN
+    ) -> None:
         self.root, self.out, self.command, self.size = root, root / "out", command, size
         self.prompts = prompts
         (root / "faults").mkdir(parents=True, exist_ok=True)
@@ -42,9 +44,22 @@ class Folder:
         self.environment = {**ENVIRONMENT, "STAND_IN_FAULTS": str(root / "faults"), "STAND_IN_STEP": str(step)}
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [*self.command, "batch", "list.txt", "-o", str(self.out), "--size", self.size, "--checkpoint", "0", *words]
+        command = [
+            *self.command,
+            "batch",
+            "list.txt",
+            "-o",
+            str(self.out),
+            "--size",
+            self.size,
+            "--checkpoint",
+            "0",
+            *words,
+        ]
         pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=pipe, stderr=pipe, text=True, errors="replace")
+        return subprocess.Popen(
+            command, cwd=self.root, env=self.environment, stdout=pipe, stderr=pipe, text=True, errors="replace"
+        )
 
     def run(self, *words: str) -> tuple[int, str]:
         process = self.start(*words)
@@ -88,9 +103,11 @@ def finished(row: Row, folder: Folder, whole: dict[str, str]) -> None:
     if code:
         row.wrong.append(f"exit {code}: {err.strip()[-200:]}")
     row.wrong += folder.invalid()
-    pictures = folder.pixels()
-    if pictures != whole:
-        row.wrong.append(f"{len(set(whole) - set(pictures))} missing, {len(set(pictures) - set(whole))} extra, or other pixels")
+    images = folder.pixels()
+    if images != whole:
+        row.wrong.append(
+            f"{len(set(whole) - set(images))} missing, {len(set(images) - set(whole))} extra, or other pixels"
+        )
     row.wrong += [f"left over: {name}" for name in folder.leftovers()]
 
 
@@ -110,7 +127,7 @@ def pixel_hash(path: Path) -> str:
 
 
 def made_twice(folder: Folder) -> list[str]:
-    """What its journal says of pictures that were finished more than once."""
+    """What its journal says of images that were finished more than once."""
     journal = (folder.out / ".linfusion" / "journal.jsonl").read_text().splitlines()
     done = [json.loads(line)["id"] for line in journal if '"done"' in line]
-    return [f"{len(done) - len(set(done))} pictures were made twice"] if len(done) != len(set(done)) else []
+    return [f"{len(done) - len(set(done))} images were made twice"] if len(done) != len(set(done)) else []

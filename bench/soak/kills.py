@@ -13,11 +13,11 @@ from collections import Counter
 from pathlib import Path
 
 from bench.soak.ground import ENVIRONMENT, REAL, STEPS, Folder, Row, expected, finished, made_twice, pixel_hash
-from linfusion_cli.batch.problems import counted
+from linfusion_cli.batch.problem_report import counted
 
 
 def kills(row: Row, root: Path, count: int) -> None:
-    """SIGKILL at random moments of 20-job batches, of the parent and with it of the child; pictures checked after each."""
+    """SIGKILL at random moments of 20-job batches, of the parent and with it of the child; images checked after each."""
     prompts = [f"lake {i}" for i in range(20)]
     whole, chance = expected(root / "whole", prompts), random.Random(1)
     rounds = 0
@@ -40,7 +40,7 @@ def kills(row: Row, root: Path, count: int) -> None:
 
 
 def child_kills(row: Row, root: Path, count: int) -> None:
-    """SIGKILL of the child after each step in turn, and while it writes; the same parent goes on with the picture."""
+    """SIGKILL of the child after each step in turn, and while it writes; the same parent goes on with the image."""
     prompts = [f"lake {i}" for i in range(20)]
     whole = expected(root / "whole", prompts)
     landed: Counter[int] = Counter()
@@ -48,7 +48,7 @@ def child_kills(row: Row, root: Path, count: int) -> None:
     while row.runs < count:
         folder = Folder(root / f"round{rounds}", prompts, step=0.2)
         rounds += 1
-        process = folder.start("--retry", str(2 * STEPS))  # a picture is killed once after each of its steps
+        process = folder.start("--retry", str(2 * STEPS))  # an image is killed once after each of its steps
         killed = 0
         while row.runs < count and (victim := at_step(folder, process, 1 + row.runs % STEPS)):
             os.kill(victim, signal.SIGKILL)
@@ -59,19 +59,21 @@ def child_kills(row: Row, root: Path, count: int) -> None:
         if process.returncode:
             row.wrong.append(f"exit {process.returncode}: {told[-200:]}")
         if len(went_on) != killed:
-            row.wrong.append(f"{len(went_on)} of {killed} killed pictures were gone on with")
+            row.wrong.append(f"{len(went_on)} of {killed} killed images were gone on with")
         if not killed:
             row.wrong.append(f"no step of batch {rounds} was seen")
             break
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
-    row.wrong += [f"no kill landed after step {step}" for step in range(1, STEPS + 1) if count >= STEPS and not landed[step]]
+    row.wrong += [
+        f"no kill landed after step {step}" for step in range(1, STEPS + 1) if count >= STEPS and not landed[step]
+    ]
     shares = ", ".join(f"{step}: {landed[step]}" for step in sorted(landed))
-    row.result = f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20; each picture gone on with from the step it had; landed after step {shares}"
+    row.result = f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20; each image gone on with from the step it had; landed after step {shares}"
 
 
 def at_step(folder: Folder, process: subprocess.Popen[str], step: int) -> int:
-    """The child's process as soon as the picture in hand has kept this step; 0 if the batch has ended before."""
+    """The child's process as soon as the image in hand has kept this step; 0 if the batch has ended before."""
     while process.poll() is None:
         for path in folder.out.glob(".linfusion/*/step.safetensors"):
             with contextlib.suppress(OSError, IndexError):
@@ -82,7 +84,9 @@ def at_step(folder: Folder, process: subprocess.Popen[str], step: int) -> int:
 
 
 def child_of(pid: int) -> int:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False).stdout.split()
+    found = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+    ).stdout.split()
     return int(found[0]) if found else 0
 
 
@@ -124,11 +128,23 @@ def kept_states(root: Path) -> set[tuple[str, int]]:
 
 def real_resume(row: Row, root: Path, count: int) -> None:
     """The built-in model, killed at random moments; the same command again until it is done."""
-    words = ["generate", "hills at dawn", "--seed", "3", "--size", "512x384", "--checkpoint", "0", "--quiet", "--device", "cpu"]
+    words = [
+        "generate",
+        "hills at dawn",
+        "--seed",
+        "3",
+        "--size",
+        "512x384",
+        "--checkpoint",
+        "0",
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
     root.mkdir(parents=True)
     subprocess.run([*REAL, *words, "-o", "whole.png"], cwd=root, env=ENVIRONMENT, check=True)
     whole, chance = pixel_hash(root / "whole.png"), random.Random(5)
-    pictures = 0
+    images = 0
     while row.runs < count:
         before, deadline = kept_states(root), time.monotonic() + 60
         process = subprocess.Popen([*REAL, *words, "-o", "x.png"], cwd=root, env=ENVIRONMENT, stderr=subprocess.PIPE)
@@ -140,13 +156,11 @@ def real_resume(row: Row, root: Path, count: int) -> None:
             row.runs += 1
         process.communicate()
         if (root / "x.png").exists():
-            pictures += 1
+            images += 1
             if pixel_hash(root / "x.png") != whole:
                 row.wrong.append("other pixels than without interruption")
             (root / "x.png").unlink()
     subprocess.run([*REAL, *words, "-o", "x.png"], cwd=root, env=ENVIRONMENT, check=True)
     if pixel_hash(root / "x.png") != whole:
         row.wrong.append("other pixels than without interruption")
-    row.result = (
-        f"{row.runs} kills of renders with the built-in model, {counted(pictures + 1, 'picture')} finished, with the pixels of one without interruption"
-    )
+    row.result = f"{row.runs} kills of renders with the built-in model, {counted(images + 1, 'image')} finished, with the pixels of one without interruption"

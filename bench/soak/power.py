@@ -1,7 +1,7 @@
 """Power loss: a batch's system calls are recorded, and held against a disk that keeps what was synced and forgets the rest at will.
 
 Such a disk may write anything early and nothing before it is told to. So two things must hold at every call: a name is given
-only to what is synced, and "done" goes into the journal only when the picture's name is synced too.
+only to what is synced, and "done" goes into the journal only when the image's name is synced too.
 """
 
 from __future__ import annotations
@@ -88,7 +88,19 @@ def power(row: Row, root: Path, count: int) -> None:
     """A batch whose every call is recorded."""
     folder = Folder(root, [f"lake {i}" for i in range(count)], step=0.0)
     log = root / "calls.log"
-    folder.command = ["strace", "-f", "-y", "-qq", "-s", "4096", "-e", f"trace={TRACED}", "-o", str(log), *folder.command]
+    folder.command = [
+        "strace",
+        "-f",
+        "-y",
+        "-qq",
+        "-s",
+        "4096",
+        "-e",
+        f"trace={TRACED}",
+        "-o",
+        str(log),
+        *folder.command,
+    ]
     code, err = folder.run()
     disk = ForgetfulDisk()
     with log.open(errors="replace") as lines:
@@ -97,4 +109,6 @@ def power(row: Row, root: Path, count: int) -> None:
     row.runs, row.wrong = disk.done, disk.wrong
     if code or disk.done != count:
         row.wrong.append(f"exit {code}, {disk.done} of {count} done: {err[-200:]}")
-    row.result = f"{count} pictures; at every call of two processes: named after its data were synced, done after its name was"
+    row.result = (
+        f"{count} images; at every call of two processes: named after its data were synced, done after its name was"
+    )

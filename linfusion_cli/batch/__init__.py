@@ -1,1 +1,1 @@
-"""Many pictures from lists of prompts, made once each, whatever happens on the way."""
+"""Many images from lists of prompts, made once each, whatever happens on the way."""

@@ -9,14 +9,22 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from linfusion_cli.batch.child import request_as_json
-from linfusion_cli.batch.ledger import Ledger
-from linfusion_cli.batch.parent import Answer, Child
-from linfusion_cli.batch.tasks import Task
-from linfusion_cli.errors import BusyError, DiskFullError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
-from linfusion_cli.output.checkpoints import hidden_folder, tidy
-from linfusion_cli.output.locks import Lock
-from linfusion_cli.stop import STOP
+from linfusion_cli.batch.journal import Journal
+from linfusion_cli.batch.task_list import Task
+from linfusion_cli.batch.worker import request_as_json
+from linfusion_cli.batch.worker_process import Answer, Child
+from linfusion_cli.errors import (
+    BusyError,
+    DiskFullError,
+    LinfusionError,
+    OutOfMemoryError,
+    OutputError,
+    UsageError,
+    WeightsError,
+)
+from linfusion_cli.output.checkpoint_folder import hidden_folder, tidy
+from linfusion_cli.output.file_lock import Lock
+from linfusion_cli.system.signals import STOP
 
 HANG_SECONDS = 60.0  # of silence: a child gives a sign every two seconds
 STALL_SECONDS = 1800.0  # without a step or a row, and STALL_FACTOR times what the plan says for the whole phase
@@ -32,7 +40,7 @@ FRESH = (LinfusionError.exit_code, OutOfMemoryError.exit_code)  # the child may 
 class Options:
     """How a batch goes about its tasks.
 
-    retries: how often a task is tried again after a failure that may not repeat. limit: pictures of this run, 0 = all.
+    retries: how often a task is tried again after a failure that may not repeat. limit: images of this run, 0 = all.
     deadline: on `clock`, after which the running step is the last, 0 = none. checkpoint_seconds: see Job.
     """
 
@@ -48,7 +56,7 @@ class Options:
 class Told:
     """What happened: `kind` is "redo", "begun", "plan", "event", "retry", "made" or "failed".
 
-    left: pictures of this run that are not made yet, the one in hand among them.
+    left: images of this run that are not made yet, the one in hand among them.
     """
 
     kind: str
@@ -90,8 +98,10 @@ class Runner:
     """Runs the tasks of one folder. Raises nothing for a task that fails, but OutputError for a journal that can't be written and
     for a full disk. Who calls it asks STOP afterwards: told to stop, it returns as soon as the step in hand is kept."""
 
-    def __init__(self, ledger: Ledger, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child) -> None:
-        self._ledger, self._options, self._tell, self._start = ledger, options, tell, start
+    def __init__(
+        self, journal: Journal, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child
+    ) -> None:
+        self._journal, self._options, self._tell, self._start = journal, options, tell, start
         self._child: Child | None = None
         self._summary = Summary()
         self._planned_bytes = 0
@@ -120,15 +130,15 @@ class Runner:
         """The tasks that are to be done, with what is to be replaced."""
         tries: list[_Try] = []
         for task in tasks:
-            state = self._ledger.state(task, thorough=self._options.thorough)
+            state = self._journal.state(task, thorough=self._options.thorough)
             if state == "done":
                 self._summary.skipped += 1
-                if task.id not in self._ledger.done:
-                    self._ledger.add_done(task, self._ledger.name_of(task), found=True)
+                if task.id not in self._journal.done:
+                    self._journal.add_done(task, self._journal.name_of(task), found=True)
                 continue
             if state == "damaged":
-                self._say("redo", task, f"{self._ledger.name_of(task)} is damaged and made again")
-            tries.append(_Try(replace(task, name=self._ledger.name_of(task)), overwrite=state == "damaged"))
+                self._say("redo", task, f"{self._journal.name_of(task)} is damaged and made again")
+            tries.append(_Try(replace(task, name=self._journal.name_of(task)), overwrite=state == "damaged"))
         self._summary.left = len(tries)
         return tries
 
@@ -145,7 +155,7 @@ class Runner:
         elif options.deadline and clock() >= options.deadline:
             summary.stopped = "the time is up"
         elif summary.failed and not options.keep_going:
-            summary.stopped = "a picture failed; --keep-going goes on with the others"
+            summary.stopped = "an image failed; --keep-going goes on with the others"
         return not summary.stopped
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
@@ -164,7 +174,9 @@ class Runner:
         code, message = int(answer["exit_code"]), str(answer["message"])
         if answer.get("error") == DiskFullError.__name__:  # the others would find no room either
             left = f"{self._summary.made} made, {self._summary.left} left"
-            raise DiskFullError(f"{message}. The batch ends here ({left}). Make room and give the same command again: what is done is kept")
+            raise DiskFullError(
+                f"{message}. The batch ends here ({left}). Make room and give the same command again: what is done is kept"
+            )
         if code in FRESH and self._child is not None:
             self._child.kill()
             self._child = None
@@ -176,7 +188,7 @@ class Runner:
         if again is None:
             self._failed(attempt.task, message, code)
             return
-        self._ledger.add("retry", id=attempt.task.id, error=message, tries=attempt.number)
+        self._journal.add("retry", id=attempt.task.id, error=message, tries=attempt.number)
         less = f" with at most {again.less_bytes / 1e6:.0f} MB" if again.less_bytes != attempt.less_bytes else ""
         self._say("retry", attempt.task, f"{message}; tried again{less}")
         tries.appendleft(again)
@@ -194,28 +206,28 @@ class Runner:
 
     def _made(self, attempt: _Try, answer: Answer) -> None:
         measured = {key: answer[key] for key in ("seconds", "peak_bytes", "device_peak_bytes")}
-        self._ledger.add_done(attempt.task, answer["name"], **measured, tries=attempt.number)
+        self._journal.add_done(attempt.task, answer["name"], **measured, tries=attempt.number)
         self._summary.made += 1
         self._summary.left -= 1
-        self._say("made", attempt.task, **measured, path=str(self._ledger.folder / answer["name"]))
+        self._say("made", attempt.task, **measured, path=str(self._journal.folder / answer["name"]))
 
     def _failed(self, task: Task, message: str, code: int) -> None:
         self._summary.failed += 1
         self._summary.left -= 1
         self._summary.error_code = code
         self._say("failed", task, message, exit_code=code)
-        self._ledger.add("failed", id=task.id, error=message, exit_code=code)
+        self._journal.add("failed", id=task.id, error=message, exit_code=code)
 
     def _answered(self, attempt: _Try) -> Answer:
         """What becomes of one try: "made" or "failed" from the child, what it died of, or "stopped" as it was told.
 
-        "outgrown": the picture needs a process that keeps less; a fresh one makes it.
+        "outgrown": the image needs a process that keeps less; a fresh one makes it.
         """
         if self._child is None or self._child.dead:
             self._child, self._summary.loads = self._start(), self._summary.loads + 1
         child, self._planned_bytes, self._stall_seconds = self._child, 0, STALL_SECONDS
-        self._ledger.add("begun", id=attempt.task.id, place=attempt.task.place)
-        request = attempt.task.request(self._ledger.folder, overwrite=attempt.overwrite)
+        self._journal.add("begun", id=attempt.task.id, place=attempt.task.place)
+        request = attempt.task.request(self._journal.folder, overwrite=attempt.overwrite)
         request = replace(request, checkpoint_seconds=self._options.checkpoint_seconds)
         child.ask({"id": attempt.task.id, "request": request_as_json(request), "less_bytes": attempt.less_bytes})
         asked_to_stop, moved = 0.0, clock()
@@ -232,7 +244,11 @@ class Runner:
                 asked_to_stop = clock()
                 child.stop()
             hangs = child.silent_seconds > HANG_SECONDS
-            if hangs or clock() - moved > self._stall_seconds or (asked_to_stop and clock() - asked_to_stop > PATIENCE_SECONDS):
+            if (
+                hangs
+                or clock() - moved > self._stall_seconds
+                or (asked_to_stop and clock() - asked_to_stop > PATIENCE_SECONDS)
+            ):
                 return self._hang(child, stopping=bool(asked_to_stop), silent=hangs)
 
     def _see(self, task: Task, answer: Answer) -> None:
@@ -245,7 +261,7 @@ class Runner:
         self._tell(Told(kind=kind, task=task, left=self._left(), text=text, fields=fields))
 
     def _left(self) -> int:
-        """How many pictures this run still makes, if all goes well."""
+        """How many images this run still makes, if all goes well."""
         of_limit = self._options.limit - self._summary.made if self._options.limit else self._summary.left
         return min(self._summary.left, of_limit)
 
@@ -255,7 +271,13 @@ class Runner:
         if stopping:
             return {"kind": "stopped"}
         killed = "killed" if child.process.returncode == -9 else ""
-        return {"kind": "failed", "exit_code": 1, "message": child.cause(), "ran_out": child.ran_out_of_memory, "cause": killed}
+        return {
+            "kind": "failed",
+            "exit_code": 1,
+            "message": child.cause(),
+            "ran_out": child.ran_out_of_memory,
+            "cause": killed,
+        }
 
     def _hang(self, child: Child, *, stopping: bool, silent: bool) -> Answer:
         child.kill()
@@ -272,15 +294,15 @@ def shard_of(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
 
 
 @contextlib.contextmanager
-def at_work(ledger: Ledger) -> Iterator[None]:
+def at_work(journal: Journal) -> Iterator[None]:
     """The folder's batch (or its shard's) as this process's alone, swept of what dead ones left, the journal open.
 
     Raises BusyError at once if another process is at it, and OutputError if nothing can be kept there.
     """
     try:
-        hidden = hidden_folder(ledger.folder)
+        hidden = hidden_folder(journal.folder)
     except OSError as error:
-        raise OutputError(f"Can't keep a journal in {str(ledger.folder)!r}: {error.strerror}") from error
-    with Lock(hidden / f"lock{ledger.shard}", f"the batch in {str(ledger.folder)!r}"), ledger:
-        tidy(ledger.folder)
+        raise OutputError(f"Can't keep a journal in {str(journal.folder)!r}: {error.strerror}") from error
+    with Lock(hidden / f"lock{journal.shard}", f"the batch in {str(journal.folder)!r}"), journal:
+        tidy(journal.folder)
         yield

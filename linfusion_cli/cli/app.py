@@ -15,15 +15,27 @@ import typer
 from typer.exceptions import TyperException
 
 from linfusion_cli import __version__
-from linfusion_cli.cli import batch, distill, doctor, evaluate, fetch, generate, inspect, landscapes, plan, presets, upscale
+from linfusion_cli.cli import (
+    batch,
+    distill,
+    doctor,
+    evaluate,
+    fetch,
+    generate,
+    inspect,
+    landscapes,
+    plan,
+    presets,
+    upscale,
+)
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
-from linfusion_cli.stop import STOP
+from linfusion_cli.system.signals import STOP
 
 EPILOG = """\b
 Examples:
   linfusion generate "a mountain lake at dawn" --size 4k
   linfusion plan --size 16k --max-memory 8GB
-  linfusion batch prompts.txt --size 4k -o pictures
+  linfusion batch prompts.txt --size 4k -o images
   linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
   linfusion fetch sd15-4k
   linfusion doctor
@@ -37,7 +49,7 @@ Every command has its own help: linfusion generate --help
 
 app = typer.Typer(
     name="linfusion",
-    help="Pictures of 4K to 16K from a prompt: Stable Diffusion with linear attention, within the memory that you name.",
+    help="Images of 4K to 16K from a prompt: Stable Diffusion with linear attention, within the memory that you name.",
     epilog=EPILOG,
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -65,7 +77,9 @@ def _show_version(wanted: bool) -> None:  # noqa: FBT001  Typer passes it by pos
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """The options before the command; main() has already acted on --debug."""
@@ -116,9 +130,16 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
                 return UsageError.exit_code
             from linfusion_cli.cli.text import wrong_value
 
-            return _fail("UsageError", f"{wrong_value(error) or error.format_message()}\nSee: linfusion {_command(words)}--help", UsageError.exit_code, words)
+            return _fail(
+                "UsageError",
+                f"{wrong_value(error) or error.format_message()}\nSee: linfusion {_command(words)}--help",
+                UsageError.exit_code,
+                words,
+            )
         case MemoryError():
-            return _fail("OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words)
+            return _fail(
+                "OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words
+            )
         case OSError() if error.errno is not None:
             where = f"{error.filename}: " if error.filename else ""
             return _fail("OutputError", f"{where}{os.strerror(error.errno)}", OutputError.exit_code, words)
@@ -131,7 +152,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
 
 def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
     """Tells people on stderr, and programs on stdout if they asked for JSON."""
-    from linfusion_cli.cli.console import emit
+    from linfusion_cli.cli.render_display import emit
     from linfusion_cli.cli.text import safe
 
     if "--json" in words:

@@ -1,4 +1,4 @@
-"""`linfusion batch`: every picture of a list of prompts, once, whatever happens on the way."""
+"""`linfusion batch`: every image of a list of prompts, once, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linfusion_cli import garbage
-from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
-from linfusion_cli.folders import make_folder
-from linfusion_cli.stop import STOP
+from linfusion_cli.output.atomic_file import make_folder
+from linfusion_cli.system import gc_pause
+from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
-    from linfusion_cli.batch.ledger import Ledger
+    from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.runner import Options, Summary
-    from linfusion_cli.batch.tasks import Task
+    from linfusion_cli.batch.task_list import Task
 
 EPILOG = """\b
 Examples:
   linfusion batch prompts.txt
-  linfusion batch prompts.txt --size 4k --seeds 1..4 -o pictures --keep-going
+  linfusion batch prompts.txt --size 4k --seeds 1..4 -o images --keep-going
   linfusion batch nightly.toml --quiet --until 06:00 --log-file batch.log        (in a crontab)
-  linfusion batch prompts.jsonl --shard 2/8 -o /shared/pictures
+  linfusion batch prompts.jsonl --shard 2/8 -o /shared/images
   linfusion batch prompts.txt --status
-  printf 'a lake\\na {red|green|blue} forest\\n' | linfusion batch - -o pictures
+  printf 'a lake\\na {red|green|blue} forest\\n' | linfusion batch - -o images
 
 \b
 prompts.txt: a prompt a line, # for comments, flags after the prompt:
@@ -39,96 +39,144 @@ prompts.txt: a prompt a line, # for comments, flags after the prompt:
 .jsonl, .csv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. {a|b} and lists are multiplied out.
 
 \b
-The same command again does what is not done yet: pictures that are there and whole are skipped, an interrupted one goes
+The same command again does what is not done yet: images that are there and whole are skipped, an interrupted one goes
 on where it was. Lines may be added, removed and moved meanwhile. The journal is FOLDER/.linfusion/journal.jsonl.
 
 \b
 Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch is at work in the folder,
 130 Ctrl-C, 143 SIGTERM; without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
---status: 1 if a picture is damaged or has failed, or if its name is taken.
+--status: 1 if an image is damaged or has failed, or if its name is taken.
 """
 
 
 def _batch(
     flags: dict[str, object],
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE.")] = None,
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input."
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE."),
+    ] = None,
     name: Annotated[
-        str, typer.Option(metavar="TEMPLATE", help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.")
+        str,
+        typer.Option(
+            metavar="TEMPLATE",
+            help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.",
+        ),
     ] = "{slug}-{seed}-{id}",
-    seeds: Annotated[str | None, typer.Option("--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29.")] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the others if a picture fails.")] = False,
-    retry: Annotated[int, typer.Option(metavar="N", min=0, max=100, help="Try a failed picture again so often, unless that can't help.")] = 2,
-    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Make at most N pictures. 0 = all.")] = 0,
-    until: Annotated[str | None, typer.Option(metavar="HH:MM", help="Stop at this time; the picture in hand is kept and gone on with next time.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")] = None,
-    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder.")] = None,
-    verify: Annotated[bool, typer.Option("--verify", help="Read every finished picture whole before it is skipped; with --status: only tell.")] = False,
-    status: Annotated[bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29."
+        ),
+    ] = None,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", "-k", help="Go on with the others if an image fails.")
+    ] = False,
+    retry: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=100, help="Try a failed image again so often, unless that can't help."),
+    ] = 2,
+    limit: Annotated[int, typer.Option(metavar="N", min=0, help="Make at most N images. 0 = all.")] = 0,
+    until: Annotated[
+        str | None,
+        typer.Option(metavar="HH:MM", help="Stop at this time; the image in hand is kept and gone on with next time."),
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Read every finished image whole before it is skipped; with --status: only tell."
+        ),
+    ] = False,
+    status: Annotated[
+        bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> int:
-    """Make the pictures of one or more lists of prompts."""
+    """Make the images of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options
-    from linfusion_cli.extras import preset_name
-    from linfusion_cli.job import checked_seconds
+    from linfusion_cli.config.extras import preset_name
+    from linfusion_cli.config.job import checked_seconds
 
     part = _shard(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     preset_name(common.get("preset"), common.get("model"))  # a model for all that is not here is no fault of the lists
     seconds = checked_seconds(common.pop("checkpoint_seconds", None))
-    options = Options(keep_going=keep_going, retries=retry, limit=limit, deadline=_deadline(until, max_minutes), checkpoint_seconds=seconds, thorough=verify)
+    options = Options(
+        keep_going=keep_going,
+        retries=retry,
+        limit=limit,
+        deadline=_deadline(until, max_minutes),
+        checkpoint_seconds=seconds,
+        thorough=verify,
+    )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
-    ledger, tasks = _tasks(files, common, name, folder, part)
+    journal, tasks = _tasks(files, common, name, folder, part)
     if status or dry_run:
-        return _show(ledger, tasks, as_json=as_json, thorough=verify)
+        return _show(journal, tasks, as_json=as_json, thorough=verify)
     if not keep_going:
-        _refuse_missing_weights(ledger, tasks)
+        _refuse_missing_weights(journal, tasks)
     make_folder(folder)
     with LogFile(log_file) as log:
-        return _run(ledger, tasks, options, log, as_json=as_json, quiet=quiet)
+        return _run(journal, tasks, options, log, as_json=as_json, quiet=quiet)
 
 
 NOT_OF_A_BATCH = frozenset({"seed", "output", "overwrite", "stages_folder", "memory_log", "restart"})
 batch = with_flags(_batch, NOT_OF_A_BATCH)
 
 
-def _tasks(files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]) -> tuple[Ledger, list[Task]]:
+def _tasks(
+    files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]
+) -> tuple[Journal, list[Task]]:
     """The tasks of this machine. Raises UsageError with everything that is wrong in the lists, before anything starts."""
-    from linfusion_cli.batch.ledger import Ledger
-    from linfusion_cli.batch.problems import refusal
-    from linfusion_cli.batch.prompts import read_rows
+    from linfusion_cli.batch.journal import Journal
+    from linfusion_cli.batch.problem_report import refusal
+    from linfusion_cli.batch.prompt_files import read_rows
     from linfusion_cli.batch.runner import shard_of
-    from linfusion_cli.batch.tasks import make_tasks
+    from linfusion_cli.batch.task_list import make_tasks
 
     problems: list[str] = []
-    with garbage.none_expected():
+    with gc_pause.none_expected():
         rows = [row for file in files for row in read_rows(file, problems)]
-        ledger = Ledger(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
-        tasks = make_tasks(rows, common, template, ledger.numbers, problems)
+        journal = Journal(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+        tasks = make_tasks(rows, common, template, journal.numbers, problems)
     if problems:
         raise UsageError(refusal(problems))
     if not tasks:
         raise UsageError(f"{', '.join(files)}: there is no prompt in it")
-    return ledger, shard_of(tasks, *part)
+    return journal, shard_of(tasks, *part)
 
 
-def _run(ledger: Ledger, tasks: list[Task], options: Options, log: LogFile, *, as_json: bool, quiet: bool) -> int:
+def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *, as_json: bool, quiet: bool) -> int:
     from dataclasses import asdict
 
     from linfusion_cli.batch.runner import Runner, at_work
     from linfusion_cli.cli.batch_display import BatchDisplay, summary_line
-    from linfusion_cli.cli.console import emit
+    from linfusion_cli.cli.render_display import emit
     from linfusion_cli.cli.text import safe
 
-    with at_work(ledger):
-        ledger.keep_numbers([task.id for task in tasks])
-        _refuse_foreign(ledger, tasks, thorough=options.thorough)
+    with at_work(journal):
+        journal.keep_numbers([task.id for task in tasks])
+        _refuse_foreign(journal, tasks, thorough=options.thorough)
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
-            summary = Runner(ledger, options, display.tell).run(tasks)
+            summary = Runner(journal, options, display.tell).run(tasks)
         finally:
             display.close()
     log.add(summary_line(summary))
@@ -148,23 +196,27 @@ def _exit_code(summary: Summary, options: Options) -> int:
     return LinfusionError.exit_code if options.keep_going else summary.error_code
 
 
-def _refuse_foreign(ledger: Ledger, tasks: list[Task], *, thorough: bool) -> None:
-    """Nothing that another picture or program has left under a name is ever replaced."""
-    from linfusion_cli.batch.problems import SHOWN, counted
+def _refuse_foreign(journal: Journal, tasks: list[Task], *, thorough: bool) -> None:
+    """Nothing that another image or program has left under a name is ever replaced."""
+    from linfusion_cli.batch.problem_report import SHOWN, counted
 
-    foreign = [f"{task.place}: {ledger.name_of(task)!r} is there and is not this picture" for task in tasks if _is_foreign(ledger, task)]
+    foreign = [
+        f"{task.place}: {journal.name_of(task)!r} is there and is not this image"
+        for task in tasks
+        if _is_foreign(journal, task)
+    ]
     if foreign:
         more = [f"and {counted(len(foreign) - SHOWN, 'other name')}"] if len(foreign) > SHOWN else []
         first = f"{counted(len(foreign), 'name')} taken; move the files away, or give another --name or -o"
         raise OutputError("\n".join([first, *foreign[:SHOWN], *more]))
 
 
-def _refuse_missing_weights(ledger: Ledger, tasks: list[Task]) -> None:
-    """A model that is not on this machine is told before the first picture; with --keep-going it costs its own pictures alone."""
-    from linfusion_cli.batch.problems import refusal
-    from linfusion_cli.wanted import refuse_missing
+def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:
+    """A model that is not on this machine is told before the first image; with --keep-going it costs its own images alone."""
+    from linfusion_cli.batch.problem_report import refusal
+    from linfusion_cli.config.required_weights import refuse_missing
 
-    wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in ledger.done}
+    wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in journal.done}
     problems: list[str] = []
     for kind, place in reversed(wanted.items()):
         try:
@@ -175,27 +227,31 @@ def _refuse_missing_weights(ledger: Ledger, tasks: list[Task]) -> None:
         raise WeightsError(refusal(problems))
 
 
-def _is_foreign(ledger: Ledger, task: Task) -> bool:
-    return task.id not in ledger.done and ledger.state(task, thorough=False) == "foreign"
+def _is_foreign(journal: Journal, task: Task) -> bool:
+    return task.id not in journal.done and journal.state(task, thorough=False) == "foreign"
 
 
-def _show(ledger: Ledger, tasks: list[Task], *, as_json: bool, thorough: bool) -> int:
-    """Exit code 1 if a picture is damaged, has failed, or its name is taken."""
+def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool) -> int:
+    """Exit code 1 if an image is damaged, has failed, or its name is taken."""
     import sys
 
     from linfusion_cli.cli.batch_display import status_lines
-    from linfusion_cli.cli.console import emit
+    from linfusion_cli.cli.render_display import emit
 
     rows: list[tuple[Task, str, str]] = []
     for task in tasks:
-        state: str = ledger.state(task, thorough=thorough)
-        failure = ledger.failed.get(task.id, "") if state != "done" else ""
+        state: str = journal.state(task, thorough=thorough)
+        failure = journal.failed.get(task.id, "") if state != "done" else ""
         rows.append((task, "failed" if failure else state, failure))
     if as_json:
         for task, state, failure in rows:
-            emit(sys.stdout, "task", {"id": task.id, "place": task.place, "name": ledger.name_of(task), "state": state, "error": failure})
+            emit(
+                sys.stdout,
+                "task",
+                {"id": task.id, "place": task.place, "name": journal.name_of(task), "state": state, "error": failure},
+            )
     else:
-        typer.echo("\n".join(status_lines(rows, ledger.folder)))
+        typer.echo("\n".join(status_lines(rows, journal.folder)))
     return LinfusionError.exit_code if any(state in ("damaged", "failed", "foreign") for _, state, _ in rows) else 0
 
 
@@ -217,7 +273,9 @@ def _deadline(until: str | None, max_minutes: float | None) -> float:
         try:
             at = datetime.time.fromisoformat(until.rjust(5, "0"))  # 6:00 is 06:00
         except ValueError as error:
-            raise UsageError(f'--until "{until}": write a time of day from 00:00 to 23:59, like 06:00 or 23:30') from error
+            raise UsageError(
+                f'--until "{until}": write a time of day from 00:00 to 23:59, like 06:00 or 23:30'
+            ) from error
         now = datetime.datetime.now().astimezone()
         next_one = datetime.datetime.combine(now.date(), at).astimezone()
         if next_one <= now:

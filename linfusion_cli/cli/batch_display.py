@@ -1,4 +1,4 @@
-"""What a user sees of a batch: a line for each picture, a bar on a terminal, JSON lines for programs, a log file."""
+"""What a user sees of a batch: a line for each image, a bar on a terminal, JSON lines for programs, a log file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from linfusion_cli.batch.problems import counted
-from linfusion_cli.cli.console import emit, has_live_terminal
+from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.cli.logs import LogFile
+from linfusion_cli.cli.render_display import emit, has_live_terminal
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from linfusion_cli.batch.runner import Summary, Told
-    from linfusion_cli.batch.tasks import Task
+    from linfusion_cli.batch.task_list import Task
 
-LINE_SECONDS = 60.0  # between two lines about a picture in hand, where there is no bar
+LINE_SECONDS = 60.0  # between two lines about an image in hand, where there is no bar
 
 
 class BatchDisplay:
@@ -29,9 +29,9 @@ class BatchDisplay:
 
     def __init__(self, log: LogFile, *, as_json: bool, quiet: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._log, self._as_json, self._quiet, self._now = log, as_json, quiet, now
-        self._ended, self._left = 0, 0  # pictures of this run
-        self._made, self._seconds = 0, 0.0  # pictures, and what they took
-        self._picture = _Picture()
+        self._ended, self._left = 0, 0  # images of this run
+        self._made, self._seconds = 0, 0.0  # images, and what they took
+        self._image = _Image()
         self._said = now()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -47,33 +47,41 @@ class BatchDisplay:
         self._left = told.left
         if self._as_json and told.kind != "event":
             fields = {key: value for key, value in told.fields.items() if key not in ("kind", "phases")}
-            emit(sys.stdout, told.kind, {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text, **fields})
+            emit(
+                sys.stdout,
+                told.kind,
+                {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text, **fields},
+            )
         match told.kind:
             case "made":
                 self._show_made(told)
             case "failed":
-                self._ended, self._picture = self._ended + 1, _Picture()
+                self._ended, self._image = self._ended + 1, _Image()
                 self._line(f"failed: {told.task.place}: {told.text}", always=True)
             case "retry" | "redo":
                 self._line(f"{told.kind}: {told.task.place}: {told.text}")
             case "begun":
-                self._picture = _Picture(told.task.name)
+                self._image = _Image(told.task.name)
                 self._log.add(f"begun: {told.task.place}: {told.task.name} {told.text}".rstrip())
             case "plan":
-                self._picture.planned = [(name, stage, seconds) for name, stage, seconds in told.fields["phases"]]
+                self._image.planned = [(name, stage, seconds) for name, stage, seconds in told.fields["phases"]]
             case _:
                 self._event(told)
         self._update()
 
     def _show_made(self, told: Told) -> None:
         seconds, peak = told.fields["seconds"], told.fields["device_peak_bytes"] or told.fields["peak_bytes"]
-        self._ended, self._picture = self._ended + 1, _Picture()
+        self._ended, self._image = self._ended + 1, _Image()
         self._made, self._seconds = self._made + 1, self._seconds + seconds
         left = f", about {seconds_text(self._left_seconds())} left" if self._left else ""
         paths = not self._quiet and not self._as_json
-        on_one_screen = self._bar is not None and sys.stdout.isatty()  # there the line names the path, a bar must not be written over
+        on_one_screen = (
+            self._bar is not None and sys.stdout.isatty()
+        )  # there the line names the path, a bar must not be written over
         name = told.fields["path"] if paths and on_one_screen else told.task.name
-        self._line(f"[{self._ended}/{self._ended + self._left}] {name}: {seconds_text(seconds)}, peak {bytes_text(peak)}{left}")
+        self._line(
+            f"[{self._ended}/{self._ended + self._left}] {name}: {seconds_text(seconds)}, peak {bytes_text(peak)}{left}"
+        )
         if paths and not on_one_screen:
             typer.echo(safe(told.fields["path"]))
 
@@ -81,14 +89,14 @@ class BatchDisplay:
         fields = told.fields["fields"]
         if told.fields["name"] == "Note":
             self._line(f"note: {told.task.name}: {fields['text']}")
-        self._picture.see(told.fields["name"], fields)
+        self._image.see(told.fields["name"], fields)
         if self._bar is None and self._now() - self._said >= LINE_SECONDS:
-            self._line(f"{told.task.name}: {self._picture.text}, about {seconds_text(self._left_seconds())} left")
+            self._line(f"{told.task.name}: {self._image.text}, about {seconds_text(self._left_seconds())} left")
 
     def _left_seconds(self) -> float:
-        """Of all pictures: as long as those before took; until there is one, as the plan says."""
-        each = self._seconds / self._made if self._made else self._picture.planned_seconds
-        return each * max(0.0, self._left - self._picture.part)
+        """Of all images: as long as those before took; until there is one, as the plan says."""
+        each = self._seconds / self._made if self._made else self._image.planned_seconds
+        return each * max(0.0, self._left - self._image.part)
 
     def _line(self, text: str, *, always: bool = False) -> None:
         self._log.add(text)
@@ -105,14 +113,21 @@ class BatchDisplay:
     def _update(self) -> None:
         if self._bar is not None and self._task is not None:
             left = f"{seconds_text(self._left_seconds())} left" if self._left_seconds() else ""
-            doing = " ".join(text for text in (self._picture.name, self._picture.text) if text)
+            doing = " ".join(text for text in (self._image.name, self._image.text) if text)
             total = self._ended + self._left
             count = f"{min(self._ended + 1, total)}/{total}"
-            self._bar.update(self._task, completed=self._ended + self._picture.part, total=total, count=count, left=left, doing=safe(doing))
+            self._bar.update(
+                self._task,
+                completed=self._ended + self._image.part,
+                total=total,
+                count=count,
+                left=left,
+                doing=safe(doing),
+            )
 
 
-class _Picture:
-    """How far the picture in hand is, by what its plan says of its phases."""
+class _Image:
+    """How far the image in hand is, by what its plan says of its phases."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -143,7 +158,13 @@ class _Picture:
 
     def see(self, event: str, fields: dict[str, object]) -> None:
         match event, fields:
-            case "PhaseStarted", {"name": str(name), "stage": int(stage), "total": int(total), "unit": str(unit), "done": int(done)}:
+            case "PhaseStarted", {
+                "name": str(name),
+                "stage": int(stage),
+                "total": int(total),
+                "unit": str(unit),
+                "done": int(done),
+            }:
                 self._phase, self._stage, self._total, self._unit, self._done = name, stage, total, unit, done
             case "Progressed", {"done": int(done)}:
                 self._done = done
@@ -157,7 +178,16 @@ def _bar() -> tuple[Progress, TaskID]:
 
     count, left, doing = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("count", "left", "doing"))
     console = Console(file=sys.stderr, force_terminal=True, markup=False, highlight=False, emoji=False)
-    bar = Progress(count, BarColumn(bar_width=12), left, doing, console=console, transient=True, redirect_stdout=False, redirect_stderr=False)
+    bar = Progress(
+        count,
+        BarColumn(bar_width=12),
+        left,
+        doing,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
     task = bar.add_task("", total=None, count="", left="", doing="")
     bar.start()
     return bar, task
@@ -178,4 +208,4 @@ def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path) -> list[st
         counts[state] = counts.get(state, 0) + 1
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
     others = [[safe(task.place), state, safe(task.name), safe(text)] for task, state, text in rows if state != "done"]
-    return [safe(f"{counted(len(rows), 'picture')} in {folder}: {states}"), *(table(others, left=4) if others else [])]
+    return [safe(f"{counted(len(rows), 'image')} in {folder}: {states}"), *(table(others, left=4) if others else [])]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import Precision, QuietFlag
+from linfusion_cli.cli.shared_options import Precision, QuietFlag
 
 if TYPE_CHECKING:
     from linfusion_cli.distill.trainer import Distillation
@@ -23,7 +23,7 @@ Examples:
 
 \b
 The same command goes on where it stopped. The folder holds LinFusion's official layout: name it as model.linfusion in
-a preset, or load it with the official code. The paper's run for SD-v1.5: 100,000 steps of 96 pictures, rate 1e-4.
+a preset, or load it with the official code. The paper's run for SD-v1.5: 100,000 steps of 96 images, rate 1e-4.
 """
 
 
@@ -43,25 +43,49 @@ class Variant(StrEnum):
 
 
 def distill(
-    teacher: Annotated[str, typer.Argument(help="A pipeline in the layout of SD-v1.5, v2.1 or XL: a folder, a hub name, or builtin:landscape.")],
-    data: Annotated[str, typer.Option(metavar="PLACE", help="Folder of pictures with .txt captions, .tar or .parquet files, or scenes.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")],
+    teacher: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline in the layout of SD-v1.5, v2.1 or XL: a folder, a hub name, or builtin:landscape."
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(metavar="PLACE", help="Folder of images with .txt captions, .tar or .parquet files, or scenes."),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")
+    ],
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 10_000,
     minutes: Annotated[float, typer.Option(min=0.1, help="Ends earlier, the rate decayed all the same.")] = inf,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per process at a time.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images per process at a time.")] = 4,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
     rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate.")] = 1e-4,
     schedule: Annotated[Shape, typer.Option(help="Of the rate.")] = Shape.cosine,
     warmup: Annotated[int, typer.Option(min=0, help="Steps until the full rate.")] = 500,
-    ema: Annotated[float, typer.Option(min=0, max=0.99999, help="Moving average of the weights that are written. 0 = none.")] = 0.999,
-    size: Annotated[int, typer.Option(min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")] = 0,
+    ema: Annotated[
+        float, typer.Option(min=0, max=0.99999, help="Moving average of the weights that are written. 0 = none.")
+    ] = 0.999,
+    size: Annotated[
+        int, typer.Option(min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")
+    ] = 0,
     precision: Annotated[Precision, typer.Option(help="Numbers of the UNet's passes: no = float32.")] = Precision.no,
-    empty_captions: Annotated[float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")] = 0.1,
-    mid_dim_scale: Annotated[int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")] = 1,
-    distillation_weight: Annotated[float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")] = 0.5,
+    empty_captions: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")
+    ] = 0.1,
+    mid_dim_scale: Annotated[
+        int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")
+    ] = 1,
+    distillation_weight: Annotated[
+        float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")
+    ] = 0.5,
     feature_weight: Annotated[float, typer.Option(min=0, help="Of the distance between attention outputs.")] = 0.5,
-    variant: Annotated[Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")] = Variant.linear,
-    gradient_checkpointing: Annotated[bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")] = False,
+    variant: Annotated[
+        Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")
+    ] = Variant.linear,
+    gradient_checkpointing: Annotated[
+        bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")
+    ] = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints (and every five minutes).")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -69,7 +93,7 @@ def distill(
     quiet: QuietFlag = False,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
-    from linfusion_cli.run import quiet_libraries
+    from linfusion_cli.render import quiet_libraries
 
     quiet_libraries()
     from linfusion_cli.distill.loss import Weights
@@ -98,10 +122,10 @@ def distill(
 
 
 def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> None:
-    from linfusion_cli.cli.lines import show
+    from linfusion_cli.cli.training_display import show
     from linfusion_cli.distill.trainer import distill as train
-    from linfusion_cli.folders import make_folder
-    from linfusion_cli.training.machine import make_accelerator
+    from linfusion_cli.output.atomic_file import make_folder
+    from linfusion_cli.training.accelerator import make_accelerator
 
     make_folder(asked.output)
     accelerator = make_accelerator(device, precision, asked.output / "run")

@@ -19,10 +19,12 @@ ok: fine. --: not here, and not needed by everything. !!: in the way. Nothing is
 """
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each finding.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each finding.")] = False,
+) -> None:
     """Look at the machine, the installation and the weights, and say what would run."""
     from linfusion_cli.cli.text import safe, table
-    from linfusion_cli.doctor import examine
+    from linfusion_cli.system_check import examine
 
     findings = list(examine())
     if as_json:
@@ -34,7 +36,11 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         typer.echo(line)
         if finding.fix:
             typer.echo(f"      fix: {safe(finding.fix)}")
-    runs = [finding.about.removeprefix("preset ") for finding in findings if finding.about.startswith("preset ") and finding.state == "ok"]
+    runs = [
+        finding.about.removeprefix("preset ")
+        for finding in findings
+        if finding.about.startswith("preset ") and finding.state == "ok"
+    ]
     typer.echo(f"\nReady to use: {', '.join(runs) or 'nothing'}")
     for finding in findings:
         if finding.state == "bad":

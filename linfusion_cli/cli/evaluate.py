@@ -1,4 +1,4 @@
-"""`linfusion evaluate`: numbers for pictures, where the truth is known."""
+"""`linfusion evaluate`: numbers for images, where the truth is known."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import Precision
+from linfusion_cli.cli.shared_options import Precision
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ Examples:
   linfusion evaluate -o study-2048 --prompts 32 --size 2048x2048
   linfusion evaluate -o study-softmax --attention softmax
   linfusion evaluate -o study-mine --weights my-linfusion
-  linfusion evaluate --images my-pictures --reference my-photos --inception inception.pth
+  linfusion evaluate --images my-images --reference my-photos --inception inception.pth
   linfusion evaluate --claims -o claims --variants runs
   linfusion evaluate --train-classifier
 
 \b
-Pictures are made in -o and kept: the same command goes on where it stopped. The numbers are on the built-in model's own
-domain, the procedural scenes: a classifier says whether a picture shows what the prompt asks for, and its features give
+Images are made in -o and kept: the same command goes on where it stopped. The numbers are on the built-in model's own
+domain, the procedural scenes: a classifier says whether an image shows what the prompt asks for, and its features give
 Fréchet distances to renders. "renders" in the table are fresh scenes, the best that a model can reach.
 """
 
@@ -49,51 +49,83 @@ class Attention(StrEnum):
 
 def evaluate(
     context: typer.Context,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Pictures and report.json.")] = None,
-    prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
-    prompt_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")] = None,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of each picture.")] = "128x128",
-    preset: Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")] = "landscape",
-    attention: Annotated[Attention, typer.Option(help="linear, or softmax: the teacher.")] = Attention.linear,
-    weights: Annotated[Path | None, typer.Option(metavar="FOLDER", help="LinFusion weights instead of the preset's, as linfusion distill writes them.")] = None,
-    direct: Annotated[bool, typer.Option("--direct", help="In one stage at the full size, without the progressive upscale.")] = False,
-    seed: Annotated[int, typer.Option(min=0, max=4000, help="Fixes prompts, pictures, renders and crops.")] = 0,
-    images: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Compare these pictures with --reference by Inception FID.")] = None,
-    reference: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Real pictures.")] = None,
-    inception: Annotated[Path | None, typer.Option(metavar="FILE", help="Inception's weights from torch-fidelity.")] = None,
-    claims: Annotated[bool, typer.Option("--claims", help="The paper's claims as a table: many studies in -o.")] = False,
-    variants: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.")
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Images and report.json.")
     ] = None,
-    train_classifier: Annotated[bool, typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating.")] = False,
+    prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
+    prompt_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")
+    ] = None,
+    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of each image.")] = "128x128",
+    preset: Annotated[
+        str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")
+    ] = "landscape",
+    attention: Annotated[Attention, typer.Option(help="linear, or softmax: the teacher.")] = Attention.linear,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="LinFusion weights instead of the preset's, as linfusion distill writes them."
+        ),
+    ] = None,
+    direct: Annotated[
+        bool, typer.Option("--direct", help="In one stage at the full size, without the progressive upscale.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, max=4000, help="Fixes prompts, images, renders and crops.")] = 0,
+    images: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Compare these images with --reference by Inception FID.")
+    ] = None,
+    reference: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Real images.")] = None,
+    inception: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Inception's weights from torch-fidelity.")
+    ] = None,
+    claims: Annotated[
+        bool, typer.Option("--claims", help="The paper's claims as a table: many studies in -o.")
+    ] = False,
+    variants: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.",
+        ),
+    ] = None,
+    train_classifier: Annotated[
+        bool,
+        typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating."),
+    ] = False,
     minutes: Annotated[float, typer.Option(min=0.01, help="For --train-classifier: how long.")] = 15.0,
-    lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered pictures.")] = 10_000,
-    precision: Annotated[Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")] = Precision.no,
+    lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered images.")] = 10_000,
+    precision: Annotated[
+        Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")
+    ] = Precision.no,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table alone.")] = False,
 ) -> None:
-    """Measure pictures: prompt fidelity, Fréchet distances, repetition, seams, sharpness."""
-    from linfusion_cli.run import quiet_libraries
+    """Measure images: prompt fidelity, Fréchet distances, repetition, seams, sharpness."""
+    from linfusion_cli.render import quiet_libraries
 
     quiet_libraries()
-    _refuse_lonely(context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None})
+    _refuse_lonely(
+        context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None}
+    )
     if train_classifier:
         _train(device, precision.value, minutes, lessons, seed, output, quiet=quiet)
     elif images is not None or reference is not None:
         _compare(images, reference, inception, device)
     elif output is None:
-        raise UsageError("name a folder for the pictures: -o FOLDER")
+        raise UsageError("name a folder for the images: -o FOLDER")
     elif claims:
         _claims(output, variants, preset, prompts, seed, device, quiet=quiet)
     else:
-        from linfusion_cli.evaluate.pictures import Way
+        from linfusion_cli.evaluate.samples import Way
         from linfusion_cli.evaluate.study import Study, run_study
         from linfusion_cli.geometry import parse_size
-        from linfusion_cli.machine import find_machine
+        from linfusion_cli.system.device import find_machine
 
         own = _read_prompts(prompt_file) if prompt_file else ()
         way = Way(attention=attention.value, weights=str(weights or ""), direct=direct)
-        study = Study(folder=output, size=parse_size(size), preset=preset, way=way, count=prompts, seed=seed, prompts=own)
+        study = Study(
+            folder=output, size=parse_size(size), preset=preset, way=way, count=prompts, seed=seed, prompts=own
+        )
         _show(run_study(study, find_machine(device), _classifier()), quiet=quiet)
 
 
@@ -131,25 +163,29 @@ def _compare(images: Path | None, reference: Path | None, inception: Path | None
     if images is None or reference is None:
         raise UsageError("--images and --reference belong together: name both folders")
     from linfusion_cli.evaluate.inception import compare_folders
-    from linfusion_cli.machine import find_machine
+    from linfusion_cli.system.device import find_machine
 
     for line in compare_folders(images, reference, inception, find_machine(device).device):
         typer.echo(line, err=not line.startswith("FID"))
 
 
-def _claims(output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, quiet: bool) -> None:
-    from linfusion_cli.evaluate.claims import run_claims
-    from linfusion_cli.machine import find_machine
+def _claims(
+    output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, quiet: bool
+) -> None:
+    from linfusion_cli.evaluate.ablations import run_claims
+    from linfusion_cli.system.device import find_machine
 
     _show(run_claims(output, variants, preset, prompts, seed, find_machine(device), _classifier()), quiet=quiet)
 
 
-def _train(device: str, precision: str, minutes: float, lessons: int, seed: int, output: Path | None, *, quiet: bool) -> None:
-    from linfusion_cli.cli.lines import show
-    from linfusion_cli.evaluate.lessons import train_classifier
+def _train(
+    device: str, precision: str, minutes: float, lessons: int, seed: int, output: Path | None, *, quiet: bool
+) -> None:
+    from linfusion_cli.cli.training_display import show
+    from linfusion_cli.evaluate.classifier_training import train_classifier
     from linfusion_cli.landscapes.data import Effort
     from linfusion_cli.models import CLASSIFIER
-    from linfusion_cli.training.machine import make_accelerator
+    from linfusion_cli.training.accelerator import make_accelerator
     from linfusion_cli.training.schedule import Schedule
 
     folder = output or Path("runs") / "classifier"

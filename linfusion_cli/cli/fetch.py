@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import complete_preset
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from linfusion_cli.weights.needs import Need
+    from linfusion_cli.weights.requirements import Need
 
 EPILOG = """\b
 Examples:
@@ -31,36 +31,60 @@ Places = list[str] | None
 
 
 def fetch(
-    presets: Annotated[list[str] | None, typer.Argument(metavar="[PRESET]...", help="Presets, or .toml files.", autocompletion=complete_preset)] = None,
-    model: Annotated[str | None, typer.Option(metavar="PLACE", help="A model, with the LinFusion weights of its family.")] = None,
-    linfusion: Annotated[Places, typer.Option("--linfusion", metavar="PLACE", help="Linear attention. Repeatable.")] = None,
+    presets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PRESET]...", help="Presets, or .toml files.", autocompletion=complete_preset),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="A model, with the LinFusion weights of its family.")
+    ] = None,
+    linfusion: Annotated[
+        Places, typer.Option("--linfusion", metavar="PLACE", help="Linear attention. Repeatable.")
+    ] = None,
     vae: Annotated[Places, typer.Option("--vae", metavar="PLACE", help="An autoencoder. Repeatable.")] = None,
     lora: Annotated[Places, typer.Option("--lora", metavar="PLACE", help="A LoRA. Repeatable.")] = None,
-    inversion: Annotated[Places, typer.Option("--textual-inversion", metavar="PLACE", help="An embedding. Repeatable.")] = None,
-    controlnet: Annotated[Places, typer.Option("--controlnet", metavar="PLACE", help="A ControlNet. Repeatable.")] = None,
-    ip_adapter: Annotated[Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")] = False,
+    inversion: Annotated[
+        Places, typer.Option("--textual-inversion", metavar="PLACE", help="An embedding. Repeatable.")
+    ] = None,
+    controlnet: Annotated[
+        Places, typer.Option("--controlnet", metavar="PLACE", help="A ControlNet. Repeatable.")
+    ] = None,
+    ip_adapter: Annotated[
+        Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each thing, on stdout.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Download what presets need, and check it."""
-    from linfusion_cli.weights.needs import Need
+    from linfusion_cli.weights.requirements import Need
 
     needs = _needs_of(presets or [])
     if model is not None:
         needs.append(Need("model", (model,), "", "fp16", ""))
-    flags = {"linfusion": linfusion, "vae": vae, "lora": lora, "textual-inversion": inversion, "controlnet": controlnet, "ip-adapter": ip_adapter}
+    flags = {
+        "linfusion": linfusion,
+        "vae": vae,
+        "lora": lora,
+        "textual-inversion": inversion,
+        "controlnet": controlnet,
+        "ip-adapter": ip_adapter,
+    }
     for kind, places in flags.items():
         variant = "fp16" if kind == "controlnet" else ""
         needs += [Need(kind, (place,), "", variant, "") for place in places or []]  # type: ignore[arg-type]
     if not needs:
-        raise UsageError("name what to fetch: a preset such as sd15-4k, or --model, --lora, ... List the presets: linfusion presets list")
+        raise UsageError(
+            "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... List the presets: linfusion presets list"
+        )
     _fetch_all(needs, offline=offline, as_json=as_json, quiet=quiet)
 
 
 def _needs_of(presets: list[str]) -> list[Need]:
-    from linfusion_cli.preset import load_preset
-    from linfusion_cli.wanted import needs_of
+    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.config.required_weights import needs_of
 
     found = [need for preset in presets for need in needs_of(load_preset(preset).settings)]
     return list(dict.fromkeys(found))
@@ -86,23 +110,33 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
         except WeightsError as error:
             failures.append(str(error))
             if as_json:
-                typer.echo(json.dumps({"type": "failed", "kind": need.kind, "places": list(need.places), "message": str(error)}))
+                typer.echo(
+                    json.dumps(
+                        {"type": "failed", "kind": need.kind, "places": list(need.places), "message": str(error)}
+                    )
+                )
             if len(needs) > 1:
                 typer.echo(f"failed: {safe(error)}", err=True)
     if failures:
-        raise WeightsError(f"{len(failures)} of {len(needs)} could not be fetched; the first: {failures[0]}" if len(needs) > 1 else failures[0])
+        raise WeightsError(
+            f"{len(failures)} of {len(needs)} could not be fetched; the first: {failures[0]}"
+            if len(needs) > 1
+            else failures[0]
+        )
 
 
 def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
     """Where it is on this machine, checked."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.weights.checksums import verify
-    from linfusion_cli.weights.headers import read_header
-    from linfusion_cli.weights.hub import fetch as download
-    from linfusion_cli.weights.places import HubPlace, missing
+    from linfusion_cli.weights.hub_download import fetch as download
+    from linfusion_cli.weights.locate import HubPlace, missing
+    from linfusion_cli.weights.safetensors_header import read_header
 
     here = need.here()
-    if here is None or (not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()):
+    if here is None or (
+        not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()
+    ):
         if offline:
             raise WeightsError(f"{missing(need.places, need.revision, need.flag)}, without --offline")
         here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
@@ -114,10 +148,10 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
 
 def _along(model: Path) -> list[Need]:
     """What a model of this family needs beside itself."""
-    from linfusion_cli.extras import PRESET_OF
-    from linfusion_cli.preset import load_preset
-    from linfusion_cli.wanted import needs_of
-    from linfusion_cli.weights.family import family_of_model
+    from linfusion_cli.config.extras import PRESET_OF
+    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.config.required_weights import needs_of
+    from linfusion_cli.weights.model_family import family_of_model
 
     settings = load_preset(PRESET_OF[family_of_model(model, "fp16")]).settings
     return [need for need in needs_of(settings) if need.kind != "model"]

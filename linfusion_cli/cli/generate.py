@@ -1,4 +1,4 @@
-"""`linfusion generate`: one prompt, one picture."""
+"""`linfusion generate`: one prompt, one image."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from linfusion_cli.job import Job, Request
+    from linfusion_cli.config.job import Job, Request
 
 EPILOG = """\b
 Examples:
@@ -31,14 +31,14 @@ Examples:
   echo "a mountain lake at dawn" | linfusion generate - --json
 
 \b
-The same command with the same --seed makes the same picture. An interrupted one goes on where it was when the same
-command is given again, with the same pixels: what is done is kept beside the picture, in .linfusion. --debug shows the traceback of an error.
+The same command with the same --seed makes the same image. An interrupted one goes on where it was when the same
+command is given again, with the same pixels: what is done is kept beside the image, in .linfusion. --debug shows the traceback of an error.
 
 \b
 Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, (word:1.3) is 1.3, [word] is 0.91, \\( is a bracket.
 
 \b
-The path of the picture is the only line on stdout; everything else goes to stderr.
+The path of the image is the only line on stdout; everything else goes to stderr.
 Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 130 Ctrl-C, 143 SIGTERM.
 """
 
@@ -46,16 +46,27 @@ Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights,
 @with_flags
 def generate(
     flags: dict[str, Any],
-    prompt: Annotated[str | None, typer.Argument(help="What to draw. - reads it from standard input.", show_default=False)] = None,
-    prompt_file: Annotated[str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")] = None,
-    init_image: Annotated[Path | None, typer.Option("--init-image", metavar="FILE", help="Start from this picture instead of from noise.")] = None,
-    strength: Annotated[float | None, typer.Option(metavar="X", help="How much of the init image is drawn again, above 0 to 1. Default: 0.75.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
+    prompt: Annotated[
+        str | None, typer.Argument(help="What to draw. - reads it from standard input.", show_default=False)
+    ] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
+    ] = None,
+    init_image: Annotated[
+        Path | None, typer.Option("--init-image", metavar="FILE", help="Start from this image instead of from noise.")
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How much of the init image is drawn again, above 0 to 1. Default: 0.75."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> None:
-    """Make one picture from a prompt."""
+    """Make one image from a prompt."""
     if strength is not None and init_image is None:
         raise UsageError("--strength says how much of --init-image is drawn again: give both")
     request = request_of(read_prompt(prompt, prompt_file), flags, init_image=init_image, init_strength=strength)
@@ -71,7 +82,9 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
     if prompt is not None and prompt_file is not None:
         raise UsageError("give either a PROMPT or --prompt-file, not both")
     if prompt is None and prompt_file is None:
-        raise UsageError('there is no prompt. Say what to draw, for example: linfusion generate "a mountain lake at dawn"')
+        raise UsageError(
+            'there is no prompt. Say what to draw, for example: linfusion generate "a mountain lake at dawn"'
+        )
     if prompt is not None and prompt != "-":
         return prompt
     place = prompt_file or "-"
@@ -81,15 +94,17 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
     except OSError as error:
         raise UsageError(f'--prompt-file "{place}": it can\'t be read: {error.strerror}') from error
     except UnicodeDecodeError as error:
-        raise UsageError(f'--prompt-file "{place}": the prompt is not a text in UTF-8: see byte {error.start}') from error
+        raise UsageError(
+            f'--prompt-file "{place}": the prompt is not a text in UTF-8: see byte {error.start}'
+        ) from error
 
 
 def resolved(request: Request) -> Job:
     """The job; where no seed was given, the interrupted one, so that the same command goes on with it."""
-    from linfusion_cli.job import resolve
+    from linfusion_cli.config.job import resolve
 
     job = resolve(request)
-    from linfusion_cli.run import interrupted_seed
+    from linfusion_cli.render import interrupted_seed
 
     seed = interrupted_seed(job)
     kept = job if seed is None else resolve(replace(request, seed=seed))
@@ -98,11 +113,11 @@ def resolved(request: Request) -> Job:
 
 def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
     """Plans, shows the plan, renders and shows the result."""
-    from linfusion_cli.cli.console import open_displays, show_plan
+    from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.machine import find_machine
-    from linfusion_cli.plan import make_plan
-    from linfusion_cli.run import obstacles, render
+    from linfusion_cli.planning.planner import make_plan
+    from linfusion_cli.render import obstacles, render
+    from linfusion_cli.system.device import find_machine
 
     plan = make_plan(job, find_machine(job.device))
     if dry_run:

@@ -1,4 +1,4 @@
-"""`linfusion inspect`: what a picture says about how it was made, and the command that makes it again."""
+"""`linfusion inspect`: what an image says about how it was made, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A PNG that linfusion made.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
-    """Show how a picture was made, and the command that makes it again."""
-    from linfusion_cli.output.record import command_of, read_record
+    """Show how an image was made, and the command that makes it again."""
+    from linfusion_cli.output.metadata import command_of, read_record
 
     record = read_record(file)
     command = command_of(record)
@@ -35,7 +35,7 @@ def inspect(
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:
     """A record as "key: value" lines, tables indented, without what is empty; it may be a stranger's, so every text is escaped."""
-    from linfusion_cli.output.record import visible
+    from linfusion_cli.output.metadata import visible
 
     lines: list[str] = []
     for key, value in record.items():

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.choices import Precision, QuietFlag
+from linfusion_cli.cli.shared_options import Precision, QuietFlag
 from linfusion_cli.errors import OutputError, UsageError
-from linfusion_cli.folders import make_folder
+from linfusion_cli.output.atomic_file import make_folder
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
@@ -39,7 +39,12 @@ On a GPU:
   linfusion landscapes train denoiser --minutes 10 --precision bf16 --batch 8 --scenes 8 --linear-share 0
 """
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Render the procedural scenes, or train the built-in model from scratch.", epilog=EPILOG)
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Render the procedural scenes, or train the built-in model from scratch.",
+    epilog=EPILOG,
+)
 
 
 class Part(StrEnum):
@@ -55,7 +60,9 @@ def render(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How many scenes.")] = 8,
     size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
     seed: Annotated[int, typer.Option(help="Fixes which scenes.")] = 0,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")] = Path("scenes"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")
+    ] = Path("scenes"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace scenes that are there.")] = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -86,27 +93,44 @@ def render(
 @app.command(epilog=TRAIN_EPILOG)
 def train(
     part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export.")],
-    folder: Annotated[Path, typer.Option(help="Checkpoints and results; the same command goes on where it stopped.")] = Path("runs"),
-    steps: Annotated[int, typer.Option(min=1, help="Training steps; the learning rate reaches zero at the last.")] = 2000,
-    minutes: Annotated[float, typer.Option(min=0.1, help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed.")] = inf,
+    folder: Annotated[
+        Path, typer.Option(help="Checkpoints and results; the same command goes on where it stopped.")
+    ] = Path("runs"),
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps; the learning rate reaches zero at the last.")
+    ] = 2000,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed."
+        ),
+    ] = inf,
     seed: Annotated[int, typer.Option(help="Fixes scenes, weights and order.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Times the recipe's pictures per step. 1 suits two CPU cores.")] = 1,
-    scenes: Annotated[int, typer.Option(min=1, help="Times the recipe's number of rendered pictures.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Times the recipe's images per step. 1 suits two CPU cores.")] = 1,
+    scenes: Annotated[int, typer.Option(min=1, help="Times the recipe's number of rendered images.")] = 1,
     precision: Annotated[Precision, typer.Option(help="Numbers of the forward pass: no = float32.")] = Precision.no,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     start: Annotated[
-        str, typer.Option("--from", metavar="MODEL", help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.")
+        str,
+        typer.Option(
+            "--from",
+            metavar="MODEL",
+            help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.",
+        ),
     ] = "",
     rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --from.")] = 1.5e-3,
-    linear_share: Annotated[float, typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher.")] = 0.7,
+    linear_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
+    ] = 0.7,
     quiet: QuietFlag = False,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
-    from linfusion_cli.run import quiet_libraries
+    from linfusion_cli.render import quiet_libraries
 
     quiet_libraries()
     from linfusion_cli.landscapes.data import Effort
-    from linfusion_cli.training.machine import make_accelerator
+    from linfusion_cli.training.accelerator import make_accelerator
     from linfusion_cli.training.schedule import Schedule
 
     _refuse_too_early(part, folder)
@@ -123,13 +147,18 @@ def _model_folder(place: str) -> Path:
 
     folder = builtin_folder(place) or Path(place).expanduser()
     if not (folder / "model_index.json").is_file():
-        raise UsageError(f"--from {place}: no model in diffusers layout (there is no model_index.json). Try --from builtin:landscape")
+        raise UsageError(
+            f"--from {place}: no model in diffusers layout (there is no model_index.json). Try --from builtin:landscape"
+        )
     return folder
 
 
 def _refuse_too_early(part: Part, folder: Path) -> None:
     """The denoiser needs the autoencoder, the export both. Raises UsageError, with the command that makes what is missing."""
-    results = {Part.autoencoder: folder / "autoencoder" / "vae" / "config.json", Part.denoiser: folder / "denoiser" / "tokenizer"}
+    results = {
+        Part.autoencoder: folder / "autoencoder" / "vae" / "config.json",
+        Part.denoiser: folder / "denoiser" / "tokenizer",
+    }
     for one, result in results.items():
         if one is part:
             return
@@ -137,14 +166,16 @@ def _refuse_too_early(part: Part, folder: Path) -> None:
             raise UsageError(f"{folder} holds no {one}. First: linfusion landscapes train {one} --folder {folder}")
 
 
-def _train(part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None) -> Iterator[object]:
-    from linfusion_cli.landscapes import autoencoder, denoiser, export
+def _train(
+    part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None
+) -> Iterator[object]:
+    from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
 
     weights = folder / "autoencoder" / "vae"
     if part is Part.autoencoder:
-        yield from autoencoder.train(folder / "autoencoder", schedule, effort, start)
+        yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, start)
     elif part is Part.denoiser:
-        yield from denoiser.train(folder / "denoiser", weights, schedule, effort, linear_share, start)
+        yield from train_denoiser.train(folder / "denoiser", weights, schedule, effort, linear_share, start)
     else:
         size_bytes = export.export(folder / "denoiser", weights, folder / "landscape")
         yield f"{folder / 'landscape'}: {size_bytes / 1e6:.1f} MB"

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 LARGEST_BYTES = 5 << 20
 KEPT_FILES = 5
-LogFlag = Annotated[Path | None, typer.Option("--log-file", metavar="FILE", help="Append what happens to this file; five older ones of 5 MB are kept.")]
+LogFlag = Annotated[
+    Path | None,
+    typer.Option(
+        "--log-file", metavar="FILE", help="Append what happens to this file; five older ones of 5 MB are kept."
+    ),
+]
 
 
 class LogFile:
@@ -36,13 +41,17 @@ class LogFile:
         try:
             if self._path.is_symlink():
                 raise OSError(40, "it is a link")
-            self._handler = logging.handlers.RotatingFileHandler(self._path, maxBytes=LARGEST_BYTES, backupCount=KEPT_FILES, encoding="utf-8")
+            self._handler = logging.handlers.RotatingFileHandler(
+                self._path, maxBytes=LARGEST_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
+            )
         except OSError as error:
             raise OutputError(f"--log-file {self._path}: can't be written ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             self.add(_end(error))
         if self._handler is not None:

@@ -1,4 +1,4 @@
-"""`linfusion plan`: what a picture would need, phase by phase, before anything is made."""
+"""`linfusion plan`: what an image would need, phase by phase, before anything is made."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 
 if TYPE_CHECKING:
-    from linfusion_cli.job import Job
-    from linfusion_cli.machine import Machine
+    from linfusion_cli.config.job import Job
+    from linfusion_cli.system.device import Machine
 
 EPILOG = """\b
 Examples:
@@ -31,13 +31,13 @@ def plan(
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
 ) -> None:
-    """Show stages, bands, work, memory and time of a picture, and stop."""
+    """Show stages, bands, work, memory and time of an image, and stop."""
     from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_lines
-    from linfusion_cli.job import resolve
-    from linfusion_cli.plan import make_plan
-    from linfusion_cli.run import obstacles
+    from linfusion_cli.config.job import resolve
+    from linfusion_cli.planning.planner import make_plan
+    from linfusion_cli.render import obstacles
 
-    job = resolve(request_of("a picture", flags))
+    job = resolve(request_of("an image", flags))
     made = make_plan(job, _measured(job, again=measure))
     stopped = obstacles(made)
     if as_json:
@@ -49,14 +49,15 @@ def plan(
 
 def _measured(job: Job, *, again: bool) -> Machine:
     """The machine, with a speed that has been measured in the job's number format."""
-    from linfusion_cli.machine import find_machine, remember_speed
-    from linfusion_cli.plan import dtype_of
+    from linfusion_cli.planning.planner import dtype_of
+    from linfusion_cli.system.device import find_machine
+    from linfusion_cli.system.speed import remember_speed
 
     machine = find_machine(job.device)
     dtype = dtype_of(job, machine)
     if machine.speed(dtype).measured and not again:
         return machine
-    from linfusion_cli.run import measured_speed
+    from linfusion_cli.render import measured_speed
 
     typer.echo(f"measuring this machine in {dtype}, once ...", err=True)
     speed = measured_speed(machine, job)

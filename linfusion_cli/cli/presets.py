@@ -41,7 +41,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show 
 def list_presets() -> None:
     """List the presets with their sizes and what was measured."""
     from linfusion_cli.cli.text import safe, table
-    from linfusion_cli.preset import load_preset, preset_files, shipped_folder, user_folder
+    from linfusion_cli.config.presets import load_preset, preset_files, shipped_folder, user_folder
 
     rows = [["name", "model", "size", "from", "measured", "what it is"]]
     for name, path in preset_files().items():
@@ -59,10 +59,12 @@ def list_presets() -> None:
 
 
 @app.command("show", epilog=SHOW_EPILOG)
-def show(name: Annotated[str, typer.Argument(help="A preset, or the path of a .toml file.", autocompletion=complete_preset)]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A preset, or the path of a .toml file.", autocompletion=complete_preset)],
+) -> None:
     """Print every setting of a preset as TOML, with where each value comes from."""
     from linfusion_cli.cli.text import setting_lines
-    from linfusion_cli.preset import load_preset
+    from linfusion_cli.config.presets import load_preset
 
     loaded = load_preset(name)
     for line in setting_lines(loaded.settings, loaded.sources):
@@ -73,11 +75,13 @@ def show(name: Annotated[str, typer.Argument(help="A preset, or the path of a .t
 def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")]) -> None:
     """Say whether a preset can be used, and if not, which line is wrong."""
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.job import Request, resolve
+    from linfusion_cli.config.job import Request, resolve
 
     job = resolve(Request(prompt="check", preset=file, seed=0))
     own = sum(source != "defaults.toml" for source in job.sources.values())
-    typer.echo(f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; {job.size} pixels, like {safe(job.output.name)}")
+    typer.echo(
+        f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; {job.size} pixels, like {safe(job.output.name)}"
+    )
 
 
 def head_comments(path: Path) -> tuple[str, str]:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from linfusion_cli.plan import Plan
-    from linfusion_cli.preset import Preset
-    from linfusion_cli.run import Rendered
+    from linfusion_cli.config.presets import Preset
+    from linfusion_cli.planning.planner import Plan
+    from linfusion_cli.render import Rendered
 
 
 def safe(text: object) -> str:
     """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
-    from linfusion_cli.output.record import redacted, visible
+    from linfusion_cli.output.metadata import redacted, visible
 
     return redacted(visible(str(text)))
 
@@ -62,7 +62,10 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines: list[str] = []
     for row in rows:
-        cells = (cell.ljust(width) if i < left else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        cells = (
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         lines.append("  ".join(cells).rstrip())
     return lines
 
@@ -81,7 +84,11 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), {plan.dtype}, {plan.attention} attention{budget}",
         *table(_stage_rows(plan), left=2),
     ]
-    guess = () if machine.speed(plan.dtype).measured else (f"times are guesses: no picture was made here in {plan.dtype} yet (linfusion plan measures)",)
+    guess = (
+        ()
+        if machine.speed(plan.dtype).measured
+        else (f"times are guesses: no image was made here in {plan.dtype} yet (linfusion plan measures)",)
+    )
     return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess)]
 
 
@@ -95,7 +102,10 @@ def _stage_rows(plan: Plan) -> list[list[str]]:
     for stage in plan.stages:
         phases = [phase for phase in plan.phases if phase.stage == stage.index]
         counts = [str(stage.steps), str(stage.guided_steps), str(stage.dilated_steps), f"{stage.strength:.2g}"]
-        cost = [bytes_text(max((phase.peak_bytes for phase in phases), default=0)), seconds_text(sum(phase.seconds for phase in phases))]
+        cost = [
+            bytes_text(max((phase.peak_bytes for phase in phases), default=0)),
+            seconds_text(sum(phase.seconds for phase in phases)),
+        ]
         rows.append([str(stage.index), str(stage.size), *counts, *cost])
     return [*rows, ["all", str(plan.job.size), "", "", "", "", bytes_text(plan.peak_bytes), seconds_text(plan.seconds)]]
 
@@ -110,12 +120,23 @@ def phase_lines(plan: Plan) -> list[str]:
         keeps = ", ".join(dict.fromkeys(bands.keep)) if phase.name in ("encode", "decode") else ""
         beside = [bytes_text(amount) if amount else "-" for amount in (phase.ram_bytes, phase.file_bytes)]
         work = f"{2 * phase.macs / 1e12:.2f}" if phase.macs else "-"
-        rows.append([phase.name, str(phase.stage), shape, keeps, work, bytes_text(phase.peak_bytes), *beside, seconds_text(phase.seconds)])
+        rows.append(
+            [
+                phase.name,
+                str(phase.stage),
+                shape,
+                keeps,
+                work,
+                bytes_text(phase.peak_bytes),
+                *beside,
+                seconds_text(phase.seconds),
+            ]
+        )
     return table(rows, left=1)
 
 
 def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
-    """Predicted against measured, once the picture is there."""
+    """Predicted against measured, once the image is there."""
     device = rendered.device_peak_bytes
     rows = [["", "predicted", "measured"], ["time", seconds_text(plan.seconds), seconds_text(rendered.seconds)]]
     if device:
@@ -128,11 +149,13 @@ def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
 
 def setting_lines(settings: Preset, sources: Mapping[str, str]) -> list[str]:
     """Every setting as TOML, each with where its value came from as a comment."""
-    from linfusion_cli.preset import shown
+    from linfusion_cli.config.presets import shown
 
     rows: list[list[str]] = []
     for section, table_of in settings.model_dump().items():
         rows += [[], [f"[{section}]"]] if rows else [[f"[{section}]"]]
-        rows += [[f"{name} = {shown(value)}", f"# {safe(sources[f'{section}.{name}'])}"] for name, value in table_of.items()]
+        rows += [
+            [f"{name} = {shown(value)}", f"# {safe(sources[f'{section}.{name}'])}"] for name, value in table_of.items()
+        ]
     width = min(max(len(row[0]) for row in rows if row), 64)
     return ["  ".join([row[0].ljust(width if row[1:] else 0), *row[1:]]) if row else "" for row in rows]

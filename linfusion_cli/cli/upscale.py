@@ -1,4 +1,4 @@
-"""`linfusion upscale`: a picture of the user's own, through the stages of the progressive upscale."""
+"""`linfusion upscale`: an image of the user's own, through the stages of the progressive upscale."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from linfusion_cli.cli.choices import QuietFlag
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.errors import UsageError
 
 DEFAULT_SCALE = 2.0
@@ -22,27 +22,38 @@ Examples:
   linfusion upscale photo.jpg --preset sdxl-4k --scale 8 --dry-run
 
 \b
-A prompt that says what is to be seen helps. --strength: 0.2 keeps close to the picture, 0.5 draws much anew.
-PNG, JPEG, WebP and TIFF are read; where the size has another shape than the picture, the middle is taken.
+A prompt that says what is to be seen helps. --strength: 0.2 keeps close to the image, 0.5 draws much anew.
+PNG, JPEG, WebP and TIFF are read; where the size has another shape than the image, the middle is taken.
 """
 
 
 @with_flags
 def upscale(
     flags: dict[str, Any],
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="The picture: PNG, JPEG, WebP or TIFF.", show_default=False)],
+    image: Annotated[
+        Path, typer.Argument(metavar="IMAGE", help="The image: PNG, JPEG, WebP or TIFF.", show_default=False)
+    ],
     prompt: Annotated[str, typer.Argument(help="What it shows.", show_default=False)] = "",
-    scale: Annotated[float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")
+    ] = None,
     strength: Annotated[
         float | None,
-        typer.Option("--strength", "--upscale-strength", metavar="X", help="How much the first stage draws again, above 0 to 1. Default: as the preset says."),
+        typer.Option(
+            "--strength",
+            "--upscale-strength",
+            metavar="X",
+            help="How much the first stage draws again, above 0 to 1. Default: as the preset says.",
+        ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
 ) -> None:
-    """Make a picture of yours larger, and draw the detail that it lacks."""
+    """Make an image of yours larger, and draw the detail that it lacks."""
     if scale is not None and flags["size"] is not None:
         raise UsageError("give either --size or --scale, not both")
     if flags["size"] is None:
@@ -53,9 +64,9 @@ def upscale(
 
 
 def _size(image: Path, scale: float) -> str:
-    """The picture's own shape, so many times as large, to the nearest size that can be made."""
+    """The image's own shape, so many times as large, to the nearest size that can be made."""
+    from linfusion_cli.config.input_images import inspect_image
     from linfusion_cli.geometry import Size, nearest_size
-    from linfusion_cli.images import inspect_image
 
     if not 1 < scale <= 64:
         raise UsageError(f"--scale {scale:g}: write a number above 1, up to 64. Nearest: {2 if scale <= 1 else 64}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.engine.adapter import LinFusion, self_attentions
+from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,9 @@ class Recorder:
 
     def __enter__(self) -> Self:
         for position, module in enumerate(self._modules):
-            handle = module.register_forward_hook(lambda _module, _input, output, position=position: self._outputs.setdefault(position, output))
+            handle = module.register_forward_hook(
+                lambda _module, _input, output, position=position: self._outputs.setdefault(position, output)
+            )
             self._stack.callback(handle.remove)
         return self
 
@@ -85,7 +87,11 @@ class Distiller:
             "feature": torch.stack([F.mse_loss(ours.float(), theirs.float()) for ours, theirs in pairs]).mean(),
         }
         weights = self.weights
-        loss = weights.noise * terms["noise"] + weights.distillation * terms["distillation"] + weights.feature * terms["feature"]
+        loss = (
+            weights.noise * terms["noise"]
+            + weights.distillation * terms["distillation"]
+            + weights.feature * terms["feature"]
+        )
         return loss, {"loss": loss.detach(), **{name: value.detach() for name, value in terms.items()}}
 
     @torch.no_grad()
@@ -99,5 +105,7 @@ class Distiller:
     def _predict(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
         """The prediction (float32) and every self-attention's output (batch, tokens, channels)."""
         with Recorder(self_attentions(self.unet).values()) as recorder:
-            output = self.unet(batch.noisy, batch.timesteps, batch.embeddings, added_cond_kwargs=batch.added or None, return_dict=False)[0]
+            output = self.unet(
+                batch.noisy, batch.timesteps, batch.embeddings, added_cond_kwargs=batch.added or None, return_dict=False
+            )[0]
         return output.float(), recorder.outputs()

@@ -1,4 +1,4 @@
-"""The teacher: any pipeline in the layout of SD-v1.5, v2.1 or XL, and how it sees pictures and captions."""
+"""The teacher: any pipeline in the layout of SD-v1.5, v2.1 or XL, and how it sees images and captions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
 
 from linfusion_cli.distill.loss import Batch
-from linfusion_cli.engine.adapter import self_attentions
+from linfusion_cli.engine.attention.linfusion import self_attentions
 from linfusion_cli.errors import WeightsError, nearest
-from linfusion_cli.weights.places import find_first
+from linfusion_cli.weights.locate import find_first
 
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 INDEX = "model_index.json"
@@ -38,12 +38,20 @@ class Teacher:
         try:
             name = json.loads((folder / INDEX).read_text())["_class_name"]
         except (OSError, ValueError, KeyError) as error:
-            raise WeightsError(f"{place}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})") from error
+            raise WeightsError(
+                f"{place}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})"
+            ) from error
         if name not in LAYOUTS:
             raise WeightsError(f'{place}: the layout "{name}" is unknown to linfusion. {nearest(str(name), LAYOUTS)}')
-        options = {} if "XL" in name else {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
+        options = (
+            {}
+            if "XL" in name
+            else {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
+        )
         try:
-            pipeline = LAYOUTS[name].from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **options)
+            pipeline = LAYOUTS[name].from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **options
+            )
         except (OSError, ValueError) as error:
             raise WeightsError(f"{place}: not a complete {name} ({error})") from error
         if not self_attentions(pipeline.unet):
@@ -66,7 +74,7 @@ class Teacher:
 
     @torch.no_grad()
     def batch(self, images: Tensor, captions: list[str], ids: Tensor, draw: torch.Generator) -> Batch:
-        """Noises pictures to random timesteps.
+        """Noises images to random timesteps.
 
         images: (batch, 3, height, width) float32 in [-1, 1]; ids: (batch, 6) SD-XL's original size, crop and size in pixels
         draw:   a generator on the CPU: the same numbers on every device
@@ -86,7 +94,7 @@ class Teacher:
         return Batch(noisy, target, timesteps, embeddings, added)
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Share of picture and of noise at each timestep, (batch, 1, 1, 1)."""
+        """Share of image and of noise at each timestep, (batch, 1, 1, 1)."""
         alphas = self.pipeline.scheduler.alphas_cumprod.to(self.device)[timesteps].view(-1, 1, 1, 1)
         return alphas.sqrt(), (1 - alphas).sqrt()
 
@@ -101,5 +109,7 @@ class Teacher:
 
     def _read(self, captions: list[str]) -> tuple[Tensor, Tensor | None]:
         """Text embeddings (batch, tokens, dim), and for SD-XL pooled ones (batch, dim)."""
-        encoded = self.pipeline.encode_prompt(captions, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False)
+        encoded = self.pipeline.encode_prompt(
+            captions, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+        )
         return encoded[0], encoded[2] if len(encoded) == 4 else None

@@ -11,16 +11,16 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from linfusion_cli.distill.data import Examples, Order, Reader, prefetched
+from linfusion_cli.distill.batches import Examples, Order, Reader, prefetched
+from linfusion_cli.distill.datasets import open_source
 from linfusion_cli.distill.loss import Distiller, Weights
-from linfusion_cli.distill.sources import open_source
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import LINEAR, save_variant, varied
-from linfusion_cli.engine.adapter import LinFusion
+from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.training.checkpoint import Identity
-from linfusion_cli.training.run import Progress, Run, Settings
 from linfusion_cli.training.schedule import Schedule
+from linfusion_cli.training.trainer import Progress, Run, Settings
 
 NAMED = 5  # broken files that are named one by one; the rest are counted
 
@@ -30,7 +30,7 @@ class Distillation:
     """What was asked.
 
     size_px:       side of the training squares, 0 = the teacher's own
-    batch_size:    pictures per process and part of a step; a step sees batch_size x accumulate x processes
+    batch_size:    images per process and part of a step; a step sees batch_size x accumulate x processes
     mid_dim_scale: divides the width of the learned nonlinearities: 1 in the official SD-v1.5 and v2.1 files, 16 in SD-XL's
     """
 
@@ -89,11 +89,19 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
     attentions = distiller.linfusion.attentions
     optimizer = torch.optim.AdamW(attentions.parameters(), lr=asked.schedule.learning_rate, weight_decay=0.0)
     identity = asked.identity(size_px, accelerator.mixed_precision, accelerator.num_processes)
-    settings = Settings(identity=identity, seed=asked.seed, decay=asked.decay, accumulate=asked.accumulate, save_every_steps=asked.save_every_steps)
+    settings = Settings(
+        identity=identity,
+        seed=asked.seed,
+        decay=asked.decay,
+        accumulate=asked.accumulate,
+        save_every_steps=asked.save_every_steps,
+    )
     run = Run(asked.output / "run", attentions, optimizer, asked.schedule, settings, accelerator)
     if run.step:
         yield f"going on from step {run.step}"
-    reader = Reader(source, Order(source.blocks, asked.seed), asked.batch_size, size_px, asked.seed, asked.empty_captions)
+    reader = Reader(
+        source, Order(source.blocks, asked.seed), asked.batch_size, size_px, asked.seed, asked.empty_captions
+    )
     yield from _train(run, reader, teacher, distiller)
     if accelerator.is_main_process:
         _write(asked, distiller.linfusion, run.average.weights)
@@ -146,7 +154,9 @@ def _write(asked: Distillation, linfusion: LinFusion, weights: dict[str, Tensor]
 def _checked_size(size_px: int, teacher: Teacher) -> int:
     step = teacher.pixels_per_latent * 2 ** (len(teacher.pipeline.unet.config.block_out_channels) - 1)
     if size_px % step:
-        raise UsageError(f"--size {size_px}: the teacher takes multiples of {step} pixels. Nearest: {max(round(size_px / step), 1) * step}")
+        raise UsageError(
+            f"--size {size_px}: the teacher takes multiples of {step} pixels. Nearest: {max(round(size_px / step), 1) * step}"
+        )
     return size_px
 
 

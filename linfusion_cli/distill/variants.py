@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from linfusion_cli.distill.loss import Recorder
-from linfusion_cli.engine.adapter import LinFusion, self_attentions
-from linfusion_cli.engine.attention import EPSILON, AttentionState, LinearAttention, feature_map
+from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState, LinearAttention, feature_map
+from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 from linfusion_cli.errors import WeightsError
 
 LINEAR = "linear"
@@ -22,7 +22,7 @@ CHUNK_TOKENS = 256
 
 
 class UnnormalisedAttention(LinearAttention):
-    """out = Q S / (L0 d): sums without the normaliser, so their size grows with the picture (L0: tokens in training, d: head's dim)."""
+    """out = Q S / (L0 d): sums without the normaliser, so their size grows with the image (L0: tokens in training, d: head's dim)."""
 
     train_tokens = 1
 
@@ -37,8 +37,16 @@ class UnnormalisedAttention(LinearAttention):
 class CausalAttention(LinearAttention):
     """Each token reads the tokens up to itself in raster order, as a state space model does."""
 
-    def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor:
-        if attention_mask is not None or (encoder_hidden_states is not None and encoder_hidden_states is not hidden_states):
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        if attention_mask is not None or (
+            encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
+        ):
             raise ValueError("linear attention replaces self-attention without a mask only")
         query = self._query(hidden_states)
         key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
@@ -49,7 +57,10 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps), all (batch, heads, tokens, dim), chunk by chunk."""
     batch, heads, _, dim = query.shape
     dtype = torch.promote_types(torch.float32, query.dtype)
-    total, keys = torch.zeros(batch, heads, dim, dim, dtype=dtype, device=query.device), torch.zeros(batch, heads, dim, dtype=dtype, device=query.device)
+    total, keys = (
+        torch.zeros(batch, heads, dim, dim, dtype=dtype, device=query.device),
+        torch.zeros(batch, heads, dim, dtype=dtype, device=query.device),
+    )
     parts: list[Tensor] = []
     with torch.autocast(query.device.type, enabled=False):
         for q, k, v in zip(*(x.to(dtype).split(CHUNK_TOKENS, dim=2) for x in (query, key, value)), strict=True):
@@ -61,7 +72,11 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.cat(parts, dim=2).to(query.dtype)
 
 
-VARIANTS: dict[str, type[LinearAttention]] = {LINEAR: LinearAttention, "unnormalised": UnnormalisedAttention, "causal": CausalAttention}
+VARIANTS: dict[str, type[LinearAttention]] = {
+    LINEAR: LinearAttention,
+    "unnormalised": UnnormalisedAttention,
+    "causal": CausalAttention,
+}
 
 
 def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
@@ -85,7 +100,9 @@ def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
 def _train_tokens(unet: Any) -> dict[str, int]:
     """Tokens that each self-attention sees at the UNet's training size, by running it once."""
     config, reference = unet.config, next(unet.parameters())
-    sample = torch.zeros(1, config.in_channels, config.sample_size, config.sample_size, dtype=reference.dtype, device=reference.device)
+    sample = torch.zeros(
+        1, config.in_channels, config.sample_size, config.sample_size, dtype=reference.dtype, device=reference.device
+    )
     added = {}
     if config.addition_embed_type == "text_time":
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim

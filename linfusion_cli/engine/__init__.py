@@ -1,1 +1,1 @@
-"""Where pictures are computed: the only room, with distill and landscapes, that knows torch."""
+"""Where images are computed: the only store_budget, with distill and landscapes, that knows torch."""

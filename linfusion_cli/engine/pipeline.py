@@ -1,4 +1,4 @@
-"""The story of one picture, from the words to its rows of pixels. Read this first."""
+"""The story of one image, from the words to its rows of pixels. Read this first."""
 
 from __future__ import annotations
 
@@ -10,52 +10,55 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.bands import BandedUNet, WholeOrBands
-from linfusion_cli.engine.checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
-from linfusion_cli.engine.controls import stage_controls
-from linfusion_cli.engine.denoiser import Conditioning, Denoiser, Predict
-from linfusion_cli.engine.fields import Extended, Field, Mapped, Parked, sweep
-from linfusion_cli.engine.memory import Counter, Meter, Relief, large_apart
-from linfusion_cli.engine.models import Models
-from linfusion_cli.engine.noise import gaussian
-from linfusion_cli.engine.pictures import read_fitted, unit_field
-from linfusion_cli.engine.resize import Resized
-from linfusion_cli.engine.rows import Sweeper, swept_rows
-from linfusion_cli.engine.schedulers import make_scheduler
-from linfusion_cli.engine.shelf import Shelf
-from linfusion_cli.engine.store import Store
-from linfusion_cli.engine.upscale import Clock, Recipe, base, upscale
-from linfusion_cli.engine.weights import Weights
+from linfusion_cli.config.extras import grown_from
+from linfusion_cli.engine.components.model_cache import ModelCache
+from linfusion_cli.engine.components.unet_and_vae import Models
+from linfusion_cli.engine.controlnet.inputs import stage_controls
+from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.allocator import Relief, large_apart
+from linfusion_cli.engine.memory.meter import Counter, Meter
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser, Predict
+from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
+from linfusion_cli.engine.sampling.noise import gaussian
+from linfusion_cli.engine.sampling.progressive_upscale import Clock, Recipe, base, upscale
+from linfusion_cli.engine.sampling.schedulers import make_scheduler
+from linfusion_cli.engine.streaming.banded_unet import BandedUNet, WholeOrBands
+from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
+from linfusion_cli.engine.streaming.image_source import read_fitted, unit_field
+from linfusion_cli.engine.streaming.resize import Resized
+from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked, sweep
 from linfusion_cli.events import Note, Notify
-from linfusion_cli.extras import grown_from
 from linfusion_cli.geometry import Band, base_size
-from linfusion_cli.plan import Plan
-from linfusion_cli.stages import Stage
+from linfusion_cli.planning.planner import Plan
+from linfusion_cli.planning.upscale_schedule import Stage
 
 Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A stage's picture: its rows of pixels from the top, computed as they are asked for."""
+class Image:
+    """A stage's image: its rows of pixels from the top, computed as they are asked for."""
 
     stage: Stage
     final: bool
     rows: Iterator[Rows]
 
 
-def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Shelf | None = None) -> Iterator[Picture]:
-    """Makes the plan's picture stage by stage.
+def images(
+    plan: Plan, notify: Notify, keeper: Keeper | None = None, model_cache: ModelCache | None = None
+) -> Iterator[Image]:
+    """Makes the plan's image stage by stage.
 
-    Yields each stage's picture that exists in pixels (all of them where stages are joined in pixels), the final one last.
-    The rows of a picture must be read, or left, before the next picture is asked for. What `keeper` holds of an
-    interrupted run is not made again, and such stages yield no picture. `shelf` keeps the models for the next picture of a
-    plan in which the readers stay.
+    Yields each stage's image that exists in pixels (all of them where stages are joined in pixels), the final one last.
+    The rows of an image must be read, or left, before the next image is asked for. What `keeper` holds of an
+    interrupted run is not made again, and such stages yield no image. `model_cache` keeps the models for the next image of a
+    plan in which the text_encoders stay.
     """
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
-        conditioning, models = (shelf or Shelf()).take(plan, notify)
+        conditioning, models = (model_cache or ModelCache()).take(plan, notify)
         made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
         weights = Weights(device, plan.weights_resident)
         models.place(weights)
@@ -72,19 +75,25 @@ def pictures(plan: Plan, notify: Notify, keeper: Keeper | None = None, shelf: Sh
             start = engine.encode(engine.given(), stage)
         elif start is None and plan.job.settings.upscale.between == "pixel":
             decoded = engine.park_decoded(latents, plan.stages[stage.index - 1])
-            yield Picture(plan.stages[stage.index - 1], False, _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px, engine.store)))
+            yield Image(
+                plan.stages[stage.index - 1],
+                False,
+                _to_pixels(rows for _, rows in sweep(decoded, stage.bands.vae_px, engine.store)),
+            )
             start = engine.encode(decoded, stage)
             del decoded
         elif start is None:
             start = engine.enlarge(latents, stage)
         kept.start(stage.index, start)
         latents = engine.upscale(start, anchor, stage)
-    yield Picture(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
+    yield Image(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
 
 
 def _store(plan: Plan, device: torch.device, notify: Notify) -> Store:
-    relieve = Relief(plan.peak_bytes) if device.type == "cpu" else lambda: None  # elsewhere the plan is one of the device's memory
-    return Store(device, plan.room, lambda text: notify(Note(text=text)), relieve=relieve)
+    relieve = (
+        Relief(plan.peak_bytes) if device.type == "cpu" else lambda: None
+    )  # elsewhere the plan is one of the device's memory
+    return Store(device, plan.store_budget, lambda text: notify(Note(text=text)), relieve=relieve)
 
 
 def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
@@ -105,18 +114,18 @@ class _Engine:
     kept: Checkpoints
 
     def is_given(self, index: int) -> bool:
-        """Whether a stage is the user's picture itself, to be upscaled."""
+        """Whether a stage is the user's image itself, to be upscaled."""
         return index == 0 and grown_from(self.plan.job.start) is not None
 
     def given(self) -> Field:
-        """The user's picture in its own resolution, in [-1, 1], cut to the shape of what is made."""
+        """The user's image in its own resolution, in [-1, 1], cut to the shape of what is made."""
         start = self.plan.job.start
         assert start is not None
         pixels = read_fitted(start.image, start.flag, self.plan.job.size)
         return Mapped(unit_field(pixels, self.store.device), lambda rows: rows * 2 - 1)
 
     def first(self) -> Tensor:
-        """Stage 0: latents from noise, or from the user's picture."""
+        """Stage 0: latents from noise, or from the user's image."""
         stage, start, seed = self.plan.stages[0], self.plan.job.start, self.plan.job.seed
         if (finished := self.kept.finished(0)) is not None:
             return finished
@@ -134,7 +143,7 @@ class _Engine:
         return latents
 
     def upscale(self, start: Tensor, anchor: Tensor, stage: Stage) -> Tensor:
-        """A later stage: latents from the enlarged picture's latents."""
+        """A later stage: latents from the enlarged image's latents."""
         settings = self.plan.job.settings.upscale
         recipe = Recipe(
             skip_exponent=settings.skip_exponent,
@@ -149,18 +158,36 @@ class _Engine:
         resumed = self.kept.resume(stage.index, stage.steps, clock.scheduler)
         with self.meter.phase("denoise", stage.index, stage.steps, "steps", resumed.done if resumed else 0) as counter:
             on_step = self.kept.keeping(stage.index, clock.scheduler, counter.reach)
-            latents = upscale(self._denoiser(stage, clock), clock, start, noise, anchor, stage.dilation, recipe, seed, stage.index, on_step, resumed)
+            latents = upscale(
+                self._denoiser(stage, clock),
+                clock,
+                start,
+                noise,
+                anchor,
+                stage.dilation,
+                recipe,
+                seed,
+                stage.index,
+                on_step,
+                resumed,
+            )
         self.kept.finish(stage.index, latents)
         return latents
 
     def park_decoded(self, latents: Tensor, stage: Stage) -> Parked:
-        """The picture of a stage's latents, (1, 3, height, width) in float32, where there is room for it."""
-        picture = Parked(self.store.slab((stage.size.height, stage.size.width, 3), torch.float32), stage.size.height, stage.size.width, 3, self.store.device)
+        """The image of a stage's latents, (1, 3, height, width) in float32, where there is room for it."""
+        image = Parked(
+            self.store.slab((stage.size.height, stage.size.width, 3), torch.float32),
+            stage.size.height,
+            stage.size.width,
+            3,
+            self.store.device,
+        )
         top = 0
         for rows in self.decode(latents, stage):
-            picture.write(Band(top, top + rows.shape[2]), rows)
+            image.write(Band(top, top + rows.shape[2]), rows)
             top += rows.shape[2]
-        return picture
+        return image
 
     def decode(self, latents: Tensor, stage: Stage) -> Iterator[Tensor]:
         """The rows of a stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
@@ -172,12 +199,12 @@ class _Engine:
                 if band.top < stage.size.height:
                     yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
 
-    def encode(self, picture: Field, stage: Stage) -> Tensor:
-        """The latents that a stage starts from: the picture of the stage before, enlarged and encoded."""
+    def encode(self, image: Field, stage: Stage) -> Tensor:
+        """The latents that a stage starts from: the image of the stage before, enlarged and encoded."""
         vae = self.models.vae
         settings = self.plan.job.settings.upscale
         counted = swept_rows(vae, stage.canvas.height, encode=True)
-        enlarged = Extended(Resized.to(picture, stage.size, settings.resize), stage.canvas)
+        enlarged = Extended(Resized.to(image, stage.size, settings.resize), stage.canvas)
         with self.meter.phase("encode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             latents = self._sweeper(stage, counter).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
@@ -192,12 +219,18 @@ class _Engine:
     def _denoiser(self, stage: Stage, clock: Clock) -> Denoiser:
         settings = self.plan.job.settings.sampling
         total = int(self.models.scheduler_config["num_train_timesteps"])
-        conditioned = base_size(self.plan.job.size, self.plan.job.settings.model.train_size_px**2)  # one that the model knows, at every stage
+        conditioned = base_size(
+            self.plan.job.size, self.plan.job.settings.model.train_size_px**2
+        )  # one that the model knows, at every stage
         mounted = self.weights.place(self.models.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
         unet: Predict = kind(mounted, stage.band_latent, self.store, self.weights)
-        controls = stage_controls(self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self.weights)
-        return Denoiser(unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls)
+        controls = stage_controls(
+            self.models.controlnets, self.plan.job, stage, clock.timesteps, self.store, self.weights
+        )
+        return Denoiser(
+            unet, self.conditioning, settings.guidance_scale, settings.guidance_interval, total, conditioned, controls
+        )
 
     def _sweeper(self, stage: Stage, counter: Counter) -> Sweeper:
         window = self.plan.job.settings.upscale.vae_window_latents

@@ -1,1 +1,1 @@
-"""Measures pictures where the truth is known: on the procedural scenes, at any size."""
+"""Measures images where the truth is known: on the procedural scenes, at any size."""

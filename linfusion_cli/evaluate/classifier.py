@@ -1,4 +1,4 @@
-"""A small network that names a picture's attributes, and whose features measure distances between sets of pictures."""
+"""A small network that names an image's attributes, and whose features measure distances between sets of images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Block(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Pictures (batch, 3, 128, 128) in [0, 1] to features (batch, 64), and features to the logits of each head."""
+    """Images (batch, 3, 128, 128) in [0, 1] to features (batch, 64), and features to the logits of each head."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,9 @@ class Classifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """(batch, 3, 128, 128) in [0, 1] to (batch, 64)."""
         maps = self.blocks(images * 2 - 1)
-        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)  # the largest finds what is small: stars, a sun
+        pooled = torch.cat(
+            [maps.mean((2, 3)), maps.amax((2, 3))], dim=1
+        )  # the largest finds what is small: stars, a sun
         result: Tensor = self.project(pooled)
         return result
 
@@ -60,17 +62,19 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def embed(self, images: Tensor, batch: int = 64) -> Tensor:
-        """Features of uint8 pictures (count, 3, 128, 128), on the CPU."""
+        """Features of uint8 images (count, 3, 128, 128), on the CPU."""
         return torch.cat([self.features(part.float() / 255).cpu() for part in self._parts(images, batch)])
 
     @torch.inference_mode()
     def name(self, images: Tensor, batch: int = 64) -> list[dict[str, str]]:
-        """The attributes that uint8 pictures (count, 3, 128, 128) show."""
+        """The attributes that uint8 images (count, 3, 128, 128) show."""
         named: list[dict[str, str]] = []
         for part in self._parts(images, batch):
             logits = self(part.float() / 255)
             chosen = {name: logits[name].argmax(1).tolist() for name in ATTRIBUTES}
-            named += [{name: ATTRIBUTES[name][chosen[name][index]] for name in ATTRIBUTES} for index in range(len(part))]
+            named += [
+                {name: ATTRIBUTES[name][chosen[name][index]] for name in ATTRIBUTES} for index in range(len(part))
+            ]
         return named
 
     def _parts(self, images: Tensor, batch: int) -> Iterator[Tensor]:
@@ -90,5 +94,7 @@ def load_classifier(path: Path) -> Classifier:
     try:
         classifier.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (OSError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path}: not the classifier's weights. Train them with: linfusion evaluate --train-classifier") from error
+        raise WeightsError(
+            f"{path}: not the classifier's weights. Train them with: linfusion evaluate --train-classifier"
+        ) from error
     return classifier.eval()

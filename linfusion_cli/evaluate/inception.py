@@ -1,4 +1,4 @@
-"""The field's standard distance between two folders of pictures: FID on Inception-v3, through torchmetrics."""
+"""The field's standard distance between two folders of images: FID on Inception-v3, through torchmetrics."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.evaluate.pictures import read_picture
+from linfusion_cli.evaluate.samples import read_image
 
 INCEPTION_PX = 299
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
@@ -21,12 +21,14 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 NAMED = 5
 
 
-def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: str, features: nn.Module | None = None) -> Iterator[str]:
-    """FID of the pictures in two folders, whole pictures scaled to 299 x 299; yields notes and the result.
+def compare_folders(
+    ours: Path, theirs: Path, weights: Path | None, device: str, features: nn.Module | None = None
+) -> Iterator[str]:
+    """FID of the images in two folders, whole images scaled to 299 x 299; yields notes and the result.
 
     weights:  Inception's, as torch-fidelity publishes them; None = where torch hub keeps them
     features: another feature network (for tests): uint8 (batch, 3, 299, 299) to (batch, dim), with num_features
-    Raises UsageError without the [eval] extra or without readable pictures, WeightsError without the weights.
+    Raises UsageError without the [eval] extra or without readable images, WeightsError without the weights.
     """
     metric = _metric(weights, features).to(device)
     for folder, real in ((theirs, True), (ours, False)):
@@ -34,7 +36,7 @@ def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: str,
         lost: list[str] = []
         for path in _files(folder):
             try:
-                image = read_picture(path)
+                image = read_image(path)
             except UNREADABLE as error:
                 lost.append(f"{path.name}: {type(error).__name__}")
                 continue
@@ -42,19 +44,23 @@ def compare_folders(ours: Path, theirs: Path, weights: Path | None, device: str,
             count += 1
         if count < 2:
             named = "".join(f"\n  {line}" for line in lost[:NAMED])
-            raise UsageError(f"{folder}: {count} of {count + len(lost)} pictures can be read; FID needs two at least{named}")
-        yield f"{folder}: {count} pictures" + (f", {len(lost)} skipped: {', '.join(lost[:NAMED])}" if lost else "")
+            raise UsageError(
+                f"{folder}: {count} of {count + len(lost)} images can be read; FID needs two at least{named}"
+            )
+        yield f"{folder}: {count} images" + (f", {len(lost)} skipped: {', '.join(lost[:NAMED])}" if lost else "")
     yield f"FID {float(metric.compute()):.3f}"
 
 
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UsageError(f'"{folder}": there is no such folder of pictures')
+        raise UsageError(f'"{folder}": there is no such folder of images')
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def _scaled(image: Tensor) -> Tensor:
-    pixels = F.interpolate(image[None].float(), size=(INCEPTION_PX, INCEPTION_PX), mode="bicubic", antialias=True, align_corners=False)
+    pixels = F.interpolate(
+        image[None].float(), size=(INCEPTION_PX, INCEPTION_PX), mode="bicubic", antialias=True, align_corners=False
+    )
     return pixels.round().clamp(0, 255).to(torch.uint8)
 
 
@@ -78,5 +84,7 @@ def _hub_weights() -> Path:
     path = home / "hub" / "checkpoints" / name
     if not path.is_file():
         url = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
-        raise WeightsError(f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with --inception {name}")
+        raise WeightsError(
+            f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with --inception {name}"
+        )
     return path

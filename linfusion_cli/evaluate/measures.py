@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.landscapes.frame import BODY
 
-COUNT_PX = 192  # pictures are shrunk to this height before discs are counted
+COUNT_PX = 192  # images are shrunk to this height before discs are counted
 TOLERANCE = {"sun": 0.07, "moon": 0.13}  # the moon has seas
 SMALLEST, LARGEST = 0.08, 0.32  # diameter over height; scenes have 0.10 to 0.22, patches of haze often less
 ROUND, FULL = 0.55, 0.80  # shorter over longer side, area over that of an ellipse
@@ -21,15 +21,17 @@ TEXTURES = TEXTURE_OCTAVES * 3 * 2  # numbers that describe a crop
 
 
 def to_height(image: Tensor, height_px: int) -> Tensor:
-    """A uint8 picture (3, height, width) averaged down to a height; float32 in [0, 1]. Smaller pictures stay."""
+    """A uint8 image (3, height, width) averaged down to a height; float32 in [0, 1]. Smaller images stay."""
     pixels = image[None].float() / 255
     if image.shape[1] > height_px:
-        pixels = F.interpolate(pixels, size=(height_px, round(image.shape[2] * height_px / image.shape[1])), mode="area")
+        pixels = F.interpolate(
+            pixels, size=(height_px, round(image.shape[2] * height_px / image.shape[1])), mode="area"
+        )
     return pixels[0]
 
 
 def count_discs(image: Tensor, body: str) -> int:
-    """How many suns or moons a uint8 picture (3, height, width) shows: round patches of their colour."""
+    """How many suns or moons a uint8 image (3, height, width) shows: round patches of their colour."""
     pixels = to_height(image, COUNT_PX)
     colour = torch.tensor(BODY[body], device=pixels.device).view(3, 1, 1)
     labels = components((pixels - colour).abs().amax(0) < TOLERANCE[body])
@@ -39,7 +41,9 @@ def count_discs(image: Tensor, body: str) -> int:
 def components(mask: Tensor) -> Tensor:
     """Connected patches of a mask (height, width): int64 labels, 0 outside, equal within a patch (eight neighbours)."""
     height, width = mask.shape
-    labels = (torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float64).view(1, 1, height, width)) * mask
+    labels = (
+        torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float64).view(1, 1, height, width)
+    ) * mask
     while True:
         grown = F.max_pool2d(labels, 3, stride=1, padding=1) * mask
         if torch.equal(grown, labels):
@@ -51,7 +55,11 @@ def _is_disc(patch: Tensor, height_px: int) -> bool:
     rows, columns = patch.any(1).nonzero().flatten(), patch.any(0).nonzero().flatten()
     tall, wide = int(rows[-1] - rows[0]) + 1, int(columns[-1] - columns[0]) + 1
     full = float(patch.sum()) / (math.pi / 4 * tall * wide)
-    return SMALLEST <= max(tall, wide) / height_px <= LARGEST and min(tall, wide) / max(tall, wide) >= ROUND and full >= FULL
+    return (
+        SMALLEST <= max(tall, wide) / height_px <= LARGEST
+        and min(tall, wide) / max(tall, wide) >= ROUND
+        and full >= FULL
+    )
 
 
 def seam_score(image: Tensor) -> float:
@@ -81,7 +89,9 @@ def band_energies(image: Tensor) -> list[float]:
     side = min(SPECTRUM_PX, *levels.shape)
     squares = levels.unfold(0, side, side).unfold(1, side, side).reshape(-1, side, side)
     window = torch.hann_window(side, periodic=False, device=levels.device)
-    spectrum = torch.fft.fft2((squares - squares.mean((1, 2), keepdim=True)) * window[:, None] * window).abs().square().mean(0)
+    spectrum = (
+        torch.fft.fft2((squares - squares.mean((1, 2), keepdim=True)) * window[:, None] * window).abs().square().mean(0)
+    )
     frequency = torch.fft.fftfreq(side, device=levels.device).abs()
     radius = torch.maximum(frequency[:, None], frequency)
     bands = [(1 / 4, 1 / 2), (1 / 8, 1 / 4), (1 / 16, 1 / 8)]

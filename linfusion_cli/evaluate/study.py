@@ -1,4 +1,4 @@
-"""The story of an evaluation: prompts, pictures, renders to compare with, numbers with their intervals."""
+"""The story of an evaluation: prompts, images, renders to compare with, numbers with their intervals."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch import Tensor
 
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, truth_of
+from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
-from linfusion_cli.evaluate.pictures import Maker, Way, keep, place, read_picture
-from linfusion_cli.evaluate.statistics import Score, distance_score, mean_score, standardised
+from linfusion_cli.evaluate.samples import Maker, Way, keep, place, read_image
 from linfusion_cli.geometry import Size
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
-from linfusion_cli.machine import Machine
+from linfusion_cli.system.device import Machine
 
-CROPS = 4  # per picture, at full resolution
+CROPS = 4  # per image, at full resolution
 REPORT, ASKED = "report.json", "asked.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What to measure. `seed` fixes prompts, pictures, renders and crops."""
+    """What to measure. `seed` fixes prompts, images, renders and crops."""
 
     folder: Path
     size: Size
@@ -49,33 +49,35 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set of pictures: right answers by attribute, and one number per picture for the rest."""
+    """One set of images: right answers by attribute, and one number per image for the rest."""
 
     right: dict[str, list[float]]
     one_body: list[float]
     seams: list[float]
     bands: list[list[float]]
-    features: Tensor  # (pictures, 64)
-    crops: Tensor  # (pictures * CROPS, 30): their texture
+    features: Tensor  # (images, 64)
+    crops: Tensor  # (images * CROPS, 30): their texture
 
 
 def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterator[str]:
     """Makes what is missing, measures, writes report.json; yields lines of progress and the table."""
     asked = study.asked()
     classifier.to(machine.device)
-    pictures = study.folder / "pictures"
+    images = study.folder / "pictures"
     maker = Maker(study.preset, study.way, machine)
     _claim(study, [one.prompt for one in asked])
-    for done in keep(pictures, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
+    for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
         if done % max(1, len(asked) // 20) == 0:
-            yield f"{done} of {len(asked)} pictures"
-    ours = measure((read_picture(place(pictures, index)) for index in range(len(asked))), asked, classifier, study.seed)
+            yield f"{done} of {len(asked)} images"
+    ours = measure((read_image(place(images, index)) for index in range(len(asked))), asked, classifier, study.seed)
     yield "rendering scenes to compare with"
     theirs, others = (_renders(study, asked, classifier, machine, name) for name in ("reference", "others"))
     rows = {"pictures": scores(ours, theirs), "renders": scores(others, theirs)}
     if maker.plan("a lake", 0, study.size).stages[1:]:
-        yield "enlarging base pictures to compare with"
-        enlarged = Maker(study.preset, replace(study.way, lanczos=True), machine).make([one.prompt for one in asked], _seeds(study, len(asked)), study.size)
+        yield "enlarging base images to compare with"
+        enlarged = Maker(study.preset, replace(study.way, lanczos=True), machine).make(
+            [one.prompt for one in asked], _seeds(study, len(asked)), study.size
+        )
         rows["lanczos"] = scores(measure(enlarged, asked, classifier, study.seed), theirs)
     write_report(study.folder / REPORT, {"size": str(study.size), "count": len(asked), "seed": study.seed}, rows)
     yield from table(rows, len(asked))
@@ -86,11 +88,17 @@ def _seeds(study: Study, count: int) -> list[int]:
 
 
 def _claim(study: Study, prompts: list[str]) -> None:
-    """Notes what a folder's pictures are. The longest list of prompts stays noted: a shorter one has its first pictures.
+    """Notes what a folder's images are. The longest list of prompts stays noted: a shorter one has its first images.
 
     Raises UsageError if the folder holds those of another study.
     """
-    wanted: dict[str, Any] = {"size": str(study.size), "preset": study.preset, "way": asdict(study.way), "seed": study.seed, "prompts": prompts}
+    wanted: dict[str, Any] = {
+        "size": str(study.size),
+        "preset": study.preset,
+        "way": asdict(study.way),
+        "seed": study.seed,
+        "prompts": prompts,
+    }
     path = study.folder / ASKED
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
@@ -103,22 +111,28 @@ def _claim(study: Study, prompts: list[str]) -> None:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{study.folder}: can't be used ({error})") from error
     if differing:
-        raise UsageError(f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with -o, or remove it")
+        raise UsageError(
+            f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with -o, or remove it"
+        )
 
 
 def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, machine: Machine, name: str) -> Measured:
     """Fresh scenes with the prompts' attributes (any attributes where a prompt is no scene's), other places and shapes."""
     rng = random.Random(f"{name}/{study.seed}")
     aspect = study.size.width / study.size.height
-    scenes = [replace(one.scene, seed=rng.randrange(1 << 30)) if one.scene else sample_scene(rng, aspect) for one in asked]
+    scenes = [
+        replace(one.scene, seed=rng.randrange(1 << 30)) if one.scene else sample_scene(rng, aspect) for one in asked
+    ]
     truths = tuple(Asked(one.prompt, truth_of(scene)) for one, scene in zip(asked, scenes, strict=True))
     device = torch.device(machine.device)
-    images = (to_levels(render([scene], study.size.height, study.size.width, device=device))[0].cpu() for scene in scenes)
+    images = (
+        to_levels(render([scene], study.size.height, study.size.width, device=device))[0].cpu() for scene in scenes
+    )
     return measure(images, truths, classifier, study.seed)
 
 
 def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Classifier, seed: int) -> Measured:
-    """Everything about uint8 pictures (3, height, width) that come one at a time."""
+    """Everything about uint8 images (3, height, width) that come one at a time."""
     small, crops, seams, bands, one_body = [], [], [], [], []
     for index, (image, one) in enumerate(zip(images, asked, strict=True)):
         small.append(_square(image))
@@ -130,30 +144,44 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
             one_body.append(float(count_discs(image, body) == 1))
     whole = torch.stack(small)
     named = classifier.name(whole)
-    right = {name: [float(found[name] == one.truth[name]) for found, one in zip(named, asked, strict=True) if name in one.truth] for name in ATTRIBUTES}
+    right = {
+        name: [
+            float(found[name] == one.truth[name]) for found, one in zip(named, asked, strict=True) if name in one.truth
+        ]
+        for name in ATTRIBUTES
+    }
     return Measured(right, one_body, seams, bands, classifier.embed(whole), texture(torch.stack(crops)))
 
 
 def _square(image: Tensor) -> Tensor:
-    """The middle of a picture at the classifier's size."""
-    pixels = to_height(image, INPUT_PX) if image.shape[2] >= image.shape[1] else to_height(image.transpose(1, 2), INPUT_PX).transpose(1, 2)
+    """The middle of an image at the classifier's size."""
+    pixels = (
+        to_height(image, INPUT_PX)
+        if image.shape[2] >= image.shape[1]
+        else to_height(image.transpose(1, 2), INPUT_PX).transpose(1, 2)
+    )
     top, left = ((side - INPUT_PX) // 2 for side in pixels.shape[1:])
     return (pixels[:, top : top + INPUT_PX, left : left + INPUT_PX] * 255).round().to(torch.uint8)
 
 
 def _crops(image: Tensor, rng: random.Random) -> list[Tensor]:
     """Squares of the classifier's size at full resolution."""
-    corners = [(rng.randint(0, image.shape[1] - INPUT_PX), rng.randint(0, image.shape[2] - INPUT_PX)) for _ in range(CROPS)]
+    corners = [
+        (rng.randint(0, image.shape[1] - INPUT_PX), rng.randint(0, image.shape[2] - INPUT_PX)) for _ in range(CROPS)
+    ]
     return [image[:, top : top + INPUT_PX, left : left + INPUT_PX] for top, left in corners]
 
 
 def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
-    """Every number with its interval; those that can't be had (too few pictures, nothing asked) are left out."""
+    """Every number with its interval; those that can't be had (too few images, nothing asked) are left out."""
     found = {f"fidelity {name}": mean_score(values) for name, values in ours.right.items() if values}
     complete = [values for values in ours.right.values() if len(values) == len(ours.seams)]
     if complete:
         found["fidelity"] = mean_score([sum(row) / len(row) for row in zip(*complete, strict=True)])
-    for name, mine, reference, group in (("whole", ours.features, theirs.features, 1), ("crops", ours.crops, theirs.crops, CROPS)):
+    for name, mine, reference, group in (
+        ("whole", ours.features, theirs.features, 1),
+        ("crops", ours.crops, theirs.crops, CROPS),
+    ):
         if min(len(mine), len(reference)) > mine.shape[1]:
             found[f"distance {name}"] = distance_score(*standardised(mine, reference), group)
     if ours.one_body:
@@ -188,10 +216,18 @@ def table(rows: dict[str, dict[str, Score]], count: int) -> Iterator[str]:
     yield "| | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for name, row in rows.items():
-        yield f"| {name} | " + " | ".join(row[key].text(scale, digits) if key in row else "-" for key, _, scale, digits in COLUMNS) + " |"
+        yield (
+            f"| {name} | "
+            + " | ".join(row[key].text(scale, digits) if key in row else "-" for key, _, scale, digits in COLUMNS)
+            + " |"
+        )
     yield ""
     present = [name for name in ATTRIBUTES if any(f"fidelity {name}" in row for row in rows.values())]
     yield "| fidelity, % | " + " | ".join(present) + " |"
     yield "|---" * (len(present) + 1) + "|"
     for name, row in rows.items():
-        yield f"| {name} | " + " | ".join(row[key].text(100) if (key := f"fidelity {each}") in row else "-" for each in present) + " |"
+        yield (
+            f"| {name} | "
+            + " | ".join(row[key].text(100) if (key := f"fidelity {each}") in row else "-" for each in present)
+            + " |"
+        )

@@ -1,4 +1,4 @@
-"""Renders training sets: pictures of whole scenes and of windows into them, with their captions."""
+"""Renders training sets: images of whole scenes and of windows into them, with their captions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Pictures of one size: how many, how much of each scene they show."""
+    """Images of one size: how many, how much of each scene they show."""
 
     height_px: int
     width_px: int
@@ -30,7 +30,7 @@ class Bucket:
     windows: bool  # True: windows from the whole scene down to 1/16 of it; False: whole scenes
 
     def times(self, factor: int) -> Bucket:
-        """The same bucket with so many times the pictures."""
+        """The same bucket with so many times the images."""
         return replace(self, count=self.count * factor)
 
 
@@ -38,7 +38,7 @@ class Bucket:
 class Effort:
     """Where a part of the recipe is trained and with how much.
 
-    batch, scenes: how many times the recipe's own pictures per step and pictures in all (1 suits two CPU cores)
+    batch, scenes: how many times the recipe's own images per step and images in all (1 suits two CPU cores)
     """
 
     accelerator: Accelerator
@@ -52,7 +52,7 @@ class Effort:
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class Images:
     """A rendered bucket: uint8 (count, 3, height, width) and a caption for each."""
 
     images: Tensor
@@ -60,28 +60,33 @@ class Pictures:
     windows: bool
 
 
-def render_bucket(bucket: Bucket, seed: int, device: torch.device) -> Iterator[Pictures]:
-    """Yields the bucket in batches on `device`; the same seed gives the same pictures on any number of processes."""
+def render_bucket(bucket: Bucket, seed: int, device: torch.device) -> Iterator[Images]:
+    """Yields the bucket in batches on `device`; the same seed gives the same images on any number of processes."""
     jobs = [(bucket, seed, start) for start in range(0, bucket.count, BATCH)]
     if device.type != "cpu":
         yield from (_render_batch(job, device) for job in jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(
+        os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         yield from pool.imap(_render_batch, jobs)
 
 
-def gather(parts: Iterator[Pictures]) -> Pictures:
+def gather(parts: Iterator[Images]) -> Images:
     """Joins batches of one bucket."""
     batches = list(parts)
     captions = tuple(text for part in batches for text in part.captions)
-    return Pictures(torch.cat([part.images for part in batches]), captions, batches[0].windows)
+    return Images(torch.cat([part.images for part in batches]), captions, batches[0].windows)
 
 
-def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> Pictures:
+def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> Images:
     bucket, seed, start = job
     rng = random.Random(f"{seed}/{bucket.height_px}x{bucket.width_px}/{bucket.windows}/{start}")
     aspect = bucket.width_px / bucket.height_px
-    scenes = [sample_scene(rng, aspect if not bucket.windows else rng.choice((0.6, 1.0, 1.0, 1.8))) for _ in range(min(BATCH, bucket.count - start))]
+    scenes = [
+        sample_scene(rng, aspect if not bucket.windows else rng.choice((0.6, 1.0, 1.0, 1.8)))
+        for _ in range(min(BATCH, bucket.count - start))
+    ]
     views = [random_view(scene, rng, aspect=aspect) if bucket.windows else View() for scene in scenes]
     images = to_levels(render(scenes, bucket.height_px, bucket.width_px, views, device))
-    return Pictures(images, tuple(caption(scene, rng) for scene in scenes), bucket.windows)
+    return Images(images, tuple(caption(scene, rng) for scene in scenes), bucket.windows)

@@ -10,8 +10,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from linfusion_cli.landscapes.denoiser import TOKENIZER, Student, build_scheduler, build_text_encoder, build_unet
-from linfusion_cli.training.run import averaged
+from linfusion_cli.landscapes.train_denoiser import TOKENIZER, Student, build_scheduler, build_text_encoder, build_unet
+from linfusion_cli.training.trainer import averaged
 
 
 def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
@@ -34,7 +34,9 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
     )
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target)
-    _change(target / "text_encoder" / "config.json", dtype="float32")  # a plain from_pretrained goes by it: float32 like the rest
+    _change(
+        target / "text_encoder" / "config.json", dtype="float32"
+    )  # a plain from_pretrained goes by it: float32 like the rest
     _change(target / "vae" / "config.json", _name_or_path="")  # no folder of this machine
     student.attentions.half()
     student.linfusion.save(target / "linfusion")
@@ -43,9 +45,11 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
 
 
 def _write_sums(folder: Path) -> None:
-    """Keeps the hash of every weight file, as sha256sum does, so that damage is found before a picture is begun."""
+    """Keeps the hash of every weight file, as sha256sum does, so that damage is found before an image is begun."""
     paths = sorted(folder.rglob("*.safetensors"))
-    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in paths]
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in paths
+    ]
     (folder / "SHA256SUMS").write_text("".join(lines))
 
 

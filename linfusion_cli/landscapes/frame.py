@@ -1,4 +1,4 @@
-"""Where a picture's pixels lie in their scenes, and what every part of the renderer needs of a scene."""
+"""Where an image's pixels lie in their scenes, and what every part of the renderer needs of a scene."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from linfusion_cli.landscapes.noise import uniform, value_noise
 from linfusion_cli.landscapes.scene import Scene
+from linfusion_cli.landscapes.value_noise import uniform, value_noise
 
 # Sky colours (horizon, zenith) and the light that falls on the land, by time of day.
 SKY = {
@@ -65,7 +65,10 @@ class Frame:
         return [
             index
             for index, scene in enumerate(self.scenes)
-            if all(getattr(scene, name) in (value if isinstance(value, tuple) else (value,)) for name, value in wanted.items())
+            if all(
+                getattr(scene, name) in (value if isinstance(value, tuple) else (value,))
+                for name, value in wanted.items()
+            )
         ]
 
     def select(self, chosen: list[int]) -> Frame:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.landscapes.frame import SNOW, Frame, edge, over, saw
-from linfusion_cli.landscapes.noise import fractal, mix, uniform
 from linfusion_cli.landscapes.trees import tree_row
+from linfusion_cli.landscapes.value_noise import fractal, mix, uniform
 
 # Ridge shape by terrain: lowest frequency, gain, octaves, height.
 RIDGE = {
@@ -70,7 +70,9 @@ def _ridge(frame: Frame, seed: Tensor, near: Tensor) -> tuple[Tensor, Tensor, Te
 
 def _folds(frame: Frame, below: Tensor, undulation: Tensor, seed: Tensor, near: Tensor) -> Tensor:
     """Light and shade on a layer's face, about 1: ledges that follow the ridge, each octave a third as wide."""
-    spacing, ragged, strength = (frame.column([FOLDS[scene.terrain][axis] for scene in frame.scenes]) for axis in range(3))
+    spacing, ragged, strength = (
+        frame.column([FOLDS[scene.terrain][axis] for scene in frame.scenes]) for axis in range(3)
+    )
     shade = torch.ones_like(below)
     for octave in range(FOLD_OCTAVES):
         width = spacing / 3.0**octave
@@ -82,11 +84,15 @@ def _folds(frame: Frame, below: Tensor, undulation: Tensor, seed: Tensor, near: 
         phase = (below + slant * frame.x) / width + 4.0 * ragged * wobble + 2.0 * undulation
         rising = saw(phase)
         ledge = torch.minimum(rising, (1 - rising) * width / frame.pixel)  # the step back down takes a pixel, no less
-        shade = shade + strength * (0.6 if octave == 0 else 0.8**octave) * (0.35 + 0.65 * near) * visible * (0.4 - ledge) * (below / width).clamp(0, 1)
+        shade = shade + strength * (0.6 if octave == 0 else 0.8**octave) * (0.35 + 0.65 * near) * visible * (
+            0.4 - ledge
+        ) * (below / width).clamp(0, 1)
     return shade
 
 
-def _planted(colour: Tensor, cover: Tensor, frame: Frame, top: Tensor, seed: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
+def _planted(
+    colour: Tensor, cover: Tensor, frame: Frame, top: Tensor, seed: Tensor, near: Tensor
+) -> tuple[Tensor, Tensor]:
     """A forest's tree rows; on hills, mountains and islands small groups of trees along the ridge, seen from close by."""
     rows = _rows(frame, near)
     if rows:
@@ -94,14 +100,21 @@ def _planted(colour: Tensor, cover: Tensor, frame: Frame, top: Tensor, seed: Ten
     for chosen, pitch, tall in rows:
         part, ground = frame.select(chosen), top[chosen]
         plant = colour[chosen]
-        dark = (part.low * (1 - near[chosen]) * 0.72 + part.tint * part.light * (1 - (1 - near[chosen]) * 0.72) * (1.0 - 0.45 * near[chosen])) * 0.94
+        dark = (
+            part.low * (1 - near[chosen]) * 0.72
+            + part.tint * part.light * (1 - (1 - near[chosen]) * 0.72) * (1.0 - 0.45 * near[chosen])
+        ) * 0.94
         for row in range(2):
             wooded = fractal(part.x, seed[chosen] + 71, 9.0, 0.5, 4, part.pixel)
             share = (1.0 if part.scenes[0].terrain == "forest" else 0.0) + (wooded - 0.52) * 5
-            trees, tier = tree_row(part, ground + 0.12 * tall * row, seed[chosen] + 400 * row, pitch, tall, share.mean(-1, keepdim=True))
+            trees, tier = tree_row(
+                part, ground + 0.12 * tall * row, seed[chosen] + 400 * row, pitch, tall, share.mean(-1, keepdim=True)
+            )
             snowy = part.column([float(scene.snow) for scene in part.scenes])
             white = _white(part)
-            caps = torch.lerp(torch.full_like(tier, 0.3), ((tier - 0.6) * 4).clamp(0, 0.85), part.shows(0.17 * tall))  # tiers too small to see are pale
+            caps = torch.lerp(
+                torch.full_like(tier, 0.3), ((tier - 0.6) * 4).clamp(0, 0.85), part.shows(0.17 * tall)
+            )  # tiers too small to see are pale
             needles = torch.lerp(dark * (1.05 - 0.22 * tier), white.expand(-1, 3, -1, -1), snowy * caps)
             plant = over(plant, needles, trees)
             cover[chosen] = torch.maximum(cover[chosen], trees)
@@ -147,9 +160,13 @@ def _mist(colour: Tensor, frame: Frame, below: Tensor, seed: Tensor, near: Tenso
     strength = 0.78 - 0.45 * close
     density = (lower / 0.2).clamp(0, 1) * 0.8
     for sheet in range(3):
-        waver = fractal(part.x + 7.1 * sheet, seed[chosen] + 83 * (sheet + 1), 1.6 * 1.7**sheet, 0.5, 9, part.pixel) - 0.5
+        waver = (
+            fractal(part.x + 7.1 * sheet, seed[chosen] + 83 * (sheet + 1), 1.6 * 1.7**sheet, 0.5, 9, part.pixel) - 0.5
+        )
         start = 0.035 + 0.05 * sheet + 0.09 * waver
-        density = density + 0.16 * ((lower - start) / 0.012).clamp(0, 1) * torch.exp(-(lower - start).clamp(min=0) / 0.06)
+        density = density + 0.16 * ((lower - start) / 0.012).clamp(0, 1) * torch.exp(
+            -(lower - start).clamp(min=0) / 0.06
+        )
     colour = colour.expand(-1, -1, -1, frame.x.shape[-1]).clone()
     colour[chosen] = over(colour[chosen], part.low, density.clamp(0, 1) * strength)
     return colour

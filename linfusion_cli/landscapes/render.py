@@ -10,9 +10,9 @@ from torch import Tensor
 
 from linfusion_cli.landscapes.frame import Frame, View, body_place, edge, make_frame, over
 from linfusion_cli.landscapes.land import paint_layer
-from linfusion_cli.landscapes.noise import uniform
 from linfusion_cli.landscapes.scene import Scene
 from linfusion_cli.landscapes.stars import paint_stars
+from linfusion_cli.landscapes.value_noise import uniform
 from linfusion_cli.landscapes.water import paint_lake, paint_sea
 
 LAYERS = 4
@@ -33,11 +33,17 @@ def random_view(scene: Scene, rng: random.Random, smallest: float = 1 / 16, aspe
 
 
 def to_levels(images: Tensor) -> Tensor:
-    """Pictures in [0, 1] to whole levels 0 to 255, uint8."""
+    """Images in [0, 1] to whole levels 0 to 255, uint8."""
     return (images * 255).round().to(torch.uint8)
 
 
-def render(scenes: Sequence[Scene], height: int, width: int, views: Sequence[View] | None = None, device: torch.device | None = None) -> Tensor:
+def render(
+    scenes: Sequence[Scene],
+    height: int,
+    width: int,
+    views: Sequence[View] | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
     """Draws a batch of scenes.
 
     Returns float32 (batch, 3, height, width) in [0, 1] on `device` (the CPU if none is given). Without `views` each
@@ -45,7 +51,10 @@ def render(scenes: Sequence[Scene], height: int, width: int, views: Sequence[Vie
     """
     windows, place = views or [View()] * len(scenes), device or torch.device("cpu")
     step = len(scenes) if place.type != "cpu" else max(1, CHUNK_PIXELS // (height * width))
-    parts = [_draw(make_frame(scenes[start : start + step], height, width, windows[start : start + step], place)) for start in range(0, len(scenes), step)]
+    parts = [
+        _draw(make_frame(scenes[start : start + step], height, width, windows[start : start + step], place))
+        for start in range(0, len(scenes), step)
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -36,7 +36,18 @@ FOG = ("in fog", "misty", "foggy", "mist", "with fog")
 SNOW = ("snowy", "covered in snow", "with snow", "snow on the ridges")
 STARS = ("starry sky", "with stars", "stars")
 CLEAR = ("empty sky", "clear sky")
-FILLERS = ("minimalist", "flat style", "landscape", "wallpaper", "highly detailed", "painting", "a view of", "4k", "vector art", "beautiful")
+FILLERS = (
+    "minimalist",
+    "flat style",
+    "landscape",
+    "wallpaper",
+    "highly detailed",
+    "painting",
+    "a view of",
+    "4k",
+    "vector art",
+    "beautiful",
+)
 
 BODIES = ("none", "sun", "moon")
 
@@ -90,11 +101,13 @@ def caption(scene: Scene, rng: random.Random) -> str:
     if rng.random() < 0.08:
         head = f"{terrain} at {time}"
     else:
-        head = rng.choice((f"{tint} {terrain} at {time}",) * 3 + (f"{time} over {tint} {terrain}", f"{tint} {terrain}, {time}"))
+        head = rng.choice(
+            (f"{tint} {terrain} at {time}",) * 3 + (f"{time} over {tint} {terrain}", f"{tint} {terrain}, {time}")
+        )
     rest = [rng.choice(words) for present, words in details(scene) if present and rng.random() < 0.92]
     if rng.random() < 0.2:
         rest.append(rng.choice(FILLERS))
-    if rng.random() < 0.03:  # unknown words must not upset the picture
+    if rng.random() < 0.03:  # unknown words must not upset the image
         rest.append("".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(rng.randint(3, 8))))
     rng.shuffle(rest)
     return ", ".join([head, *rest])

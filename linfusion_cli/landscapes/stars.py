@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.landscapes.frame import Frame, over
-from linfusion_cli.landscapes.noise import mix, uniform
+from linfusion_cli.landscapes.value_noise import mix, uniform
 
 # Cells per unit of height, radius of the light, share of cells that hold a star.
 LEVELS = ((11, 0.0042, 0.40), (29, 0.0020, 0.40), (83, 0.0008, 0.45), (251, 0.00030, 0.50), (757, 0.00010, 0.50))

@@ -18,10 +18,14 @@ def build_tokenizer() -> Any:
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(vocab_size=4096, min_frequency=1, show_progress=False, initial_alphabet=alphabet, end_of_word_suffix="</w>")
+    trainer = trainers.BpeTrainer(
+        vocab_size=4096, min_frequency=1, show_progress=False, initial_alphabet=alphabet, end_of_word_suffix="</w>"
+    )
     bpe.train_from_iterator(vocabulary(), trainer)
     learned = json.loads(bpe.to_str())["model"]["merges"]
     merges = [tuple(pair) for pair in learned]
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *("".join(pair) for pair in merges)]
     names = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={name: index for index, name in enumerate(names)}, merges=merges, model_max_length=MAX_TOKENS)
+    return CLIPTokenizer(
+        vocab={name: index for index, name in enumerate(names)}, merges=merges, model_max_length=MAX_TOKENS
+    )

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.landscapes.frame import Frame, edge, saw
-from linfusion_cli.landscapes.noise import uniform
+from linfusion_cli.landscapes.value_noise import uniform
 
 TIERS = 6
 
 
-def tree_row(frame: Frame, ground: Tensor, seed: Tensor, pitch: Tensor, tall: Tensor, share: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+def tree_row(
+    frame: Frame, ground: Tensor, seed: Tensor, pitch: Tensor, tall: Tensor, share: Tensor | float = 1.0
+) -> tuple[Tensor, Tensor]:
     """A row of trees that stand on `ground` (B, 1, 1, W).
 
     pitch, tall: distance between two trunks and height of a middling tree, in scene units

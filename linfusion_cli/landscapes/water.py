@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.landscapes.frame import Frame, edge, over, saw
-from linfusion_cli.landscapes.noise import uniform
+from linfusion_cli.landscapes.value_noise import uniform
 
 OCTAVES = 5
 
@@ -21,7 +21,9 @@ def paint_sea(image: Tensor, frame: Frame) -> Tensor:
 
 def _sea(image: Tensor, frame: Frame) -> Tensor:
     below = ((frame.y - frame.horizon) / (1 - frame.horizon)).clamp(0, 1)
-    colour = torch.lerp(frame.low * 0.85 + 0.15 * frame.high, frame.high * 0.55 + frame.tint * frame.light * 0.25, below)
+    colour = torch.lerp(
+        frame.low * 0.85 + 0.15 * frame.high, frame.high * 0.55 + frame.tint * frame.light * 0.25, below
+    )
     crest = ripples(frame, below * 0.4, frame.seed + 8)
     colour = colour * (1 + 0.10 * (crest - 0.25))
     x, _, radius = frame.place.split(1, dim=1)

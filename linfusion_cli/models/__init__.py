@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 PREFIX = "builtin:"
-CLASSIFIER = Path(__file__).parent / "classifier.safetensors"  # names the attributes of procedural scenes (linfusion evaluate)
+CLASSIFIER = (
+    Path(__file__).parent / "classifier.safetensors"
+)  # names the attributes of procedural scenes (linfusion evaluate)
 
 
 def builtin_folder(place: str) -> Path | None:

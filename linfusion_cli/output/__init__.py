@@ -1,1 +1,1 @@
-"""Numpy rows in, files out: atomic files, the PNG writer and the record inside each picture."""
+"""Numpy rows in, files out: atomic files, the PNG writer and the record inside each image."""

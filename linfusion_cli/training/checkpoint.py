@@ -64,7 +64,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
         shutil.rmtree(part, ignore_errors=True)
         kept = f"{before.name} stays" if before else "there was none before"
-        raise OutputError(f"{final}: the checkpoint can't be written ({error}); {kept}. Make room and give the same command again") from error
+        raise OutputError(
+            f"{final}: the checkpoint can't be written ({error}); {kept}. Make room and give the same command again"
+        ) from error
     for old in folder.glob(f"{PREFIX}*"):
         if old != final:
             shutil.rmtree(old, ignore_errors=True)
@@ -82,8 +84,19 @@ def load(path: Path, identity: Identity) -> Checkpoint:
         tensors = load_file(path / TENSORS)
         optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
         return Checkpoint(int(run["step"]), float(run["seconds"]), tensors, optimizer, run["scaler"], run["identity"])
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). Remove this folder to start from what was before it") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        EOFError,
+        pickle.UnpicklingError,
+        SafetensorError,
+    ) as error:
+        raise WeightsError(
+            f"{path}: the checkpoint is damaged ({type(error).__name__}). Remove this folder to start from what was before it"
+        ) from error
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
@@ -109,7 +122,12 @@ def _check_identity(path: Path, stored: Identity, identity: Identity) -> None:
 def _write(part: Path, checkpoint: Checkpoint) -> None:
     save_file({name: value.contiguous() for name, value in checkpoint.tensors.items()}, part / TENSORS)
     torch.save(checkpoint.optimizer, part / OPTIMIZER)
-    run = {"step": checkpoint.step, "seconds": checkpoint.seconds, "scaler": checkpoint.scaler, "identity": dict(checkpoint.identity)}
+    run = {
+        "step": checkpoint.step,
+        "seconds": checkpoint.seconds,
+        "scaler": checkpoint.scaler,
+        "identity": dict(checkpoint.identity),
+    }
     (part / RUN).write_text(json.dumps(run, indent=2) + "\n")
     for name in (TENSORS, OPTIMIZER, RUN):
         _sync(part / name)

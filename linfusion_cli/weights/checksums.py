@@ -36,7 +36,11 @@ def _listed(sums: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     rows = [line.split(maxsplit=1) for line in lines]
-    return {row[1].removeprefix("*").removeprefix("./"): row[0] for row in rows if len(row) == 2 and SHA256.fullmatch(row[0])}
+    return {
+        row[1].removeprefix("*").removeprefix("./"): row[0]
+        for row in rows
+        if len(row) == 2 and SHA256.fullmatch(row[0])
+    }
 
 
 def sha256_of(path: Path) -> str:
@@ -61,7 +65,9 @@ def verify(path: Path, *, again: bool = False) -> None:
     found = sha256_of(real)
     if found != wanted:
         what = f"{path}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published"
-        raise WeightsError(f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): rm {real}")
+        raise WeightsError(
+            f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): rm {real}"
+        )
     _remember(str(real), mark)
 
 

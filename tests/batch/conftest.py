@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from linfusion_cli.batch import runner
-from linfusion_cli.batch.parent import Child
+from linfusion_cli.batch.worker_process import Child
 from linfusion_cli.cli.app import main
 
 PROMPTS = [f"lake number {i}" for i in range(4)]
@@ -26,7 +26,7 @@ STAND_IN = Path(__file__).parents[1] / "stand_in.py"
 
 @dataclass
 class Batch:
-    """A list of prompts and the folder of its pictures."""
+    """A list of prompts and the folder of its images."""
 
     root: Path
     environment: dict[str, str] = field(default_factory=dict)
@@ -39,11 +39,32 @@ class Batch:
         (self.root / "list.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, str(STAND_IN), "cli", "batch", "list.txt", "-o", "out", "--size", "64x64", "--checkpoint", "0", *words]
+        command = [
+            sys.executable,
+            str(STAND_IN),
+            "cli",
+            "batch",
+            "list.txt",
+            "-o",
+            "out",
+            "--size",
+            "64x64",
+            "--checkpoint",
+            "0",
+            *words,
+        ]
         faults = self.root / "faults"
         faults.mkdir(exist_ok=True)
         environment = {**os.environ, "STAND_IN_FAULTS": str(faults), **self.environment}
-        return subprocess.Popen(command, cwd=self.root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace")
+        return subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
 
     def run(self, *words: str) -> tuple[int, str, str]:
         """The same with this process as the parent: starting Python is most of what a short batch takes."""
@@ -58,7 +79,7 @@ class Batch:
             code = main(command)
         return code, out.getvalue(), err.getvalue()
 
-    def pictures(self) -> dict[str, str]:
+    def images(self) -> dict[str, str]:
         """Name -> hash of the pixels."""
         found: dict[str, str] = {}
         for path in sorted(self.folder.glob("*.png")):
@@ -67,7 +88,11 @@ class Batch:
         return found
 
     def leftovers(self) -> list[str]:
-        return sorted(path.name for path in self.folder.rglob("*") if path.name.endswith(".part") or path.name.endswith(".safetensors"))
+        return sorted(
+            path.name
+            for path in self.folder.rglob("*")
+            if path.name.endswith(".part") or path.name.endswith(".safetensors")
+        )
 
 
 @pytest.fixture

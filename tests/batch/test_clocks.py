@@ -10,7 +10,7 @@ import pytest
 
 from linfusion_cli.batch import runner
 from linfusion_cli.cli.batch import _deadline
-from linfusion_cli.output.checkpoints import CheckpointFolder
+from linfusion_cli.output.checkpoint_folder import CheckpointFolder
 
 DAY = 86400.0
 
@@ -50,7 +50,9 @@ class Dates:
         ((2026, 7, 1, 6, 0, 0, 0, 0, -1), 24.0),
     ],
 )
-def test_until_is_a_time_of_day_in_every_season(monkeypatch: pytest.MonkeyPatch, start: tuple[int, ...], hours: float) -> None:
+def test_until_is_a_time_of_day_in_every_season(
+    monkeypatch: pytest.MonkeyPatch, start: tuple[int, ...], hours: float
+) -> None:
     now = time.mktime(start)
     monkeypatch.setattr("linfusion_cli.cli.batch.datetime.datetime", Dates(now))
     monkeypatch.setattr(time, "time", lambda: now)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from linfusion_cli.batch import parent
-from linfusion_cli.output.png import check
+from linfusion_cli.batch import worker_process
+from linfusion_cli.output.png_reader import check
 
 PROMPTS = [f"lake number {i}" for i in range(4)]  # as the fixture `finished` has them
 
@@ -27,40 +27,40 @@ def events(batch, kind: str) -> list[dict[str, object]]:
     return [row for row in journal(batch) if row["event"] == kind]
 
 
-def test_every_prompt_becomes_a_picture_and_none_twice(batch) -> None:
+def test_every_prompt_becomes_an_image_and_none_twice(batch) -> None:
     batch.write(*PROMPTS)
     process = batch.start()
     out, err = process.communicate(timeout=40)
     assert (process.returncode, len(out.splitlines())) == (0, 4)
     assert "4 made, 0 done before" in err
-    before = batch.pictures()
+    before = batch.images()
     code, out, err = batch.run()
     assert (code, out) == (0, "")
     assert "0 made, 4 done before" in err
-    assert batch.pictures() == before
+    assert batch.images() == before
     assert len(before) == len(events(batch, "done")) == len(events(batch, "begun")) == 4
     assert batch.leftovers() == []
 
 
 def test_the_list_may_change_between_runs(finished) -> None:
     batch = finished
-    before = batch.pictures()
+    before = batch.images()
     batch.write("a new first line", PROMPTS[3], "# gone: lake number 1", PROMPTS[2], PROMPTS[0], PROMPTS[0])
     code, _, err = batch.run()
     assert code == 0
-    assert "2 made, 3 done before" in err  # the new line, and another picture of the line that is there twice
-    assert before.items() < batch.pictures().items()
+    assert "2 made, 3 done before" in err  # the new line, and another image of the line that is there twice
+    assert before.items() < batch.images().items()
 
 
-def test_numbers_stay_with_their_pictures(batch) -> None:
+def test_numbers_stay_with_their_images(batch) -> None:
     batch.write(*PROMPTS[:2])
     batch.run("--name", "{index:03d}")
-    before = batch.pictures()
+    before = batch.images()
     assert list(before) == ["001.png", "002.png"]
     batch.write("inserted", *PROMPTS[:2])
     assert batch.run("--name", "{index:03d}")[0] == 0
-    assert list(batch.pictures()) == ["001.png", "002.png", "003.png"]
-    assert before.items() < batch.pictures().items()
+    assert list(batch.images()) == ["001.png", "002.png", "003.png"]
+    assert before.items() < batch.images().items()
 
 
 @pytest.mark.parametrize(
@@ -73,12 +73,12 @@ def test_numbers_stay_with_their_pictures(batch) -> None:
         ("oom", "memory ran out"),
     ],
 )
-def test_a_child_that_dies_is_named_and_its_picture_made(batch, fault: str, cause: str) -> None:
+def test_a_child_that_dies_is_named_and_its_image_made(batch, fault: str, cause: str) -> None:
     batch.write(PROMPTS[0], f"a FAULT:{fault} lake", PROMPTS[1])
     code, _, err = batch.run()
     assert code == 0
     assert cause in err
-    assert len(batch.pictures()) == 3
+    assert len(batch.images()) == 3
     (retried,) = events(batch, "retry")
     assert cause in str(retried["error"])
     assert ("with at most" in err) == (fault == "oom")
@@ -91,7 +91,7 @@ def test_a_child_that_hangs_is_replaced(batch) -> None:
     code, _, err = batch.run()
     assert code == 0, err
     assert "gave no sign for 3 s and was ended" in err
-    assert len(batch.pictures()) == 2
+    assert len(batch.images()) == 2
 
 
 def test_what_fails_for_good_stops_the_batch_or_not(batch) -> None:
@@ -123,7 +123,7 @@ def test_a_kill_of_the_parent_leaves_no_child_and_no_lock(batch) -> None:
     batch.environment = {"STAND_IN_STEP": "0"}
     code, _, err = batch.run()
     assert code == 0, err
-    assert len(batch.pictures()) == 4
+    assert len(batch.images()) == 4
     assert batch.leftovers() == []
 
 
@@ -147,7 +147,7 @@ def test_a_signal_ends_the_step_and_the_next_run_goes_on(batch, number: int, cod
     code, _, err = batch.run()
     assert code == 0
     assert "going on after step" in err
-    assert len(batch.pictures()) == 2
+    assert len(batch.images()) == 2
 
 
 def test_of_several_starts_one_works_and_the_others_say_busy(batch) -> None:
@@ -157,15 +157,15 @@ def test_of_several_starts_one_works_and_the_others_say_busy(batch) -> None:
     codes = sorted(code for _, code in results)
     assert codes[0] == 0
     assert set(codes) <= {0, 75}
-    assert len(batch.pictures()) == len(events(batch, "begun")) == 4
+    assert len(batch.images()) == len(events(batch, "begun")) == 4
     for (out, err), code in results:
         assert out == ""
         assert ("is at it" in err) == (code == 75)
 
 
-def test_damaged_pictures_are_found_and_made_again(finished) -> None:
+def test_damaged_images_are_found_and_made_again(finished) -> None:
     batch = finished
-    before = batch.pictures()
+    before = batch.images()
     paths = [batch.folder / name for name in before]
     data = [path.read_bytes() for path in paths]
     paths[0].write_bytes(data[0][: len(data[0]) // 2])
@@ -182,12 +182,12 @@ def test_damaged_pictures_are_found_and_made_again(finished) -> None:
     code, _, err = batch.run()
     assert code == 0
     assert "4 made, 0 done before" in err
-    assert batch.pictures() == before
+    assert batch.images() == before
 
 
 def test_damage_that_hides_is_found_by_verify(finished) -> None:
     batch = finished
-    path = batch.folder / next(iter(batch.pictures()))
+    path = batch.folder / next(iter(batch.images()))
     info, data = path.stat(), bytearray(path.read_bytes())
     data[-40] ^= 1
     path.write_bytes(bytes(data))
@@ -198,7 +198,7 @@ def test_damage_that_hides_is_found_by_verify(finished) -> None:
     check(path)
 
 
-def test_without_its_journal_a_batch_knows_its_pictures(finished) -> None:
+def test_without_its_journal_a_batch_knows_its_images(finished) -> None:
     batch = finished
     (batch.folder / ".linfusion" / "journal.jsonl").unlink()
     code, _, err = batch.run()
@@ -213,7 +213,7 @@ def test_a_strangers_file_is_never_replaced(batch) -> None:
     (batch.folder / "x-1.png").write_bytes(b"precious")
     code, _, err = batch.run("--name", "x-{index}")
     assert code == 74
-    assert "is there and is not this picture" in err
+    assert "is there and is not this image" in err
     assert (batch.folder / "x-1.png").read_bytes() == b"precious"
     assert list(batch.folder.glob("*.png")) == [batch.folder / "x-1.png"]
 
@@ -236,20 +236,32 @@ def test_shards_share_a_list_without_overlap(batch) -> None:
     batch.write(*[f"hill {i}" for i in range(9)])
     for i in range(3):
         assert batch.run("--shard", f"{i + 1}/3")[0] == 0
-    assert len(batch.pictures()) == len(list((batch.folder / ".linfusion").glob("journal-*.jsonl"))) * 3 == 9
+    assert len(batch.images()) == len(list((batch.folder / ".linfusion").glob("journal-*.jsonl"))) * 3 == 9
     assert "0 made, 9 done before" in batch.run()[2]
 
 
 def test_a_full_disk_ends_the_batch_with_74_and_keeps_what_is_done(batch) -> None:
     """The limit on file sizes fails writes as a full disk does, at the file that grows too large."""
     batch.write(*PROMPTS)
-    command = [sys.executable, str(Path(__file__).parents[1] / "stand_in.py"), "cli", "batch", "list.txt", "-o", "out", "--size", "256x256"]
+    command = [
+        sys.executable,
+        str(Path(__file__).parents[1] / "stand_in.py"),
+        "cli",
+        "batch",
+        "list.txt",
+        "-o",
+        "out",
+        "--size",
+        "256x256",
+    ]
 
     def limited() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    done = subprocess.run(command, cwd=batch.root, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, cwd=batch.root, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=60
+    )
     assert done.returncode == 74, done.stderr
     assert "File too large" in done.stderr
     assert list(batch.folder.glob("*.png")) == []
@@ -260,17 +272,20 @@ def test_a_child_imports_nothing_from_where_it_is_started(batch) -> None:
     (batch.root / "json.py").write_text("raise SystemExit('planted')")
     batch.write(PROMPTS[0])
     assert batch.run()[0] == 0
-    assert parent.COMMAND[1] == "-P"
+    assert worker_process.COMMAND[1] == "-P"
 
 
 def test_a_disk_without_room_ends_the_batch_even_if_it_keeps_going(batch) -> None:
     batch.write(PROMPTS[0], "a FAULT:enospc lake", *PROMPTS[1:])
     code, _, err = batch.run("--keep-going")
     assert code == 74, err
-    assert "No space left on device. The batch ends here (1 made, 4 left). Make room and give the same command again" in err
+    assert (
+        "No space left on device. The batch ends here (1 made, 4 left). Make room and give the same command again"
+        in err
+    )
     assert err.count("error: ") == 1
     assert "failed: " not in err
-    assert len(batch.pictures()) == 1
+    assert len(batch.images()) == 1
     code, _, err = batch.run("--keep-going")
     assert (code, "4 made, 1 done before" in err) == (0, True)
 
@@ -283,25 +298,30 @@ def test_a_list_that_can_not_be_made_leaves_no_folder(batch) -> None:
     assert not batch.folder.exists()
 
 
-def test_missing_weights_are_told_before_the_first_picture_or_cost_their_own(batch) -> None:
+def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch) -> None:
     batch.write("a lake", "a hill --lora nobody/nothing.safetensors --size 64x128")
     code, _, err = batch.run()
     assert code == 66
-    assert "list.txt:2: weights are not on this machine: nobody/nothing.safetensors. Fetch them with: linfusion fetch --lora" in err
+    assert (
+        "list.txt:2: weights are not on this machine: nobody/nothing.safetensors. Fetch them with: linfusion fetch --lora"
+        in err
+    )
     assert not batch.folder.exists()
     code, _, err = batch.run("--keep-going")
-    assert (code, len(batch.pictures())) == (1, 1)
+    assert (code, len(batch.images())) == (1, 1)
     assert "failed: list.txt:2: " in err
 
 
 @pytest.mark.parametrize(("sizes", "children"), [(("64x64", "1536x1536", "64x64"), 2), (("1536x1536", "64x64"), 1)])
-def test_a_picture_in_bands_gets_a_process_that_keeps_little(batch, monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, ...], children: int) -> None:
-    """How many prepared convolutions stay is settled for the life of a process; what a small picture keeps is too much for a large one."""
+def test_an_image_in_bands_gets_a_process_that_keeps_little(
+    batch, monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, ...], children: int
+) -> None:
+    """How many prepared convolutions stay is settled for the life of a process; what a small image keeps is too much for a large one."""
     started = []
-    of_child = parent.Child.__init__
-    monkeypatch.setattr(parent.Child, "__init__", lambda self: (started.append(1), of_child(self))[1])
+    of_child = worker_process.Child.__init__
+    monkeypatch.setattr(worker_process.Child, "__init__", lambda self: (started.append(1), of_child(self))[1])
     batch.write(*[f"lake {index} --size {size}" for index, size in enumerate(sizes)])
     code, _, err = batch.run()
-    assert (code, len(batch.pictures())) == (0, len(sizes)), err
+    assert (code, len(batch.images())) == (0, len(sizes)), err
     assert len(started) == children
     assert len(events(batch, "begun")) == len(sizes) + children - 1

@@ -10,32 +10,50 @@ from typing import Any
 
 import pytest
 
+from linfusion_cli.config.job import Job, Request, resolve
 from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
-from linfusion_cli.job import Job, Request, resolve
 
 
 def fake_plan(job: Job, machine: object) -> Any:
     stages = (
         SimpleNamespace(
-            index=0, size=Size(128, 64), ratio=1.0, strength=1.0, steps=2, guided_steps=1, dilated_steps=0, bands=SimpleNamespace(unet_latent=0, vae_px=64)
+            index=0,
+            size=Size(128, 64),
+            ratio=1.0,
+            strength=1.0,
+            steps=2,
+            guided_steps=1,
+            dilated_steps=0,
+            bands=SimpleNamespace(unet_latent=0, vae_px=64),
         ),
         SimpleNamespace(
-            index=1, size=Size(256, 128), ratio=2.0, strength=0.4, steps=1, guided_steps=1, dilated_steps=1, bands=SimpleNamespace(unet_latent=8, vae_px=64)
+            index=1,
+            size=Size(256, 128),
+            ratio=2.0,
+            strength=0.4,
+            steps=1,
+            guided_steps=1,
+            dilated_steps=1,
+            bands=SimpleNamespace(unet_latent=8, vae_px=64),
         ),
     )
     phases = (
         SimpleNamespace(name="denoise", stage=0, total=2, unit="steps", peak_bytes=300_000_000, seconds=4.0),
         SimpleNamespace(name="decode", stage=1, total=128, unit="rows", peak_bytes=2_500_000_000, seconds=6.0),
     )
-    plan = SimpleNamespace(job=job, machine=machine, stages=stages, phases=phases, peak_bytes=2_500_000_000, seconds=10.0)
+    plan = SimpleNamespace(
+        job=job, machine=machine, stages=stages, phases=phases, peak_bytes=2_500_000_000, seconds=10.0
+    )
     plan.__dict__.update(dtype="float32", attention="linear", budget_bytes=0, notes=("a note \x1b[31m",))
     plan.as_dict = lambda: {"seconds": 10.0, "prompt": job.prompt}
     return plan
 
 
 def fake_machine() -> Any:
-    return SimpleNamespace(device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=True))
+    return SimpleNamespace(
+        device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=True)
+    )
 
 
 def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
@@ -43,9 +61,19 @@ def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
         notify(PhaseStarted(name=phase.name, stage=phase.stage, total=phase.total, unit=phase.unit))
         for done in range(1, phase.total + 1):
             notify(Progressed(done=done))
-        notify(PhaseFinished(name=phase.name, stage=phase.stage, seconds=1.0, peak_bytes=phase.peak_bytes, device_peak_bytes=0))
+        notify(
+            PhaseFinished(
+                name=phase.name, stage=phase.stage, seconds=1.0, peak_bytes=phase.peak_bytes, device_peak_bytes=0
+            )
+        )
     notify(Note(text="halved the band"))
-    return SimpleNamespace(path=plan.job.output, seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": plan.job.seed})
+    return SimpleNamespace(
+        path=plan.job.output,
+        seconds=12.0,
+        peak_bytes=2_000_000_000,
+        device_peak_bytes=0,
+        record={"seed": plan.job.seed},
+    )
 
 
 @pytest.fixture
@@ -60,9 +88,17 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Stands in for machine, plan and run; a test may replace its attributes."""
     machine = fake_machine()
     parts = SimpleNamespace(
-        render=fake_render, make_plan=fake_plan, interrupted_seed=lambda job: None, obstacles=lambda plan: (), find_machine=lambda device: machine
+        render=fake_render,
+        make_plan=fake_plan,
+        interrupted_seed=lambda job: None,
+        obstacles=lambda plan: (),
+        find_machine=lambda device: machine,
     )
-    for module, names in (("machine", ["find_machine"]), ("plan", ["make_plan"]), ("run", ["render", "interrupted_seed", "obstacles"])):
+    for module, names in (
+        ("system.device", ["find_machine"]),
+        ("planning.planner", ["make_plan"]),
+        ("render", ["render", "interrupted_seed", "obstacles"]),
+    ):
         stand_in = ModuleType(f"linfusion_cli.{module}")
         for name in names:
             setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))
@@ -73,4 +109,6 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.fixture
 def rendered() -> Any:
     """What a renderer returns."""
-    return SimpleNamespace(path=Path("lake.png"), seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": 5})
+    return SimpleNamespace(
+        path=Path("lake.png"), seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": 5}
+    )

@@ -16,7 +16,17 @@ from linfusion_cli import __version__
 from linfusion_cli.cli.app import main, without_debug
 from linfusion_cli.errors import BusyError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
 
-COMMANDS = [[], ["generate"], ["distill"], ["evaluate"], ["inspect"], ["presets"], ["presets", "list"], ["presets", "show"], ["presets", "check"]]
+COMMANDS = [
+    [],
+    ["generate"],
+    ["distill"],
+    ["evaluate"],
+    ["inspect"],
+    ["presets"],
+    ["presets", "list"],
+    ["presets", "show"],
+    ["presets", "check"],
+]
 HEAVY = {"torch", "diffusers", "transformers", "numpy", "pydantic", "rich"}
 
 
@@ -26,7 +36,14 @@ def no_debug(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env={**os.environ, **variables}, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **variables},
+        check=False,
+    )
 
 
 def raising(error: BaseException) -> Any:
@@ -52,10 +69,14 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
             assert "  " in line.strip() or options[i + 1].startswith(" " * 20), line
 
 
-@pytest.mark.parametrize(("command", "allowed"), [([], set[str]()), (["generate"], {"pydantic"})], ids=["linfusion", "generate"])
+@pytest.mark.parametrize(
+    ("command", "allowed"), [([], set[str]()), (["generate"], {"pydantic"})], ids=["linfusion", "generate"]
+)
 def test_help_imports_nothing_heavy(command: list[str], allowed: set[str]) -> None:
     # Typer itself checks the options before a command with pydantic.
-    result = python(f"import sys\nfrom linfusion_cli.cli.app import main\nmain({[*command, '--help']})\nprint('LOADED', *sys.modules)")
+    result = python(
+        f"import sys\nfrom linfusion_cli.cli.app import main\nmain({[*command, '--help']})\nprint('LOADED', *sys.modules)"
+    )
     assert result.returncode == 0, result.stderr
     assert not (HEAVY - allowed) & set(result.stdout.splitlines()[-1].split())
 
@@ -72,9 +93,19 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(LinfusionError, 1), (UsageError, 2), (OutOfMemoryError, 4), (WeightsError, 66), (OutputError, 74), (BusyError, 75), (KeyboardInterrupt, 130)],
+    [
+        (LinfusionError, 1),
+        (UsageError, 2),
+        (OutOfMemoryError, 4),
+        (WeightsError, 66),
+        (OutputError, 74),
+        (BusyError, 75),
+        (KeyboardInterrupt, 130),
+    ],
 )
-def test_every_family_of_errors_has_its_exit_code(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], error: type[BaseException], code: int) -> None:
+def test_every_family_of_errors_has_its_exit_code(
+    fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], error: type[BaseException], code: int
+) -> None:
     fakes.render = raising(error("why"))
     assert main(["generate", "x", "--quiet"]) == code
     captured = capsys.readouterr()
@@ -106,15 +137,22 @@ def test_an_error_is_json_for_programs_and_text_for_people(capsys: pytest.Captur
     assert captured.err == f"error: {event['message']}\n"
 
 
-@pytest.mark.parametrize("words", [["generate", "x", "--stepss", "3"], ["generate", "x", "--steps", "many"], ["generat"], ["presets", "chek"]])
-def test_a_wrong_word_is_a_usage_error_with_the_way_to_the_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["generate", "x", "--stepss", "3"], ["generate", "x", "--steps", "many"], ["generat"], ["presets", "chek"]],
+)
+def test_a_wrong_word_is_a_usage_error_with_the_way_to_the_help(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
     command = "" if words == ["generat"] else f"{words[0]} "
     assert f"See: linfusion {command}--help" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [UsageError("why"), ZeroDivisionError("why")])
-def test_a_traceback_is_for_debug_alone(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_a_traceback_is_for_debug_alone(
+    fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     fakes.render = raising(error)
     plain = main(["generate", "x", "-q"]), capsys.readouterr().err
     assert "Traceback" not in plain[1]
@@ -150,7 +188,10 @@ def test_a_message_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]
     assert "\x1b" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("line", "word"), [("linfusion generate x --preset sdxl-1", "sdxl-16k"), ("linfusion generate x --scheduler eul", "euler_ancestral")])
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [("linfusion generate x --preset sdxl-1", "sdxl-16k"), ("linfusion generate x --scheduler eul", "euler_ancestral")],
+)
 def test_values_complete(line: str, word: str) -> None:
     code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
     result = python(code, _LINFUSION_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1))
@@ -158,6 +199,12 @@ def test_values_complete(line: str, word: str) -> None:
 
 
 def test_the_module_is_the_command() -> None:
-    result = subprocess.run([sys.executable, "-m", "linfusion_cli", "generate", " "], capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "linfusion_cli", "generate", " "],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: the prompt is empty")

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from linfusion_cli.batch.runner import Told
-from linfusion_cli.batch.tasks import Task
+from linfusion_cli.batch.task_list import Task
 from linfusion_cli.cli.batch_display import LINE_SECONDS, BatchDisplay
 from linfusion_cli.cli.logs import LogFile
 
@@ -30,14 +30,21 @@ def test_the_count_is_of_this_run_and_the_time_that_of_what_is_left(capsys: pyte
     for one in (told("begun", 2), told("made", 1, **MADE), told("begun", 1), told("made", 0, **MADE)):
         display.tell(one)
     shown = capsys.readouterr()
-    assert shown.err.splitlines() == ["[1/2] lake.png: 20 s, peak 2.0 GB, about 20 s left", "[2/2] lake.png: 20 s, peak 2.0 GB"]
+    assert shown.err.splitlines() == [
+        "[1/2] lake.png: 20 s, peak 2.0 GB, about 20 s left",
+        "[2/2] lake.png: 20 s, peak 2.0 GB",
+    ]
     assert shown.out == "out/lake.png\n" * 2
 
 
-def test_a_long_picture_gives_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_long_image_gives_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     clock = [0.0]
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False, now=lambda: clock[0])
-    for one in (told("begun", 2), told("plan", 2, **PLAN), event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0)):
+    for one in (
+        told("begun", 2),
+        told("plan", 2, **PLAN),
+        event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0),
+    ):
         display.tell(one)
     assert capsys.readouterr().err == ""
     clock[0] = LINE_SECONDS
@@ -47,13 +54,19 @@ def test_a_long_picture_gives_a_line_a_minute(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_shows_the_step_and_lines_do_not_break_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bar_shows_the_step_and_lines_do_not_break_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
-    for one in (told("begun", 2), told("plan", 2, **PLAN), event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0)):
+    for one in (
+        told("begun", 2),
+        told("plan", 2, **PLAN),
+        event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0),
+    ):
         display.tell(one)
     display.tell(event("Progressed", done=5))
     assert display._bar is not None

@@ -9,7 +9,20 @@ import pytest
 
 from linfusion_cli.cli.app import main
 
-WORDS = ["distill", "builtin:landscape", "--data", "scenes", "--steps", "1", "--batch-size", "1", "--size", "64", "--device", "cpu"]
+WORDS = [
+    "distill",
+    "builtin:landscape",
+    "--data",
+    "scenes",
+    "--steps",
+    "1",
+    "--batch-size",
+    "1",
+    "--size",
+    "64",
+    "--device",
+    "cpu",
+]
 
 
 def test_quiet_says_nothing_and_neither_do_the_libraries(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from linfusion_cli.cli.app import main
-from linfusion_cli.job import Job
+from linfusion_cli.config.job import Job
 
 COMMAND = ["generate", "a lake", "--seed", "5", "--size", "256x128"]
 
@@ -40,18 +40,58 @@ def test_stdout_is_the_path_and_stderr_the_story(jobs: list[Job], capsys: pytest
     assert main(COMMAND) == 0
     captured = capsys.readouterr()
     assert captured.out == "landscape-5-256x128.png\n"
-    for words in ("256x128 pixels, preset landscape, seed 5: a lake", "cpu: a chip (no GPU), float32", "2.5 GB", "denoise", "predicted", "12 s"):
+    for words in (
+        "256x128 pixels, preset landscape, seed 5: a lake",
+        "cpu: a chip (no GPU), float32",
+        "2.5 GB",
+        "denoise",
+        "predicted",
+        "12 s",
+    ):
         assert words in captured.err
 
 
 def test_every_flag_reaches_the_job(jobs: list[Job]) -> None:
     flags = "--negative people --steps 30 --guidance 3 --scheduler euler --attention softmax --device cpu --dtype float16 --max-memory 6GB"
-    assert main([*COMMAND, *flags.split(), "--overwrite", "--stages", "s", "--memory-log", "m", "-o", "x{seed}", "-p", "sd15-4k"]) == 0
+    assert (
+        main(
+            [
+                *COMMAND,
+                *flags.split(),
+                "--overwrite",
+                "--stages",
+                "s",
+                "--memory-log",
+                "m",
+                "-o",
+                "x{seed}",
+                "-p",
+                "sd15-4k",
+            ]
+        )
+        == 0
+    )
     job = jobs[0]
     sampling = job.settings.sampling
-    assert (sampling.steps, sampling.guidance_scale, sampling.scheduler, job.negative_prompt) == (30, 3.0, "euler", "people")
-    assert (job.settings.model.attention, job.device, job.dtype, job.max_memory_bytes) == ("softmax", "cpu", "float16", 6 * 10**9)
-    assert (job.overwrite, job.stages_folder, job.memory_log, job.output, job.preset) == (True, Path("s"), Path("m"), Path("x5.png"), "sd15-4k")
+    assert (sampling.steps, sampling.guidance_scale, sampling.scheduler, job.negative_prompt) == (
+        30,
+        3.0,
+        "euler",
+        "people",
+    )
+    assert (job.settings.model.attention, job.device, job.dtype, job.max_memory_bytes) == (
+        "softmax",
+        "cpu",
+        "float16",
+        6 * 10**9,
+    )
+    assert (job.overwrite, job.stages_folder, job.memory_log, job.output, job.preset) == (
+        True,
+        Path("s"),
+        Path("m"),
+        Path("x5.png"),
+        "sd15-4k",
+    )
 
 
 def test_quiet_prints_nothing(jobs: list[Job], capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +116,9 @@ def test_quiet_json_leaves_stderr_empty(jobs: list[Job], capsys: pytest.CaptureF
     assert captured.err == ""
 
 
-def test_a_dry_run_shows_the_plan_and_renders_nothing(jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_shows_the_plan_and_renders_nothing(
+    jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
     del fakes.render
     assert main([*COMMAND, "--dry-run", "--steps", "30"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -85,7 +127,9 @@ def test_a_dry_run_shows_the_plan_and_renders_nothing(jobs: list[Job], fakes: Si
     assert any(line.startswith("factor = 2.0") and line.endswith("# defaults.toml") for line in lines)
 
 
-def test_a_dry_run_tells_what_would_stop_the_work(jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_tells_what_would_stop_the_work(
+    jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
     fakes.obstacles = lambda plan: ("lake.png: exists\x1b",)
     assert main([*COMMAND, "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == r"would stop it: lake.png: exists\x1b"
@@ -99,7 +143,9 @@ def test_a_dry_run_in_json_is_one_line(jobs: list[Job], capsys: pytest.CaptureFi
     assert (event["type"], event["sources"]["output.size"]) == ("plan", "--size")
 
 
-def test_the_prompt_comes_from_standard_input_or_a_file(jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_prompt_comes_from_standard_input_or_a_file(
+    jobs: list[Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "prompt.txt").write_bytes(b"\xef\xbb\xbf100 % lake\r\n")
     stdin(monkeypatch, "café\n".encode())
     assert main(["generate", "-", "-q"]) == 0
@@ -123,7 +169,10 @@ def test_the_prompt_comes_from_standard_input_or_a_file(jobs: list[Job], tmp_pat
         (["x", "--size", "1001x1001"], "Nearest: 1000x1000"),
         (["x", "--preset", "landscpe"], 'Did you mean "landscape"?'),
         (["x", "--preset", "broken.toml"], "broken.toml, line 1: broken TOML"),
-        (["x", "--preset", "typo.toml"], 'typo.toml, line 2: unknown key "sampling.stpes". Did you mean "sampling.steps"?'),
+        (
+            ["x", "--preset", "typo.toml"],
+            'typo.toml, line 2: unknown key "sampling.stpes". Did you mean "sampling.steps"?',
+        ),
         (["x", "--max-memory", "6"], "for example 6GB"),
         (["x", "-o", ""], "--output"),
         (["x", "-o", "none/"], "there is no such folder"),

@@ -1,4 +1,4 @@
-"""`linfusion inspect`, with a stand-in for the reader of pictures."""
+"""`linfusion inspect`, with a stand-in for the reader of images."""
 
 from __future__ import annotations
 
@@ -7,16 +7,27 @@ import json
 import pytest
 
 from linfusion_cli.cli.app import main
-from linfusion_cli.output import record
+from linfusion_cli.output import metadata
 
-RECORD = {"prompt": "a lake\x1b[31m", "seed": 5, "preset": "landscape", "width": 256, "height": 128, "settings": {"sampling": {"steps": 25}}}
-RECORD |= {"images": {}, "upscaled": "", "stages": [{"index": 0, "size": "128x64", "bands": {"keep": ["all"]}}, {"index": 1, "size": "256x128"}]}
+RECORD = {
+    "prompt": "a lake\x1b[31m",
+    "seed": 5,
+    "preset": "landscape",
+    "width": 256,
+    "height": 128,
+    "settings": {"sampling": {"steps": 25}},
+}
+RECORD |= {
+    "images": {},
+    "upscaled": "",
+    "stages": [{"index": 0, "size": "128x64", "bands": {"keep": ["all"]}}, {"index": 1, "size": "256x128"}],
+}
 
 
 @pytest.fixture(autouse=True)
 def reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "read_record", lambda path: RECORD)
-    monkeypatch.setattr(record, "command_of", lambda record: f"linfusion generate 'a lake' --seed {record['seed']}")
+    monkeypatch.setattr(metadata, "read_record", lambda path: RECORD)
+    monkeypatch.setattr(metadata, "command_of", lambda record: f"linfusion generate 'a lake' --seed {record['seed']}")
 
 
 def test_it_prints_the_record_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +51,9 @@ def test_json_has_both(capsys: pytest.CaptureFixture[str]) -> None:
     assert (event["type"], event["record"], event["command"][:9]) == ("record", RECORD, "linfusion")
 
 
-def test_a_file_that_is_missing_is_an_error_without_a_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_missing_is_an_error_without_a_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.undo()
     assert main(["inspect", "none.png"]) > 0
     captured = capsys.readouterr()

@@ -9,19 +9,27 @@ from PIL import Image
 from linfusion_cli.cli.app import main
 
 
-def test_render_writes_pictures_and_captions(tmp_path: Path) -> None:
+def test_render_writes_images_and_captions(tmp_path: Path) -> None:
     for name in ("a", "b"):
-        assert main(["landscapes", "render", "--count", "2", "--size", "64x32", "--seed", "5", "-o", str(tmp_path / name)]) == 0
+        assert (
+            main(["landscapes", "render", "--count", "2", "--size", "64x32", "--seed", "5", "-o", str(tmp_path / name)])
+            == 0
+        )
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["0000.png", "0000.txt", "0001.png", "0001.txt"]
-    pictures = [np.asarray(Image.open(tmp_path / name / "0001.png")) for name in ("a", "b")]
-    assert pictures[0].shape == (32, 64, 3)
-    assert np.array_equal(*pictures)
+    images = [np.asarray(Image.open(tmp_path / name / "0001.png")) for name in ("a", "b")]
+    assert images[0].shape == (32, 64, 3)
+    assert np.array_equal(*images)
     assert "," in (tmp_path / "a" / "0000.txt").read_text()
 
 
 def test_quiet_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for words, lines in (((), 1), (("--quiet",), 0)):
-        assert main(["landscapes", "render", "--count", "1", "--size", "64x32", "--overwrite", "-o", str(tmp_path), *words]) == 0
+        assert (
+            main(
+                ["landscapes", "render", "--count", "1", "--size", "64x32", "--overwrite", "-o", str(tmp_path), *words]
+            )
+            == 0
+        )
         captured = capsys.readouterr()
         assert (len(captured.out.splitlines()), captured.err) == (lines, "")
 
@@ -47,7 +55,9 @@ def test_scenes_that_are_there_are_not_replaced_unasked(tmp_path: Path, capsys: 
 
 
 @pytest.mark.parametrize(("part", "first"), [("denoiser", "autoencoder"), ("export", "autoencoder")])
-def test_a_part_before_its_turn_names_the_one_that_is_first(tmp_path: Path, part: str, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_part_before_its_turn_names_the_one_that_is_first(
+    tmp_path: Path, part: str, first: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["landscapes", "train", part, "--folder", str(tmp_path / "runs")]) == 2
     assert f"First: linfusion landscapes train {first} --folder {tmp_path / 'runs'}" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()

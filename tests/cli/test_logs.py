@@ -29,7 +29,9 @@ def test_a_log_is_begun_anew_before_it_grows_large(tmp_path: Path, monkeypatch: 
     assert all(DATED.match(line) for line in lines)
 
 
-def test_a_log_is_never_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_is_never_written_through_a_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "victim").write_text("precious")
     (tmp_path / "lake.log").symlink_to("victim")
@@ -51,7 +53,9 @@ def test_generate_tells_its_story_to_the_log(
     assert "made: " in lines[-1]
 
 
-def test_what_ends_generate_is_in_the_log(fakes: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_generate_is_in_the_log(
+    fakes: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 

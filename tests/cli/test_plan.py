@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from linfusion_cli import machine, run
+from linfusion_cli import render
 from linfusion_cli.cli.app import app
-from linfusion_cli.job import Job
-from linfusion_cli.machine import Machine, Speed
-from linfusion_cli.plan import dtype_of
+from linfusion_cli.config.job import Job
+from linfusion_cli.planning.planner import dtype_of
+from linfusion_cli.system import speed as speeds
+from linfusion_cli.system.device import Machine
+from linfusion_cli.system.speed import Speed
 
 
 @pytest.fixture(autouse=True)
@@ -24,8 +26,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append(dtype)
         return replace(found.speed(dtype), macs_per_second=1e9 if dtype == "float32" else 1e7, measured=True)
 
-    monkeypatch.setattr(run, "measured_speed", measure)
-    machine._speeds_file().unlink(missing_ok=True)
+    monkeypatch.setattr(render, "measured_speed", measure)
+    speeds._speeds_file().unlink(missing_ok=True)
     return told
 
 
@@ -51,7 +53,7 @@ def test_the_machine_is_measured_once_and_on_request(measured: list[str]) -> Non
     assert len(measured) == 1
     plan("--size", "512x512", "--measure")
     assert len(measured) == 2
-    machine._speeds_file().unlink()
+    speeds._speeds_file().unlink()
     assert slow["seconds"] > 20, "the measured speed counts"
 
 
@@ -76,9 +78,13 @@ def test_the_budget_is_kept_in_json() -> None:
 
 def test_what_would_stop_the_work_is_told(tmp_path: Path) -> None:
     (tmp_path / "lake.png").write_bytes(b"")
-    told = json.loads(plan("--size", "512x512", "-o", str(tmp_path / "lake.png"), "--lora", str(tmp_path / "no.safetensors"), "--json"))
-    lora, picture = told["obstacles"]
+    told = json.loads(
+        plan(
+            "--size", "512x512", "-o", str(tmp_path / "lake.png"), "--lora", str(tmp_path / "no.safetensors"), "--json"
+        )
+    )
+    lora, image = told["obstacles"]
     assert "no.safetensors" in lora
-    assert "lake.png" in picture
-    assert "--overwrite" in picture
+    assert "lake.png" in image
+    assert "--overwrite" in image
     assert not json.loads(plan("--size", "512x512", "--json"))["obstacles"]

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from linfusion_cli import preset
 from linfusion_cli.cli.app import main
-from linfusion_cli.preset import load_preset, schema, shipped_folder
+from linfusion_cli.config import presets
+from linfusion_cli.config.presets import load_preset, schema, shipped_folder
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the user's own presets."""
-    monkeypatch.setattr(preset, "user_folder", lambda: tmp_path)
+    monkeypatch.setattr(presets, "user_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -29,8 +29,12 @@ def test_list_names_every_preset_with_its_size(capsys: pytest.CaptureFixture[str
     assert str(own_folder) in text
 
 
-def test_list_shows_the_user_s_own_and_survives_a_broken_one(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
-    (own_folder / "mine.toml").write_text("# Lakes only.\n# Measured: 3 s, 1 GB, 2026-01-01, a laptop\n", encoding="utf-8")
+def test_list_shows_the_user_s_own_and_survives_a_broken_one(
+    capsys: pytest.CaptureFixture[str], own_folder: Path
+) -> None:
+    (own_folder / "mine.toml").write_text(
+        "# Lakes only.\n# Measured: 3 s, 1 GB, 2026-01-01, a laptop\n", encoding="utf-8"
+    )
     (own_folder / "bad.toml").write_text("[", encoding="utf-8")
     assert main(["presets", "list"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
@@ -48,7 +52,9 @@ def test_show_is_toml_that_gives_the_same_settings(capsys: pytest.CaptureFixture
     assert load_preset("copy").settings == load_preset("sdxl-16k").settings
 
 
-def test_check_accepts_a_good_file_and_names_the_line_of_a_bad_one(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+def test_check_accepts_a_good_file_and_names_the_line_of_a_bad_one(
+    capsys: pytest.CaptureFixture[str], own_folder: Path
+) -> None:
     file = own_folder / "mine.toml"
     file.write_text("[sampling]\nsteps = 30\n", encoding="utf-8")
     assert main(["presets", "check", str(file)]) == 0

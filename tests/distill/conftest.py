@@ -1,4 +1,4 @@
-"""Tiny teachers of the three families, and captioned pictures in every container."""
+"""Tiny teachers of the three families, and captioned images in every container."""
 
 import io
 import json
@@ -8,7 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -28,7 +34,11 @@ def _text(kind: type, dim: int = 16) -> torch.nn.Module:
 
 
 def _unet(family: str) -> UNet2DConditionModel:
-    xl = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 16 + 24}
+    xl = {
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 4,
+        "projection_class_embeddings_input_dim": 16 + 24,
+    }
     return UNet2DConditionModel(
         sample_size=8,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
@@ -45,14 +55,31 @@ def _unet(family: str) -> UNet2DConditionModel:
 
 def save_teacher(family: str, folder: Path) -> Path:
     torch.manual_seed(0)
-    vae = AutoencoderKL(down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4, block_out_channels=(8,) * 4, norm_num_groups=4)
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8,) * 4,
+        norm_num_groups=4,
+    )
     kind = "v_prediction" if family == "sd21" else "epsilon"
-    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, prediction_type=kind)
-    parts = {"vae": vae, "text_encoder": _text(CLIPTextModel), "tokenizer": build_tokenizer(), "unet": _unet(family), "scheduler": scheduler}
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False, prediction_type=kind
+    )
+    parts = {
+        "vae": vae,
+        "text_encoder": _text(CLIPTextModel),
+        "tokenizer": build_tokenizer(),
+        "unet": _unet(family),
+        "scheduler": scheduler,
+    }
     if family == "sdxl":
-        pipeline = StableDiffusionXLPipeline(**parts, text_encoder_2=_text(CLIPTextModelWithProjection), tokenizer_2=build_tokenizer())
+        pipeline = StableDiffusionXLPipeline(
+            **parts, text_encoder_2=_text(CLIPTextModelWithProjection), tokenizer_2=build_tokenizer()
+        )
     else:
-        pipeline = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
     pipeline.save_pretrained(folder)
     return folder
 
@@ -72,7 +99,7 @@ def png(shade: int, size: tuple[int, int] = (80, 72)) -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Six pictures of shades 0, 40, ... with captions "shade 0", ..."""
+    """Six images of shades 0, 40, ... with captions "shade 0", ..."""
     place = tmp_path / "pictures" / "deeper"
     place.mkdir(parents=True)
     for shade in range(0, 240, 40):
@@ -103,7 +130,15 @@ def parquet(tmp_path: Path) -> Path:
     pyarrow = pytest.importorskip("pyarrow")
     from pyarrow import parquet as writer
 
-    rows = {"image": [{"bytes": png(shade), "path": None} for shade in range(0, 240, 40)], "text": [f"shade {shade}" for shade in range(0, 240, 40)]}
-    schema = pyarrow.schema([("image", pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])), ("text", pyarrow.string())])
+    rows = {
+        "image": [{"bytes": png(shade), "path": None} for shade in range(0, 240, 40)],
+        "text": [f"shade {shade}" for shade in range(0, 240, 40)],
+    }
+    schema = pyarrow.schema(
+        [
+            ("image", pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])),
+            ("text", pyarrow.string()),
+        ]
+    )
     writer.write_table(pyarrow.table(rows, schema=schema), tmp_path / "train.parquet", row_group_size=2)
     return tmp_path / "train.parquet"

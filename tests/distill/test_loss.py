@@ -8,7 +8,7 @@ from torch import Tensor
 
 from linfusion_cli.distill.loss import Batch, Distiller, Recorder, Weights
 from linfusion_cli.distill.teacher import Teacher
-from linfusion_cli.engine.adapter import LinFusion, self_attentions
+from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 
 CPU = torch.device("cpu")
 FAMILIES = ("sd15", "sd21", "sdxl")
@@ -27,7 +27,9 @@ def test_the_loss_is_the_papers(family: str, teachers: dict[str, Path]) -> None:
 
     def predict() -> tuple[Tensor, list[Tensor]]:
         with Recorder(self_attentions(unet).values()) as recorder:
-            return unet(batch.noisy, batch.timesteps, batch.embeddings, added_cond_kwargs=batch.added or None).sample, recorder.outputs()
+            return unet(
+                batch.noisy, batch.timesteps, batch.embeddings, added_cond_kwargs=batch.added or None
+            ).sample, recorder.outputs()
 
     torch.manual_seed(5)
     linfusion = LinFusion.like(unet)

@@ -16,18 +16,34 @@ from linfusion_cli.cli.app import main
 from linfusion_cli.distill.loss import Weights
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.trainer import Distillation, distill
-from linfusion_cli.engine.adapter import WEIGHTS, LinFusion
+from linfusion_cli.engine.attention.linfusion import WEIGHTS, LinFusion
 from linfusion_cli.training.schedule import Schedule
 
 FAMILIES = ("sd15", "sd21", "sdxl")
 
 
 def command(teacher: Path, data: object, output: Path, *more: str) -> list[str]:
-    return ["distill", str(teacher), "--data", str(data), "-o", str(output), "--device", "cpu", "--batch-size", "2", "--warmup", "2", *more]
+    return [
+        "distill",
+        str(teacher),
+        "--data",
+        str(data),
+        "-o",
+        str(output),
+        "--device",
+        "cpu",
+        "--batch-size",
+        "2",
+        "--warmup",
+        "2",
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_folder_loads_as_official_weights(family: str, teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
+def test_the_folder_loads_as_official_weights(
+    family: str, teachers: dict[str, Path], folder: Path, tmp_path: Path
+) -> None:
     scale = ["--mid-dim-scale", "4"] if family == "sdxl" else []
     assert main(command(teachers[family], folder, tmp_path / "out", "--steps", "2", "--quiet", *scale)) == 0
     linfusion = LinFusion.load(tmp_path / "out")
@@ -37,7 +53,12 @@ def test_the_folder_loads_as_official_weights(family: str, teachers: dict[str, P
     assert config["modules_list"][0]["projection_mid_dim"] == (4 if family == "sdxl" else None)
     weights = load_file(tmp_path / "out" / WEIGHTS)
     assert all(value.dtype == torch.float16 for value in weights.values())
-    assert {name.partition(".")[2] for name in weights} >= {"to_q.weight", "to_out.0.bias", "to_q_.0.weight", "to_k_.3.bias"}
+    assert {name.partition(".")[2] for name in weights} >= {
+        "to_q.weight",
+        "to_out.0.bias",
+        "to_q_.0.weight",
+        "to_k_.3.bias",
+    }
 
 
 def test_half_and_half_is_the_whole(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
@@ -49,7 +70,7 @@ def test_half_and_half_is_the_whole(teachers: dict[str, Path], folder: Path, tmp
     )  # fmt: skip
     stopped = distill(asked, Accelerator(cpu=True))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("linfusion_cli.training.run.TELL_EVERY_SECONDS", 0.0)
+        patch.setattr("linfusion_cli.training.trainer.TELL_EVERY_SECONDS", 0.0)
         for told in stopped:
             if getattr(told, "step", 0) == 6:
                 break
@@ -63,20 +84,36 @@ def test_half_and_half_is_the_whole(teachers: dict[str, Path], folder: Path, tmp
 def test_two_processes_are_one_with_twice_the_batches(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     options = ["--steps", "3", "--quiet", "--float32"]
     assert main(command(teachers["sd15"], folder, tmp_path / "one", *options, "--accumulate", "2")) == 0
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "linfusion_cli"]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "linfusion_cli",
+    ]
     words = [*launch, *command(teachers["sd15"], folder, tmp_path / "two", *options)]
     subprocess.run(words, check=True, capture_output=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert json.loads(next((tmp_path / "two" / "run").glob("*/run.json")).read_text())["identity"]["processes"] == 2
     one, two = (load_file(tmp_path / name / WEIGHTS) for name in ("one", "two"))
-    assert all((one[name] - two[name]).abs().median() < 1e-7 for name in one)  # Adam blows rounding up where gradients vanish
+    assert all(
+        (one[name] - two[name]).abs().median() < 1e-7 for name in one
+    )  # Adam blows rounding up where gradients vanish
 
 
 def test_the_student_comes_nearer_to_its_teacher(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     asked = Distillation(
-        teacher=str(teachers["sd15"]), data=str(folder), output=tmp_path, schedule=Schedule(60, 3e-3, warmup=5), batch_size=4, weights=Weights(noise=0.0)
+        teacher=str(teachers["sd15"]),
+        data=str(folder),
+        output=tmp_path,
+        schedule=Schedule(60, 3e-3, warmup=5),
+        batch_size=4,
+        weights=Weights(noise=0.0),
     )  # a random teacher's attention is worth no imitation for the noise error's sake
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("linfusion_cli.training.run.TELL_EVERY_SECONDS", 0.0)
+        patch.setattr("linfusion_cli.training.trainer.TELL_EVERY_SECONDS", 0.0)
         told = [item.terms for item in distill(asked, Accelerator(cpu=True)) if hasattr(item, "terms")]
     assert told[-1]["feature"] < 0.7 * told[0]["feature"]
     assert set(told[0]) == {"loss", "noise", "distillation", "feature"}
@@ -85,23 +122,39 @@ def test_the_student_comes_nearer_to_its_teacher(teachers: dict[str, Path], fold
 def test_bfloat16_is_near_float32(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     for precision in ("no", "bf16"):
         AcceleratorState._reset_state(reset_partial_state=True)  # accelerate allows one precision per process
-        words = command(teachers["sdxl"], folder, tmp_path / precision, "--steps", "3", "--precision", precision, "--float32", "--quiet")
+        words = command(
+            teachers["sdxl"],
+            folder,
+            tmp_path / precision,
+            "--steps",
+            "3",
+            "--precision",
+            precision,
+            "--float32",
+            "--quiet",
+        )
         assert main(words) == 0
     AcceleratorState._reset_state(reset_partial_state=True)
     exact, near = (load_file(tmp_path / name / WEIGHTS) for name in ("no", "bf16"))
-    start = LinFusion.like(Teacher.load(str(teachers["sdxl"]), torch.device("cpu")).pipeline.unet).attentions.state_dict()
+    start = LinFusion.like(
+        Teacher.load(str(teachers["sdxl"]), torch.device("cpu")).pipeline.unet
+    ).attentions.state_dict()
     moved = sum((exact[name] - start[name]).square().sum() for name in exact if "to_v" in name)
     apart = sum((exact[name] - near[name]).square().sum() for name in exact if "to_v" in name)
     assert apart < 0.25 * moved
 
 
 def test_a_variant_is_written_apart(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
-    assert main(command(teachers["sd15"], folder, tmp_path / "out", "--steps", "1", "--variant", "causal", "--quiet")) == 0
+    assert (
+        main(command(teachers["sd15"], folder, tmp_path / "out", "--steps", "1", "--variant", "causal", "--quiet")) == 0
+    )
     assert (tmp_path / "out" / "variant.safetensors").exists()
     assert not (tmp_path / "out" / "config.json").exists()
 
 
-def test_what_is_skipped_is_counted_and_named(teachers: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_skipped_is_counted_and_named(
+    teachers: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for path in sorted(folder.rglob("*.txt"))[:3]:
         path.unlink()
     assert main(command(teachers["sd15"], folder, tmp_path / "out", "--steps", "1")) == 0

@@ -6,9 +6,17 @@ import pytest
 import torch
 
 from linfusion_cli.distill.teacher import Teacher
-from linfusion_cli.distill.variants import CausalAttention, UnnormalisedAttention, _train_tokens, causal, load_variant, save_variant, varied
-from linfusion_cli.engine.adapter import LinFusion
-from linfusion_cli.engine.attention import EPSILON, feature_map
+from linfusion_cli.distill.variants import (
+    CausalAttention,
+    UnnormalisedAttention,
+    _train_tokens,
+    causal,
+    load_variant,
+    save_variant,
+    varied,
+)
+from linfusion_cli.engine.attention.linear_attention import EPSILON, feature_map
+from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import WeightsError
 
 
@@ -34,14 +42,17 @@ def test_a_causal_layer_does_not_see_what_comes_later() -> None:
     assert not torch.allclose(before[:, 200:], after[:, 200:], atol=1e-3)
 
 
-def test_without_normalisation_the_output_grows_with_the_picture() -> None:
+def test_without_normalisation_the_output_grows_with_the_image() -> None:
     torch.manual_seed(0)
     attention, x = UnnormalisedAttention(8, 2), torch.randn(1, 10, 8)
     attention.train_tokens = 10
     with torch.no_grad():
         once, twice = attention(x), attention(torch.cat([x, x], 1))[:, :10]
         bias = attention.to_out[0].bias
-        q, k, v = (attention._split(y) for y in (attention.to_q(x + attention.to_q_(x)), attention.to_k(x + attention.to_k_(x)), attention.to_v(x)))
+        q, k, v = (
+            attention._split(y)
+            for y in (attention.to_q(x + attention.to_q_(x)), attention.to_k(x + attention.to_k_(x)), attention.to_v(x))
+        )
         slow = torch.einsum("bhid,bhjd,bhje->bhie", feature_map(q), feature_map(k), v) / (10 * 4)
     assert torch.allclose(once - bias, (twice - bias) / 2, atol=1e-5)
     assert torch.allclose(once, attention._project(slow), atol=1e-5)
@@ -49,7 +60,9 @@ def test_without_normalisation_the_output_grows_with_the_picture() -> None:
 
 @pytest.mark.parametrize("variant", ["unnormalised", "causal"])
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_saved_variants_come_back_and_are_no_linfusion(variant: str, family: str, teachers: dict[str, Path], tmp_path: Path) -> None:
+def test_saved_variants_come_back_and_are_no_linfusion(
+    variant: str, family: str, teachers: dict[str, Path], tmp_path: Path
+) -> None:
     unet = Teacher.load(str(teachers[family]), torch.device("cpu")).pipeline.unet
     assert sorted(set(_train_tokens(unet).values())) == [16, 64]
     linfusion = varied(LinFusion.like(unet), variant, unet)

@@ -8,18 +8,18 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from linfusion_cli.costs.room import Keep, Room
-from linfusion_cli.engine.conditioning import encode
-from linfusion_cli.engine.noise import gaussian
-from linfusion_cli.engine.pipeline import Picture, pictures
-from linfusion_cli.engine.readers import load_readers
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.engine.components.prompt_encoder import encode
+from linfusion_cli.engine.components.text_encoders import load_text_encoders
+from linfusion_cli.engine.pipeline import Image, images
+from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
-from linfusion_cli.job import Request, resolve
-from linfusion_cli.machine import find_machine
-from linfusion_cli.plan import Plan, make_plan
-from linfusion_cli.stages import Bands
+from linfusion_cli.planning.memory_budget import Keep, StoreBudget
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.upscale_schedule import Bands
+from linfusion_cli.system.device import find_machine
 
 
 def plan_for(preset: Path, size: str = "128x128", **changes: object) -> Plan:
@@ -31,26 +31,30 @@ def quiet(event: Event) -> None:
     assert event is not None
 
 
-def make(plan: Plan) -> tuple[list[Picture], list[np.ndarray]]:
+def make(plan: Plan) -> tuple[list[Image], list[np.ndarray]]:
     told, drawn = [], []
-    for picture in pictures(plan, quiet):
-        told.append(picture)
-        drawn.append(np.concatenate(list(picture.rows)))
+    for image in images(plan, quiet):
+        told.append(image)
+        drawn.append(np.concatenate(list(image.rows)))
     return told, drawn
 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp_2m"])
-def test_the_base_stage_with_softmax_is_the_picture_that_diffusers_makes(tiny_preset: Path, tiny_folder: Path, scheduler: str) -> None:
+def test_the_base_stage_with_softmax_is_the_image_that_diffusers_makes(
+    tiny_preset: Path, tiny_folder: Path, scheduler: str
+) -> None:
     plan = plan_for(tiny_preset, "64x64", attention="softmax", scheduler=scheduler)
     _, drawn = make(plan)
     pipeline = StableDiffusionPipeline.from_pretrained(tiny_folder, safety_checker=None)
     pipeline.set_progress_bar_config(disable=True)
     if scheduler != "ddim":
-        from linfusion_cli.engine.schedulers import make_scheduler
+        from linfusion_cli.engine.sampling.schedulers import make_scheduler
 
         pipeline.scheduler = make_scheduler(scheduler, dict(pipeline.scheduler.config))
     latents = gaussian((1, 4, 8, 8), 3, 0)
-    theirs = pipeline("a lake", height=64, width=64, latents=latents, num_inference_steps=6, guidance_scale=3.0, output_type="np").images[0]
+    theirs = pipeline(
+        "a lake", height=64, width=64, latents=latents, num_inference_steps=6, guidance_scale=3.0, output_type="np"
+    ).images[0]
     assert np.abs(drawn[0].astype(float) - theirs * 255).max() <= 1
 
 
@@ -58,8 +62,8 @@ def test_the_base_stage_with_softmax_is_the_picture_that_diffusers_makes(tiny_pr
 def test_any_size_and_orientation(tiny_preset: Path, size: str) -> None:
     plan = plan_for(tiny_preset, size)
     told, drawn = make(plan)
-    assert [picture.stage.size for picture in told] == [stage.size for stage in plan.stages]
-    assert [picture.final for picture in told] == [False] * (len(told) - 1) + [True]
+    assert [image.stage.size for image in told] == [stage.size for stage in plan.stages]
+    assert [image.final for image in told] == [False] * (len(told) - 1) + [True]
     for stage, rows in zip(plan.stages, drawn, strict=True):
         assert rows.shape == (stage.size.height, stage.size.width, 3)
         assert rows.dtype == np.uint8
@@ -72,14 +76,20 @@ def wide(tiny_preset: Path) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("keep", ["all", "sums", "nothing"])
-@pytest.mark.parametrize(("unet_rows", "vae_rows", "room_bytes"), [(3, 8, 0), (1, 40, 60_000), (0, 1000, 10**9)])
-def test_the_picture_does_not_depend_on_bands_nor_on_what_waits_where(
-    tiny_preset: Path, wide: list[np.ndarray], tmp_path: Path, unet_rows: int, vae_rows: int, room_bytes: int, keep: Keep
+@pytest.mark.parametrize(("unet_rows", "vae_rows", "store_bytes"), [(3, 8, 0), (1, 40, 60_000), (0, 1000, 10**9)])
+def test_the_image_does_not_depend_on_bands_nor_on_what_waits_where(
+    tiny_preset: Path,
+    wide: list[np.ndarray],
+    tmp_path: Path,
+    unet_rows: int,
+    vae_rows: int,
+    store_bytes: int,
+    keep: Keep,
 ) -> None:
     plan = plan_for(tiny_preset, "136x152")
     bands = Bands(unet_rows, vae_rows, (keep, keep, keep, "sums"))
     stages = tuple(replace(stage, bands=bands) for stage in plan.stages)
-    _, narrow = make(replace(plan, stages=stages, room=Room(room_bytes, 0, tmp_path)))
+    _, narrow = make(replace(plan, stages=stages, store_budget=StoreBudget(store_bytes, 0, tmp_path)))
     for one, other in zip(wide, narrow, strict=True):
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
     assert not list(tmp_path.iterdir()), "files without names leave nothing"
@@ -103,8 +113,8 @@ def test_stages_can_be_joined_in_latents(tiny_preset: Path, tmp_path: Path) -> N
 
 def test_events_follow_the_plan(tiny_preset: Path) -> None:
     plan, events = plan_for(tiny_preset), []
-    for picture in pictures(plan, events.append):
-        list(picture.rows)
+    for image in images(plan, events.append):
+        list(image.rows)
     started = [(event.name, event.stage) for event in events if isinstance(event, PhaseStarted)]
     assert started == [(phase.name, phase.stage) for phase in plan.phases]
     totals = [event.total for event in events if isinstance(event, PhaseStarted)]
@@ -121,19 +131,29 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(load_readers(plan), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
+    encode(load_text_encoders(plan), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
     told = [event.text for event in events if isinstance(event, Note)]
     assert told == ["the prompt has 80 tokens, the model reads the first 46. --prompt-weights reads them all"]
 
 
-def test_missing_weights_name_the_command_that_fetches_them(tiny_preset: Path, tiny_folder: Path, tmp_path: Path) -> None:
+def test_missing_weights_name_the_command_that_fetches_them(
+    tiny_preset: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "missing.toml"
-    path.write_text(tiny_preset.read_text().replace(f'repositories = ["{tiny_folder}"]', 'repositories = ["nobody/nothing", "no/mirror"]'))
-    with pytest.raises(WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch --model nobody/nothing"):
+    path.write_text(
+        tiny_preset.read_text().replace(
+            f'repositories = ["{tiny_folder}"]', 'repositories = ["nobody/nothing", "no/mirror"]'
+        )
+    )
+    with pytest.raises(
+        WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch --model nobody/nothing"
+    ):
         make(plan_for(path))
 
 
-def test_linfusion_of_another_model_is_refused(tiny_preset: Path, tiny_folder: Path, tmp_path: Path, data: Path) -> None:
+def test_linfusion_of_another_model_is_refused(
+    tiny_preset: Path, tiny_folder: Path, tmp_path: Path, data: Path
+) -> None:
     path = tmp_path / "other.toml"
     path.write_text(tiny_preset.read_text().replace(f"{tiny_folder}/linfusion", str(data / "linfusion_sdxl")))
     with pytest.raises(WeightsError, match="another model"):

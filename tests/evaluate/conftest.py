@@ -1,4 +1,4 @@
-"""The built-in model in a few steps: what is tested here is not how good its pictures are."""
+"""The built-in model in a few steps: what is tested here is not how good its images are."""
 
 import pytest
 

@@ -27,6 +27,11 @@ def test_prompts_fit_the_model() -> None:
 
 
 def test_prompts_of_ones_own() -> None:
-    assert read_prompt("Red hills at dawn, misty").truth == {"time": "dawn", "terrain": "hills", "tint": "red", "fog": "yes"}
+    assert read_prompt("Red hills at dawn, misty").truth == {
+        "time": "dawn",
+        "terrain": "hills",
+        "tint": "red",
+        "fog": "yes",
+    }
     assert read_prompt("a portrait of a cat").truth == {}
     assert read_prompt("sunset or dawn over sand dunes").truth == {"terrain": "dunes"}, "two times say nothing"

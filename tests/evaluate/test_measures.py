@@ -64,7 +64,10 @@ def test_a_grid_is_found_and_scenes_have_none(axis: int) -> None:
     plain = [seam_score(image) for image in images]
     assert sum(plain) / len(plain) < 1.4
     tiles = torch.arange(256).div(64, rounding_mode="floor").remainder(2).mul(8).to(torch.uint8)
-    tiled = [seam_score((image.int() + (tiles[:, None] if axis == 1 else tiles[None, :])).clamp(0, 255).to(torch.uint8)) for image in images]
+    tiled = [
+        seam_score((image.int() + (tiles[:, None] if axis == 1 else tiles[None, :])).clamp(0, 255).to(torch.uint8))
+        for image in images
+    ]
     assert sum(tiled) > 2 * sum(plain)
     assert all(after > 1.3 for after in tiled)
 
@@ -79,7 +82,7 @@ def test_texture_tells_sharp_from_soft_and_not_what_is_shown() -> None:
     assert (features - others)[:, finest].mean() > 5 * (features - others)[:, coarsest].mean().abs()
 
 
-def test_enlarged_pictures_have_less_detail() -> None:
+def test_enlarged_images_have_less_detail() -> None:
     for image in drawn(4, 7, 512):
         half = F.interpolate(image[None].float(), size=(256, 256), mode="area")
         soft = F.interpolate(half, size=(512, 512), mode="bicubic").clamp(0, 255).round().byte()[0]

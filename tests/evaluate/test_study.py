@@ -1,4 +1,4 @@
-"""`linfusion evaluate` from end to end, with few pictures."""
+"""`linfusion evaluate` from end to end, with few images."""
 
 import json
 from pathlib import Path
@@ -11,15 +11,15 @@ from torch import nn
 
 from linfusion_cli.cli.app import main
 from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.evaluate import claims as claims_module
+from linfusion_cli.evaluate import ablations as claims_module
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, fixed_prompts
 from linfusion_cli.evaluate.classifier import Classifier, load_classifier, save_classifier
+from linfusion_cli.evaluate.classifier_training import accuracy, enlarged, render_lessons
 from linfusion_cli.evaluate.inception import compare_folders
-from linfusion_cli.evaluate.lessons import accuracy, enlarged, render_lessons
 from linfusion_cli.evaluate.study import Measured, Study, _renders, measure, scores
 from linfusion_cli.geometry import Size
-from linfusion_cli.machine import find_machine
 from linfusion_cli.models import CLASSIFIER
+from linfusion_cli.system.device import find_machine
 
 CPU = find_machine("cpu")
 
@@ -63,7 +63,14 @@ def test_renders_are_near_renders_and_blurred_ones_far(tmp_path: Path) -> None:
 
 
 def test_what_was_not_asked_is_not_scored() -> None:
-    measured = Measured({"time": [1.0, 0.0], "lake": [], "fog": [1.0]}, [], [1.0, 1.0], [[0.0] * 3] * 2, torch.zeros(2, 64), torch.zeros(8, 30))
+    measured = Measured(
+        {"time": [1.0, 0.0], "lake": [], "fog": [1.0]},
+        [],
+        [1.0, 1.0],
+        [[0.0] * 3] * 2,
+        torch.zeros(2, 64),
+        torch.zeros(8, 30),
+    )
     found = scores(measured, measured)
     assert found["fidelity time"].value == found["fidelity"].value == 0.5
     assert not {"fidelity lake", "one body", "distance whole"} & found.keys()
@@ -81,7 +88,10 @@ def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.Capture
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "pictures").iterdir())] == stamps
     report = json.loads((tmp_path / "study" / "report.json").read_text())
     assert 0 <= report["rows"]["pictures"]["fidelity"]["value"] <= 1
-    assert main(["evaluate", "-o", str(tmp_path / "none"), "--prompts", "3", "--preset", "sdxl-4k", "--device", "cpu"]) == 66
+    assert (
+        main(["evaluate", "-o", str(tmp_path / "none"), "--prompts", "3", "--preset", "sdxl-4k", "--device", "cpu"])
+        == 66
+    )
     assert not (tmp_path / "none").exists()  # what could not begin claims no folder
     assert main([*words, "--seed", "2"]) == 2
     assert "holds another evaluation: seed differs" in capsys.readouterr().err
@@ -109,22 +119,53 @@ def test_a_study_can_grow_and_be_read_in_part(quick: str, tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "companion"), [("--minutes", "3", "--train-classifier"), ("--variants", "x", "--claims"), ("--inception", "x", "--images")]
+    ("flag", "value", "companion"),
+    [("--minutes", "3", "--train-classifier"), ("--variants", "x", "--claims"), ("--inception", "x", "--images")],
 )
-def test_flags_that_would_do_nothing_are_refused(flag: str, value: str, companion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flags_that_would_do_nothing_are_refused(
+    flag: str, value: str, companion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["evaluate", "-o", str(tmp_path / "study"), flag, value]) == 2
     assert f"{flag} belongs to {companion}" in capsys.readouterr().err
     assert not (tmp_path / "study").exists()
 
 
 def test_an_upscaled_study_has_a_lanczos_row(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", "-o", str(tmp_path), "--prompts", "2", "--size", "256x256", "--preset", quick, "--device", "cpu", "--quiet"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                "-o",
+                str(tmp_path),
+                "--prompts",
+                "2",
+                "--size",
+                "256x256",
+                "--preset",
+                quick,
+                "--device",
+                "cpu",
+                "--quiet",
+            ]
+        )
+        == 0
+    )
     assert "| lanczos |" in capsys.readouterr().out
 
 
 def test_prompts_of_ones_own(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "prompts.txt").write_text("# two\nred hills at dawn, sun\n\na lake at night\n")
-    words = ["evaluate", "-o", str(tmp_path / "study"), "--preset", quick, "--device", "cpu", "--prompt-file", str(tmp_path / "prompts.txt")]
+    words = [
+        "evaluate",
+        "-o",
+        str(tmp_path / "study"),
+        "--preset",
+        quick,
+        "--device",
+        "cpu",
+        "--prompt-file",
+        str(tmp_path / "prompts.txt"),
+    ]
     assert main(words) == 0
     assert "| fidelity, % | time | terrain | tint | body |" in capsys.readouterr().out
     (tmp_path / "prompts.txt").write_text("# none\n")
@@ -134,7 +175,9 @@ def test_prompts_of_ones_own(quick: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "-o FOLDER" in capsys.readouterr().err
 
 
-def test_every_claim_is_a_row(quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_claim_is_a_row(
+    quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(claims_module, "LARGE", 2)
     monkeypatch.setattr(claims_module, "UPSCALES", {"progressive": {}})
     monkeypatch.setattr(claims_module, "TIMES", (1,))
@@ -142,14 +185,21 @@ def test_every_claim_is_a_row(quick: str, tmp_path: Path, monkeypatch: pytest.Mo
     assert main(words) == 0
     first = capsys.readouterr()
     rows = [line.split("|")[1].strip() for line in first.out.splitlines() if "×" in line]
-    assert rows == ["softmax, direct", "linear, direct", "progressive", "progressive, softmax", "linear, direct", "Lanczos enlargement"]
+    assert rows == [
+        "softmax, direct",
+        "linear, direct",
+        "progressive",
+        "progressive, softmax",
+        "linear, direct",
+        "Lanczos enlargement",
+    ]
     assert "no distilled causal attention" in first.err
     assert main(words) == 0
     assert capsys.readouterr().out == first.out
 
 
 class Mean(nn.Module):
-    """A feature network for the test: nine numbers per picture."""
+    """A feature network for the test: nine numbers per image."""
 
     num_features = 9
 
@@ -157,26 +207,33 @@ class Mean(nn.Module):
         return nn.functional.adaptive_avg_pool2d(images.float(), (3, 1)).flatten(1).double()
 
 
-def test_folders_of_pictures(tmp_path: Path) -> None:
+def test_folders_of_images(tmp_path: Path) -> None:
     pytest.importorskip("torchmetrics")
     for name, low in (("a", 0), ("b", 0), ("c", 100)):
         (tmp_path / name).mkdir()
         for index in range(30):
-            levels = np.random.default_rng(index).integers(low, low + 100, (1, 1, 3), dtype=np.uint8).repeat(20, 0).repeat(20, 1)
+            levels = (
+                np.random.default_rng(index)
+                .integers(low, low + 100, (1, 1, 3), dtype=np.uint8)
+                .repeat(20, 0)
+                .repeat(20, 1)
+            )
             Image.fromarray(levels).save(tmp_path / name / f"{index}.png")
-    (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "a" / "broken.png").write_bytes(b"no image")
     cpu = "cpu"
     lines = list(compare_folders(tmp_path / "a", tmp_path / "b", None, cpu, Mean()))
-    assert lines[1].endswith("30 pictures, 1 skipped: broken.png: UnidentifiedImageError")
+    assert lines[1].endswith("30 images, 1 skipped: broken.png: UnidentifiedImageError")
     assert abs(float(lines[-1].split()[1])) < 1e-3
     far = float(list(compare_folders(tmp_path / "c", tmp_path / "b", None, cpu, Mean()))[-1].split()[1])
     assert far == pytest.approx(9 * 100**2, rel=0.01)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="0 of 0 pictures"):
+    with pytest.raises(UsageError, match="0 of 0 images"):
         list(compare_folders(tmp_path / "empty", tmp_path / "b", None, cpu, Mean()))
 
 
-def test_fid_says_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fid_says_what_it_lacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert main(["evaluate", "--images", str(tmp_path)]) == 2
     assert "belong together" in capsys.readouterr().err

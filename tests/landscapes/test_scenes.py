@@ -6,10 +6,21 @@ import pytest
 import torch
 
 from linfusion_cli.landscapes.frame import BODY, View, body_place
-from linfusion_cli.landscapes.noise import fractal, value_noise
 from linfusion_cli.landscapes.render import random_view, render
-from linfusion_cli.landscapes.scene import LAKE, MOON, STARS, SUN, TERRAINS, TIMES, Scene, caption, sample_scene, vocabulary
+from linfusion_cli.landscapes.scene import (
+    LAKE,
+    MOON,
+    STARS,
+    SUN,
+    TERRAINS,
+    TIMES,
+    Scene,
+    caption,
+    sample_scene,
+    vocabulary,
+)
 from linfusion_cli.landscapes.tokenizer import build_tokenizer
+from linfusion_cli.landscapes.value_noise import fractal, value_noise
 
 
 def scenes(count: int, seed: int = 0, aspect: float = 1.0):
@@ -17,7 +28,7 @@ def scenes(count: int, seed: int = 0, aspect: float = 1.0):
     return [sample_scene(rng, aspect) for _ in range(count)]
 
 
-def test_pictures_are_in_range_and_differ() -> None:
+def test_images_are_in_range_and_differ() -> None:
     batch = render(scenes(12), 48, 64)
     assert batch.shape == (12, 3, 48, 64)
     assert batch.min() >= 0
@@ -53,7 +64,9 @@ def detail(scene: Scene, top: float) -> tuple[float, float]:
     near = render([scene], 256, 256, [view])
     whole = render([scene], 256, 256)
     left, up = round(0.45 * 4096), round(top * 4096)
-    (x, x_more), (y, y_more) = (divmod(place - 4 * 16, 16) for place in (left, up))  # with more around it than the filter reads
+    (x, x_more), (y, y_more) = (
+        divmod(place - 4 * 16, 16) for place in (left, up)
+    )  # with more around it than the filter reads
     enlarged = torch.nn.functional.interpolate(whole[:, :, y : y + 25, x : x + 25], scale_factor=16.0, mode="bicubic")
     crop = enlarged[:, :, 64 + y_more : 320 + y_more, 64 + x_more : 320 + x_more]
     return tuple(float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))  # type: ignore[return-value]
@@ -61,8 +74,14 @@ def detail(scene: Scene, top: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("terrain", list(TERRAINS))
 def test_a_close_view_holds_more_than_an_enlargement(terrain: str) -> None:
-    chosen = [scene for scene in scenes(200, seed=8) if scene.terrain == terrain and not scene.fog and scene.time in ("morning", "noon")][:4]
-    near, enlarged = map(sum, zip(*(detail(scene, top) for scene in chosen for top in (0.5, 0.6, 0.7, 0.8)), strict=True))
+    chosen = [
+        scene
+        for scene in scenes(200, seed=8)
+        if scene.terrain == terrain and not scene.fog and scene.time in ("morning", "noon")
+    ][:4]
+    near, enlarged = map(
+        sum, zip(*(detail(scene, top) for scene in chosen for top in (0.5, 0.6, 0.7, 0.8)), strict=True)
+    )
     assert near > 1.5 * enlarged
 
 
@@ -113,7 +132,12 @@ def test_captions_tell_the_truth(seed: int) -> None:
         text = caption(scene, rng)
         assert any(word in text for word in TIMES[scene.time])
         assert any(word in text for word in TERRAINS[scene.terrain])
-        for present, words in ((scene.body == "sun", SUN), (scene.body == "moon", MOON), (scene.lake, LAKE), (scene.stars, STARS)):
+        for present, words in (
+            (scene.body == "sun", SUN),
+            (scene.body == "moon", MOON),
+            (scene.lake, LAKE),
+            (scene.stars, STARS),
+        ):
             said = any(phrase == word for phrase in text.split(", ") for word in words)
             assert present or not said
 

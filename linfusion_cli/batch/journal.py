@@ -1,0 +1,181 @@
+"""What a folder's batches have done: a journal of JSON lines, each on disk before the next begins, and the images themselves."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from linfusion_cli.batch.task_list import Task
+from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.output import png_reader
+from linfusion_cli.output.checkpoint_folder import hidden_folder, read_plain
+from linfusion_cli.output.metadata import read_record, redacted
+from linfusion_cli.output.png_format import SIGNATURE
+
+State = Literal["done", "missing", "damaged", "foreign"]
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A finished image as it was when the journal noted it."""
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+
+class Journal:
+    """The journals of a folder, read once; `shard` names the journal that this process may append to.
+
+    A journal is a hint, not the truth: an image counts as done only if its file is whole, and one that no journal knows
+    is known by the id inside it.
+    """
+
+    def __init__(self, folder: Path, shard: str = "") -> None:
+        self.folder, self.shard = folder, shard
+        self.done: dict[str, Done] = {}
+        self.failed: dict[str, str] = {}
+        self._numbers: dict[str, int] = {}
+        self._noted: set[str] = set()
+        self._descriptor = -1
+        for path in sorted((folder / ".linfusion").glob("journal*.jsonl")):
+            for row in _rows(read_plain(path)):
+                self._see(row)
+
+    def __enter__(self) -> Self:
+        """Opens the journal. Raises OutputError where it can't be written."""
+        try:
+            hidden = hidden_folder(self.folder)
+            self._descriptor = os.open(hidden / f"journal{self.shard}.jsonl", _OPEN, 0o666)
+            size = os.fstat(self._descriptor).st_size
+            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+                os.write(self._descriptor, b"\n")  # the last writer died in the middle of its line
+        except OSError as error:
+            raise OutputError(f"Can't keep a journal in {str(self.folder)!r}: {error.strerror}") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def add(self, event: str, **fields: object) -> None:
+        """Notes an event, durably. Raises OutputError if that fails."""
+        row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}
+        self._see(row)
+        line = memoryview(redacted(json.dumps(row)).encode() + b"\n")
+        try:
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+            os.fsync(self._descriptor)
+        except OSError as error:
+            raise OutputError(f"Can't write the journal in {str(self.folder)!r}: {error.strerror}") from error
+
+    def add_done(self, task: Task, name: str, **fields: object) -> None:
+        """Notes a finished image."""
+        info = os.stat(self.folder / name)
+        self.add("done", id=task.id, name=name, size_bytes=info.st_size, modified_ns=info.st_mtime_ns, **fields)
+
+    def numbers(self, ids: Sequence[str]) -> Mapping[str, int]:
+        """A number for each id, kept for good: new ones get the next free ones, whatever their place in the list."""
+        free = max(self._numbers.values(), default=0)
+        for key in ids:
+            if key not in self._numbers:
+                free += 1
+                self._numbers[key] = free
+        return self._numbers
+
+    def keep_numbers(self, ids: Sequence[str]) -> None:
+        """Notes the new numbers, before a file is named by one."""
+        if new := {key: self._numbers[key] for key in ids if key in self._numbers and key not in self._noted}:
+            self.add("numbers", numbers=new)
+
+    def name_of(self, task: Task) -> str:
+        """Where the task's image is, or will be: under the name that it was finished with, if it was."""
+        return self.done[task.id].name if task.id in self.done else task.name
+
+    def state(self, task: Task, *, thorough: bool) -> State:
+        """Whether the task's image is there and whole.
+
+        A file that is exactly as the journal noted it is believed after a look at its ends; another one is read whole, and
+        so is every one if `thorough`.
+        """
+        path = os.path.join(
+            self.folder, self.name_of(task)
+        )  # a Path would cost as much as the look itself, and lists are long
+        try:
+            info = os.lstat(path)
+        except OSError:
+            return "missing"
+        noted = self.done.get(task.id)
+        if (
+            noted
+            and not thorough
+            and (info.st_size, info.st_mtime_ns) == (noted.size_bytes, noted.modified_ns)
+            and _has_ends(path)
+        ):
+            return "done"
+        if not stat.S_ISREG(info.st_mode):
+            return "foreign"
+        return self._read_state(task, Path(path), known=noted is not None)
+
+    def _read_state(self, task: Task, path: Path, *, known: bool) -> State:
+        ours = known or task.id[:8] in path.name
+        try:
+            if read_record(path).get("id") != task.id:
+                return "foreign"
+            png_reader.check(path)
+        except (UsageError, OutputError):
+            return "damaged" if ours else "foreign"
+        return "done"
+
+    def _see(self, row: Mapping[str, object]) -> None:
+        match row:
+            case {
+                "event": "done",
+                "id": str(key),
+                "name": str(name),
+                "size_bytes": int(size),
+                "modified_ns": int(modified),
+            } if name == os.path.basename(name):
+                self.done[key] = Done(name, size, modified)
+                self.failed.pop(key, None)
+            case {"event": "failed", "id": str(key), "error": str(error)}:
+                self.failed[key] = error
+            case {"event": "numbers", "numbers": dict(numbers)}:
+                known = {str(key): number for key, number in numbers.items() if isinstance(number, int)}
+                self._numbers.update(known)
+                self._noted.update(known)
+            case _:
+                pass
+
+
+def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
+    """The lines that are whole; a torn one is what its writer died of."""
+    for line in data.split(b"\n"):
+        try:
+            row = json.loads(line) if line else None
+        except ValueError:
+            continue
+        if isinstance(row, dict):
+            yield row
+
+
+def _has_ends(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            head = file.read(len(SIGNATURE))
+            file.seek(-len(_END), os.SEEK_END)
+            return head == SIGNATURE and file.read() == _END
+    except OSError:
+        return False

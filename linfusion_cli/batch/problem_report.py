@@ -1,0 +1,35 @@
+"""Everything that is wrong in the lists as one message: in the order of the lines, the same thing said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+SHOWN = 20
+_PLACED = re.compile(r"(.+?):(\d+): (.*)", re.DOTALL)
+
+
+def refusal(problems: Sequence[str]) -> str:
+    """The message for problems that are "file:line: text" or, where a flag is wrong, just a text."""
+    lines: dict[tuple[str, str], list[int]] = {}
+    for problem in problems:
+        placed = _PLACED.fullmatch(problem)
+        file, line, text = (placed[1], int(placed[2]), placed[3]) if placed else ("", 0, problem)
+        lines.setdefault((file, text), []).append(line)
+    files = {file: i for i, file in enumerate(dict.fromkeys(file for file, _ in lines))}
+    ordered = sorted(lines.items(), key=lambda item: (files[item[0][0]], min(item[1])))
+    said = [_said(file, text, numbers) for (file, text), numbers in ordered]
+    more = [f"and {counted(len(said) - SHOWN, 'other problem')}"] if len(said) > SHOWN else []
+    return "\n".join([f"{counted(len(said), 'problem')}, nothing was started", *said[:SHOWN], *more])
+
+
+def _said(file: str, text: str, lines: Sequence[int]) -> str:
+    if not file:
+        return text
+    others = len(set(lines)) - 1
+    return f"{file}:{min(lines)}: {text}" + (f" (and in {counted(others, 'other line')})" if others else "")
+
+
+def counted(count: int, word: str, words: str = "") -> str:
+    """ "1 image" or "2 images"; `words` where an s is not enough."""
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"

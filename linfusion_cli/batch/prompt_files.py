@@ -1,0 +1,285 @@
+"""Reads lists of prompts (.txt, .jsonl, .csv, .toml, .yaml) into rows of values, each with the place it came from."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shlex
+import sys
+import tomllib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from linfusion_cli.batch.problem_report import counted
+from linfusion_cli.errors import UsageError
+
+LARGEST_FILE_BYTES = 256 << 20
+FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
+SHORT = {"-n": "--negative", "-p": "--preset", "-o": "--output"}  # as on the command line
+SWITCHES = ("prompt-weights", "keep-projections")  # need no value; --no-NAME switches off
+SPACE = " \t\r\n"  # between the words of a shell
+WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
+WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
+PAIR = re.compile(rf"""[{SPACE}]*+--([^{SPACE}"'=]++)[{SPACE}]++({WORD.pattern})(?=[{SPACE}]|$)""")
+PAIRS = re.compile(rf"(?:{PAIR.pattern})*+[{SPACE}]*+")
+QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
+SUFFIXES = (".txt", ".jsonl", ".csv", ".toml", ".yaml", ".yml")
+LIST_KEYS = ("jobs", "defaults")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line or entry: texts from .txt and .csv, numbers and lists too from the others."""
+
+    place: str  # "prompts.txt:3"
+    values: Mapping[str, object]
+
+
+Found = Iterator[tuple[int, Mapping[str, object] | str]]  # line, values or what is wrong
+
+
+def read_rows(source: str, problems: list[str]) -> list[Row]:
+    """The rows of a file, or of standard input ("-", as .txt); what is wrong with a row goes to `problems` as "file:line: text".
+
+    Raises UsageError for a file that can't be read at all.
+    """
+    name = "stdin" if source == "-" else source
+    suffix = Path(source).suffix.lower() if source != "-" else ".txt"
+    if suffix not in SUFFIXES:
+        raise UsageError(
+            f"{source}: the ending says how a list is read. Allowed: {', '.join(SUFFIXES)}, or - for standard input"
+        )
+    text = _text(_data(source), name)
+    rows: list[Row] = []
+    for line, found in READERS[suffix](text):
+        if isinstance(found, str):
+            problems.append(f"{name}:{line}: {found}")
+        else:
+            rows.append(Row(f"{name}:{line}", found))
+    return rows
+
+
+def _data(source: str) -> bytes:
+    try:
+        if source == "-":
+            data = sys.stdin.buffer.read(LARGEST_FILE_BYTES + 1)
+        else:
+            with Path(source).open("rb") as file:
+                data = file.read(LARGEST_FILE_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{source}: it can't be read: {error.strerror}") from error
+    if len(data) > LARGEST_FILE_BYTES:
+        raise UsageError(f"{source}: it is larger than {LARGEST_FILE_BYTES >> 20} MiB. Split it")
+    return data
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{name}:{line}: not a text in UTF-8 (byte {error.start}). Save the file as UTF-8") from error
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines that hold something: split at line feeds alone, a prompt may hold the other characters that Unicode calls breaks."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.rstrip("\r")
+
+
+def _read_txt(text: str) -> Found:
+    """A prompt a line; # starts a comment line; flags may follow the prompt, or make up the line as in A1111's script."""
+    for number, line in _lines(text):
+        if line.lstrip().startswith("#"):
+            continue
+        try:
+            yield number, _flags(line)
+        except ValueError as error:
+            yield number, str(error)
+
+
+def _flags(line: str) -> dict[str, object]:
+    first = FLAG.search(line) if "-" in line else None
+    if first is None:
+        return {"prompt": line.strip()}
+    prompt, rest = line[: first.start()].strip(), line[first.start() :]
+    values: dict[str, object] = {"prompt": prompt} if prompt else {}
+    for name, value in _pairs(rest):
+        if name in values:
+            raise ValueError(f"--{name} is given twice")
+        if value is None:
+            raise ValueError(f"--{name} lacks its value")
+        values[name] = value
+    return values
+
+
+def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
+    """The flags with their values: those of nearly all lines by an expression, which long lists feel."""
+    if (
+        "\\" in text
+        or '""' in text
+        or "''" in text
+        or any(name in text for name in SWITCHES)
+        or not PAIRS.fullmatch(text)
+    ):
+        return _pairs_of(_words(text))
+    found = PAIR.findall(text)
+    return [(name, _unquoted(value)) for name, value in found] if '"' in text or "'" in text else found
+
+
+def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
+    """None: the value is missing."""
+    left = deque(SHORT.get(word, word) for word in words)
+    while left:
+        word = left.popleft()
+        if not word.startswith("--"):
+            raise ValueError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
+        name, equals, value = word.removeprefix("--").partition("=")
+        switch = name.removeprefix("no-")
+        if switch in SWITCHES and not equals and (not left or left[0].lower() not in ("true", "false")):
+            yield switch, "false" if name.startswith("no-") else "true"
+        else:
+            yield name, value if equals else (left.popleft() if left else None) or None
+
+
+def _words(text: str) -> list[str]:
+    """The words as a shell splits them; without backslashes by two expressions, which is ten times as fast as shlex."""
+    if "\\" not in text and WORDS.fullmatch(text):
+        return [_unquoted(word) for word in WORD.findall(text)]
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ValueError(f"{error} in the flags; write them as a shell does") from error
+
+
+def _unquoted(word: str) -> str:
+    return QUOTED.sub(lambda match: match[0][1:-1], word) if '"' in word or "'" in word else word
+
+
+def _read_jsonl(text: str) -> Found:
+    for number, line in _lines(text):
+        try:
+            yield number, _entry(json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_doubles))
+        except (ValueError, RecursionError) as error:
+            yield number, f"no JSON object: {error}"
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is no number")
+
+
+def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is given twice")
+    return found
+
+
+def _entry(value: object) -> dict[str, object]:
+    """An entry of a list: its values, or just the prompt."""
+    if isinstance(value, str):
+        return {"prompt": value}
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f'write {{"prompt": "..."}} or "...", not {type(value).__name__}')
+    return cast("dict[str, object]", value)
+
+
+def _read_csv(text: str) -> Found:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            yield line, f"no CSV: {error}"
+            return
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not header:
+            header = [cell.strip() for cell in cells]
+            if "prompt" not in [name.lower() for name in header] or len(set(header)) < len(header):
+                found = ", ".join(f'"{name}"' for name in header)
+                yield (
+                    line,
+                    f'the first line must name the columns, each once, one of them "prompt", with commas between them. Found: {found:.200}',
+                )
+                return
+        elif len(cells) > len(header):
+            yield (
+                line,
+                f"{len(cells)} cells, but {counted(len(header), 'column')}. Put quotes around a prompt with commas",
+            )
+        else:
+            yield line, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}
+
+
+def _read_toml(text: str) -> Found:
+    """[[jobs]] tables or jobs = ["...", ...]; [defaults] holds for all of them."""
+    try:
+        data = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        found = re.search(r"line (\d+)", str(error))
+        yield int(found[1]) if found else text.count("\n") + 1, f"broken TOML: {error}"
+        return
+    headers = [number for number, line in enumerate(text.split("\n"), 1) if re.match(r"\s*\[\[\s*jobs\s*]]", line)]
+    yield from _listed(data, lambda i: headers[i] if i < len(headers) else 1)
+
+
+def _listed(data: object, line_of: Callable[[int], int]) -> Found:
+    """The jobs of a file that is one table with `jobs` and, perhaps, `defaults`; or that is a list of jobs."""
+    table = data if isinstance(data, dict) else {"jobs": data}
+    jobs, defaults = table.get("jobs"), table.get("defaults", {})
+    if unknown := [str(key) for key in table if key not in LIST_KEYS]:
+        yield 1, f'unknown key "{unknown[0]}". Allowed: {", ".join(LIST_KEYS)}'
+    elif not isinstance(jobs, list) or not isinstance(defaults, dict):
+        yield 1, "write a list `jobs` of prompts or tables, and perhaps a table `defaults`"
+    else:
+        for i, job in enumerate(jobs):
+            try:
+                yield line_of(i), {**defaults, **_entry(job)}
+            except ValueError as error:
+                yield line_of(i), str(error)
+
+
+def _read_yaml(text: str) -> Found:
+    """A list of prompts or mappings, or a mapping with `jobs` and `defaults`; plain data only, without aliases."""
+    import yaml
+
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            yield 1, "aliases (*name) are not allowed: they can make a small file huge"
+            return
+        node = yaml.compose(text, yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        yield mark.line + 1 if mark else 1, f"broken YAML: {' '.join(str(error).split())[:200]}"
+        return
+    items = _items(node)
+    yield from _listed(data, lambda i: items[i].start_mark.line + 1 if i < len(items) else 1)
+
+
+def _items(node: Any) -> list[Any]:
+    """The nodes of the list of jobs, for their lines."""
+    if node is not None and node.id == "mapping":
+        node = next((value for key, value in node.value if key.value == "jobs"), None)
+    return list(node.value) if node is not None and node.id == "sequence" else []
+
+
+READERS: Mapping[str, Callable[[str], Found]] = {
+    ".txt": _read_txt,
+    ".jsonl": _read_jsonl,
+    ".csv": _read_csv,
+    ".toml": _read_toml,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+}

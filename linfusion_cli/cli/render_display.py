@@ -1,0 +1,346 @@
+"""What a user sees while an image is made: a live bar, plain lines, JSON lines, or nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+import typer
+
+from linfusion_cli.cli.text import (
+    bytes_text,
+    obstacle_lines,
+    plan_lines,
+    result_lines,
+    safe,
+    seconds_text,
+    setting_lines,
+)
+from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from linfusion_cli.planning.planner import Plan
+    from linfusion_cli.render import Rendered
+
+Now = Callable[[], float]
+JSON_INTERVAL_S = 0.1
+LINE_INTERVAL_S = 10.0
+PRIOR = 0.2  # how much the plan weighs against the clock, as a part of its time: short phases run off it by far
+
+
+class Tracker:
+    """Where the work is in its plan: the running phase, how much of it is done, and when all will be."""
+
+    def __init__(self, plan: Plan, now: Now = time.monotonic) -> None:
+        self._now = now
+        self._start = now()
+        self._planned = [(phase.name, phase.stage, phase.seconds) for phase in plan.phases]
+        self._prior = PRIOR * plan.seconds
+        self._spent = 0.0  # predicted seconds of the phases that are over
+        self._took = 0.0  # measured seconds of them
+        self._phase_start = self._start
+        self._resumed_at = 0  # steps of the running phase that an earlier run did
+        self.current: PhaseStarted | None = None
+        self.done = 0
+        self.peak_bytes = 0  # of the device, where there is one
+        self.held_bytes = 0  # now, likewise
+
+    def see(self, event: Event) -> None:
+        """Follows an event of the engine."""
+        match event:
+            case PhaseStarted():
+                self._skip_to(event)
+                self.current, self.done, self._phase_start = event, event.done, self._now()
+                self._resumed_at = event.done
+            case Progressed():
+                self.done = event.done
+            case PhaseFinished():
+                predicted = self._predicted(event.name, event.stage, drop=True)
+                self._spent += predicted
+                self._took += event.seconds if predicted else 0.0
+                self.peak_bytes = max(self.peak_bytes, event.device_peak_bytes or event.peak_bytes)
+                self.current = None
+            case MemorySampled():
+                self.held_bytes = event.device_bytes or event.resident_bytes
+                self.peak_bytes = max(self.peak_bytes, self.held_bytes)
+            case Note():
+                pass
+
+    @property
+    def elapsed_seconds(self) -> float:
+        return self._now() - self._start
+
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left: the running phase at its own speed, the later ones as planned, corrected by how the plan did so far."""
+        later = sum(seconds for _, _, seconds in self._planned)
+        left, took, spent = 0.0, self._took, self._spent
+        if self.current is not None:
+            predicted, running = self._predicted(self.current.name, self.current.stage), self._now() - self._phase_start
+            later -= predicted
+            left = max(predicted - running, 0.0)
+            here = self.done - self._resumed_at
+            if here > 0 and self.done <= self.current.total:
+                left = running / here * (self.current.total - self.done)
+                took, spent = took + running, spent + predicted * here / self.current.total
+        correction = (took + self._prior) / (spent + self._prior) if self._prior else 1.0
+        return left + max(later, 0.0) * correction
+
+    def _skip_to(self, event: PhaseStarted) -> None:
+        """Forgets the phases before this one that never came: an earlier run did them."""
+        places = [(name, stage) for name, stage, _ in self._planned]
+        if (event.name, event.stage) in places:
+            del self._planned[: places.index((event.name, event.stage))]
+
+    def _predicted(self, name: str, stage: int, *, drop: bool = False) -> float:
+        for i, (planned_name, planned_stage, seconds) in enumerate(self._planned):
+            if (planned_name, planned_stage) == (name, stage):
+                if drop:
+                    del self._planned[i]
+                return seconds
+        return 0.0
+
+
+class Display(Protocol):
+    """One way to show the work."""
+
+    def notify(self, event: Event) -> None: ...
+
+    def finish(self, rendered: Rendered) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Displays:
+    """Every display of a run as one, closed on leaving the `with` block whatever happens.
+
+    Events may come from several threads: the engine samples memory in one of its own.
+    """
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+        self._one_at_a_time = threading.Lock()
+
+    def __enter__(self) -> Displays:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for display in self._displays:
+            display.close()
+
+    def notify(self, event: Event) -> None:
+        with self._one_at_a_time:
+            for display in self._displays:
+                display.notify(event)
+
+    def finish(self, rendered: Rendered) -> None:
+        for display in self._displays:
+            display.close()
+            display.finish(rendered)
+
+
+class LineDisplay:
+    """Plain lines for logs and mails: one as a phase starts and ends, and one every ten seconds."""
+
+    def __init__(self, plan: Plan, stream: TextIO, now: Now = time.monotonic) -> None:
+        self._plan, self._stream, self._now = plan, stream, now
+        self._tracker = Tracker(plan, now)
+        self._last = now()
+        for line in plan_lines(plan):
+            print(line, file=stream)
+        stream.flush()
+
+    def notify(self, event: Event) -> None:
+        self._tracker.see(event)
+        match event:
+            case PhaseStarted():
+                missing = event.total - event.done
+                self._print(f"{phase_text(self._plan, event)}" + (f": {missing} {event.unit}" if missing > 1 else ""))
+            case PhaseFinished():
+                peak = bytes_text(event.device_peak_bytes or event.peak_bytes)
+                self._print(
+                    f"stage {event.stage} {safe(event.name)}: done in {seconds_text(event.seconds)}, peak {peak}"
+                )
+            case Note():
+                self._print(f"note: {safe(event.text)}")
+            case Progressed() if self._now() - self._last >= LINE_INTERVAL_S and self._tracker.current is not None:
+                current = self._tracker.current
+                left = seconds_text(self._tracker.remaining_seconds)
+                self._print(
+                    f"stage {current.stage} {safe(current.name)}: {event.done}/{current.total} {current.unit}, about {left} left"
+                )
+            case Progressed() | MemorySampled():
+                pass
+
+    def finish(self, rendered: Rendered) -> None:
+        for line in result_lines(self._plan, rendered):
+            print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _print(self, text: str) -> None:
+        self._last = self._now()
+        print(f"[{seconds_text(self._tracker.elapsed_seconds)}] {text}", file=self._stream, flush=True)
+
+
+class LiveDisplay:
+    """A bar on a terminal: stage, steps, time left and memory."""
+
+    def __init__(self, plan: Plan, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self._plan, self._stream = plan, stream
+        self._tracker = Tracker(plan)
+        for line in plan_lines(plan):
+            print(line, file=stream)
+        texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("counts", "left", "memory")]
+        # The caller asked the stream itself; rich would also believe FORCE_COLOR, which cron jobs inherit.
+        console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), *texts)
+        self._bar: Progress = Progress(
+            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._task: TaskID = self._bar.add_task("starting", total=None, counts="", left="", memory="")
+        self._bar.start()
+
+    def notify(self, event: Event) -> None:
+        self._tracker.see(event)
+        match event:
+            case PhaseStarted():
+                self._bar.reset(self._task, total=event.total, description=f"stage {event.stage} {safe(event.name)}")
+            case PhaseFinished():
+                peak = bytes_text(event.device_peak_bytes or event.peak_bytes)
+                self._print(f"stage {event.stage} {safe(event.name)}: {seconds_text(event.seconds)}, peak {peak}")
+            case Note():
+                self._print(f"note: {safe(event.text)}")
+            case Progressed() | MemorySampled():
+                pass
+        self._update()
+
+    def finish(self, rendered: Rendered) -> None:
+        for line in result_lines(self._plan, rendered):
+            print(line, file=self._stream, flush=True)
+
+    def close(self) -> None:
+        self._bar.stop()
+
+    def _update(self) -> None:
+        current, tracker = self._tracker.current, self._tracker
+        counts = f"{tracker.done}/{current.total} {current.unit}" if current else ""
+        memory = f"{bytes_text(tracker.held_bytes or tracker.peak_bytes)} of {bytes_text(self._plan.peak_bytes)}"
+        left = f"{seconds_text(tracker.remaining_seconds)} left"
+        self._bar.update(self._task, completed=tracker.done, counts=counts, left=left, memory=memory)
+
+    def _print(self, text: str) -> None:
+        from rich.text import Text
+
+        self._bar.console.print(Text(text))
+
+
+class JsonDisplay:
+    """One JSON object per line, for programs; at most ten progress lines a second."""
+
+    def __init__(self, plan: Plan, stream: TextIO, now: Now = time.monotonic) -> None:
+        self._plan, self._stream, self._now = plan, stream, now
+        self._tracker = Tracker(plan, now)
+        self._last = -JSON_INTERVAL_S
+        emit(stream, "plan", {"plan": plan.as_dict()})
+
+    def notify(self, event: Event) -> None:
+        self._tracker.see(event)
+        match event:
+            case PhaseStarted():
+                emit(self._stream, "phase", asdict(event))
+            case PhaseFinished():
+                emit(self._stream, "phase_done", asdict(event))
+            case Note():
+                emit(self._stream, "note", {"text": event.text})
+            case Progressed():
+                self._progress(event)
+            case MemorySampled():
+                emit(self._stream, "memory", asdict(event))
+
+    def finish(self, rendered: Rendered) -> None:
+        predicted = {"predicted_seconds": self._plan.seconds, "predicted_peak_bytes": self._plan.peak_bytes}
+        measured = {
+            "seconds": rendered.seconds,
+            "peak_bytes": rendered.peak_bytes,
+            "device_peak_bytes": rendered.device_peak_bytes,
+        }
+        image = {"path": str(rendered.path), "seed": self._plan.job.seed}
+        emit(self._stream, "summary", {**image, **measured, **predicted, "record": rendered.record})
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _progress(self, event: Progressed) -> None:
+        current, now = self._tracker.current, self._now()
+        if current is None or (now - self._last < JSON_INTERVAL_S and event.done != current.total):
+            return
+        self._last = now
+        place = {
+            "name": current.name,
+            "stage": current.stage,
+            "done": event.done,
+            "total": current.total,
+            "unit": current.unit,
+        }
+        emit(self._stream, "progress", {**place, "remaining_seconds": round(self._tracker.remaining_seconds, 1)})
+
+
+def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
+    """The displays that fit: JSON on stdout if asked for; people read stderr, unless it shall be quiet, and a log if they want one.
+
+    Shows the plan at once.
+    """
+    displays: list[Display] = [JsonDisplay(plan, sys.stdout)] if as_json else []
+    if not quiet:
+        displays.append(LiveDisplay(plan, sys.stderr) if has_live_terminal() else LineDisplay(plan, sys.stderr))
+    if log is not None:
+        displays.append(LineDisplay(plan, log))
+    return Displays(*displays)
+
+
+def has_live_terminal() -> bool:
+    """Whether stderr is a terminal on which a bar can move."""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:
+    """Writes one line of JSON, in ASCII: no control character of a prompt gets through."""
+    print(json.dumps({"type": kind, **fields}, allow_nan=False), file=stream, flush=True)
+
+
+def phase_text(plan: Plan, event: PhaseStarted) -> str:
+    """ "stage 2 (1360x768) denoise"."""
+    sizes = {stage.index: stage.size for stage in plan.stages}
+    size = f" ({sizes[event.stage]})" if event.stage in sizes else ""
+    return f"stage {event.stage}{size} {safe(event.name)}"
+
+
+def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
+    """Prints a plan to stdout, with the places that its settings come from and what would stop it, for a dry run."""
+    if as_json:
+        emit(
+            sys.stdout,
+            "plan",
+            {"plan": plan.as_dict(), "sources": dict(plan.job.sources), "obstacles": list(obstacles)},
+        )
+        return
+    for line in [
+        *plan_lines(plan),
+        "",
+        *setting_lines(plan.job.settings, plan.job.sources),
+        *obstacle_lines(obstacles),
+    ]:
+        typer.echo(line)

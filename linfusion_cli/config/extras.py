@@ -1,0 +1,196 @@
+"""What a user brings along: a model of their own, LoRA, embeddings, images; looked at before any work."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from linfusion_cli.config.input_images import InputImage, inspect_image
+from linfusion_cli.config.presets import ExtrasSettings, Flag, Loaded, Preset, said
+from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size, nearest_size, stage_sizes
+from linfusion_cli.weights.locate import find, fingerprint, missing
+from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+
+DEFAULT_PRESET = "landscape"
+PRESET_OF = {"sd15": "sd15-4k", "sd21": "sd21-4k", "sdxl": "sdxl-4k"}
+HEAVIEST = 8.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """An image to start from. `refined`: stage 0 draws it again (--init-image); else stage 0 is the image itself (upscale)."""
+
+    image: InputImage
+    refined: bool
+
+    @property
+    def flag(self) -> str:
+        return "--init-image" if self.refined else "IMAGE"
+
+
+def grown_from(start: Start | None) -> Size | None:
+    """The size of the image that is upscaled; None where stage 0 is drawn."""
+    return None if start is None or start.refined else start.image.size
+
+
+@dataclass(frozen=True, slots=True)
+class Weighted:
+    """A LoRA: where it is and how strongly it acts (-8 to 8)."""
+
+    place: str
+    weight: float
+
+    @staticmethod
+    def parse(text: str) -> Weighted:
+        """Reads "PLACE" or "PLACE:WEIGHT". Raises UsageError for a weight beyond the range."""
+        match = re.fullmatch(r"(.+):(-?\d+(?:\.\d*)?|-?\.\d+)", text)
+        place, weight = (match[1], float(match[2])) if match else (text, 1.0)
+        if not -HEAVIEST <= weight <= HEAVIEST:
+            raise UsageError(
+                f'--lora "{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{min(max(weight, -HEAVIEST), HEAVIEST):g}'
+            )
+        return Weighted(place, weight)
+
+
+def inversion(text: str) -> tuple[str, str]:
+    """Place and token of "PLACE" or "PLACE:TOKEN"; without a token the file's name is the token."""
+    place, _, token = text.partition(":")
+    return place, token or Path(place).stem
+
+
+def family_here(model: str | None) -> str | None:
+    """The family of --model by its tensors; None without one, or if it is not on this machine."""
+    place = find(model) if model else None
+    return None if place is None else family_of_model(place, "fp16")
+
+
+def preset_name(preset: str | None, model: str | None) -> str:
+    """The preset to use: the one named, else the one of the model's family, else the built-in model's.
+
+    Raises WeightsError if the family can't be told because the model is not on this machine.
+    """
+    if preset is not None or model is None:
+        return preset or DEFAULT_PRESET
+    family = family_here(model)
+    if family is None:
+        raise missing((model,), "", "--model")
+    return PRESET_OF[family]
+
+
+def check_family(family: str | None, settings: Preset, preset: str) -> None:
+    """Raises UsageError if the preset was made for another family than the model that --model names."""
+    if family is not None and family != settings.model.family:
+        nearest = PRESET_OF[family]
+        theirs, ours = FAMILY_NAMES[family], FAMILY_NAMES[settings.model.family]
+        raise UsageError(
+            f"--model is of the family {family} ({theirs}), preset {preset} is for {settings.model.family} ({ours}). Nearest: --preset {nearest}"
+        )
+
+
+def start_from(init_image: Path | None, upscale_image: Path | None) -> Start | None:
+    """The image to start from, looked at. Raises UsageError if it can't be read."""
+    if upscale_image is not None:
+        return Start(image=inspect_image(upscale_image, "IMAGE"), refined=False)
+    return None if init_image is None else Start(image=inspect_image(init_image, "--init-image"), refined=True)
+
+
+def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
+    """Refuses to upscale an image to a size that is no larger, and stages whose first would run less than one step."""
+    settings, places = loaded.settings, loaded.places
+    steps, strength, factor = settings.sampling.steps, settings.upscale.strength, settings.upscale.factor
+    given = grown_from(start)
+    grows = len(stage_sizes(size, settings.model.train_size_px**2, factor, given)) > 1
+    if given is not None and not grows:
+        larger = nearest_size(Size(2 * given.width, 2 * given.height))
+        raise UsageError(
+            f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: --size {larger}"
+        )
+    if not grows or steps * strength >= 1:
+        return
+    few = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
+    if strength * 1000 < 1:
+        raise UsageError(f"{said(places['upscale.strength'], f'{strength:g}')}: {few}. Nearest: {1 / steps:.3g}")
+    raise UsageError(f"{said(places['sampling.steps'], steps)}: {few}. Nearest: {-int(-1 // strength)} steps")
+
+
+def check_companions(flags: Mapping[str, Flag], extras: ExtrasSettings) -> None:
+    """Raises UsageError for a flag that would do nothing, because what it is about is not there."""
+    about = dict.fromkeys(
+        ("extras.control_scales", "extras.control_ends", "extras.control_preprocess"),
+        ("--controlnet", bool(extras.controlnets)),
+    )
+    about["extras.ip_scale"] = ("--ip-adapter", bool(extras.ip_adapter))
+    for key, (wanted, there) in about.items():
+        if key in flags and not there:
+            raise UsageError(f"{flags[key].flag} wants {wanted}")
+
+
+def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
+    """The images of the ControlNets. Raises UsageError if their number, or that of scales and ends, is another one."""
+    nets = len(extras.controlnets)
+    if len(paths) != nets:
+        raise UsageError(
+            f"there are {nets} of --controlnet and {len(paths)} of --control-image: each ControlNet wants one image"
+        )
+    for flag, values in (("--control-scale", extras.control_scales), ("--control-end", extras.control_ends)):
+        if nets and len(values) not in (1, nets):
+            raise UsageError(
+                f"{flag} is given {len(values)} times for {nets} ControlNets: give it once, or once for each"
+            )
+    return tuple(inspect_image(path, "--control-image") for path in paths)
+
+
+def ip_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
+    """The images of the IP-Adapter. Raises UsageError if there is one without the other."""
+    if bool(paths) != bool(extras.ip_adapter):
+        raise UsageError(f"--{'ip-image' if paths else 'ip-adapter'} wants --{'ip-adapter' if paths else 'ip-image'}")
+    return tuple(inspect_image(path, "--ip-image") for path in paths)
+
+
+def each(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+    """One value per ControlNet: a single one serves all."""
+    return values * count if len(values) == 1 else values
+
+
+def places_of(settings: Preset) -> tuple[str, ...]:
+    """Every place that the settings name."""
+    model, extras = settings.model, settings.extras
+    named = (
+        *model.repositories,
+        *model.linfusion,
+        model.vae,
+        model.vae_float16,
+        *extras.controlnets,
+        extras.ip_adapter,
+    )
+    named += (
+        *(Weighted.parse(text).place for text in extras.loras),
+        *(inversion(text)[0] for text in extras.textual_inversions),
+    )
+    return tuple(dict.fromkeys(place for place in named if place))
+
+
+def fingerprints(settings: Preset) -> dict[str, str]:
+    """Place -> fingerprint of the weights there, of those on this machine that somebody could exchange."""
+    found = {
+        place: find(place)
+        for place in places_of(settings)
+        if not place.startswith("builtin:") and Path(place).expanduser().exists()
+    }
+    return {local_name(place): fingerprint(path) for place, path in found.items() if path is not None}
+
+
+def local_name(place: str) -> str:
+    """A place as strangers may see it: a file or folder of this machine by its name alone."""
+    text, colon, rest = (
+        place.rpartition(":") if ":" in place and not Path(place).expanduser().exists() else (place, "", "")
+    )
+    return Path(text).name + colon + rest if text and Path(text).expanduser().exists() else place
+
+
+def local_names(values: Iterable[object]) -> tuple[str | float, ...]:
+    """The same for the values of a repeated flag."""
+    return tuple(local_name(value) if isinstance(value, str) else float(str(value)) for value in values)

@@ -1,0 +1,96 @@
+"""Names of files: templates with fixed fields, texts made fit for a name, and what no name of one PNG file may be."""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from linfusion_cli.config.presets import shown
+from linfusion_cli.errors import UsageError, nearest_name
+
+LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
+SLUG_BYTES = 80
+TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug", "id")
+WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+_PIECE = re.compile(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}")
+_NO_WORD = re.compile(r"\W+")
+_ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """A field of a template: as it is written, its name, and the digits that it is padded to (0: as it is)."""
+
+    text: str
+    name: str
+    width: int
+
+
+def slug(text: str) -> str:
+    """A text as a part of a file name: NFC letters, digits, "-" and "_", at most 80 bytes, no leading "-"; never empty."""
+    words = _NO_WORD.sub("-", unicodedata.normalize("NFC", text)).strip("-_")
+    name = words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-_") or "picture"
+    return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
+
+
+def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
+    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError, which names `place`, for anything else."""
+    return "".join(
+        [part if isinstance(part, str) else _filled(part, values, template, place) for part in _parts(template, place)]
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
+    """A template, read once for the many names of a batch: texts and fields."""
+    parts: list[str | _Field] = []
+    end = 0
+    for match in _PIECE.finditer(template):
+        parts.append(template[end : match.start()])
+        end = match.end()
+        if match[0] in ("{{", "}}"):
+            parts.append(match[0][0])
+        elif match["name"] is None:
+            raise UsageError(
+                f'{place} {shown(template)}: "{match[0]}" is no field. Fields: {_field_list()}; for a brace write {{{{ or }}}}'
+            )
+        else:
+            parts.append(_Field(match[0], match["name"], int(match["width"] or 0)))
+    return tuple(part for part in (*parts, template[end:]) if part)
+
+
+def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: str) -> str:
+    if field.name not in values:
+        close = nearest_name(field.name, values)
+        meant = f' Did you mean "{close}"?' if close else ""
+        raise UsageError(f'{place} {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}')
+    value = values[field.name]
+    if field.width and isinstance(value, str):
+        raise UsageError(
+            f'{place} {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}'
+        )
+    return f"{value:0{field.width}d}" if field.width else str(value)
+
+
+def _field_list() -> str:
+    return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
+
+
+def checked_name(name: str, template: str, place: str) -> str:
+    """The name with its ending; refuses what is no name of one PNG file."""
+    if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
+        raise UsageError(
+            f"{place} {shown(template)}: write the name of one file, without folders and control characters"
+        )
+    ending = _ENDING.search(name)
+    if ending and ending[0].lower() != ".png":
+        raise UsageError(f'{place} {shown(template)}: images are PNG files. Write "{name[: ending.start()]}.png"')
+    name = name if ending else f"{name}.png"
+    if len(name.encode(errors="replace")) > LARGEST_NAME_BYTES:
+        raise UsageError(
+            f"{place} {shown(template)}: the name has {len(name.encode(errors='replace'))} bytes: at most {LARGEST_NAME_BYTES}"
+        )
+    return name

@@ -1,0 +1,66 @@
+"""The needs of a preset or of flags: what has to be on this machine, and whole, before an image can be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linfusion_cli.config.extras import Weighted, inversion
+from linfusion_cli.config.presets import Preset, load_preset
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.checksums import verify
+from linfusion_cli.weights.locate import find, missing
+from linfusion_cli.weights.requirements import Kind, Need
+from linfusion_cli.weights.safetensors_header import ENDING, weight_files
+
+
+def needs_of(settings: Preset) -> tuple[Need, ...]:
+    """Everything that a preset needs; what ships inside, and folders of the user's own, are needs that are met."""
+    model, extras = settings.model, settings.extras
+    needs = [Need("model", model.repositories, model.revision, model.variant, model.family)]
+    if "linear" in (model.attention, model.base_attention):
+        needs.append(Need("linfusion", model.linfusion, "", "", model.family))
+    if place := model.vae or model.vae_float16:
+        needs.append(Need("vae", (place,), "", "", model.family))
+    listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
+        ("lora", tuple(Weighted.parse(text).place for text in extras.loras)),
+        ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
+        ("controlnet", extras.controlnets),
+        ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),
+    )
+    for kind, places in listed:
+        needs += [Need(kind, (place,), "", "fp16" if kind == "controlnet" else "", model.family) for place in places]
+    return tuple(needs)
+
+
+def check_weights(settings: Preset, preset: str) -> None:
+    """Reads every weight file whose hash is known, once for as long as it stays as it is.
+
+    Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
+    WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear attention
+    are needed is decided by the number format and the stages: these are left to who loads them.
+    """
+    refuse_missing(settings, preset)
+    for need in needs_of(settings):
+        place = need.here()
+        for path in _weights_in(place, need.variant) if place else ():
+            verify(path)
+
+
+def refuse_missing(settings: Preset, preset: str) -> None:
+    """Raises WeightsError, with the command that fetches it, if something that every image needs is not on this machine. Reads nothing."""
+    for need in needs_of(settings):
+        if need.kind not in ("vae", "linfusion") and not any(find(place, need.revision) for place in need.places):
+            own = need in needs_of(load_preset(preset).settings)  # then its other parts are wanted too
+            raise missing(need.places, need.revision, need.flag, preset if own else "")
+
+
+def _weights_in(place: Path, variant: str) -> list[Path]:
+    if place.is_file():
+        return [place]
+    found: list[Path] = []
+    for folder in sorted({path.parent for path in place.rglob(f"*{ENDING}")}):
+        try:
+            found += weight_files(folder, variant)
+        except WeightsError:  # files with names of their own, as LoRA and IP-Adapters have
+            found += sorted(folder.glob(f"*{ENDING}"))
+    return found

@@ -1,0 +1,230 @@
+"""Where captioned images come from: a folder, webdataset tars, parquet files, or the procedural scenes."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import tarfile
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from linfusion_cli.distill.batches import UNREADABLE, Source
+from linfusion_cli.errors import UsageError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+SCENES = "scenes"
+EPOCH_SCENES = 1_000_000
+ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a folder of them), or "scenes"'
+
+
+def open_source(place: str, size_px: int, seed: int) -> Source:
+    """Opens what `--data` names; raises UsageError if it is not there or holds no image that can be read."""
+    if place == SCENES:
+        return Scenes(size_px, seed)
+    path = Path(place).expanduser()
+    if not path.exists():
+        raise UsageError(f'--data "{place}": there is no such file or folder. Allowed: {ALLOWED}')
+    source = _open(path)
+    if not sum(source.blocks):
+        lines = "".join(f"\n  {line}" for line in source.skipped[:5])
+        raise UsageError(f'--data "{place}": no image with a caption can be read. Allowed: {ALLOWED}{lines}')
+    return source
+
+
+def _open(path: Path) -> Source:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    tars, parquets = ([file for file in files if file.suffix == suffix] for suffix in (".tar", ".parquet"))
+    if tars:
+        return TarShards(tars)
+    if parquets:
+        return ParquetShards(parquets)
+    if path.is_file():
+        raise UsageError(f'--data "{path}": neither a .tar nor a .parquet file. Allowed: {ALLOWED}')
+    return CaptionFolder(path)
+
+
+class CaptionFolder:
+    """Images anywhere under a folder, each with a .txt file of the same name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._images: list[Path] = []
+        skipped = []
+        for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES):
+            reason = _unusable(path)
+            if reason:
+                skipped.append(f"{path}: {reason}")
+            else:
+                self._images.append(path)
+        self.blocks: tuple[int, ...] = (len(self._images),)
+        self.skipped = tuple(skipped)
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        path = self._images[index]
+        return _decode(path.read_bytes()), path.with_suffix(".txt").read_text("utf-8-sig").strip()
+
+    def name(self, index: int) -> str:
+        return str(self._images[index])
+
+
+def _unusable(path: Path) -> str:
+    """Why an image can't be used, as far as its first bytes tell; empty if it can."""
+    try:
+        if not path.with_suffix(".txt").read_text("utf-8-sig").strip():
+            return "its caption is empty"
+    except FileNotFoundError:
+        return "it has no .txt caption"
+    except (OSError, ValueError) as error:
+        return f"its caption can't be read ({error})"
+    try:
+        with Image.open(path) as image:
+            return "" if min(image.size) > 0 else "it has no pixels"
+    except UNREADABLE as error:
+        return f"it is no image ({error})"
+
+
+class TarShards:
+    """Webdataset tars: members NAME.jpg and NAME.txt (or NAME.json with "caption" or "text") belong together."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self._members: list[tuple[Path, str, tuple[int, int], tuple[int, int], bool]] = []
+        skipped: list[str] = []
+        blocks = []
+        for path in paths:
+            before = len(self._members)
+            self._index(path, skipped)
+            blocks.append(len(self._members) - before)
+        self.blocks, self.skipped = tuple(blocks), tuple(skipped)
+
+    def _index(self, path: Path, skipped: list[str]) -> None:
+        images: dict[str, tuple[int, int]] = {}
+        texts: dict[str, tuple[tuple[int, int], bool]] = {}
+        try:
+            with tarfile.open(path, "r:") as tar:
+                for member in tar:
+                    stem, suffix = os.path.splitext(member.name)
+                    place = (member.offset_data, member.size)
+                    if member.isfile() and suffix.lower() in IMAGES:
+                        images[stem] = place
+                    elif member.isfile() and (suffix == ".txt" or (suffix == ".json" and stem not in texts)):
+                        texts[stem] = (place, suffix == ".json")
+        except (OSError, tarfile.TarError) as error:
+            skipped.append(f"{path}: {error}; {len(images)} images before that")
+        for stem, image in images.items():
+            if stem in texts:
+                self._members.append((path, stem, image, *texts[stem]))
+            else:
+                skipped.append(f"{path}/{stem}: it has no .txt or .json caption")
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        path, _, image, text, is_json = self._members[index]
+        with path.open("rb") as file:
+            data, words = (os.pread(file.fileno(), size, offset) for offset, size in (image, text))
+        return _decode(data), _caption(words.decode("utf-8-sig"), is_json=is_json)
+
+    def name(self, index: int) -> str:
+        path, stem, *_ = self._members[index]
+        return f"{path}/{stem}"
+
+
+def _caption(text: str, *, is_json: bool) -> str:
+    if not is_json:
+        return text.strip()
+    record = json.loads(text)
+    for key in ("caption", "text"):
+        if isinstance(record, dict) and isinstance(record.get(key), str):
+            return str(record[key]).strip()
+    raise ValueError('its .json has neither "caption" nor "text"')
+
+
+class ParquetShards:
+    """Parquet files with a column "image" or "jpg" (bytes, or a struct with "bytes") and one "text" or "caption"."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        parquet = _pyarrow_parquet()
+        self._groups: list[tuple[Path, int, int]] = []  # file, row group, number of its first row over all files
+        skipped: list[str] = []
+        blocks: list[int] = []
+        for path in paths:
+            try:
+                file = parquet.ParquetFile(path)
+                self._columns(file.schema_arrow.names)
+            except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+                skipped.append(f"{path}: {error}")
+                continue
+            for group in range(file.num_row_groups):
+                self._groups.append((path, group, sum(blocks)))
+                blocks.append(file.metadata.row_group(group).num_rows)
+        self.blocks, self.skipped = tuple(blocks), tuple(skipped)
+        self._rows = lru_cache(maxsize=4)(self._read_group)
+
+    @staticmethod
+    def _columns(names: list[str]) -> tuple[str, str]:
+        images = [name for name in ("image", "jpg", "png", "webp") if name in names]
+        texts = [name for name in ("text", "caption", "txt") if name in names]
+        if not images or not texts:
+            raise ValueError(f'its columns are {", ".join(names)}; wanted: "image" and "text"')
+        return images[0], texts[0]
+
+    def _read_group(self, path: Path, group: int) -> tuple[list[Any], list[Any]]:
+        file = _pyarrow_parquet().ParquetFile(path)
+        image, text = self._columns(file.schema_arrow.names)
+        table = file.read_row_group(group, columns=[image, text])
+        return table.column(image).to_pylist(), table.column(text).to_pylist()
+
+    def _place(self, index: int) -> tuple[Path, int, int]:
+        path, group, first = next(entry for entry in reversed(self._groups) if entry[2] <= index)
+        return path, group, index - first
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        path, group, row = self._place(index)
+        images, texts = self._rows(path, group)
+        data = images[row]["bytes"] if isinstance(images[row], dict) else images[row]
+        if not isinstance(data, bytes) or not isinstance(texts[row], str):
+            raise ValueError("the row holds no bytes of an image, or no text")
+        return _decode(data), texts[row].strip()
+
+    def name(self, index: int) -> str:
+        path, group, row = self._place(index)
+        return f"{path}, row {row} of group {group}"
+
+
+def _pyarrow_parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UsageError("--data with .parquet files needs pyarrow: pip install 'linfusion-cli[train]'") from error
+    return parquet
+
+
+class Scenes:
+    """The procedural scenes, whole ones and windows into them in turn; drawn when asked for."""
+
+    def __init__(self, size_px: int, seed: int) -> None:
+        self._size_px, self._seed = size_px, seed
+        self.blocks: tuple[int, ...] = (EPOCH_SCENES,)
+        self.skipped: tuple[str, ...] = ()
+
+    def read(self, index: int) -> tuple[Image.Image, str]:
+        from linfusion_cli.landscapes.frame import View
+        from linfusion_cli.landscapes.render import random_view, render, to_levels
+        from linfusion_cli.landscapes.scene import caption, sample_scene
+
+        rng = random.Random(f"{self._seed}/{index}")
+        scene = sample_scene(rng)
+        view = View() if rng.random() < 0.7 else random_view(scene, rng)
+        levels = to_levels(render([scene], self._size_px, self._size_px, [view]))[0]
+        return Image.fromarray(levels.permute(1, 2, 0).numpy()), caption(scene, rng)
+
+    def name(self, index: int) -> str:
+        return f"scene {index}"
+
+
+def _decode(data: bytes) -> Image.Image:
+    image = Image.open(io.BytesIO(data))
+    image.load()
+    return image

@@ -1,0 +1,119 @@
+"""IP-Adapter (arXiv 2308.06721): images as prompts, through cross-attentions of their own beside those of the text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
+from linfusion_cli.weights.safetensors_header import read_header, weight_files
+
+PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(slots=True)
+class IPAdapter:
+    """One IP-Adapter, read and checked; `mount` and `unmount` are exact inverses."""
+
+    source: Path
+    scale: float
+    _state: dict[str, dict[str, Tensor]]
+    _processors: dict[str, Any] = field(default_factory=dict)  # those that were there before, while mounted
+    _dim_type: Any = None
+
+    @staticmethod
+    def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+        """Reads the adapter, and its image encoder into the pipeline, whose UNet may be hollow.
+
+        Raises WeightsError if one is missing, or of another family than the UNet.
+        """
+        unet = pipeline.unet
+        found = find_first((place,), "", "--ip-adapter")
+        path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
+        check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
+        state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+        for name, tensor in read_tensors(path, dtype).items():
+            part, _, rest = name.partition(".")
+            state[part][rest] = tensor
+        _check(state["ip_adapter"], unet, path)
+        pipeline.image_encoder = _encoder(encoder_folder(path, found), dtype)
+        return IPAdapter(path, scale, state)
+
+    def mount(self, unet: Any) -> None:
+        """Puts the cross-attentions for images beside those of the text. Raises WeightsError if the adapter is of a kind that is not known."""
+        self._processors, self._dim_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
+        try:
+            unet._load_ip_adapter_weights([self._state])
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise WeightsError(f"--ip-adapter {self.source}: of a kind that is not known ({error})") from error
+        unet.requires_grad_(False)
+        for processor in unet.attn_processors.values():
+            if isinstance(processor, IPAdapterAttnProcessor | IPAdapterAttnProcessor2_0):
+                processor.scale = [self.scale]
+
+    def unmount(self, unet: Any) -> None:
+        """The UNet without the adapter, its processors the very ones that were there."""
+        present = unet.attn_processors
+        unet.set_attn_processor({name: processor for name, processor in self._processors.items() if name in present})
+        del unet.encoder_hid_proj  # a module now; it was a plain None
+        unet.encoder_hid_proj = None
+        unet.config.encoder_hid_dim_type = self._dim_type
+
+    @torch.inference_mode()
+    def embed(self, pipeline: Any, images: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+        """What images (height, width, 3) say, taken one at a time, and what none says: each (1, images, ...), for added["image_embeds"].
+
+        The plain adapter reads the encoder's embedding, (1, images, dim), every other one its last hidden states but one,
+        (1, images, tokens, dim).
+        """
+        side = pipeline.image_encoder.config.image_size
+        pixels = torch.cat([clip_pixels(image, side) for image in images])
+        said, nothing = pipeline.encode_image(pixels, device, 1, PLAIN not in self._state["image_proj"])
+        return said[None], nothing[None]
+
+
+def clip_pixels(pixels: Any, side: int) -> Tensor:
+    """An image (height, width, 3), uint8 or in [0, 1], as CLIP sees it: shorter side to `side`, centre cut out, (1, 3, side, side)."""
+    import numpy as np
+    from PIL import Image
+
+    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))
+    width, height = image.size
+    size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+    left, top = (size[0] - side) // 2, (size[1] - side) // 2
+    cut = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
+    values = torch.from_numpy(np.asarray(cut, dtype=np.float32) / 255)
+    return ((values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)).permute(2, 0, 1)[None]
+
+
+def _encoder(folder: Path, dtype: torch.dtype) -> Any:
+    config = CLIPVisionConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        tensors |= read_tensors(file, dtype)
+    return build(lambda: CLIPVisionModelWithProjection(config), [tensors], str(folder), extra_allowed=True)
+
+
+def _check(tensors: dict[str, Tensor], unet: Any, path: Path) -> None:
+    wanted = unet.config.cross_attention_dim
+    crosses = sum(name.endswith("attn2.processor") for name in unet.attn_processors)
+    keys = [tensor for name, tensor in tensors.items() if name.endswith("to_k_ip.weight")]
+    if not keys or len(keys) != crosses or keys[0].shape[1] != wanted:
+        theirs = keys[0].shape[1] if keys else 0
+        family = FAMILY_NAMES.get(OF_TEXT_DIM.get(theirs, ""), "another model")
+        raise WeightsError(
+            f"--ip-adapter {path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, the UNet {crosses} that read {wanted}"
+        )

@@ -1,0 +1,224 @@
+"""LoRA (arXiv 2106.09685) on the UNet and the text encoders, in kohya's and diffusers' layouts, through diffusers and peft."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from linfusion_cli.config.extras import Weighted
+from linfusion_cli.engine.loading.safetensors_loader import read_tensors
+from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.weights.adapter_files import lora_file
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
+from linfusion_cli.weights.safetensors_header import read_header
+
+UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number` is its place on the command line."""
+
+    source: Path
+    weight: float
+    tensors: Mapping[str, Tensor]
+    alphas: Mapping[str, float] | None
+    pipeline_class: Any
+    _convolutions: dict[str, nn.Module] = field(default_factory=dict)  # those that were there before, while mounted
+
+    @staticmethod
+    def load(text: str, pipeline: Any) -> Lora:
+        """Reads "PLACE[:WEIGHT]". Raises WeightsError if the file holds no LoRA or one of another family than the pipeline's."""
+        wanted = Weighted.parse(text)
+        path = lora_file(find_first((wanted.place,), "", "--lora"))
+        check_kind(read_header(path).tensors, "lora", path, "--lora")
+        if importlib.util.find_spec("peft") is None:
+            raise UsageError('--lora needs the package peft. Install it with: pip install "linfusion-cli[lora]"')
+        try:
+            converted = pipeline.lora_state_dict(read_tensors(path, None), unet_config=pipeline.unet.config)
+        except (ValueError, KeyError) as error:
+            raise WeightsError(
+                f"--lora {path}: of a layout that is not known ({error}). Known: kohya's and diffusers'"
+            ) from error
+        tensors, alphas = converted
+        lora = Lora(path, wanted.weight, tensors, alphas, type(pipeline))
+        lora._check(pipeline)
+        return lora
+
+    def _check(self, pipeline: Any) -> None:
+        """Names the first layer that is not in the model or of another size."""
+        found = False
+        for part in (UNET, *TEXTS):
+            model = getattr(pipeline, part, None)
+            for name, tensor in _downs(self.tensors, f"{part}."):
+                found = True
+                layer = None if model is None else _layer(model, name if part == UNET else _text_name(name))
+                width = None if layer is None else _inputs(layer)
+                if width != tensor.shape[1]:
+                    own = (
+                        "is not in the model"
+                        if width is None
+                        else f"reads {width} channels in the model, {tensor.shape[1]} in the file"
+                    )
+                    raise WeightsError(f"--lora {self.source}: for another model{self._family()}: {part}.{name} {own}")
+        if not found:
+            raise WeightsError(f"--lora {self.source}: holds no layer for the UNet or the text encoders")
+
+    def _family(self) -> str:
+        width = next(
+            (tensor.shape[1] for name, tensor in _downs(self.tensors, "unet.") if name.endswith("attn2.to_k")), 0
+        )
+        family = OF_TEXT_DIM.get(width, "")
+        return f" (of {FAMILY_NAMES.get(family, family)})" if family else ""
+
+    def mount(self, unet: Any, number: int) -> None:
+        """Puts the LoRA's layers around the UNet's. Convolutions get it into their weights: bands read these themselves."""
+        name = adapter_name(number)
+        if self.weight == 0 or not any(key.startswith("unet.") for key in self.tensors):
+            return
+        with _several_meant():
+            self.pipeline_class.load_lora_into_unet(
+                dict(self.tensors), dict(self.alphas) if self.alphas else None, unet, adapter_name=name
+            )
+        _settle(unet, name, self.weight)
+        for place, layer in list(unet.named_modules()):
+            if name in getattr(layer, "scaling", {}) and isinstance(layer.get_base_layer(), nn.Conv2d):
+                self._convolutions[place] = layer.get_base_layer()
+                _replace(unet, place, _merged(layer))
+
+    def unmount(self, unet: Any, number: int) -> None:
+        """Leaves the very modules that were there before `mount`."""
+        name = adapter_name(number)
+        for place, convolution in self._convolutions.items():
+            _replace(unet, place, convolution)
+        self._convolutions.clear()
+        if name in getattr(unet, "peft_config", {}):
+            remove(unet, name)
+
+    def mount_texts(self, pipeline: Any, number: int) -> None:
+        """The same for the text encoders, which keep it as long as they live."""
+        for part in TEXTS:
+            encoder = getattr(pipeline, part, None)
+            if encoder is None or self.weight == 0 or not any(key.startswith(f"{part}.") for key in self.tensors):
+                continue
+            alphas = dict(self.alphas) if self.alphas else None
+            with _several_meant():
+                self.pipeline_class.load_lora_into_text_encoder(
+                    dict(self.tensors), alphas, encoder, prefix=part, adapter_name=adapter_name(number)
+                )
+            _settle(encoder, adapter_name(number), self.weight)
+
+
+@contextmanager
+def _several_meant() -> Iterator[None]:
+    """peft warns of a second LoRA on one model, which is what was asked for."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        yield
+
+
+def adapter_name(number: int) -> str:
+    """The name under which peft knows the LoRA at a place of the command line."""
+    return f"lora{number}"
+
+
+def _settle(model: nn.Module, name: str, weight: float) -> None:
+    """Every mounted LoRA acts, each with its weight; parameters need no gradients."""
+    for layer in _lora_layers(model):
+        if name in layer.scaling:
+            layer.set_scale(name, weight)
+        layer.set_adapter(list(layer.scaling))
+        layer.requires_grad_(False)
+        layer.eval()
+
+
+def _lora_layers(model: nn.Module) -> list[Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+
+
+def remove(model: Any, name: str) -> None:
+    """Takes one LoRA away again; after the last one the model's own layers are back in their places."""
+    layers = {id(layer) for layer in _lora_layers(model)}
+    for parent in list(model.modules()):
+        for attribute, child in list(parent.named_children()):
+            if id(child) in layers:
+                layer: Any = child
+                layer.delete_adapter(name)
+                if not list(layer.scaling):
+                    setattr(parent, attribute, layer.get_base_layer())
+    model.peft_config.pop(name, None)
+    if not model.peft_config:
+        del model.peft_config
+        model._hf_peft_config_loaded = False
+
+
+def _merged(layer: Any) -> nn.Module:
+    """A convolution like the one inside a LoRA layer, with the LoRA added to its weight."""
+    base = layer.get_base_layer()
+    weight = base.weight
+    for name in layer.active_adapters:
+        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
+    convolution = copy.copy(base)
+    convolution._parameters = dict(base._parameters)
+    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
+    merged: nn.Module = convolution
+    return merged
+
+
+def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, module)
+
+
+def _downs(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Layer names and first factors (rank, inputs[, height, width]) of a part, from either of diffusers' namings."""
+    for key, tensor in tensors.items():
+        name = key.removeprefix(prefix)
+        if key.startswith(prefix):
+            for ending in (".lora_A.weight", ".lora.down.weight", ".lora_linear_layer.down.weight", ".down.weight"):
+                if name.endswith(ending):
+                    yield _plain(name.removesuffix(ending)), tensor
+                    break
+
+
+def _plain(name: str) -> str:
+    """Names of attention layers before 2024: to_q_lora, processor.to_q_lora."""
+    name = name.replace(".processor.", ".")
+    return name.removesuffix("_lora").replace("to_out_lora", "to_out.0").replace("to_out.lora", "to_out.0") + (
+        ".0" if name.endswith("to_out_lora") else ""
+    )
+
+
+def _text_name(name: str) -> str:
+    """A text encoder's layer as transformers calls it."""
+    for theirs, ours in (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out.0", "out_proj")):
+        if name.endswith(f".self_attn.{theirs}"):
+            name = name.removesuffix(theirs) + ours
+    return name.removeprefix("text_model.")
+
+
+def _layer(model: nn.Module, name: str) -> nn.Module | None:
+    for candidate in (name, f"text_model.{name}"):
+        try:
+            return model.get_submodule(candidate)
+        except AttributeError:
+            continue
+    return None
+
+
+def _inputs(layer: Any) -> int | None:
+    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
+    weight = getattr(base, "weight", None)
+    return int(weight.shape[1]) if isinstance(weight, torch.Tensor) and weight.ndim > 1 else None

@@ -1,0 +1,64 @@
+"""Textual inversion (arXiv 2208.01618): words of a user's own, each a few vectors beside the text encoder's vocabulary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from linfusion_cli.config.extras import inversion
+from linfusion_cli.engine.loading.safetensors_loader import read_tensors
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.safetensors_header import ENDING
+
+ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+XL_NAMES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
+
+
+def add_inversions(pipeline: Any, texts: tuple[str, ...]) -> None:
+    """Adds each "PLACE[:TOKEN]" to the tokenizers and text encoders. Raises WeightsError if it is for another family."""
+    for text in texts:
+        place, token = inversion(text)
+        path = _file(find_first((place,), "", "--textual-inversion"))
+        for part, vectors in _vectors(path, pipeline).items():
+            encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])
+            width = encoder.get_input_embeddings().weight.shape[1]
+            if vectors.shape[1] != width:
+                raise WeightsError(
+                    f"--textual-inversion {path}: vectors of {vectors.shape[1]}, the model's {part} has {width}: for another family"
+                )
+            if token in tokenizer.get_vocab():
+                raise WeightsError(
+                    f'--textual-inversion {path}: the word "{token}" is in the vocabulary already. Name another: {place}:TOKEN'
+                )
+            pipeline.load_textual_inversion(
+                vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder
+            )
+
+
+def _vectors(path: Path, pipeline: Any) -> dict[str, Tensor]:
+    """Text encoder -> vectors (count, width): SD-XL's files have one tensor per encoder, the others a single one."""
+    tensors = read_tensors(path, None)
+    if set(tensors) >= set(XL_NAMES):
+        found = {part: tensors[name] for name, part in XL_NAMES.items()}
+    else:
+        found = {"text_encoder": tensors["emb_params"] if "emb_params" in tensors else next(iter(tensors.values()))}
+    for part in found:
+        if getattr(pipeline, part, None) is None:
+            raise WeightsError(
+                f"--textual-inversion {path}: has vectors for {part}, which the model lacks: for another family"
+            )
+    return {part: vectors if vectors.ndim == 2 else vectors[None] for part, vectors in found.items()}
+
+
+def _file(place: Path) -> Path:
+    if place.is_file():
+        return place
+    files = sorted(place.glob(f"*{ENDING}"))
+    if len(files) != 1:
+        raise WeightsError(
+            f"--textual-inversion {place}: one {ENDING} file is wanted, found {len(files)}. Name the file: {place}/FILE{ENDING}"
+        )
+    return files[0]

@@ -1,0 +1,147 @@
+"""Generalised linear attention: normalised, non-causal (LinFusion, arXiv 2409.02097, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linfusion_cli.engine.memory.dtypes import for_sums
+
+EPSILON = 1e-4  # added to the normaliser by the official module
+BLOCK_TOKENS = 4096  # sums are taken over blocks of this many tokens, in order, whatever the size of the image
+
+
+def feature_map(x: Tensor) -> Tensor:
+    """phi(u) = elu(u) + 1, elementwise and positive."""
+    return F.elu(x) + 1
+
+
+@dataclass(slots=True)
+class AttentionState:
+    """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
+
+    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T, as precise as for_sums says
+    key:       (batch, heads, dim), sum over tokens of K_j, likewise
+    tokens:    how many tokens have been summed
+    """
+
+    key_value: Tensor
+    key: Tensor
+    tokens: int = 0
+
+    @staticmethod
+    def empty(heads: int, like: Tensor) -> AttentionState:
+        """The state of no tokens, for tokens like (batch, tokens, channels)."""
+        batch, _, channels = like.shape
+        dim = channels // heads
+        key_value = torch.zeros(batch, heads, dim, dim, dtype=for_sums(like), device=like.device)
+        return AttentionState(key_value, key_value.new_zeros(batch, heads, dim))
+
+    def add(self, key: Tensor, value: Tensor, blocks: int = 1) -> None:
+        """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim), as so many equal blocks.
+
+        A block is summed in float32 at least, never in half precision, not even under autocast: it flushes small values at
+        millions of tokens. Blocks are added up more precisely still. So the result depends on the blocks alone, not on how many came at a time.
+        """
+        exact = torch.promote_types(torch.float32, key.dtype)
+        split_key, split_value = (x.to(exact).unflatten(2, (blocks, -1)) for x in (key, value))
+        with torch.autocast(key.device.type, enabled=False):
+            key_value = (split_key.transpose(-1, -2) @ split_value).sum(2, dtype=self.key_value.dtype)
+        key_sum = split_key.sum(3).sum(2, dtype=self.key.dtype)
+        self.key_value += key_value  # only now: if memory runs out above, nothing has been added
+        self.key += key_sum
+        self.tokens += key.shape[2]
+
+    def read(self, query: Tensor) -> Tensor:
+        """The attention's output (batch, heads, tokens, dim) for queries after the feature map, same shape.
+
+        out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
+        """
+        exact = query.to(torch.promote_types(torch.float32, query.dtype))
+        with torch.autocast(query.device.type, enabled=False):
+            attended = exact @ (self.key_value / self.tokens).to(exact.dtype)
+            normaliser = exact @ (self.key / self.tokens).to(exact.dtype).unsqueeze(-1) + EPSILON
+        return (attended / normaliser).to(query.dtype)
+
+
+def nonlinearity(dim: int, mid_dim: int | None) -> nn.Module:
+    """f of the paper: Linear, LayerNorm, LeakyReLU, Linear; `mid_dim` None means `dim`, -1 means no f (identity)."""
+    if mid_dim == -1:
+        return nn.Identity()
+    mid = mid_dim or dim
+    return nn.Sequential(nn.Linear(dim, mid), nn.LayerNorm(mid), nn.LeakyReLU(inplace=True), nn.Linear(mid, dim))
+
+
+class LinearAttention(nn.Module):
+    """Drop-in for a self-attention of a diffusers transformer block; parameter names are the official ones.
+
+    Memory beyond input and output is that of BLOCK_TOKENS tokens: keys are summed block by block, then read block by block.
+    """
+
+    def __init__(self, dim: int, heads: int, mid_dim: int | None = None) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(dim, dim, bias=False)
+        self.to_v = nn.Linear(dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim), nn.Dropout(0.0)])
+        self.to_q_ = nonlinearity(dim, mid_dim)
+        self.to_k_ = nonlinearity(dim, mid_dim)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """hidden_states (batch, tokens, channels) to the same shape.
+
+        Raises ValueError for cross-attention or a mask: linear attention stands for plain self-attention only.
+        """
+        if attention_mask is not None or (
+            encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
+        ):
+            raise ValueError("linear attention replaces self-attention without a mask only")
+        state = self.accumulate(hidden_states)
+        parts = [self.attend(block, state) for block in _blocks(hidden_states)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def accumulate(self, hidden_states: Tensor, state: AttentionState | None = None) -> AttentionState:
+        """Adds the tokens of hidden_states (batch, tokens, channels) to the state (a new one if none is given)."""
+        state = state or AttentionState.empty(self.heads, hidden_states)
+        for block in _blocks(hidden_states):
+            state.add(*self.key_value(block))
+        return state
+
+    def key_value(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys after the feature map, and values, of some tokens (batch, tokens, channels): (batch, heads, tokens, dim)."""
+        key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
+        return key, self._split(self.to_v(hidden_states))
+
+    def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
+        """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""
+        return self._project(state.read(self._query(hidden_states)))
+
+    def _query(self, hidden_states: Tensor) -> Tensor:
+        """(batch, tokens, channels) to queries after the feature map, (batch, heads, tokens, dim)."""
+        return feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
+
+    def _project(self, attended: Tensor) -> Tensor:
+        """(batch, heads, tokens, dim) through the output projection to (batch, tokens, channels)."""
+        projected: Tensor = self.to_out[1](self.to_out[0](attended.transpose(1, 2).flatten(2)))
+        return projected
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
+        split: Tensor = x.unflatten(-1, (self.heads, -1))
+        return split.transpose(1, 2)
+
+
+def _blocks(hidden_states: Tensor) -> Iterator[Tensor]:
+    return iter(hidden_states.split(BLOCK_TOKENS, dim=1))

@@ -1,0 +1,73 @@
+"""What a self-attention has to know of all tokens before it can answer for some: sums if it is linear, everything if not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention
+
+
+class Seen(Protocol):
+    """The tokens of an image, as one self-attention remembers them."""
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        """The next tokens (1, tokens, channels), of so many rows. Nothing is added if memory runs out."""
+        ...
+
+    def read(self, tokens: Tensor) -> Tensor:
+        """The attention's output for some tokens, (1, tokens, channels), when all have been added."""
+        ...
+
+
+def seen_by(attention: Any, like: Tensor, tokens: int) -> Seen:
+    """An empty memory of so many tokens for a LinearAttention or a diffusers Attention; `like` (1, any, channels) says where and how precise."""
+    if isinstance(attention, LinearAttention):
+        return _LinearSeen(attention, AttentionState.empty(attention.heads, like))
+    return _SoftmaxSeen(attention, tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _LinearSeen:
+    attention: LinearAttention
+    state: AttentionState
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        self.state.add(*self.attention.key_value(tokens), blocks=rows)
+
+    def read(self, tokens: Tensor) -> Tensor:
+        return self.attention.attend(tokens, self.state)
+
+
+@dataclass(slots=True)
+class _SoftmaxSeen:
+    """Keys and values of all tokens, (2, heads, tokens, dim): twice the size of the activations, and time with the square of the area."""
+
+    attention: Any
+    tokens: int
+    filled: int = 0
+    key_value: Tensor | None = None
+
+    def add(self, tokens: Tensor, rows: int) -> None:
+        key, value = self._split(self.attention.to_k(tokens)), self._split(self.attention.to_v(tokens))
+        if self.key_value is None:
+            self.key_value = key.new_empty(2, key.shape[1], self.tokens, key.shape[3])
+        place = slice(self.filled, self.filled + tokens.shape[1])
+        self.key_value[0, :, place], self.key_value[1, :, place] = key[0], value[0]
+        self.filled = place.stop
+
+    def read(self, tokens: Tensor) -> Tensor:
+        assert self.key_value is not None
+        key, value = self.key_value.unsqueeze(1)
+        query = self._split(self.attention.to_q(tokens))
+        out = F.scaled_dot_product_attention(query, key, value, scale=self.attention.scale)
+        projected: Tensor = self.attention.to_out[1](self.attention.to_out[0](out.transpose(1, 2).flatten(2)))
+        return projected
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(1, tokens, heads * dim) to (1, heads, tokens, dim)."""
+        split: Tensor = x.unflatten(-1, (self.attention.heads, -1))
+        return split.transpose(1, 2)

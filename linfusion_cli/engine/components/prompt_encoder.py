@@ -1,0 +1,92 @@
+"""What the words and the images of a prompt say to the UNet: apart from loading, so that one model serves many prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.config.input_images import read_pixels
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.engine.components.text_encoders import TextEncoders
+from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, needs_own_way
+from linfusion_cli.engine.sampling.denoiser import Conditioning
+from linfusion_cli.events import Note, Notify
+
+
+@torch.inference_mode()
+def encode(text_encoders: TextEncoders, job: Job, notify: Notify, device: torch.device) -> Conditioning:
+    """Encodes the prompt, the negative prompt and the IP-Adapter's images, on a device where nothing else should be meanwhile.
+
+    Raises UsageError for a damaged image.
+    """
+    with text_encoders.on(device):
+        pipeline, adapter = text_encoders.pipeline, text_encoders.ip_adapter
+        encoded = (
+            _weighted(pipeline, job, device)
+            if job.settings.extras.prompt_weights
+            else _as_written(pipeline, job, notify, device)
+        )
+        positive, negative = encoded[:2]
+        empty = positive.new_zeros(1, 0)
+        pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
+        images = (
+            adapter.embed(pipeline, (read_pixels(image, "--ip-image") for image in job.ip_images), device)
+            if adapter and job.ip_images
+            else (empty, empty)
+        )
+    return Conditioning(positive, negative, pooled, negative_pooled, *images)
+
+
+def _as_written(pipeline: Any, job: Job, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
+    """The prompts without any syntax; tells what of it the model does not read."""
+    if example := looks_weighted(job.prompt):
+        notify(Note(text=f'"{example}" is drawn as written: --prompt-weights reads it as a weight'))
+    prompt = pipeline.maybe_convert_prompt(job.prompt, pipeline.tokenizer)  # words of several vectors
+    _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
+    return _diffusers(pipeline, job, job.prompt, job.negative_prompt, device)
+
+
+def _weighted(pipeline: Any, job: Job, device: torch.device) -> tuple[Tensor, ...]:
+    """The prompts with their weights, of any length."""
+    prompt, negative = parse_weights(job.prompt), parse_weights(job.negative_prompt, "the negative prompt")
+    if any(needs_own_way(pipeline, fragments) for fragments in (prompt, negative)):
+        return encode_weighted(pipeline, prompt, negative, job.settings.extras.clip_skip)
+    return _diffusers(pipeline, job, plain_text(prompt), plain_text(negative), device)
+
+
+def _diffusers(pipeline: Any, job: Job, prompt: str, negative: str, device: torch.device) -> tuple[Tensor, ...]:
+    with _final_norm_found(pipeline.text_encoder):
+        encoded = pipeline.encode_prompt(
+            prompt,
+            device=device,
+            num_images_per_prompt=1,
+            do_classifier_free_guidance=True,
+            negative_prompt=negative,
+            clip_skip=job.settings.extras.clip_skip or None,
+        )
+    return tuple(encoded)
+
+
+@contextmanager
+def _final_norm_found(encoder: Any) -> Iterator[None]:
+    """Clip-skip of diffusers looks for text_model.final_layer_norm, which transformers 5 calls final_layer_norm."""
+    if hasattr(encoder, "text_model"):
+        yield
+        return
+    encoder.__dict__["text_model"] = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
+    try:
+        yield
+    finally:
+        del encoder.__dict__["text_model"]
+
+
+def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:
+    tokens, limit = len(tokenizer(prompt).input_ids) - 2, tokenizer.model_max_length - 2
+    if tokens > limit:
+        tell(f"the prompt has {tokens} tokens, the model reads the first {limit}. --prompt-weights reads them all")

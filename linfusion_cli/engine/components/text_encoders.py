@@ -1,0 +1,141 @@
+"""What reads prompts, words and images: loaded before the networks that draw, so that the two need not be in memory at once."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+
+from linfusion_cli.engine.adapters.ip_adapter import IPAdapter
+from linfusion_cli.engine.adapters.lora import Lora
+from linfusion_cli.engine.adapters.textual_inversion import add_inversions
+from linfusion_cli.engine.loading.model_files import Source, open_source
+from linfusion_cli.engine.loading.safetensors_loader import CPU, build, hollow, own_all
+from linfusion_cli.engine.memory.dtypes import DTYPES
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.planning.planner import Plan
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+ENCODERS = (*TEXT_ENCODERS, "image_encoder")
+
+
+@dataclass(frozen=True, slots=True)
+class TextEncoders:
+    """The tokenizers and encoders of a model, with what a user adds to them.
+
+    pipeline: of diffusers, with the text and image encoders; its UNet is hollow until `models.load` fills it
+    loras, ip_adapter: read, and checked against the hollow UNet; the text encoders have their part of the LoRAs
+    """
+
+    source: Source
+    pipeline: Any
+    loras: tuple[Lora, ...] = ()
+    ip_adapter: IPAdapter | None = None
+
+    @property
+    def modules(self) -> list[Any]:
+        """The text and image encoders that are still here."""
+        return [module for name in ENCODERS if (module := getattr(self.pipeline, name, None)) is not None]
+
+    @contextmanager
+    def on(self, device: torch.device) -> Iterator[None]:
+        """The encoders are on the device inside."""
+        try:
+            for module in self.modules:
+                module.to(device)
+            yield
+        finally:
+            for module in self.modules:
+                module.to(CPU)
+
+    def own(self) -> None:
+        """The encoders stay: their files are needed no more."""
+        for module in self.modules:
+            own_all(module, CPU)
+
+    def release(self) -> None:
+        """Lets go of the encoders, once all prompts are read."""
+        for name in ENCODERS:
+            if getattr(self.pipeline, name, None) is not None:
+                setattr(self.pipeline, name, None)
+        gc.collect()  # networks refer to themselves
+
+
+def load_text_encoders(plan: Plan) -> TextEncoders:
+    """The encoders in the plan's number format, partly in mapped files still.
+
+    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
+    does not fit if they are of another model.
+    """
+    extras, dtype = plan.job.settings.extras, DTYPES[plan.dtype]
+    source = _source(plan)
+    pipeline = _pipeline(plan, source, dtype)
+    add_inversions(pipeline, extras.textual_inversions)
+    loras = tuple(Lora.load(text, pipeline) for text in extras.loras)
+    for number, lora in enumerate(loras):
+        lora.mount_texts(pipeline, number)
+    ip_adapter = IPAdapter.load(extras.ip_adapter, pipeline, extras.ip_scale, dtype) if extras.ip_adapter else None
+    return TextEncoders(source, pipeline, loras, ip_adapter)
+
+
+def part_name(source: Source, part: str) -> str:
+    """Where a part of a model is, for messages."""
+    return str(source.path / part if source.path.is_dir() else source.path)
+
+
+def _source(plan: Plan) -> Source:
+    """The model, once its tensors have said that it is of the preset's family."""
+    model = plan.job.settings.model
+    path = find_first(model.repositories, model.revision, "--model")
+    family = family_of_model(path, model.variant)
+    if family != model.family:
+        theirs = FAMILY_NAMES[family]
+        raise WeightsError(
+            f"{path}: of the family {family} ({theirs}), preset {plan.job.preset} is for {model.family}. Nearest: --preset {family}-4k"
+        )
+    return open_source(path, family, model.variant, Path(model.configs).expanduser() if model.configs else None)
+
+
+def _pipeline(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
+    """A pipeline that reads prompts; images are not made by it."""
+    family = plan.job.settings.model.family
+    parts: dict[str, Any] = {
+        "unet": hollow(lambda: UNet2DConditionModel.from_config(source.config("unet"))),
+        "vae": None,
+        "scheduler": None,
+    }
+    for number, name in enumerate(TEXT_ENCODERS[: 2 if family == "sdxl" else 1]):
+        parts[name] = _text_encoder(source, name, dtype)
+        parts["tokenizer" + ("_2" if number else "")] = source.tokenizer("tokenizer" + ("_2" if number else ""))
+    pipeline: Any
+    if family == "sdxl":
+        pipeline = StableDiffusionXLPipeline(**parts, feature_extractor=None, image_encoder=None, add_watermarker=False)
+    else:
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
+    config = source.config(part)
+    name = (config.get("architectures") or ["CLIPTextModel"])[0]
+    if name not in ("CLIPTextModel", "CLIPTextModelWithProjection"):
+        raise WeightsError(
+            f"{part_name(source, part)}: is a {name}: linfusion knows CLIPTextModel and CLIPTextModelWithProjection"
+        )
+    tensors = source.tensors(part, dtype)
+    if name == "CLIPTextModel":  # its names lost their prefix in transformers 5
+        tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
+    settings = transformers.CLIPTextConfig.from_dict(config)
+    return build(lambda: getattr(transformers, name)(settings), [tensors], part_name(source, part), extra_allowed=True)

@@ -1,0 +1,154 @@
+"""Loads what draws an image: safetensors only, no code from elsewhere, nothing fetched unasked. What reads its prompt is text_encoders.py's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+
+from linfusion_cli.engine.adapters.adapter_stack import Mounted
+from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
+from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
+from linfusion_cli.engine.controlnet.model import ControlNet
+from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
+from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
+from linfusion_cli.engine.memory.dtypes import DTYPES
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.events import Note, Notify
+from linfusion_cli.planning.planner import Plan
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import kind_of
+from linfusion_cli.weights.safetensors_header import read_header
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Everything that draws an image, and nothing that depends on its prompt or its size.
+
+    mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
+    """
+
+    mounted: Mounted
+    vae: Any
+    scheduler_config: dict[str, Any]
+    controlnets: tuple[ControlNet, ...] = ()
+
+    @property
+    def unet(self) -> Any:
+        return self.mounted.unet
+
+    @property
+    def modules(self) -> tuple[Any, ...]:
+        """Every network that decides pixels, beside the encoders of the prompt."""
+        return (self.unet, self.vae, *self.mounted.modules, *(net.model for net in self.controlnets))
+
+    def leave_device(self) -> None:
+        """Makes room for what reads: a card need not hold both at once."""
+        self.mounted.attend("softmax")
+        for module in self.modules:
+            module.to(CPU)
+
+    def place(self, weights: Weights) -> None:
+        """Moves everything to where the plan wants it."""
+        own_all(self.vae, weights.device)
+        for unet in (self.unet, *(net.model for net in self.controlnets)):
+            weights.place(unet)
+
+
+def load(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Models:
+    """What draws, in the plan's number format, partly in mapped files still; `place` brings it to the plan's device. Fills the text_encoders' hollow UNet.
+
+    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
+    does not fit if they are of another model.
+    """
+    settings, source, dtype = plan.job.settings, text_encoders.source, DTYPES[plan.dtype]
+    unet = fill(text_encoders.pipeline.unet, [source.tensors("unet", dtype)], part_name(source, "unet")).requires_grad_(
+        False
+    )
+    vae = _vae(plan, source, dtype)
+    config = _scheduler_config(source, settings.model.prediction, notify)
+    linfusion = _linfusion(plan, unet, dtype) if _linear(plan) else None
+    mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
+    controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in settings.extras.controlnets)
+    return Models(mounted, vae, config, controlnets)
+
+
+def _linear(plan: Plan) -> bool:
+    return any(stage.attention == "linear" for stage in plan.stages)
+
+
+def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
+    """The autoencoder: another one if the preset names it, in float32 where its config says that float16 overflows."""
+    model = plan.job.settings.model
+    place = model.vae or (model.vae_float16 if dtype == torch.float16 else "")
+    if place:
+        source = _vae_source(find_first((place,), "", "--vae"), plan)
+    config = source.config("vae")
+    if dtype == torch.float16 and config.get("force_upcast", True):
+        dtype = torch.float32
+    return build(
+        lambda: AutoencoderKL.from_config(config), [source.tensors("vae", dtype)], part_name(source, "vae")
+    ).requires_grad_(False)
+
+
+def _vae_source(path: Path, plan: Plan) -> Source:
+    """A folder with the autoencoder itself, a whole model, or one file: in the original layout, or in that of diffusers."""
+    if path.is_dir():
+        return (
+            FolderSource(path, plan.job.settings.model.variant)
+            if (path / "vae").is_dir()
+            else FolderSource(path, "", lone=True)
+        )
+    if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
+        raise WeightsError(f"--vae {path}: holds no autoencoder")
+    return FileSource.open(
+        path,
+        plan.job.settings.model.family,
+        Path(plan.job.settings.model.configs) if plan.job.settings.model.configs else None,
+    )
+
+
+def _scheduler_config(source: Source, prediction: str, notify: Notify) -> dict[str, Any]:
+    """The noise schedule that the model was trained with, or that --prediction says."""
+    config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
+    if prediction == "auto":
+        if (
+            isinstance(source, FileSource)
+            and not source.says_prediction
+            and config.get("prediction_type") == "v_prediction"
+        ):
+            notify(
+                Note(
+                    text=f"{source.path.name} does not say what it predicts: taken as v_prediction. If the image is noise: --prediction epsilon"
+                )
+            )
+        return config
+    config["prediction_type"] = prediction.removesuffix("_zero_snr")
+    if prediction.endswith("_zero_snr"):
+        config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return config
+
+
+def _linfusion(plan: Plan, unet: Any, dtype: torch.dtype) -> LinFusion:
+    """The linear attention, once it has said that it is for this UNet."""
+    folder = _linfusion_folder(plan)
+    linfusion = LinFusion.load(folder, dtype, keep_projections=plan.job.settings.model.keep_projections)
+    try:
+        linfusion.check(unet)
+    except WeightsError as error:
+        raise WeightsError(f"--linfusion {folder}: {error}") from error
+    return linfusion
+
+
+def _linfusion_folder(plan: Plan) -> Path:
+    model = plan.job.settings.model
+    if not model.linfusion:
+        raise WeightsError(
+            f"preset {plan.job.preset} names no LinFusion weights (model.linfusion). Try --attention softmax"
+        )
+    folder = find_first(model.linfusion, "", "--linfusion")
+    return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder

@@ -1,0 +1,129 @@
+"""Embeddings of prompts with weights, and of prompts longer than the text encoder reads: in chunks, one behind the other.
+
+A weight w moves a token's embedding z along the line from e, the embedding of the empty prompt at the same place, to z:
+e + w (z - e). This is what ComfyUI does by default, and compel for weights above 1. AUTOMATIC1111's w z, rescaled to the mean of
+the embeddings, divides by a mean that is close to zero for SD-XL, where its own advice is to leave the rescaling out. SD-XL's
+pooled embedding is that of the first chunk, without weights, as in all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.config.prompt_weighting import Fragment, weighted
+
+PARTS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What the text encoder reads at once: up to `limit` tokens between start and end, and the weight of each."""
+
+    tokens: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One tokenizer and text encoder of a pipeline. clip_skip 0: the layer that the family takes; `pooled`: also gives the pooled."""
+
+    texts: Any
+    tokenizer: Any
+    model: Any
+    clip_skip: int
+    penultimate: bool  # SD-XL's, without the last norm
+
+    @property
+    def limit(self) -> int:
+        return int(self.tokenizer.model_max_length) - 2
+
+    def chunks(self, fragments: tuple[Fragment, ...]) -> list[Chunk]:
+        """The prompt in chunks that end between words; at least one, which may be empty."""
+        chunks: list[list[tuple[int, float]]] = [[]]
+        for tokens, weight in self._words(fragments):
+            if chunks[-1] and len(chunks[-1]) + len(tokens) > self.limit:
+                chunks.append([])
+            for token in tokens:
+                if len(chunks[-1]) == self.limit:
+                    chunks.append([])
+                chunks[-1].append((token, weight))
+        return [Chunk(tuple(token for token, _ in chunk), tuple(weight for _, weight in chunk)) for chunk in chunks]
+
+    def _words(self, fragments: tuple[Fragment, ...]) -> Iterator[tuple[list[int], float]]:
+        """Tokens and weight of each word; a word of a user's own becomes its vectors."""
+        for fragment in fragments:
+            for word in fragment.text.split():
+                text = self.texts.maybe_convert_prompt(word, self.tokenizer)
+                yield list(self.tokenizer(text, add_special_tokens=False).input_ids), fragment.weight
+
+    def embed(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
+        """(1, model_max_length, width) with the weights in it, and the pooled embedding (1, width) without."""
+        states, pooled = self._run(chunk.tokens)
+        if all(weight == 1 for weight in chunk.weights):
+            return states, pooled
+        empty, _ = self._run(())
+        rest = self.limit + 1 - len(chunk.weights)
+        weights = states.new_tensor([1.0, *chunk.weights, *[1.0] * rest], dtype=torch.float32)[None, :, None]
+        moved = (empty.float() + weights * (states.float() - empty.float())).to(states.dtype)
+        return torch.where(weights == 1, states, moved), pooled
+
+    def _run(self, tokens: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        tokenizer = self.tokenizer
+        padding = [tokenizer.pad_token_id] * (self.limit - len(tokens))
+        ids = torch.tensor(
+            [[tokenizer.bos_token_id, *tokens, tokenizer.eos_token_id, *padding]], device=self.model.device
+        )
+        mask = None
+        if getattr(self.model.config, "use_attention_mask", False) and not self.penultimate:
+            mask = (torch.arange(ids.shape[1], device=ids.device) < len(tokens) + 2).long()[None]
+        out = self.model(ids, attention_mask=mask, output_hidden_states=True)
+        if self.penultimate:
+            return out.hidden_states[-2 - self.clip_skip], out[0]
+        if not self.clip_skip:
+            return out[0], out[1]
+        norm = getattr(self.model, "text_model", self.model).final_layer_norm
+        return norm(out.hidden_states[-1 - self.clip_skip]), out[1]
+
+
+def encoders(texts: Any, clip_skip: int) -> list[Encoder]:
+    """The text encoders of a pipeline of diffusers."""
+    two = getattr(texts, "text_encoder_2", None) is not None
+    return [
+        Encoder(texts, getattr(texts, tokenizer), getattr(texts, model), clip_skip, two)
+        for tokenizer, model in PARTS[: 2 if two else 1]
+    ]
+
+
+def needs_own_way(texts: Any, fragments: tuple[Fragment, ...]) -> bool:
+    """Whether a prompt has weights, or more tokens than one chunk: else diffusers' own way is the same, and is taken."""
+    return weighted(fragments) or any(len(encoder.chunks(fragments)) > 1 for encoder in encoders(texts, 0))
+
+
+def encode_weighted(
+    texts: Any, prompt: tuple[Fragment, ...], negative: tuple[Fragment, ...], clip_skip: int
+) -> tuple[Tensor, ...]:
+    """What diffusers' encode_prompt gives: embeddings and negative embeddings (1, chunks x model_max_length, width); for SD-XL the pooled ones too.
+
+    The shorter of the two prompts gets empty chunks behind it, so that both are of one length. As in diffusers, clip_skip is the prompt's alone.
+    """
+    both = [(encoders(texts, clip_skip), prompt), (encoders(texts, 0), negative)]
+    chunked = [[encoder.chunks(fragments) for encoder in found] for found, fragments in both]
+    count = max(len(chunks) for each in chunked for chunks in each)
+    embedded = [_embed(found, each, count) for (found, _), each in zip(both, chunked, strict=True)]
+    embeddings, pooled = zip(*embedded, strict=True)
+    return (*embeddings, *pooled) if len(both[0][0]) == 2 else tuple(embeddings)
+
+
+def _embed(found: list[Encoder], chunked: list[list[Chunk]], count: int) -> tuple[Tensor, Tensor]:
+    """Chunks behind each other, the encoders' widths beside each other; the pooled embedding of the last encoder's first chunk."""
+    widths, pooled = [], torch.empty(0)
+    for encoder, chunks in zip(found, chunked, strict=True):
+        parts = [encoder.embed(chunk) for chunk in [*chunks, *[Chunk((), ())] * (count - len(chunks))]]
+        widths.append(torch.cat([states for states, _ in parts], dim=1))
+        pooled = parts[0][1]
+    return torch.cat(widths, dim=-1), pooled

@@ -1,0 +1,1 @@
+"""ControlNets, on the whole image or in bands."""

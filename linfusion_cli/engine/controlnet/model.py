@@ -1,0 +1,147 @@
+"""ControlNet (arXiv 2302.05543): what a control image adds inside the UNet, at every step of every stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel
+from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
+from torch import Tensor, nn
+
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
+from linfusion_cli.engine.streaming.dilation import dilated
+from linfusion_cli.engine.streaming.residuals import Residuals
+from linfusion_cli.engine.streaming.row_source import Field
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.geometry import Band
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of
+from linfusion_cli.weights.safetensors_header import read_header, weight_files
+
+SHARED: tuple[str, ...] = (
+    "block_out_channels",
+    "cross_attention_dim",
+    "layers_per_block",
+    "down_block_types",
+    "transformer_layers_per_block",
+    "attention_head_dim",
+)
+SHARED += (
+    "use_linear_projection",
+    "addition_embed_type",
+    "addition_time_embed_dim",
+    "projection_class_embeddings_input_dim",
+    "norm_num_groups",
+)
+
+
+class ControlNet:
+    """One ControlNet. Its self-attention is its own at stage 0; later it may become linear, which it needs at large sizes."""
+
+    def __init__(self, model: Any, linfusion: LinFusion | None) -> None:
+        self.model = model
+        self._linfusion = linfusion
+        self._linear = False
+
+    @staticmethod
+    def load(place: str, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
+        """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError if it is for another family."""
+        path = find_first((place,), "", "--controlnet")
+        files = (path,) if path.is_file() else weight_files(path, "fp16")
+        header = {name: info for file in files for name, info in read_header(file).tensors.items()}
+        check_kind(header, "controlnet", path, "--controlnet")
+        family = family_of(header, path)
+        config = _config(path, unet)
+        if mismatch := _mismatch(config, unet):
+            raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
+        tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
+        if any(name.startswith("control_model.") for name in tensors):
+            tensors = dict(convert_controlnet_checkpoint(tensors, config))
+        model = build(lambda: ControlNetModel.from_config(config), [tensors], str(path)).requires_grad_(False)
+        return ControlNet(model, linfusion.narrowed(model) if linfusion else None)
+
+    def attend(self, attention: str) -> Any:
+        """The network with "linear" or "softmax" self-attention."""
+        linear = attention == "linear"
+        if linear != self._linear and self._linfusion is not None:
+            (self._linfusion.mount if linear else self._linfusion.unmount)(self.model)
+            self._linear = linear
+        return self.model
+
+
+@dataclass(frozen=True, slots=True)
+class PlainControlNet:
+    """A ControlNet on the whole image at once; the counterpart of PlainUNet."""
+
+    controlnet: Any
+
+    @torch.inference_mode()
+    def condition(self, image: Field) -> Tensor:
+        """A control image (3 channels in [0, 1], of the canvas in pixels) as the network sees it; the same for all steps."""
+        whole = image.rows(Band(0, image.height)).contiguous()
+        embedded: Tensor = self.controlnet.controlnet_cond_embedding(
+            whole.to(self.controlnet.device, self.controlnet.dtype)
+        )
+        return embedded
+
+    def __call__(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        added: dict[str, Any] | None,
+        condition: Tensor,
+        scale: float,
+        dilation: int = 1,
+    ) -> Residuals:
+        """What to add inside the UNet: for every skip, and for the middle."""
+        with dilated(dilation), _embedded(self.controlnet):
+            down, middle = self.controlnet(
+                sample,
+                timestep,
+                encoder_hidden_states=text,
+                controlnet_cond=condition,
+                conditioning_scale=scale,
+                added_cond_kwargs=added,
+                return_dict=False,
+            )
+        return Residuals.of(down, middle)
+
+
+@contextmanager
+def _embedded(controlnet: Any) -> Iterator[None]:
+    """Lets the network take a condition that is embedded already: once per stage instead of once per step, and never dilated."""
+    embedding = controlnet.controlnet_cond_embedding
+    controlnet.controlnet_cond_embedding = nn.Identity()
+    try:
+        yield
+    finally:
+        controlnet.controlnet_cond_embedding = embedding
+
+
+def _config(path: Path, unet: Any) -> dict[str, Any]:
+    """The folder's config; a single file has the UNet's shapes, or is for another model."""
+    if path.is_dir():
+        try:
+            config: dict[str, Any] = json.loads((path / "config.json").read_text())
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"--controlnet {path / 'config.json'}: not a readable config ({error})") from error
+        return config
+    return {"_class_name": "ControlNetModel", **{name: unet.config[name] for name in SHARED}}
+
+
+def _mismatch(config: dict[str, Any], unet: Any) -> str:
+    """The first setting in which a ControlNet and a UNet differ although they must not."""
+    for name in ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type"):
+        theirs, ours = config.get(name, unet.config[name]), unet.config[name]
+        theirs, ours = (tuple(value) if isinstance(value, list | tuple) else value for value in (theirs, ours))
+        if theirs != ours:
+            return f"its {name} is {theirs}, the UNet's {ours}"
+    return ""

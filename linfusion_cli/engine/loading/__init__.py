@@ -1,0 +1,1 @@
+"""Weight files and tokenizer files, read into networks."""

@@ -1,0 +1,163 @@
+"""Where the parts of a model come from: a folder in diffusers layout, or one file in the original layout."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import transformers
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_clip_checkpoint,
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from torch import Tensor
+
+from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
+from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors, read_tensors
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.models import family_folder
+from linfusion_cli.weights.safetensors_header import Header, read_header, weight_files
+
+TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
+FIRST_TEXT = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+OPEN_CLIP = {"text_encoder": "cond_stage_model.model.", "text_encoder_2": "conditioner.embedders.1.model."}
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+
+
+class Source(Protocol):
+    """Parts by name: unet, vae, text_encoder, text_encoder_2, tokenizer, tokenizer_2, scheduler."""
+
+    @property
+    def path(self) -> Path: ...
+
+    def config(self, part: str) -> dict[str, Any]: ...
+
+    def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]: ...
+
+    def tokenizer(self, part: str) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A folder in diffusers layout; files of the variant ("fp16") where there are any. `lone`: the folder is one part by itself."""
+
+    path: Path
+    variant: str
+    lone: bool = False
+
+    def _folder(self, part: str) -> Path:
+        return self.path if self.lone else self.path / part
+
+    def config(self, part: str) -> dict[str, Any]:
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        return _read_json(self._folder(part) / name)
+
+    def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for path in weight_files(self._folder(part), self.variant):
+            found |= read_tensors(path, dtype, borrow=True)
+        return found
+
+    def tokenizer(self, part: str) -> Any:
+        _, name = _read_json(self.path / "model_index.json").get(part, ["", ""])
+        if name not in TOKENIZERS:
+            raise WeightsError(f"{self.path}: {part} is a {name or 'missing'}: linfusion knows {', '.join(TOKENIZERS)}")
+        try:
+            return getattr(transformers, name).from_pretrained(self.path / part, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"{self.path / part}: not a complete tokenizer ({error})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """One file in the original (ldm) layout; the configs come from `configs`, a folder in diffusers layout without weights."""
+
+    path: Path
+    header: Header
+    configs: Path
+
+    @staticmethod
+    def open(path: Path, family: str, configs: Path | None = None) -> FileSource:
+        """Raises WeightsError if the file is damaged. `configs` None: the family's own shapes."""
+        return FileSource(path, read_header(path), configs or family_folder(family))
+
+    def config(self, part: str) -> dict[str, Any]:
+        name = "scheduler_config.json" if part == "scheduler" else "config.json"
+        config = _read_json(self.configs / part / name)
+        return config | self._prediction() if part == "scheduler" else config
+
+    @property
+    def says_prediction(self) -> bool:
+        return "prediction_type" in self._prediction()
+
+    def _prediction(self) -> dict[str, Any]:
+        """What the file says of its noise schedule: a tensor named as ComfyUI does, or the metadata of modelspec.org."""
+        said = self.header.metadata.get("modelspec.prediction_type", "")
+        known: dict[str, Any] = {}
+        if "v_pred" in self.header.tensors or said.startswith("v"):
+            known["prediction_type"] = "v_prediction"
+        elif said.startswith("eps"):
+            known["prediction_type"] = "epsilon"
+        if "ztsnr" in self.header.tensors:
+            known |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+        return known
+
+    def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        if part == "unet":
+            return dict(convert_ldm_unet_checkpoint(self._read(dtype, UNET), self.config(part)))
+        if part == "vae":
+            if any(
+                name.startswith("decoder.up_blocks.") for name in self.header.tensors
+            ):  # an autoencoder alone, as diffusers names it
+                return self._read(dtype, "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+            return dict(convert_ldm_vae_checkpoint(self._read(dtype, VAE) or self._read(dtype, ""), self.config(part)))
+        return self._text_encoder(part, dtype)
+
+    def _text_encoder(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
+        if part == "text_encoder" and (given := self._read(dtype, *FIRST_TEXT)):
+            return dict(convert_ldm_clip_checkpoint(given))
+        prefix = OPEN_CLIP[part]
+        if not (given := self._read(dtype, prefix)):
+            raise WeightsError(f"{self.path}: holds no {part}: a UNet alone is no model. Take the full checkpoint")
+        width = self.config(part)["hidden_size"]
+        return dict(convert_open_clip_checkpoint(_Shaped(_Config(width)), given, prefix=prefix))
+
+    def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
+        return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
+
+    def tokenizer(self, part: str) -> Any:
+        return (
+            clip_tokenizer(self.configs / part)
+            if not (self.configs / part / "tokenizer.json").exists()
+            else FolderSource(self.configs, "").tokenizer(part)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Config:
+    hidden_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Shaped:
+    """What the conversion of OpenCLIP's names wants to know of a model: its width."""
+
+    config: _Config
+
+
+def open_source(path: Path, family: str, variant: str, configs: Path | None) -> Source:
+    """The source of a folder or a file on this machine."""
+    return FolderSource(path, variant) if path.is_dir() else FileSource.open(path, family, configs)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable config ({error})") from error
+    return data

@@ -1,0 +1,1 @@
+"""Where activations and weights wait, how they are copied, and how much memory a process holds."""

@@ -1,0 +1,106 @@
+"""The meter: how long each phase takes and how much memory the process and the device hold meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+
+from linfusion_cli.engine.memory.allocator import release_freed
+from linfusion_cli.events import MemorySampled, Notify, PhaseFinished, PhaseStarted, Progressed
+
+INTERVAL_SECONDS = 0.02  # between looks
+SAMPLE_SECONDS = 0.5  # between samples that are told
+
+
+class Meter:
+    """Tells phases and samples to `notify`; a thread looks at the memory while a phase runs."""
+
+    def __init__(self, device: torch.device, notify: Notify) -> None:
+        self._device, self._notify = device, notify
+        self._process = psutil.Process()
+
+    @contextmanager
+    def phase(self, name: str, stage: int, total: int, unit: str, done: int = 0, counted: int = 0) -> Iterator[Counter]:
+        """Runs one phase, of which `done` was done before; the counter tells its progress.
+
+        counted: to how many the counter counts, if that is not the total: rows of all layers stand for rows of the image.
+        """
+        self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit, done=done))
+        release_freed()
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+        started, watch = time.monotonic(), _Watch(self._sample, self._notify)
+        try:
+            yield Counter(self._notify, total / counted if counted else 1)
+        finally:
+            peak = watch.stop()
+            seconds = time.monotonic() - started
+        device_peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else 0
+        self._notify(
+            PhaseFinished(name=name, stage=stage, seconds=seconds, peak_bytes=peak, device_peak_bytes=device_peak)
+        )
+
+    def _sample(self) -> MemorySampled:
+        device = torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0
+        return MemorySampled(resident_bytes=self._process.memory_info().rss, device_bytes=device)
+
+
+class Counter:
+    """Counts the steps or rows of a phase."""
+
+    def __init__(self, notify: Notify, share: float = 1) -> None:
+        """share: of the phase's unit, for each that is counted here."""
+        self._notify, self._done, self._share = notify, 0, share
+
+    def reach(self, done: int) -> None:
+        """So many are done."""
+        self._done = done
+        self._notify(Progressed(done=int(done * self._share + 1e-6)))
+
+    def add(self, more: int) -> None:
+        """So many more are done."""
+        self.reach(self._done + more)
+
+
+class _Watch:
+    """A thread that remembers the highest sample; it tells about two samples a second."""
+
+    def __init__(self, sample: Callable[[], MemorySampled], notify: Notify) -> None:
+        self._sample, self._notify = sample, notify
+        self._peak, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self._peak
+
+    def _run(self) -> None:
+        told = 0.0
+        while True:
+            over = self._over.is_set()
+            sample = self._sample()
+            self._peak = max(self._peak, sample.resident_bytes)
+            if time.monotonic() - told >= SAMPLE_SECONDS:
+                told = time.monotonic()
+                self._notify(sample)
+            if over:
+                return
+            self._over.wait(INTERVAL_SECONDS)
+
+
+def process_peak_bytes() -> int:
+    """The most memory that this process ever held, as the operating system says."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

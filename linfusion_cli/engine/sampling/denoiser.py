@@ -1,0 +1,126 @@
+"""Turns (latents, timestep) into a noise prediction, with guidance inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.loading.safetensors_loader import memory_format
+from linfusion_cli.engine.streaming.residuals import Residuals, combined
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.unet_cost import BATCHED_LATENTS
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What a text says to the UNet, for the prompt and for the negative prompt.
+
+    embeddings, negative_embeddings: (1, tokens, dim)
+    pooled, negative_pooled: (1, dim) for SD-XL, empty (1, 0) for the others
+    images, negative_images: (1, images, ...) of an IP-Adapter's images, empty (1, 0) without
+    """
+
+    embeddings: Tensor
+    negative_embeddings: Tensor
+    pooled: Tensor
+    negative_pooled: Tensor
+    images: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
+    negative_images: Tensor = field(default_factory=lambda: torch.zeros(1, 0))
+
+    @property
+    def halves(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """What the prompt says, and what the negative prompt says."""
+        return (self.embeddings, self.pooled, self.images), (
+            self.negative_embeddings,
+            self.negative_pooled,
+            self.negative_images,
+        )
+
+
+class Predict(Protocol):
+    """A UNet: PlainUNet or BandedUNet."""
+
+    def __call__(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        added: dict[str, Any] | None,
+        dilation: int = 1,
+        residuals: Residuals | None = None,
+    ) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A ControlNet (whole or in bands) with its embedded image; `timesteps` are those at which it acts, times `scale`."""
+
+    net: Any
+    condition: Any
+    scale: float
+    timesteps: frozenset[float]
+
+
+@dataclass(frozen=True, slots=True)
+class Denoiser:
+    """A UNet (whole or in bands) with its text and its ControlNets.
+
+    guidance_scale: 1 means no guidance. guidance_interval: guidance acts where low <= t / train_timesteps <= high
+    (arXiv 2404.07724). conditioned_size: the image size in pixels that SD-XL is told.
+    """
+
+    unet: Predict
+    conditioning: Conditioning
+    guidance_scale: float
+    guidance_interval: tuple[float, float]
+    train_timesteps: int
+    conditioned_size: Size
+    controls: tuple[Control, ...] = ()
+
+    def guided(self, timestep: float) -> bool:
+        """Whether guidance acts at this timestep (0 to train_timesteps)."""
+        low, high = self.guidance_interval
+        return self.guidance_scale != 1 and low <= timestep / self.train_timesteps <= high
+
+    @torch.inference_mode()
+    def __call__(self, latents: Tensor, timestep: Tensor, dilation: int = 1) -> Tensor:
+        """The noise prediction, float32 and of the shape of latents (1, channels, height, width).
+
+        `dilation` dilates every convolution of this pass (the upscale's global branch).
+        """
+        positive, negative = self.conditioning.halves
+        if not self.guided(float(timestep)):
+            return self._predict(latents, timestep, dilation, *positive)
+        if latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
+            joined = [torch.cat(pair) for pair in zip(negative, positive, strict=True)]
+            without, with_text = self._predict(torch.cat([latents] * 2), timestep, dilation, *joined).chunk(2)
+        else:
+            without = self._predict(latents, timestep, dilation, *negative)
+            with_text = self._predict(latents, timestep, dilation, *positive)
+        return without + self.guidance_scale * (with_text - without)  # classifier-free guidance, arXiv 2207.12598
+
+    def _predict(
+        self, latents: Tensor, timestep: Tensor, dilation: int, embeddings: Tensor, pooled: Tensor, images: Tensor
+    ) -> Tensor:
+        dtype = embeddings.dtype
+        added: dict[str, Any] = {}
+        if pooled.shape[-1]:
+            size = self.conditioned_size
+            ids = torch.tensor(
+                [[size.height, size.width, 0, 0, size.height, size.width]], dtype=dtype, device=latents.device
+            )
+            added = {"text_embeds": pooled, "time_ids": ids.expand(len(pooled), -1)}
+        sample = latents.to(dtype=dtype, memory_format=memory_format(latents.device.type))
+        residuals = combined(
+            [
+                control.net(sample, timestep, embeddings, added or None, control.condition, control.scale, dilation)
+                for control in self.controls
+                if float(timestep) in control.timesteps
+            ]
+        )
+        if images.shape[-1]:
+            added = {**added, "image_embeds": [images]}
+        return self.unet(sample, timestep, embeddings, added or None, dilation, residuals).float()

@@ -1,0 +1,237 @@
+"""The latents of an image in the making as files, and back: with them an interrupted image goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from linfusion_cli.engine.sampling.denoiser import Conditioning
+from linfusion_cli.events import Note, Notify
+
+STEP = "step"
+LATENTS = "latents"
+NOT_STATE = frozenset({"_internal_dict"})  # a scheduler's configuration
+
+
+class Keeper(Protocol):
+    """Where checkpoints are kept; find() gives what keep() was given under that name, and b"" if there is nothing."""
+
+    def find(self, name: str) -> bytes: ...
+
+    def keep(self, name: str, data: bytes) -> None: ...
+
+    def due(self, *, finished: bool) -> bool:
+        """Whether so much work is not kept yet that it should be: called after each step, and at the end of a stage."""
+
+
+class KeepNothing:
+    """A keeper for images that nobody wants to go on with."""
+
+    def find(self, name: str) -> bytes:
+        return b""
+
+    def keep(self, name: str, data: bytes) -> None:
+        pass
+
+    def due(self, *, finished: bool) -> bool:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The middle of a stage: `done` steps are done, and latents (1, channels, height, width) are their result."""
+
+    done: int
+    latents: Tensor
+
+
+class Checkpoints:
+    """The checkpoints of one image: the results of stages, the start of the running stage, and its last kept step.
+
+    `fingerprint` names what the pixels depend on and the job does not say (weights, number format, device): what was kept
+    under another one is not used, and neither is what is damaged. Both are told.
+    """
+
+    def __init__(self, keeper: Keeper, fingerprint: str, device: torch.device, notify: Notify) -> None:
+        self._keeper, self._fingerprint, self._device, self._notify = keeper, fingerprint, device, notify
+        self._pending: dict[
+            str, Tensor
+        ] = {}  # what a later step needs to be of use, not kept yet: short images keep nothing
+
+    def finished(self, stage: int) -> Tensor | None:
+        """The latents that a stage ended with, if they were kept."""
+        return self._find(_result(stage))
+
+    def finish(self, stage: int, latents: Tensor) -> None:
+        """A stage has ended with these latents."""
+        self._pending[_result(stage)] = latents
+        if self._keeper.due(finished=True):
+            self._flush()
+
+    def started(self, stage: int) -> Tensor | None:
+        """The latents that a later stage starts from, if they were kept."""
+        return self._find(_start(stage))
+
+    def start(self, stage: int, latents: Tensor) -> None:
+        """A later stage starts from these latents; of what came before only stage 0 is still needed."""
+        self._pending = {name: kept for name, kept in self._pending.items() if name == _result(0)} | {
+            _start(stage): latents
+        }
+
+    def keeping(self, stage: int, scheduler: Any, reach: Callable[[int], None]) -> Callable[[int, Tensor], None]:
+        """What to call after each step of a stage, with the count of steps done and their latents."""
+
+        def on_step(done: int, latents: Tensor) -> None:
+            if self._keeper.due(finished=False):
+                self._flush()
+                tensors, state = scheduler_state(scheduler)
+                about = {"fingerprint": self._fingerprint, "stage": stage, "done": done, "scheduler": state}
+                self._keeper.keep(STEP, pack({LATENTS: latents, **tensors}, about))
+            reach(done)
+
+        return on_step
+
+    def resume(self, stage: int, steps: int, scheduler: Any) -> Resumed | None:
+        """The step of a stage to go on from, with the scheduler set back to it; None to begin the stage."""
+        found = self._open(STEP)
+        if not found or found[1]["stage"] != stage:
+            return None
+        tensors, about = found
+        latents = tensors.pop(LATENTS).to(self._device)
+        restore_scheduler(scheduler, tensors, about["scheduler"], self._device)
+        self._notify(Note(text=f"going on at stage {stage}, after step {about['done']} of {steps}"))
+        return Resumed(about["done"], latents)
+
+    def _flush(self) -> None:
+        for name, latents in self._pending.items():
+            self._keeper.keep(name, pack({LATENTS: latents}, {"fingerprint": self._fingerprint}))
+        self._pending.clear()
+
+    def _find(self, name: str) -> Tensor | None:
+        found = self._open(name)
+        return found[0][LATENTS].to(self._device) if found else None
+
+    def _open(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        data = self._keeper.find(name)
+        if not data:
+            return None
+        try:
+            tensors, about = unpack(data)
+        except ValueError as error:
+            self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
+            return None
+        if about["fingerprint"] != self._fingerprint:
+            self._notify(
+                Note(text=f"what was kept as {name} is of other weights, another device or another version: not used")
+            )
+            return None
+        return tensors, about
+
+
+def _result(stage: int) -> str:
+    return f"stage-{stage}"
+
+
+def _start(stage: int) -> str:
+    return f"start-{stage}"
+
+
+def pack(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
+    """Tensors and a JSON value as one safetensors file, with a SHA-256 over both, which the format lacks."""
+    # copies, because safetensors refuses tensors that share memory, as schedulers have
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    text = json.dumps(about, sort_keys=True)
+    return save_tensors(tensors, {"about": text, "sha256": _digest(tensors, text)})
+
+
+def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What pack() was given, on the CPU. Raises ValueError for anything that is not exactly that."""
+    try:
+        tensors = load_tensors(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        about: dict[str, Any] = json.loads(header["about"])
+        if header["sha256"] != _digest(tensors, header["about"]):
+            raise ValueError("its checksum is wrong")
+    except (safetensors.SafetensorError, KeyError, TypeError) as error:
+        raise ValueError("it is no whole checkpoint") from error
+    return tensors, about
+
+
+def scheduler_state(scheduler: Any) -> tuple[dict[str, Tensor], Any]:
+    """Everything that a scheduler remembers from step to step: its tensors, and the rest as JSON that names them.
+
+    Raises TypeError for a memory of a kind that can't be kept.
+    """
+    tensors: dict[str, Tensor] = {}
+
+    def plain(value: Any, name: str) -> Any:
+        if isinstance(value, Tensor | np.ndarray):
+            tensors[name] = torch.as_tensor(value)
+            return {"array" if isinstance(value, np.ndarray) else str(value.device.type): name}
+        if isinstance(value, list | tuple):
+            return [plain(item, f"{name}.{i}") for i, item in enumerate(value)]
+        if isinstance(value, np.generic):
+            return value.item()
+        if value is None or isinstance(value, bool | int | float | str):
+            return value
+        raise TypeError(f"{type(scheduler).__name__}.{name} is a {type(value).__name__}, which no checkpoint can hold")
+
+    return tensors, {name: plain(value, name) for name, value in vars(scheduler).items() if name not in NOT_STATE}
+
+
+def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: dict[str, Any], device: torch.device) -> None:
+    """Sets a fresh scheduler of the same kind back to what scheduler_state() saw."""
+
+    def live(value: Any) -> Any:
+        if isinstance(value, dict):
+            ((kind, name),) = value.items()
+            return tensors[name].numpy() if kind == "array" else tensors[name].to("cpu" if kind == "cpu" else device)
+        return [live(item) for item in value] if isinstance(value, list) else value
+
+    for name, value in state.items():
+        setattr(scheduler, name, live(value))
+
+
+def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, *about: str) -> str:
+    """A name for what is computed with: every bit of the weights and of the encoded prompt counts, and so does `about`."""
+    digest = hashlib.sha256("\n".join((torch.__version__, *about)).encode())
+    for module in modules:
+        for name, tensor in module.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sum(tensor)}\n".encode())
+    for half in conditioning.halves:
+        for tensor in half:
+            digest.update(_bytes(tensor.cpu()))
+    return digest.hexdigest()
+
+
+def _sum(tensor: Tensor) -> int:
+    """The bits of a tensor as whole numbers, summed modulo 2^64: one other bit gives another sum, at the speed of memory."""
+    if tensor.device.type == "meta" or not tensor.numel():
+        return 0
+    flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+    whole = len(flat) // 8 * 8
+    return int(flat[:whole].view(torch.int64).sum()) + int(flat[whole:].to(torch.int64).sum())
+
+
+def _digest(tensors: dict[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(_bytes(tensor))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data

@@ -1,0 +1,158 @@
+"""The autoencoder in exact sweeps over bands of rows: no tiles, no seams, statistics of the whole image (design 5).
+
+Plain decoding holds several full-size activations at once; here layers are computed band by band, from activations that
+wait in a store, or that are computed again where nothing waits. GroupNorm sees the statistics of the whole image,
+which a tile can't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.allocator import release_freed
+from linfusion_cli.engine.streaming.convolutions import Convolved, UpsampledConvolved
+from linfusion_cli.engine.streaming.row_source import (
+    Added,
+    Field,
+    Held,
+    Mapped,
+    Parked,
+    measure,
+    normalised,
+    park,
+    sweep,
+)
+from linfusion_cli.engine.streaming.vae_attention import Attended
+from linfusion_cli.geometry import Band
+from linfusion_cli.planning.memory_budget import Keep
+
+OnRows = Callable[[int], None]  # told how many rows of some layer are done
+
+
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    """Runs the layers of a diffusers AutoencoderKL.
+
+    band_px: the height of a band in rows of each layer's output
+    keep:    for every level, full resolution first, what waits between its sweeps: "all" activations, "sums" of ResNet
+             blocks alone (what is inside them is computed again: half the memory), or "nothing" (every sweep starts at
+             the nearest level below that keeps something; the deepest level always does)
+    window:  how many latents the mid-block's attention sees, where there is one and there are more
+    """
+
+    vae: Any
+    band_px: int
+    keep: tuple[Keep, ...]
+    window: int
+    store: Store
+    on_rows: OnRows
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Iterator[tuple[Band, Tensor]]:
+        """Yields the image in bands from the top: (1, 3, rows, width), float32, about [-1, 1].
+
+        latents: (1, channels, height, width), already divided by the scaling factor.
+        """
+        decoder, deepest = self.vae.decoder, len(self.keep) - 1
+        source: Field = Parked.of(latents.to(self.store.device, self.vae.dtype))
+        if self.vae.post_quant_conv is not None:
+            source = Convolved.same(source, self.vae.post_quant_conv)
+        x = self._inner(Convolved.same(source, decoder.conv_in), deepest)
+        for layer in self._middle(decoder.mid_block):
+            x = layer(x)
+        for level, block in zip(range(deepest, -1, -1), decoder.up_blocks, strict=True):
+            release_freed()
+            for resnet in block.resnets:
+                x = self._resnet(x, resnet, level)
+            for upsampler in block.upsamplers or ():
+                x = self._inner(UpsampledConvolved.of(x.field, upsampler.conv), level - 1)
+        for band, rows in sweep(
+            Convolved.same(normalised(x, decoder.conv_norm_out, silu=True), decoder.conv_out), self.band_px, self.store
+        ):
+            yield band, rows.float()
+            self.on_rows(band.height)
+
+    @torch.inference_mode()
+    def encode(self, image: Field) -> Tensor:
+        """The mean of the latents' distribution, (1, channels, height / 8, width / 8), float32; image about [-1, 1]."""
+        encoder, dtype = self.vae.encoder, self.vae.dtype
+        numbers = Mapped(image, lambda rows: rows.to(dtype))  # images wait in float32 between stages
+        x = self._inner(Convolved.same(numbers, encoder.conv_in), 0)
+        for level, block in enumerate(encoder.down_blocks):
+            release_freed()
+            for resnet in block.resnets:
+                x = self._resnet(x, resnet, level)
+            for downsampler in block.downsamplers or ():
+                x = self._inner(Convolved(x.field, downsampler.conv, (0, 1, 0, 1)), level + 1)
+        for layer in self._middle(encoder.mid_block):
+            x = layer(x)
+        moments: Field = Convolved.same(normalised(x, encoder.conv_norm_out, silu=True), encoder.conv_out)
+        if self.vae.quant_conv is not None:
+            moments = Convolved.same(moments, self.vae.quant_conv)
+        whole = torch.cat([rows for _, rows in sweep(moments, self.band_px, self.store)], dim=2)
+        return whole.chunk(2, dim=1)[0].float()
+
+    def _inner(self, source: Field, level: int) -> Held:
+        """What enters a ResNet block from elsewhere, or is inside it: cheap to compute again."""
+        if self.keep[level] == "all":
+            return park(source, self.band_px, self.store, None, self.on_rows)
+        return measure(source, self.band_px, self.store, self.on_rows)
+
+    def _sum(self, source: Field, level: int, *unneeded: Field) -> Held:
+        """What a ResNet block gives; overwrites what is as wide and needed no more."""
+        if self.keep[level] == "nothing":
+            return measure(source, self.band_px, self.store, self.on_rows)
+        into = next(
+            (field for field in unneeded if isinstance(field, Parked) and field.channels == source.channels), None
+        )
+        return park(source, self.band_px, self.store, into, self.on_rows)
+
+    def _resnet(self, x: Held, resnet: Any, level: int) -> Held:
+        """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), two sweeps."""
+        hidden = self._inner(Convolved.same(normalised(x, resnet.norm1, silu=True), resnet.conv1), level)
+        branch = Convolved.same(normalised(hidden, resnet.norm2, silu=True), resnet.conv2)
+        skip = x.field if resnet.conv_shortcut is None else Convolved.same(x.field, resnet.conv_shortcut)
+        return self._sum(Added(branch, skip), level, hidden.field, x.field)
+
+    def _middle(self, block: Any) -> Iterator[Callable[[Held], Held]]:
+        """The layers of the middle block, one by one: who calls them holds nothing longer than it is needed."""
+        deepest = len(self.keep) - 1
+        yield partial(self._resnet, resnet=block.resnets[0], level=deepest)
+        for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
+            if attention is not None:
+                yield partial(self._attention, attention=attention)
+            yield partial(self._resnet, resnet=resnet, level=deepest)
+
+    def _attention(self, x: Held, attention: Any) -> Held:
+        """The mid-block's softmax attention, over all latents or a window of them."""
+        attended = Attended(normalised(x, attention.group_norm, silu=False), attention, self.window)
+        return park(Added(attended, x.field), self.band_px, self.store, None, self.on_rows)
+
+
+def swept_rows(vae: Any, height_px: int, *, encode: bool) -> int:
+    """How many rows, over all layers, a decode (or encode) of an image of that height tells to `on_rows`."""
+    side = vae.encoder if encode else vae.decoder
+    blocks = side.down_blocks if encode else side.up_blocks
+    smallest = height_px >> (len(blocks) - 1)
+    height: int = height_px if encode else smallest
+    rows: int = (
+        height
+        + (2 * len(side.mid_block.resnets) + sum(attention is not None for attention in side.mid_block.attentions))
+        * smallest
+    )
+    for block in blocks:
+        rows += 2 * len(block.resnets) * height
+        if getattr(block, "downsamplers", None):
+            height //= 2
+            rows += height
+        if getattr(block, "upsamplers", None):
+            height *= 2
+            rows += height
+    return rows if encode else rows + height

@@ -1,0 +1,155 @@
+"""Convolutions of fields: rows in, rows out, each with the halo it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linfusion_cli.engine.memory.dtypes import for_sums
+from linfusion_cli.engine.streaming.row_source import Derived, Field, Sized
+from linfusion_cli.geometry import Band
+
+
+@dataclass(frozen=True, slots=True)
+class Convolved(Derived):
+    """A convolution with zeros around the image; `padding` is (top, bottom, left, right)."""
+
+    conv: nn.Conv2d
+    padding: tuple[int, int, int, int]
+
+    @staticmethod
+    def same(source: Field, conv: nn.Conv2d) -> Convolved:
+        """With the module's own symmetric padding."""
+        vertical, horizontal = (int(p) for p in conv.padding)
+        return Convolved(source, conv, (vertical, vertical, horizontal, horizontal))
+
+    @property
+    def channels(self) -> int:
+        return self.conv.out_channels
+
+    @property
+    def height(self) -> int:
+        return (self.source.height + self.padding[0] + self.padding[1] - self.conv.kernel_size[0]) // self.conv.stride[
+            0
+        ] + 1
+
+    @property
+    def width(self) -> int:
+        return (self.source.width + self.padding[2] + self.padding[3] - self.conv.kernel_size[1]) // self.conv.stride[
+            1
+        ] + 1
+
+    def rows(self, band: Band) -> Tensor:
+        top = band.top * self.conv.stride[0] - self.padding[0]
+        bottom = (band.bottom - 1) * self.conv.stride[0] - self.padding[0] + self.conv.kernel_size[0]
+        inside = Band(max(top, 0), min(bottom, self.source.height))
+        x = self.source.rows(inside)
+        left, right = self.padding[2], self.padding[3]
+        beyond = (inside.top - top, bottom - inside.bottom)
+        if any(beyond) or left != right:
+            x, left = F.pad(x, (left, right, *beyond)), 0
+        return F.conv2d(x, self.conv.weight, self.conv.bias, self.conv.stride, (0, left))
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution(Derived):
+    """A convolution module called as it is (an adapter inside it works), on rows with a margin that is cut off again.
+
+    The module pads its input with zeros: right at the image's edges, and elsewhere within the margin. `dilation` is
+    what the pass multiplies the module's dilation and padding by.
+    """
+
+    conv: Any  # behaves like nn.Conv2d with an odd square kernel and padding to keep (or, strided, halve) the size
+    dilation: int
+
+    @property
+    def channels(self) -> int:
+        return int(self._shape.out_channels)
+
+    @property
+    def height(self) -> int:
+        return -(-self.source.height // self._stride)
+
+    @property
+    def width(self) -> int:
+        return -(-self.source.width // self._stride)
+
+    @property
+    def _stride(self) -> int:
+        return int(self._shape.stride[0])
+
+    @property
+    def _shape(self) -> Any:
+        """The convolution itself, where an adapter is wrapped around it."""
+        return getattr(self.conv, "base_layer", self.conv)
+
+    def rows(self, band: Band) -> Tensor:
+        stride, halo = self._stride, self._shape.kernel_size[0] // 2 * self.dilation
+        margin = -(-halo // stride) * stride
+        inside = Band(max(0, band.top * stride - margin), min(self.source.height, band.bottom * stride + margin))
+        rows: Tensor = self.conv(self.source.rows(inside))
+        top = band.top - inside.top // stride
+        return rows[:, :, top : top + band.height]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled(Sized):
+    """Every row and column twice, the last ones once where the size is odd."""
+
+    def rows(self, band: Band) -> Tensor:
+        above = Band(band.top // 2, (band.bottom + 1) // 2)
+        doubled = F.interpolate(self.source.rows(above), scale_factor=2.0, mode="nearest")
+        return doubled[:, :, band.top - 2 * above.top : band.bottom - 2 * above.top, : self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class UpsampledConvolved(Derived):
+    """A 3x3 convolution of the source with every row and column doubled, without making the doubled image.
+
+    A doubled place is read by a 3x3 kernel as at most 2x2 different source places, so each of the four phases (even or
+    odd row, even or odd column) is a 2x2 convolution whose weights are sums: 16 multiplications instead of 36.
+    """
+
+    kernels: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # by row phase, column phase
+    bias: Tensor | None
+
+    @staticmethod
+    def of(source: Field, conv: nn.Conv2d) -> UpsampledConvolved:
+        """For the convolution of a diffusers Upsample2D (3x3, stride 1, padding 1)."""
+        by_row = [_halved(conv.weight.to(for_sums(conv.weight)), 2, phase) for phase in (0, 1)]
+        pairs = [[_halved(rows, 3, phase).to(conv.weight.dtype) for phase in (0, 1)] for rows in by_row]
+        return UpsampledConvolved(source, ((pairs[0][0], pairs[0][1]), (pairs[1][0], pairs[1][1])), conv.bias)
+
+    @property
+    def channels(self) -> int:
+        return self.kernels[0][0].shape[0]
+
+    @property
+    def height(self) -> int:
+        return 2 * self.source.height
+
+    @property
+    def width(self) -> int:
+        return 2 * self.source.width
+
+    def rows(self, band: Band) -> Tensor:
+        first, last = band.top // 2, (band.bottom - 1) // 2
+        inside = Band(max(first - 1, 0), min(last + 2, self.source.height))
+        x = F.pad(self.source.rows(inside), (1, 1, inside.top - first + 1, last + 2 - inside.bottom))
+        height, width = last - first + 1, self.source.width
+        doubled = x.new_empty((1, 2 * height, 2 * width, self.channels)).permute(0, 3, 1, 2)
+        for row in (0, 1):
+            for column in (0, 1):
+                window = x[:, :, row : row + height + 1, column : column + width + 1]
+                doubled[:, :, row::2, column::2] = F.conv2d(window, self.kernels[row][column], self.bias)
+        return doubled[:, :, band.top - 2 * first : band.bottom - 2 * first]
+
+
+def _halved(weight: Tensor, axis: int, phase: int) -> Tensor:
+    """Three taps over doubled places as two taps over source places; an even place shares its last two, an odd its first."""
+    first, middle, last = weight.unbind(axis)
+    return torch.stack((first, middle + last) if phase == 0 else (first + middle, last), axis)

@@ -1,0 +1,70 @@
+"""GroupNorm's statistics of a whole image, gathered row by row so that they do not depend on the bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from linfusion_cli.engine.memory.dtypes import for_sums
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Mean and sum of squared deviations of every row of an image, per channel; merged when all rows are there.
+
+    A row is the unit whatever the band's height: the same image gives the same statistics.
+    """
+
+    height: int
+    _rows: Tensor | None = (
+        None  # (2, height, channels): means and deviations; made at once, since small pieces would scatter over the heap
+    )
+    _done: int = 0
+    _width: int = 0
+
+    def add(self, rows: Tensor) -> None:
+        """Adds the next rows (1, channels, height, width) of the image."""
+        values = rows[0].permute(1, 2, 0)  # (height, width, channels), a view
+        values = values.to(torch.promote_types(torch.float32, values.dtype))
+        means = values.mean(1)
+        deviations = (values - means.unsqueeze(1)).square_().sum(1)  # two passes: many times as fast as torch.var_mean
+        if self._rows is None:
+            self._rows = means.new_empty(2, self.height, means.shape[1])
+        self._rows[0, self._done : self._done + len(means)] = means
+        self._rows[1, self._done : self._done + len(means)] = deviations
+        self._done += len(means)
+        self._width = values.shape[1]
+
+    def moments(self) -> Moments:
+        """Mean and variance of all rows: Chan, Golub and LeVeque's merge."""
+        assert self._rows is not None
+        assert self._done == self.height, "a norm needs all rows"
+        means, deviations = self._rows.to(for_sums(self._rows))
+        mean = means.mean(0)
+        variance = (deviations / self._width + (means - mean).square()).mean(0)
+        return Moments(mean, variance)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Mean and variance per channel, (channels), as precise as for_sums says."""
+
+    mean: Tensor
+    variance: Tensor
+
+    def joined(self, other: Moments) -> Moments:
+        """Those of the channels of both, one after the other."""
+        return Moments(torch.cat([self.mean, other.mean]), torch.cat([self.variance, other.variance]))
+
+    def group_norm(self, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
+        """The scale and shift per channel, (channels), that make GroupNorm a multiplication and an addition."""
+        mean, within = self.mean.view(norm.num_groups, -1), self.variance.view(norm.num_groups, -1)
+        group_mean = mean.mean(1, keepdim=True)
+        variance = (within + (mean - group_mean).square()).mean(1, keepdim=True)
+        scale = (variance + norm.eps).rsqrt().expand_as(mean).flatten()
+        if norm.weight is not None:
+            scale = scale * norm.weight.to(scale.dtype)
+        shift = -group_mean.expand_as(mean).flatten() * scale
+        return scale, shift if norm.bias is None else shift + norm.bias.to(shift.dtype)

@@ -1,0 +1,32 @@
+"""What is done where memory runs out under a network that was planned to run on the whole image at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from linfusion_cli.engine.memory.activation_store import Store
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class WholeFirst:
+    """The whole image at once until memory runs out, then in bands, from the same step. `name`: what is told of."""
+
+    store: Store
+    name: str
+    fits: bool = True
+
+    def run(self, whole: Callable[[], T], banded: Callable[[], T]) -> T:
+        """What one of the two ways gives; the second raises its errors."""
+        if self.fits:
+            given = self.store.attempt(whole, last=False)
+            if given is not None:
+                return given
+            self.fits = False
+            self.store.tell(
+                f"{self.name} on the whole image at once does not fit into memory although it was planned: it goes on in bands"
+            )
+        return banded()

@@ -1,0 +1,257 @@
+"""Images of activations that are computed row by row on demand, without the whole image.
+
+A field answers `rows(band)` with exactly the rows that the plain layer would give, asking its source for the rows and
+the halo that it needs. Statistics of a whole image (GroupNorm) are gathered band by band before the next layer starts
+(design, sections 4 and 5), so nothing is approximated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from linfusion_cli.engine.memory.activation_store import MemorySlab, Slab, Store
+from linfusion_cli.engine.streaming.group_norm import Moments, Statistics
+from linfusion_cli.geometry import Band, Size
+
+
+class Field(Protocol):
+    """An image of (1, channels, height, width) that can be asked for rows."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+
+    def rows(self, band: Band) -> Tensor:
+        """Rows band.top to band.bottom, (1, channels, band.height, width), in channels-last layout."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A field that waits in a store, as (height, width, channels); `device` is where its rows are needed."""
+
+    slab: Slab
+    height: int
+    width: int
+    channels: int
+    device: torch.device
+
+    @staticmethod
+    def of(image: Tensor) -> Parked:
+        """From a tensor (1, channels, height, width), held where it is."""
+        values = image[0].permute(1, 2, 0).contiguous()
+        height, width, channels = values.shape
+        return Parked(MemorySlab(values), height, width, channels, image.device)
+
+    @staticmethod
+    def empty(like: Field, dtype: torch.dtype, store: Store) -> Parked:
+        """StoreBudget for a field."""
+        return Parked(
+            store.slab((like.height, like.width, like.channels), dtype),
+            like.height,
+            like.width,
+            like.channels,
+            store.device,
+        )
+
+    def rows(self, band: Band) -> Tensor:
+        rows = self.slab.read(band).unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
+        return rows.to(self.device, non_blocking=True)
+
+    def write(self, band: Band, rows: Tensor) -> None:
+        """Stores rows (1, channels, band.height, width)."""
+        self.slab.write(band, rows[0].permute(1, 2, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A field made from another, of its size and channels unless a subclass says otherwise."""
+
+    source: Field
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels
+
+    @property
+    def height(self) -> int:
+        return self.source.height
+
+    @property
+    def width(self) -> int:
+        return self.source.width
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped(Derived):
+    """A function of each place alone, such as an activation, or a norm whose statistics are known."""
+
+    function: Callable[[Tensor], Tensor]
+
+    def rows(self, band: Band) -> Tensor:
+        return self.function(self.source.rows(band))
+
+
+@dataclass(frozen=True, slots=True)
+class Added(Derived):
+    """The sum of two fields of one size."""
+
+    second: Field
+
+    def rows(self, band: Band) -> Tensor:
+        return self.source.rows(band) + self.second.rows(band)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined(Derived):
+    """The channels of two fields of one size, one after the other."""
+
+    second: Field
+
+    @property
+    def channels(self) -> int:
+        return self.source.channels + self.second.channels
+
+    def rows(self, band: Band) -> Tensor:
+        return torch.cat([self.source.rows(band), self.second.rows(band)], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Sized(Derived):
+    """A field made from another, of a size of its own."""
+
+    size: Size
+
+    @property
+    def height(self) -> int:
+        return self.size.height
+
+    @property
+    def width(self) -> int:
+        return self.size.width
+
+
+@dataclass(frozen=True, slots=True)
+class Extended(Sized):
+    """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
+
+    def rows(self, band: Band) -> Tensor:
+        last = self.source.height
+        inside = Band(min(band.top, last - 1), min(band.bottom, last))
+        below = band.height - inside.height
+        return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
+
+
+@dataclass(slots=True)
+class _Lines:
+    """Rows that are held, from `top` on."""
+
+    top: int = 0
+    rows: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LineBuffer(Derived):
+    """A field that is computed once per sweep although its text_encoders overlap: it keeps the rows that may be asked for again.
+
+    TextEncoders ask from the top down; a request that begins above the one before starts a new sweep.
+    """
+
+    _lines: _Lines = field(default_factory=_Lines)
+
+    def rows(self, band: Band) -> Tensor:
+        held, top = self._lines.rows, self._lines.top
+        bottom = 0 if held is None else top + held.shape[2]
+        if held is None or band.top < top or band.top >= bottom:
+            held = self.source.rows(band)
+        else:
+            held = held[:, :, band.top - top :]
+            if band.bottom > bottom:
+                held = torch.cat([held, self.source.rows(Band(bottom, band.bottom))], dim=2)
+        self._lines.rows, self._lines.top = held, band.top
+        return held[:, :, : band.height]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A field and the moments of its channels: what a norm needs."""
+
+    field: Field
+    moments: Moments
+
+
+def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
+    """GroupNorm with known statistics, then SiLU if asked for."""
+    scale, shift = x.moments.group_norm(norm)
+
+    def function(rows: Tensor) -> Tensor:
+        y = torch.addcmul(shift.to(rows.dtype).view(1, -1, 1, 1), rows, scale.to(rows.dtype).view(1, -1, 1, 1))
+        return F.silu(y, inplace=True) if silu else y
+
+    return Mapped(x.field, function)
+
+
+def sweep(
+    source: Field, band_height: int, store: Store, use: Callable[[Band, Tensor], None] = lambda _, __: None
+) -> Iterator[tuple[Band, Tensor]]:
+    """The field band by band, from the top; `use` gets every band first, and must change nothing if it fails.
+
+    Where memory runs out, the band is computed again half as high, and so are all that follow. Nothing else is lost. Raises
+    the error of torch if a single row is too much.
+    """
+    top = 0
+
+    def computed(band: Band) -> Tensor:
+        rows = source.rows(band)
+        use(band, rows)
+        return rows
+
+    store.start_sweep()
+    while top < source.height:
+        band = Band(top, min(top + store.band_height(band_height), source.height))
+        rows = store.attempt(partial(computed, band), last=band.height == 1)
+        if rows is None:
+            store.halve_bands()
+            continue
+        store.look_ahead(band, band_height, source.height)
+        yield band, rows
+        top = band.bottom
+
+
+def park(source: Field, band_height: int, store: Store, into: Parked | None, on_rows: Callable[[int], None]) -> Held:
+    """Computes a field once, stores it and gathers its moments; `on_rows` is told the height of each band.
+
+    `into` is overwritten in place. It may be a field that `source` reads with a halo of up to band_height rows: writing
+    stays so far behind reading.
+    """
+    statistics = Statistics(source.height)
+    behind: deque[tuple[Band, Tensor]] = deque()
+    for band, rows in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
+        into = into or Parked.empty(source, rows.dtype, store)
+        behind.append((band, rows))
+        while behind[0][0].bottom + band_height <= band.bottom:
+            into.write(*behind.popleft())
+        on_rows(band.height)
+    assert into is not None
+    while behind:
+        into.write(*behind.popleft())
+    return Held(into, statistics.moments())
+
+
+def measure(source: Field, band_height: int, store: Store, on_rows: Callable[[int], None]) -> Held:
+    """Gathers a field's moments and stores nothing: its text_encoders compute it again, each row once per sweep."""
+    statistics = Statistics(source.height)
+    for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
+        on_rows(band.height)
+    return Held(LineBuffer(source), statistics.moments())

@@ -1,0 +1,98 @@
+"""The softmax attention in the middle of an autoencoder, over all latents or over a window of rows, in little memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.streaming.row_source import Derived
+from linfusion_cli.geometry import Band, bands
+
+BLOCK_ROWS = 16
+SCORES = 1 << 24  # how many products of a query and a key are alive at once
+
+
+@dataclass(frozen=True, slots=True)
+class Attended(Derived):
+    """What a diffusers Attention gives for a field that is already normalised; one head, as in Stable Diffusion.
+
+    window: how many latents a row sees, at least; where the image has no more, the attention is exact. BLOCK_ROWS rows
+    see the same ones, always the same rows together: what they see does not depend on the bands.
+    """
+
+    attention: Any
+    window: int
+
+    def rows(self, band: Band) -> Tensor:
+        first, last = band.top // BLOCK_ROWS, -(-band.bottom // BLOCK_ROWS)
+        blocks = [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
+        return torch.cat(
+            [
+                self._rows(Band(max(block.top, band.top), min(block.bottom, band.bottom)), self._seen(block))
+                for block in blocks
+            ],
+            dim=2,
+        )
+
+    def _rows(self, band: Band, seen: Band) -> Tensor:
+        queries = self.attention.to_q(_tokens(self.source.rows(band))).split(
+            max(1, SCORES // self.width), dim=1
+        )  # one part, unless very wide
+        step = max(1, SCORES // (queries[0].shape[1] * self.width))
+        online = [_Online.empty(query, float(self.attention.scale)) for query in queries]
+        for part in bands(seen.height, step):
+            tokens = _tokens(self.source.rows(Band(seen.top + part.top, seen.top + part.bottom)))
+            key, value = self.attention.to_k(tokens), self.attention.to_v(tokens)
+            for each in online:
+                each.add(key, value)
+        attended = torch.cat([each.result() for each in online], dim=1)
+        out: Tensor = self.attention.to_out[1](self.attention.to_out[0](attended))
+        return out.view(1, band.height, self.width, self.channels).permute(0, 3, 1, 2)
+
+    def _seen(self, block: Band) -> Band:
+        """The rows that a block of queries sees: the window's worth, around it."""
+        rows = max(block.height, -(-self.window // self.width))
+        if rows >= self.height:
+            return Band(0, self.height)
+        top = min(max(0, (block.top + block.bottom - rows) // 2), self.height - rows)
+        return Band(top, top + rows)
+
+
+@dataclass(slots=True)
+class _Online:
+    """Softmax over keys that come in parts: sums are rescaled when a larger score turns up (arXiv 1805.02867).
+
+    query (1, queries, dim); highest, total (1, queries, 1); weighted (1, queries, dim); float32 at least.
+    """
+
+    query: Tensor
+    highest: Tensor
+    total: Tensor
+    weighted: Tensor
+
+    @staticmethod
+    def empty(query: Tensor, scale: float) -> _Online:
+        exact = query.to(torch.promote_types(torch.float32, query.dtype)) * scale
+        nothing = exact.new_zeros(*exact.shape[:2], 1)
+        return _Online(exact.to(query.dtype), nothing - torch.inf, nothing, torch.zeros_like(exact))
+
+    def add(self, key: Tensor, value: Tensor) -> None:
+        """The next keys and values, (1, keys, dim)."""
+        scores = (self.query @ key.transpose(1, 2)).to(self.weighted.dtype)
+        highest = torch.maximum(self.highest, scores.amax(2, keepdim=True))
+        scores = scores.sub_(highest).exp_()
+        fade = (self.highest - highest).exp()
+        self.total = self.total * fade + scores.sum(2, keepdim=True)
+        self.weighted = self.weighted * fade + (scores.to(value.dtype) @ value).to(self.weighted.dtype)
+        self.highest = highest
+
+    def result(self) -> Tensor:
+        return (self.weighted / self.total).to(self.query.dtype)
+
+
+def _tokens(rows: Tensor) -> Tensor:
+    """(1, channels, height, width) to (1, tokens, channels)."""
+    return rows.permute(0, 2, 3, 1).flatten(1, 2)

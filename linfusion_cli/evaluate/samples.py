@@ -1,0 +1,221 @@
+"""Makes the images that are measured: many small ones at once, large ones through the tool's own pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.distill.teacher import Teacher
+from linfusion_cli.distill.variants import load_variant
+from linfusion_cli.engine.adapters.adapter_stack import Mounted
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.components.model_cache import ModelCache
+from linfusion_cli.engine.components.unet_and_vae import Models
+from linfusion_cli.engine.loading.safetensors_loader import own_all
+from linfusion_cli.engine.pipeline import images
+from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
+from linfusion_cli.engine.sampling.noise import gaussian
+from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
+from linfusion_cli.engine.sampling.schedulers import make_scheduler
+from linfusion_cli.engine.streaming.banded_unet import PlainUNet
+from linfusion_cli.events import Notify
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.system.device import Machine
+from linfusion_cli.weights.locate import find_first
+
+SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images: more take a fifth longer, for their memory
+ATTENTIONS = ("linear", "softmax", "variant")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """How images are made.
+
+    attention: "linear" (weights of the preset, or in `weights`), "softmax", or "variant" (an ablation in `weights`)
+    direct:    in one stage at the full size, whatever the model's own
+    lanczos:   one image at the model's own size, enlarged by a Lanczos filter
+    upscale:   settings of the preset's [upscale] to change; values outside a preset's ranges are allowed here
+    """
+
+    attention: str = "linear"
+    weights: str = ""
+    direct: bool = False
+    lanczos: bool = False
+    upscale: dict[str, Any] = field(default_factory=dict)
+
+
+class _Given(ModelCache):
+    """A model_cache whose models were loaded elsewhere, perhaps with attentions that no preset can name."""
+
+    def __init__(self, conditioning: Conditioning, models: Models) -> None:
+        super().__init__()
+        self._given = conditioning, models
+
+    def take(self, plan: Plan, notify: Notify) -> tuple[Conditioning, Models]:
+        return self._given
+
+
+class Maker:
+    """One model, loaded once, with one attention mounted."""
+
+    def __init__(self, preset: str, way: Way, machine: Machine) -> None:
+        self.preset, self.way, self.machine = preset, way, machine
+        settings = self._job("a lake", 0, None).settings
+        self.train_size_px = settings.model.train_size_px
+        self.teacher = Teacher.load(settings.model.repositories[0], torch.device(machine.device))
+        pipeline = self.teacher.pipeline
+        for part in (pipeline.unet, pipeline.vae):
+            own_all(part, self.teacher.device)
+        mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet))
+        self.models = Models(mounted, pipeline.vae, dict(pipeline.scheduler.config))
+
+    def _job(self, prompt: str, seed: int, size: Size | None) -> Job:
+        attention = "softmax" if self.way.attention == "softmax" else "linear"
+        job = resolve(
+            Request(prompt=prompt, preset=self.preset, seed=seed, size=str(size) if size else None, attention=attention)
+        )
+        settings = job.settings.model_copy(update={"upscale": job.settings.upscale.model_copy(update=self.way.upscale)})
+        if self.way.direct and size is not None:
+            side = round(size.area**0.5)
+            settings = settings.model_copy(update={"model": settings.model.model_copy(update={"train_size_px": side})})
+        return replace(job, settings=settings)
+
+    def plan(self, prompt: str, seed: int, size: Size) -> Plan:
+        """The tool's own plan; where the attention can't run in bands, without them."""
+        plan = make_plan(self._job(prompt, seed, size), self.machine, keep_text_encoders=True)
+        if self.way.attention == "linear":
+            return plan
+        return replace(
+            plan, stages=tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in plan.stages)
+        )
+
+    def make(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
+        """Yields the images in order, uint8 (3, height, width) on the CPU."""
+        if self.way.lanczos:
+            yield from self._enlarged(prompts, seeds, size)
+            return
+        plan = self.plan(prompts[0], seeds[0], size)
+        if len(plan.stages) > 1:
+            yield from (self._through_pipeline(prompt, seed, size) for prompt, seed in zip(prompts, seeds, strict=True))
+            return
+        count = max(1, SMALL_AREA_PX // plan.stages[0].canvas.area)
+        for start in range(0, len(prompts), count):
+            yield from self._at_once(plan, prompts[start : start + count], seeds[start : start + count])
+
+    def _enlarged(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
+        small = self.plan(prompts[0], seeds[0], size).stages[0].size
+        for image in Maker.make(self._as(replace(self.way, lanczos=False)), prompts, seeds, small):
+            yield lanczos(image, size)
+
+    def _as(self, way: Way) -> Maker:
+        other = object.__new__(Maker)
+        other.__dict__.update(self.__dict__, way=way)
+        return other
+
+    def _conditioning(self, job: Job, prompts: list[str]) -> Conditioning:
+        with torch.inference_mode():
+            encoded = self.teacher.pipeline.encode_prompt(
+                prompts,
+                device=self.teacher.device,
+                num_images_per_prompt=1,
+                do_classifier_free_guidance=True,
+                negative_prompt=[job.negative_prompt] * len(prompts),
+            )
+        empty = encoded[0].new_zeros(len(prompts), 0)
+        return Conditioning(encoded[0], encoded[1], *(encoded[2:] if len(encoded) == 4 else (empty, empty)))
+
+    @torch.inference_mode()
+    def _at_once(self, plan: Plan, prompts: list[str], seeds: list[int]) -> Iterator[Tensor]:
+        """Single-stage images as one batch: the same as one by one."""
+        stage, sampling, config = plan.stages[0], plan.job.settings.sampling, self.models.scheduler_config
+        unet = self.models.mounted.attend(stage.attention)
+        clock = Clock.start(
+            make_scheduler(sampling.scheduler, config), sampling.steps, stage.strength, self.teacher.device
+        )
+        total, interval = int(config["num_train_timesteps"]), sampling.guidance_interval
+        conditioning = self._conditioning(plan.job, prompts)
+        denoiser = Denoiser(PlainUNet(unet), conditioning, sampling.guidance_scale, interval, total, stage.size)
+        size = stage.canvas.latent()
+        shape = (1, int(unet.config.in_channels), size.height, size.width)
+        noise = torch.cat([gaussian(shape, seed, 0) for seed in seeds]).to(self.teacher.device)
+        latents = base(denoiser, clock, clock.first(noise, None), seeds, lambda *_: None)
+        yield from (levels.cpu() for levels in self._decode(latents, stage))
+
+    def _decode(self, latents: Tensor, stage: Stage) -> Tensor:
+        vae = self.teacher.pipeline.vae
+        decoded: Tensor = vae.decode(latents / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)).sample
+        cropped = decoded[:, :, : stage.size.height, : stage.size.width]
+        return (cropped * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+    def _through_pipeline(self, prompt: str, seed: int, size: Size) -> Tensor:
+        rows: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+        plan = self.plan(prompt, seed, size)
+        model_cache = _Given(self._conditioning(plan.job, [prompt]), self.models)
+        for image in images(plan, lambda _: None, model_cache=model_cache):
+            rows = list(image.rows)
+        return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1)
+
+
+def _linfusion(way: Way, places: tuple[str, ...], unet: Any) -> LinFusion | None:
+    if way.attention == "softmax":
+        return None
+    if way.attention == "variant":
+        return load_variant(Path(way.weights), unet)
+    folder = Path(way.weights) if way.weights else find_first(places, "", "--linfusion")
+    return LinFusion.load(folder / "linfusion" if (folder / "linfusion").is_dir() else folder)
+
+
+def lanczos(image: Tensor, size: Size) -> Tensor:
+    """A uint8 image (3, height, width) enlarged by Pillow's Lanczos filter."""
+    enlarged = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
+        (size.width, size.height), Image.Resampling.LANCZOS
+    )
+    return torch.from_numpy(np.array(enlarged)).permute(2, 0, 1)
+
+
+def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size: Size) -> Iterator[int]:
+    """Makes the images that a folder lacks, as 00000.png and so on; yields how many there are after each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [index for index in range(len(prompts)) if not place(folder, index).exists()]
+    made = (
+        maker.make([prompts[index] for index in missing], [seeds[index] for index in missing], size)
+        if missing
+        else iter(())
+    )
+    for done, (index, image) in enumerate(zip(missing, made, strict=True), len(prompts) - len(missing) + 1):
+        with _whole(place(folder, index)) as part:
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "png")
+        yield done
+
+
+def place(folder: Path, index: int) -> Path:
+    """Where image `index` is kept."""
+    return folder / f"{index:05d}.png"
+
+
+def read_image(path: Path) -> Tensor:
+    """An image file as uint8 (3, height, width)."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary name that becomes `path` when all went well."""
+    part = path.with_suffix(".part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,258 @@
+"""Trains the built-in model's text encoder and UNet, with softmax attention alone or with linear attention in turn.
+
+Softmax alone makes the teacher of `linfusion distill`. In turn, the rest of the UNet suits either attention.
+Whole scenes are seen at all timesteps, windows into scenes only at low noise: the model composes at its base size and
+sharpens at any zoom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
+from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
+from linfusion_cli.training.checkpoint import Identity
+from linfusion_cli.training.muon import muon_for
+from linfusion_cli.training.schedule import Schedule
+from linfusion_cli.training.trainer import Progress, Run, Settings
+
+BUCKETS = (
+    Bucket(128, 128, 9600, windows=False),
+    Bucket(96, 160, 3360, windows=False),
+    Bucket(160, 96, 1920, windows=False),
+    Bucket(128, 128, 5760, windows=True),
+    Bucket(256, 256, 1440, windows=True),
+    Bucket(512, 512, 360, windows=True),  # group statistics must also be those of large images
+)
+SHARES = (0.47, 0.18, 0.09, 0.12, 0.08, 0.06)  # of the steps, by bucket
+TRAIN_TIMESTEPS = 1000
+WINDOW_TIMESTEPS = 450  # windows are seen below it only; above it an image is composed: half the draws of whole scenes lie there for certain
+TEXT_DIM = 128
+TOKENIZER = "tokenizer"
+ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
+
+
+@dataclass(frozen=True, slots=True)
+class Latents:
+    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens)."""
+
+    latents: Tensor
+    tokens: Tensor
+    windows: bool
+
+
+def build_unet() -> UNet2DConditionModel:
+    """SD-v1.5's layout, small: three levels, attention on the upper two and in the middle."""
+    return UNet2DConditionModel(
+        sample_size=16,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        block_out_channels=(64, 96, 144),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_DIM,
+        attention_head_dim=4,
+        norm_num_groups=16,
+    )
+
+
+def build_text_encoder(tokenizer: Any) -> CLIPTextModel:
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT_DIM,
+        intermediate_size=2 * TEXT_DIM,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=MAX_TOKENS,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return CLIPTextModel(config)
+
+
+def build_scheduler() -> DDIMScheduler:
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+class Student(nn.Module):
+    """All that is trained together. The linear attentions are mounted for the steps that use them only."""
+
+    def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+        self.linfusion = LinFusion.like(unet)
+        self.attentions = self.linfusion.attentions
+
+    @staticmethod
+    def of(model: Path) -> Student:
+        """The text encoder, UNet and linear attentions of a model's folder."""
+        pipeline = StableDiffusionPipeline.from_pretrained(model)
+        student = Student(pipeline.text_encoder.float(), pipeline.unet.float())
+        student.attentions.load_state_dict(LinFusion.load(model / "linfusion").attentions.state_dict())
+        return student
+
+    def predict(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, *, linear: bool) -> Tensor:
+        embeddings = self.text_encoder(tokens).last_hidden_state
+        if linear:
+            self.linfusion.mount(self.unet)
+        try:
+            prediction: Tensor = self.unet(noisy, timesteps, embeddings, return_dict=False)[0]
+        finally:
+            self.linfusion.unmount(self.unet)
+        return prediction
+
+
+def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
+    """The tokenizer of a run in `folder`, kept there: of the model that is trained further, or made once.
+
+    The numbers of words that are equally frequent are drawn anew whenever a vocabulary is built.
+    """
+    place = folder / TOKENIZER
+    with effort.accelerator.main_process_first():
+        if not place.exists():
+            tokenizer = CLIPTokenizer.from_pretrained(start / TOKENIZER) if start else build_tokenizer()
+            part = place.with_suffix(".part")
+            tokenizer.save_pretrained(part)
+            part.rename(place)
+    return CLIPTokenizer.from_pretrained(place)
+
+
+@torch.no_grad()
+def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> Iterator[str | Latents]:
+    """Renders and encodes every bucket; yields notes and the buckets. Kept in `folder` for the next start."""
+    device = effort.accelerator.device
+    for index, bucket in enumerate(bucket.times(effort.scenes) for bucket in BUCKETS):
+        path = folder / f"latents-{index}-of-{bucket.count}-seed-{effort.seed}.safetensors"
+        with effort.accelerator.main_process_first():
+            if not path.exists():
+                yield f"rendering and encoding {bucket.count} images of {bucket.width_px}x{bucket.height_px}"
+                _encode(path, bucket, vae, tokenizer, effort)
+        stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
+        yield Latents(stored["latents"].to(device), stored["tokens"].to(device), bucket.windows)
+
+
+def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
+    latents, tokens = [], []
+    for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
+        images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        latents.append(
+            torch.cat(
+                [
+                    vae.encode(few).latent_dist.mean
+                    for few in images.split(max(1, ENCODED_PIXELS // images[0, 0].numel()))
+                ]
+            )
+        )
+        tokens.append(_tokens(tokenizer, list(part.captions)))
+    part_path = path.with_suffix(".part")
+    save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
+    part_path.rename(path)
+
+
+def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
+    ids: Tensor = tokenizer(
+        captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
+    ).input_ids
+    return ids
+
+
+def train(
+    folder: Path,
+    vae_folder: Path,
+    schedule: Schedule,
+    effort: Effort,
+    linear_share: float = 0.7,
+    start: Path | None = None,
+) -> Iterator[str | Progress]:
+    """Trains in `folder`, going on where it was; yields notes and progress.
+
+    `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher. `start` is the folder of a
+    model that is trained further, None for a new one.
+    """
+    torch.manual_seed(effort.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    accelerator = effort.accelerator
+    tokenizer = tokenizer_of(folder, effort, start)
+    vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
+    buckets: list[Latents] = []
+    for item in prepare(folder, vae, tokenizer, effort):
+        if isinstance(item, Latents):
+            buckets.append(item)
+        else:
+            yield item
+    student = Student.of(start) if start else Student(build_text_encoder(tokenizer), build_unet())
+    student.unet.to(memory_format=torch.channels_last)
+    identity: Identity = {
+        "part": "denoiser",
+        "linear_share": linear_share,
+        "start": start.name if start else "",
+        **effort.identity(),
+    }
+    settings = Settings(identity=identity, seed=effort.seed, decay=0.998)
+    run = Run(
+        folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, settings, accelerator
+    )
+    batches = Batches(buckets, build_scheduler().alphas_cumprod, _tokens(tokenizer, [""]), effort.batch, linear_share)
+
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
+
+    yield from run.train(loss_of)
+
+
+def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tensor:
+    """Timesteps (count,), int64: of windows below WINDOW_TIMESTEPS; of whole scenes any, more of those that compose."""
+    if windows:
+        return torch.randint(WINDOW_TIMESTEPS, (count,), generator=draw)
+    anywhere = torch.randint(TRAIN_TIMESTEPS, (count,), generator=draw)
+    composing = torch.randint(WINDOW_TIMESTEPS, TRAIN_TIMESTEPS, (count,), generator=draw)
+    return torch.where(torch.rand(count, generator=draw) < 0.5, composing, anywhere)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """What the loss draws from: the buckets, the noise schedule, the tokens of no text."""
+
+    buckets: list[Latents]
+    alphas: Tensor
+    empty: Tensor
+    batch: int
+    linear_share: float
+
+    def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
+        bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
+        count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
+        chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
+        dropped = torch.rand(count, 1, generator=draw) < 0.1  # for classifier-free guidance
+        timesteps = draw_timesteps(count, draw, windows=bucket.windows)
+        linear = bool(torch.rand(1, generator=draw) < self.linear_share)
+        alpha = self.alphas[timesteps].view(-1, 1, 1, 1).to(device)
+        clean, tokens = (
+            bucket.latents[chosen],
+            torch.where(dropped.to(device), self.empty.to(device), bucket.tokens[chosen]),
+        )
+        noise = torch.randn(clean.shape, generator=draw).to(device)
+        noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
+        ratio = alpha / (1 - alpha)
+        loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
+        value = loss.detach()
+        return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}

@@ -1,0 +1,307 @@
+"""Files that are complete as soon as they have their name: written aside, made durable, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import stat
+from collections.abc import Generator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from linfusion_cli.errors import DiskFullError, OutputError
+
+_STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
+
+
+def check_writable(path: Path, size_bytes: int, *, overwrite: bool) -> None:
+    """Finds, before any work is done, what would stop a file of size_bytes from being written at path.
+
+    Raises OutputError: no such folder, not writable, name too long, the file exists; DiskFullError: too little space.
+    """
+    _check_encoding(path)
+    folder = path.parent
+    _check_folder(path, folder)
+    with _explained(path):
+        volume = os.statvfs(folder)
+    length = len(os.fsencode(path.name))
+    if length > volume.f_namemax:
+        raise _refusal(path, f"the name is {length} bytes long, at most {volume.f_namemax} are allowed")
+    _check_target(path, overwrite=overwrite)
+    free_bytes = volume.f_bavail * volume.f_frsize
+    # Some network and FUSE file systems report no size at all: there only the writing itself can tell.
+    if volume.f_blocks and size_bytes > free_bytes:
+        raise DiskFullError(
+            str(_refusal(path, f"it needs {size_bytes:,} bytes, {str(folder)!r} has {free_bytes:,} bytes free"))
+        )
+
+
+class AtomicFile:
+    """A file that appears at path, whole and durable, when commit() is called, and otherwise not at all.
+
+    Use it in a with statement; every failure raises OutputError and leaves what was at path as it was. size_bytes is
+    the most that will be written: the space is reserved first, so that a full disk is found before the work.
+    """
+
+    def __init__(self, path: Path, size_bytes: int = 0, *, overwrite: bool = False) -> None:
+        self.path = path
+        self.size_bytes = size_bytes
+        self.overwrite = overwrite
+        self.written_bytes = 0
+        self._descriptor = -1
+        self._temporary = path
+        self._final = path
+
+    def __enter__(self) -> Self:
+        check_writable(self.path, self.size_bytes, overwrite=self.overwrite)
+        self._final = self.path.absolute()  # a later chdir must not move it
+        with _explained(self.path):
+            self._temporary, self._descriptor = _create_locked(self._final)
+        try:
+            with _explained(self.path):
+                _reserve(self._descriptor, self.size_bytes)
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._discard()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Appends all of data and returns its length in bytes."""
+        rest = memoryview(data).cast("B")
+        length = len(rest)
+        while rest:
+            with _explained(self.path):
+                count = os.write(self._open_descriptor(), rest)
+            rest = rest[count:]
+            self.written_bytes += count
+        return length
+
+    def commit(self) -> None:
+        """Makes the data durable and gives the file its name."""
+        descriptor = self._open_descriptor()
+        with _explained(self.path):
+            os.ftruncate(descriptor, self.written_bytes)
+            _open_to_umask(descriptor)
+            os.fsync(descriptor)
+            self._place(descriptor)
+        self._discard()
+        with _explained(self.path, "it is in place, but may not survive a power cut"):
+            _sync_folder(self._final.parent)
+
+    def _open_descriptor(self) -> int:
+        if self._descriptor < 0:
+            raise ValueError("an AtomicFile is open only inside its with statement and before commit()")
+        return self._descriptor
+
+    def _place(self, descriptor: int) -> None:
+        if self.overwrite:
+            os.replace(self._temporary, self._final)
+            return
+        try:
+            # link, unlike rename, never replaces a file that appeared in the meantime
+            os.link(self._temporary, self._final, follow_symlinks=False)
+        except OSError as error:
+            if error.errno == errno.EEXIST and not _is_same_file(self._final, descriptor):
+                raise _exists(self.path) from error
+            if error.errno in _NO_LINKS:
+                self._rename_checked()
+            elif error.errno != errno.EEXIST:
+                raise
+
+    def _rename_checked(self) -> None:
+        if os.path.lexists(self._final):
+            raise _exists(self.path)
+        os.rename(self._temporary, self._final)
+
+    def _discard(self) -> None:
+        """Closes and removes the temporary file; after a rename there is none."""
+        if self._descriptor < 0:
+            return
+        descriptor, self._descriptor = self._descriptor, -1
+        # Neither may hide the error that brought us here; sweep() removes what stays.
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+def sweep(folder: Path) -> list[Path]:
+    """Removes the temporary files that dead processes of this host left in folder, and returns their paths.
+
+    A living owner holds a lock on its file, so nothing that is being written is touched. Raises OutputError where the
+    folder can't be read.
+    """
+    leftover = re.compile(rf"\..*-{_host()}-[0-9a-f]{{8}}\.part", re.DOTALL)
+    with _explained(folder):
+        candidates = [folder / name for name in sorted(os.listdir(folder)) if leftover.fullmatch(name)]
+    return [path for path in candidates if _removed_if_dead(path)]
+
+
+def _removed_if_dead(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # gone, a link, or of another user: not ours to remove
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:
+        return False  # locked by a living owner, or locks are not supported: leave it
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _create_locked(final: Path) -> tuple[Path, int]:
+    while True:
+        temporary = final.parent / _temporary_name(final.name)
+        try:
+            descriptor = os.open(temporary, _CREATE, 0o600)
+        except FileExistsError:
+            continue
+        # Where locks are not supported sweep() can't lock either and removes nothing.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # A sweep of another process may have taken the file between the two calls.
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _temporary_name(name: str) -> str:
+    stem = os.fsencode(name)[:_STEM_BYTES].decode("utf-8", "ignore")
+    return f".{stem}-{_host()}-{secrets.token_hex(4)}.part"
+
+
+def _host() -> str:
+    return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:8]
+
+
+def _reserve(descriptor: int, size_bytes: int) -> None:
+    if not size_bytes or not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size_bytes)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder that may be written but not read can't be opened to be synced
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _open_to_umask(descriptor: int) -> None:
+    """Gives a file the mode that open() would have given it."""
+    # The mask can only be read by setting it; a file that another thread makes meanwhile gets the tighter one.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        os.fchmod(descriptor, 0o666 & ~mask)
+    except OSError as error:
+        # Sticks and cards (FAT, exFAT) keep no modes: no reason to lose the image.
+        if error.errno not in _UNSUPPORTED | {errno.EPERM}:
+            raise
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    """True when a network file system repeated a link whose answer was lost: the file in place is ours."""
+    return os.path.samestat(os.lstat(path), os.fstat(descriptor))
+
+
+def _check_encoding(path: Path) -> None:
+    try:
+        encoded = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise _refusal(path, "the name holds characters that no file name can have") from error
+    if b"\0" in encoded:
+        raise _refusal(path, "a file name can't hold NUL")
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    try:
+        mode = os.stat(folder).st_mode
+    except FileNotFoundError as error:
+        raise _refusal(path, f"the folder {str(folder)!r} does not exist; make it first") from error
+    except OSError as error:
+        raise _refusal(path, f"{str(folder)!r}: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise _refusal(path, f"{str(folder)!r} is not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise _refusal(path, f"the folder {str(folder)!r} is not writable")
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise _refusal(path, error.strerror) from error
+    if stat.S_ISDIR(mode):
+        raise _refusal(path, "it is a folder; give the name of a file")
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise _refusal(path, "it is a device, a pipe or a socket; the image needs a place of its own")
+    if not overwrite:
+        raise _exists(path)
+
+
+def _exists(path: Path) -> OutputError:
+    return OutputError(f"{str(path)!r} exists, kept; give --overwrite or another -o")
+
+
+def _refusal(path: Path, reason: str | None) -> OutputError:
+    # repr, because names are data too: it escapes what a terminal would obey
+    return OutputError(f"Can't write {str(path)!r}: {reason}")
+
+
+@contextlib.contextmanager
+def _explained(path: Path, remark: str = "") -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        refusal = _refusal(path, f"{remark}: {reason}" if remark else reason)
+        raise DiskFullError(str(refusal)) if error.errno in FULL else refusal from error
+
+
+def make_folder(path: Path, flag: str = "") -> Path:
+    """Makes a folder and those above it, unless it is there; gives it back. `flag` is what the user named it with.
+
+    Raises OutputError if it can't be made, or if something else has the name.
+    """
+    place = f"{flag} {str(path)!r}".lstrip()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{place} is not a folder") from error
+    except OSError as error:
+        raise OutputError(f"{place}: can't make the folder ({error.strerror})") from error
+    return path

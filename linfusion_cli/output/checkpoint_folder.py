@@ -1,0 +1,250 @@
+"""Where an unfinished image is kept: a hidden folder beside the image, so that the same command goes on where it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from linfusion_cli.errors import BusyError, OutputError, UsageError
+from linfusion_cli.output.atomic_file import AtomicFile, sweep
+from linfusion_cli.output.file_lock import Lock
+from linfusion_cli.output.metadata import read_record
+
+HIDDEN = ".linfusion"  # beside the images: what a run must remember about them
+KEPT_DAYS = 30.0  # what nobody has gone on with for so long is removed
+FINISHED_SECONDS = 3.0  # a stage of less work is made again rather than kept
+SHOWN_KEY = 16  # hexadecimal digits of a key in names
+_LOCK = "lock"
+_ABOUT = "about.json"
+_SUFFIX = ".safetensors"
+
+
+class CheckpointFolder:
+    """The checkpoints of one image in .linfusion/KEY beside it, held by one process at a time.
+
+    key: of everything that decides the pixels. identity: the id that the finished image holds.
+    interval_seconds: the most work that may be lost, if a step is shorter.
+    Entering raises BusyError if another process makes the same image. A checkpoint that can't be written is told
+    through `tell`, once, and the work goes on; the folder stays until clear().
+    """
+
+    def __init__(
+        self,
+        image: Path,
+        key: str,
+        identity: str,
+        interval_seconds: float,
+        *,
+        urgent: Callable[[], bool],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.path = image.parent / HIDDEN / key[:SHOWN_KEY]
+        self._about: dict[str, object] = {"picture": image.name, "id": identity}
+        self._interval_seconds, self._urgent, self._tell = interval_seconds, urgent, tell
+        self._noted = False
+        self._kept = self._seen = time.monotonic()
+        self._broken = False
+        self._lock = Lock(self.path / _LOCK, "this image")
+
+    def __enter__(self) -> Self:
+        while True:
+            with _explained(self.path):
+                hidden_folder(self.path.parent.parent)
+                self.path.mkdir(mode=0o700, exist_ok=True)
+                _require_folder(self.path)
+            try:
+                self._lock.__enter__()
+            except OutputError:
+                if self.path.exists():  # else it has just been cleared by the process that finished the image
+                    raise
+                continue
+            break
+        sweep(self.path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        empty = not any(name != _LOCK for name in os.listdir(self.path))
+        self._lock.__exit__(kind, error, trace)
+        if empty:
+            _remove_empty(self.path)
+
+    def find(self, name: str) -> bytes:
+        """What was kept under a name, or nothing."""
+        return read_plain(self.path / f"{name}{_SUFFIX}")
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Replaces what was kept under a name; whole or not at all."""
+        if not self._noted:
+            self._write(_ABOUT, json.dumps(self._about).encode())
+            self._noted = True
+        if not self._broken:
+            self._write(f"{name}{_SUFFIX}", data)
+        self._kept = self._seen = time.monotonic()
+
+    def due(self, *, finished: bool) -> bool:
+        """Whether the work since the last keep(), with another step as long as the last, would exceed the interval."""
+        now = time.monotonic()
+        step_seconds, self._seen = now - self._seen, now
+        unkept_seconds = now - self._kept
+        if self._urgent():
+            return True
+        if finished:
+            return unkept_seconds >= min(FINISHED_SECONDS, self._interval_seconds)
+        return unkept_seconds + step_seconds > self._interval_seconds
+
+    def remember_seed(self, unseeded_key: str, seed: int) -> None:
+        """Says that nobody chose this seed: the same command without one goes on with it, if there is anything to go on with."""
+        self._about |= {"key": unseeded_key, "seed": seed}
+
+    def clear(self) -> None:
+        """Removes what is kept."""
+        _clear(self.path)
+
+    def _write(self, name: str, data: bytes) -> None:
+        try:
+            with AtomicFile(self.path / name, len(data), overwrite=True) as file:
+                file.write(data)
+                file.commit()
+        except OutputError as error:
+            self._broken = True
+            self._tell(f"no checkpoints, an interruption would lose this image's work: {error}")
+
+
+def kept_seed(folder: Path, unseeded_key: str) -> int | None:
+    """The seed that an interrupted run drew for the same job, if its checkpoints are here and nobody is at them."""
+    for path in _kept_folders(folder):
+        found = _about(path)
+        if found.get("key") != unseeded_key or not isinstance(found.get("seed"), int):
+            continue
+        with contextlib.suppress(BusyError, OutputError), Lock(path / _LOCK, "this image"):
+            return int(str(found["seed"]))
+    return None
+
+
+def tidy(folder: Path) -> None:
+    """Removes from a folder of images what dead processes left there and nobody needs: unfinished files, checkpoints."""
+    sweep(folder)
+    remove_old(folder)
+    remove_finished(folder)
+
+
+def remove_finished(folder: Path) -> list[Path]:
+    """Removes checkpoints of images that were completed after them (by a process that died just then), and returns their folders."""
+
+    def is_finished(path: Path) -> bool:
+        about = _about(path)
+        image = folder / Path(str(about.get("picture", ""))).name
+        return (
+            bool(about)
+            and os.lstat(image).st_mtime_ns >= _newest_ns(path)
+            and read_record(image).get("id") == about.get("id")
+        )
+
+    return _removed(folder, is_finished)
+
+
+def remove_old(folder: Path, days: float = KEPT_DAYS) -> list[Path]:
+    """Removes checkpoints that nobody has touched for so many days, and returns their folders."""
+    return _removed(folder, lambda path: time.time() - _newest_ns(path) / 1e9 >= days * 86400)
+
+
+def _removed(folder: Path, is_unneeded: Callable[[Path], bool]) -> list[Path]:
+    """The folders of checkpoints that were not needed and that nobody was at."""
+    removed: list[Path] = []
+    for path in _kept_folders(folder):
+        with contextlib.suppress(OSError, BusyError, OutputError, UsageError):
+            if is_unneeded(path):
+                with Lock(path / _LOCK, "this image"):
+                    _clear(path)
+                    shutil.rmtree(path)
+                removed.append(path)
+    return removed
+
+
+def hidden_folder(folder: Path) -> Path:
+    """Makes folder/.linfusion and returns it. Raises OSError, also for a link in its place: it would lead elsewhere."""
+    path = folder / HIDDEN
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        os.chmod(path, stat.S_IMODE(os.stat(folder).st_mode))  # who may put images here may put this beside them
+    _require_folder(path)
+    return path
+
+
+def read_plain(path: Path) -> bytes:
+    """All of a file that is no link, pipe or device; nothing if there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return b""
+        try:
+            return file.read()
+        except OSError:
+            return b""
+
+
+def _kept_folders(folder: Path) -> list[Path]:
+    try:
+        names = sorted(os.listdir(folder / HIDDEN))
+    except OSError:
+        return []
+    paths = [folder / HIDDEN / name for name in names if re.fullmatch(rf"[0-9a-f]{{{SHOWN_KEY}}}", name)]
+    return [path for path in paths if path.is_dir() and not path.is_symlink()]
+
+
+def _newest_ns(path: Path) -> int:
+    """When anything in a folder was changed last."""
+    return max(
+        (os.lstat(path / name).st_mtime_ns for name in os.listdir(path) if name != _LOCK),
+        default=os.lstat(path).st_mtime_ns,
+    )
+
+
+def _clear(path: Path) -> None:
+    """Removes checkpoints; what they are for at last: whoever finds the rest after a kill must know."""
+    for name in sorted(os.listdir(path), key=_ABOUT.__eq__):
+        if name != _LOCK:
+            with contextlib.suppress(OSError):
+                os.unlink(path / name)
+
+
+def _about(path: Path) -> dict[str, object]:
+    """Which image a folder's checkpoints are for; nothing if that is not known."""
+    try:
+        found = json.loads(read_plain(path / _ABOUT) or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _require_folder(path: Path) -> None:
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        raise NotADirectoryError(20, "Not a folder of its own (a link leads elsewhere)", str(path))
+
+
+def _remove_empty(path: Path) -> None:
+    for folder in (path, path.parent):
+        with contextlib.suppress(OSError):  # it is in use again
+            os.rmdir(folder)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"Can't keep checkpoints in {str(path)!r}: {error.strerror}") from error

@@ -1,0 +1,184 @@
+"""The record inside an image: what made it, as JSON and in A1111's words, and the command that makes it again."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from linfusion_cli.errors import UsageError
+from linfusion_cli.output import png_reader
+
+KEYWORD = "linfusion"
+PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
+_NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
+_PLACE_FLAGS = frozenset({"output", "overwrite"})  # where the image goes is the choice of who repeats it
+_HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+_SECRETS = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/\s@]+@")
+_LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
+
+
+def record_texts(record: Mapping[str, object]) -> dict[str, str]:
+    """The text chunks of an image: the whole record as ASCII JSON, and A1111's form of it.
+
+    The JSON also holds "command", the words that make the image again. Raises KeyError when the record lacks a value
+    that the texts need, and UsageError for an override whose name is no flag.
+    """
+    whole = {**record, "command": command_words(record)}
+    return {KEYWORD: json.dumps(whole, ensure_ascii=True, allow_nan=False), PARAMETERS: parameters_of(record)}
+
+
+def read_record(path: Path) -> dict[str, object]:
+    """The record of an image, a stranger's data: show its texts through visible().
+
+    Raises UsageError if the file is no PNG, is damaged, or holds no record with the values that command_of needs.
+    """
+    texts = png_reader.read_text_chunks(path)
+    if KEYWORD not in texts:
+        raise UsageError(f"{str(path)!r} holds no linfusion record: another program made it, or its texts were removed")
+    try:
+        record: object = json.loads(texts[KEYWORD])
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{str(path)!r}: its linfusion record can't be read") from error
+    if not isinstance(record, dict):
+        raise UsageError(f"{str(path)!r}: its linfusion record is no table")
+    values = cast("dict[str, object]", record)
+    for key, kind in _NEEDED.items():
+        if not isinstance(values.get(key), kind) or isinstance(values[key], bool):
+            raise UsageError(f'{str(path)!r}: its linfusion record has no usable "{key}"')
+    return values
+
+
+def command_of(record: Mapping[str, object]) -> str:
+    """The command that makes the image again, safe to print and to paste into a shell.
+
+    Raises UsageError for an override whose name is no flag, and for NUL, which no command line can hold.
+    """
+    return " ".join(_quoted(word) for word in command_words(record))
+
+
+def command_words(record: Mapping[str, object]) -> list[str]:
+    """The same command as a list of unquoted words."""
+    prompt = str(record["prompt"])
+    options = [word for name, value in _options(record).items() for word in _option_words(name, value)]
+    if image := str(record.get("upscaled") or ""):
+        return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
+    if prompt.startswith("-"):
+        return ["linfusion", "generate", *options, "--", prompt]
+    return ["linfusion", "generate", prompt, *options]
+
+
+def _options(record: Mapping[str, object]) -> dict[str, object]:
+    options: dict[str, object] = {
+        "preset": record["preset"],
+        "size": f"{record['width']}x{record['height']}",
+        "seed": record["seed"],
+    }
+    if record.get("negative_prompt"):
+        options["negative-prompt"] = record["negative_prompt"]
+    overrides = record.get("overrides", {})
+    if not isinstance(overrides, dict):
+        raise UsageError("the overrides of the record are no table")
+    for name, value in cast("dict[str, object]", overrides).items():
+        flag = name.removeprefix("--").replace("_", "-")
+        if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
+            raise UsageError(f'the record overrides "{visible(name)}", which is no flag')
+        if flag not in _PLACE_FLAGS:
+            options.setdefault(flag, value)
+    return options
+
+
+def _option_words(name: str, value: object) -> Iterator[str]:
+    if isinstance(value, list):
+        for one in cast("list[object]", value):
+            yield from _option_words(name, one)
+    elif isinstance(value, bool):
+        yield f"--{name}" if value else f"--no-{name}"
+    elif value is not None:
+        text = str(value)
+        # a value that looks like a flag must stay one word with its own
+        yield from [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
+
+
+def _quoted(word: str) -> str:
+    if word == visible(word):
+        return shlex.quote(word)
+    encoded = _encoded(word)
+    if b"\0" in encoded:
+        raise UsageError("the record holds a NUL character, which no command line can hold")
+    # $'...' of bash, zsh and ksh: three octal digits can't run into what follows
+    return (
+        "$'"
+        + "".join(chr(byte) if 32 <= byte < 127 and byte not in b"'\\" else f"\\{byte:03o}" for byte in encoded)
+        + "'"
+    )
+
+
+def _encoded(word: str) -> bytes:
+    try:
+        return word.encode(
+            "utf-8", "surrogateescape"
+        )  # bytes of a command line that were no UTF-8 come back as they were
+    except UnicodeEncodeError:
+        return word.encode("utf-8", "backslashreplace")
+
+
+def parameters_of(record: Mapping[str, object]) -> str:
+    """The A1111 form: the prompt, the negative prompt if there is one, and one line of values, each on one line.
+
+    A prompt can't look like one of the other lines: its line breaks become spaces, and it is quoted if it begins like one.
+    """
+    lines = [_prompt_line(str(record["prompt"]))]
+    if record.get("negative_prompt"):
+        lines.append("Negative prompt: " + _one_line(str(record["negative_prompt"])))
+    values = {
+        "Steps": record["steps"],
+        "Sampler": record["scheduler"],
+        "CFG scale": record["guidance_scale"],
+        "Seed": record["seed"],
+        "Size": f"{record['width']}x{record['height']}",
+        "Model": record["model"],
+        "Version": f"linfusion {record['version']}",
+    }
+    lines.append(", ".join(f"{name}: {_value(value)}" for name, value in values.items()))
+    return "\n".join(lines)
+
+
+def _prompt_line(prompt: str) -> str:
+    line = _one_line(prompt)
+    return (
+        json.dumps(line, ensure_ascii=False) if re.match(r"(negative prompt|steps)\s*:", line, re.IGNORECASE) else line
+    )
+
+
+def _value(value: object) -> str:
+    text = _one_line(str(value))
+    return json.dumps(text, ensure_ascii=False) if re.search(r'[,:]|^"', text) else text
+
+
+def _one_line(text: str) -> str:
+    """Line breaks become spaces and the other control characters escapes; joiners of emoji and scripts stay."""
+    return _escaped(_LINE_BREAKS.sub(" ", text).strip(), frozenset({"Cc", "Cs"}))
+
+
+def visible(text: str) -> str:
+    """The text with every character escaped that a terminal would obey or hide, so that it can be printed."""
+    return _escaped(text, _HIDDEN)
+
+
+def redacted(text: str) -> str:
+    """The text without what opens an account: tokens of the hub, and who somebody is in an address."""
+    return _SECRETS.sub("[secret]", text)
+
+
+def _escaped(text: str, categories: frozenset[str]) -> str:
+    if text.isprintable():  # true for most, and quick: of the categories C* and Z* it allows the plain space alone
+        return text
+    return "".join(
+        char.encode("unicode_escape").decode("ascii") if unicodedata.category(char) in categories else char
+        for char in text
+    )

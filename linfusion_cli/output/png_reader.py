@@ -1,0 +1,170 @@
+"""Reads a PNG: checks every pixel of one of ours, and reads the texts of any."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.geometry import Size
+from linfusion_cli.output.png_format import CHANNELS, SIGNATURE
+
+READ_TEXT_BYTES = 1 << 20  # of one text that is read, after inflating
+PIECE_BYTES = 1 << 20
+
+
+class Inflater(Protocol):
+    """The part of zlib's decompressobj that a check needs."""
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+def check(path: Path) -> Size:
+    """The size in pixels of an image that PngWriter wrote, after reading all of it: chunks, checksums and every pixel.
+
+    Raises OutputError that says what is wrong with the file.
+    """
+    try:
+        with path.open("rb") as file:
+            return _checked_size(file)
+    except OSError as error:
+        raise OutputError(f"Can't read {str(path)!r}: {error.strerror}") from error
+    except (ValueError, zlib.error) as error:
+        raise OutputError(f"{str(path)!r} is damaged: {error}") from error
+
+
+def read_text_chunks(path: Path) -> dict[str, str]:
+    """The texts (tEXt, zTXt, iTXt) of a PNG of any kind by keyword, as found: treat them as a stranger's.
+
+    The pixels are not read. Raises UsageError for what is no PNG, is damaged, or holds a text over READ_TEXT_BYTES.
+    """
+    try:
+        with path.open("rb") as file:
+            return dict(
+                _text(chunk.kind, _whole(file, chunk)) for chunk in _chunks(file) if chunk.kind in _TEXT_READERS
+            )
+    except OSError as error:
+        raise UsageError(f"Can't read {str(path)!r}: {error.strerror}") from error
+    except (ValueError, zlib.error) as error:
+        raise UsageError(f"Can't read the texts of {str(path)!r}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    kind: bytes
+    start: int  # of the data, in bytes from the start of the file
+    length: int
+
+
+def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
+    """Walks to IEND; the caller may read in between. Raises ValueError where the structure is broken."""
+    end = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    if file.read(8) != SIGNATURE:
+        raise ValueError("it is no PNG")
+    position, kind = 8, b""
+    while kind != b"IEND":
+        file.seek(position)
+        head = file.read(8)
+        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
+        if not kind or position + 12 + length > end:
+            raise ValueError("it ends too early")
+        yield _Chunk(kind, position + 8, length)
+        position += 12 + length
+    if position != end:
+        raise ValueError(f"{end - position} bytes follow its end")
+
+
+def _pieces(file: BinaryIO, chunk: _Chunk) -> Iterator[bytes]:
+    """The data of a chunk in pieces of bounded size; the last step compares the checksum."""
+    file.seek(chunk.start)
+    crc, left = zlib.crc32(chunk.kind), chunk.length
+    while left:
+        piece = file.read(min(left, PIECE_BYTES))
+        if not piece:
+            raise ValueError("it ends too early")
+        crc, left = zlib.crc32(piece, crc), left - len(piece)
+        yield piece
+    if file.read(4) != struct.pack(">I", crc):
+        raise ValueError(f"the checksum of a chunk {chunk.kind!r} is wrong")
+
+
+def _whole(file: BinaryIO, chunk: _Chunk) -> bytes:
+    if chunk.length > READ_TEXT_BYTES:
+        raise ValueError(f"a chunk {chunk.kind!r} is {chunk.length:,} bytes long; at most {READ_TEXT_BYTES:,} are read")
+    return b"".join(_pieces(file, chunk))
+
+
+def _checked_size(file: BinaryIO) -> Size:
+    chunks = _chunks(file)
+    size = _read_header(file, next(chunks))
+    left_bytes = size.height * (size.width * CHANNELS + 1)
+    inflater = zlib.decompressobj()
+    for chunk in chunks:
+        for piece in _pieces(file, chunk):
+            if chunk.kind == b"IDAT":
+                left_bytes -= _inflated_bytes(inflater, piece, left_bytes)
+    if left_bytes or not inflater.eof:
+        raise ValueError("pixels are missing")
+    return size
+
+
+def _read_header(file: BinaryIO, chunk: _Chunk) -> Size:
+    if chunk.kind != b"IHDR" or chunk.length != 13:
+        raise ValueError("its header is broken")
+    width, height, *kind = struct.unpack(">IIBBBBB", _whole(file, chunk))
+    if kind != [8, 2, 0, 0, 0] or not width or not height:
+        raise ValueError("it is no 8-bit truecolour PNG as linfusion writes them")
+    return Size(width, height)
+
+
+def _inflated_bytes(inflater: Inflater, piece: bytes, left_bytes: int) -> int:
+    """How many bytes a piece of the stream inflates to, seen in bounded memory."""
+    count = 0
+    while piece:
+        count += len(inflater.decompress(piece, PIECE_BYTES))
+        if count > left_bytes or inflater.unused_data:
+            raise ValueError("it holds more pixels than its header says")
+        piece = inflater.unconsumed_tail
+    return count
+
+
+def _text(kind: bytes, data: bytes) -> tuple[str, str]:
+    keyword, separator, rest = data.partition(b"\0")
+    if not separator:
+        raise ValueError("a text has no keyword")
+    return keyword.decode("latin-1"), _TEXT_READERS[kind](rest)
+
+
+def _read_itxt(rest: bytes) -> str:
+    compressed, (_, separator, tail) = rest[:1] == b"\1", rest[2:].partition(b"\0")
+    _, second_separator, text = tail.partition(b"\0")
+    if not separator or not second_separator:
+        raise ValueError("a text is broken")
+    return (_inflated_text(text) if compressed else text).decode("utf-8")
+
+
+def _inflated_text(data: bytes) -> bytes:
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(data, READ_TEXT_BYTES)
+    if not inflater.eof:
+        raise ValueError(f"a compressed text is broken or inflates to over {READ_TEXT_BYTES:,} bytes")
+    return text
+
+
+_TEXT_READERS: Mapping[bytes, Callable[[bytes], str]] = {
+    b"tEXt": lambda rest: rest.decode("latin-1"),
+    b"zTXt": lambda rest: _inflated_text(rest[1:]).decode("latin-1"),
+    b"iTXt": _read_itxt,
+}

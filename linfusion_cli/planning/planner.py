@@ -1,0 +1,277 @@
+"""What will be done: stages, steps, bands, number format, memory and time; arithmetic only, before any weight loads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NoReturn
+
+from linfusion_cli.config.extras import Weighted
+from linfusion_cli.config.input_images import fitting_note
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.presets import ModelSettings
+from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.geometry import Size, nearest_size
+from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
+from linfusion_cli.planning.memory_budget import StoreBudget
+from linfusion_cli.planning.model_shapes import (
+    FAMILIES,
+    Architecture,
+    VaeShape,
+    read_architecture,
+    read_on_top,
+    read_vae,
+)
+from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
+from linfusion_cli.system.device import Machine, disk_free_bytes
+from linfusion_cli.weights.locate import find
+
+BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
+FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
+HALF = "bfloat16"  # as wide as float32, in half of its memory
+SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A job made definite on a machine."""
+
+    job: Job
+    machine: Machine
+    stages: tuple[Stage, ...]
+    phases: tuple[Phase, ...]
+    dtype: str
+    attention: str
+    store_budget: StoreBudget
+    weights_resident: bool
+    keep_text_encoders: bool
+    budget_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        return max(phase.peak_bytes for phase in self.phases)
+
+    @property
+    def ram_bytes(self) -> int:
+        """What waits in RAM beside an accelerator."""
+        return max(phase.ram_bytes for phase in self.phases)
+
+    @property
+    def file_bytes(self) -> int:
+        """What waits in scratch files."""
+        return max(phase.file_bytes for phase in self.phases)
+
+    @property
+    def seconds(self) -> float:
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def prepared_convolutions(self) -> int:
+        """How many convolutions torch and oneDNN may keep ready: few where bands have many heights, each with its own."""
+        return FEW_PREPARED if any(stage.bands.unet_latent for stage in self.stages) else MANY_PREPARED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for JSON."""
+        return {
+            "size": str(self.job.size),
+            "device": self.machine.device,
+            "device_name": self.machine.device_name,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "budget_bytes": self.budget_bytes,
+            "peak_bytes": self.peak_bytes,
+            "ram_bytes": self.ram_bytes,
+            "file_bytes": self.file_bytes,
+            "weights_resident": self.weights_resident,
+            "seconds": round(self.seconds, 1),
+            "speed_measured": self.machine.speed(self.dtype).measured,
+            "stages": [
+                {**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)}
+                for stage in self.stages
+            ],
+            "phases": [asdict(phase) for phase in self.phases],
+            "notes": list(self.notes),
+        }
+
+
+def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
+    """Chooses bands, and what waits where between their sweeps, for the budget: of the nearly fastest ways, the one with the highest bands.
+
+    keep_text_encoders: the text and image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest
+    budget that would do, if nothing fits.
+    """
+    disk = disk_free_bytes(job.scratch_folder)
+    estimate = Estimate(
+        job, machine, _architecture(job), dtype_of(job, machine), disk_bytes=disk, keep_text_encoders=keep_text_encoders
+    )
+    fitting = list(_fitting(estimate))
+    if not fitting:
+        _refuse(estimate)
+    if not (on_disk := [plan for plan in fitting if plan.file_bytes <= disk]):
+        _refuse_disk(fitting, disk)
+    fitting = on_disk
+    fastest = min(plan.seconds for plan in fitting)
+    return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
+
+
+def _fitting(whole: Estimate) -> Iterator[Plan]:
+    """The ways to do the job that its memory allows, the highest bands first.
+
+    Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
+    """
+    budget = _budget_bytes(whole)
+    for resident in (True,) if whole.machine.kind == "cpu" else (True, False):
+        estimate = replace(whole, resident=resident)
+        for ways in _ways(estimate):
+            plans = [
+                _plan(estimate, stages, narrowest, budget)
+                for stages in ways
+                if (narrowest := estimate.narrowest_bytes(stages)) <= budget
+            ]
+            fitting = [plan for plan in plans if plan.peak_bytes <= budget]
+            yield from fitting
+            if any(plan.ram_bytes == plan.file_bytes == 0 for plan in fitting):
+                return
+
+
+def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int) -> Plan:
+    """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
+    job, machine = estimate.job, estimate.machine
+    memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
+    store_budget = estimate.room(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
+    kept = tuple(
+        estimate.keeping_little(stage, last=stage is stages[-1], store_budget=store_budget) for stage in stages
+    )
+    return Plan(
+        job=job,
+        machine=machine,
+        stages=kept,
+        phases=estimate.phases(kept, store_budget),
+        dtype=estimate.dtype,
+        attention=job.settings.model.attention,
+        store_budget=store_budget,
+        weights_resident=estimate.resident,
+        keep_text_encoders=estimate.keep_text_encoders,
+        budget_bytes=budget,
+        notes=_notes(job, estimate.architecture),
+    )
+
+
+def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
+    """For each height of bands: the UNet in bands, and on the whole image at once, where these make sense."""
+    job, machine, architecture = estimate.job, estimate.machine, estimate.architecture
+    levels, bandable = len(architecture.vae.channels), architecture.unet.bandable
+    bands_alone = (
+        bandable and machine.kind == "cpu" and job.settings.model.attention == "linear"
+    )  # there as fast as the whole image
+    for halvings in range(BAND_HALVINGS):
+        stages = plan_stages(job, machine.kind, halvings, levels)
+        whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
+        yield [stages] * bandable + [whole] * (
+            estimate.resident and not bands_alone
+        )  # weights are streamed layer by layer, in bands only
+
+
+def _architecture(job: Job) -> Architecture:
+    """The shapes of a model that is a folder here or in the hub's cache, else those of its family; its autoencoder, if it is another, and what is mounted."""
+    model = job.settings.model
+    folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
+    if folder is None or not (folder / "unet" / "config.json").is_file():
+        known = FAMILIES[model.family]
+    else:
+        linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
+        known = read_architecture(
+            folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion
+        )
+    extras = job.settings.extras
+    on_top = read_on_top((Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, model.family)
+    return replace(known, vae=_vae(model, known.vae), on_top=on_top)
+
+
+def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
+    """The autoencoder that is used: another one for every number format, or for float16 alone, for which that one then is made."""
+    other = model.vae or model.vae_float16
+    found = find(other) if other else None
+    folder = found / "vae" if found is not None and (found / "vae").is_dir() else found
+    if folder is not None and (folder / "config.json").is_file():
+        named = read_vae(folder, own)
+        return named if model.vae else replace(own, upcast=named.upcast)
+    return replace(own, upcast=own.upcast and not model.vae_float16)
+
+
+def dtype_of(job: Job, machine: Machine) -> str:
+    """The number format: as asked for, else the preset's for the kind of device."""
+    if job.dtype != "auto":
+        return job.dtype
+    model = job.settings.model
+    return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
+
+
+def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
+    """What the user would not expect: how images are fitted, and that an unusual UNet needs more memory."""
+    starts = [(job.start.image, job.start.flag)] if job.start else []
+    given = [*starts, *((image, "--control-image") for image in job.control_images)]
+    fitted = [fitting_note(image, flag, job.size) for image, flag in given]
+    images = [image for image, _ in given] + list(job.ip_images)
+    whole = (
+        ""
+        if architecture.unet.bandable
+        else "this UNet has blocks that can't run in bands: every step computes the whole image at once"
+    )
+    return tuple(note for note in (whole, *fitted, *(note for image in images for note in image.notes)) if note)
+
+
+def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
+    least = min(plans, key=lambda plan: plan.file_bytes)
+    raise OutputError(
+        f"{least.job.size} in {least.budget_bytes / 1e9:.1f} GB of memory needs {least.file_bytes / 1e9:.1f} GB of scratch files; "
+        f"{least.job.scratch_folder.resolve()} has {disk / 1e9:.1f} GB free. Give another folder with --scratch, or more --max-memory"
+    )
+
+
+def _refuse(estimate: Estimate) -> NoReturn:
+    job, machine, budget = estimate.job, estimate.machine, _budget_bytes(estimate)
+    has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
+    needed = _gigabytes(_least_bytes(estimate))
+    what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
+    half = _least_bytes(replace(estimate, dtype=HALF)) if estimate.dtype == "float32" else math.inf
+    narrower = f"--dtype {HALF} (about {_gigabytes(half)} GB), " if half <= budget else ""
+    smaller = (
+        f"a smaller image ({fitting} fits)"
+        if (fitting := _largest_fitting(estimate))
+        else "a smaller model: no size fits"
+    )
+    if job.max_memory_bytes:
+        raise OutOfMemoryError(
+            f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, {narrower}or {smaller}"
+        )
+    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {narrower}{smaller}")
+
+
+def _gigabytes(size: float) -> str:
+    """Rounded up to a tenth: so much would do."""
+    return f"{math.ceil(size / 1e8) / 10:.1f}"
+
+
+def _budget_bytes(estimate: Estimate) -> int:
+    return estimate.job.max_memory_bytes or estimate.machine.free_bytes
+
+
+def _least_bytes(estimate: Estimate) -> float:
+    """The smallest budget: the lowest bands, everything waits in files, on a disk that is large enough."""
+    resident = estimate.machine.kind == "cpu" or not estimate.architecture.unet.bandable
+    least = replace(estimate, resident=resident, disk_bytes=math.inf)
+    *_, lowest = _ways(least)
+    return min(least.narrowest_bytes(stages) for stages in lowest)
+
+
+def _largest_fitting(estimate: Estimate) -> Size | None:
+    """The largest size of the same aspect that the budget allows, to a tenth."""
+    wanted = estimate.job.size
+    for power in range(1, 60):  # to a thousandth of the sides
+        size = nearest_size(Size(int(wanted.width * 0.9**power), int(wanted.height * 0.9**power)))
+        if _least_bytes(replace(estimate, job=replace(estimate.job, size=size))) <= _budget_bytes(estimate):
+            return size
+    return None

@@ -1,0 +1,131 @@
+"""The autoencoder's sweeps in numbers: mirrors engine/rows.py step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.memory_budget import CostCounter, Keep, Slot
+from linfusion_cli.planning.model_shapes import VaeShape
+
+SCORES = 1 << 24  # products of a query and a key that are alive at once; engine/vae_attention.py
+HALO_ROWS = 8  # beside a band, where a chain of layers is computed again from what waits
+BAND_UNITS = (
+    7  # activations of a band's size that are alive in a layer: rows with halo, normalised, computed, stored behind
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A field: the slots it is read from, and what computing it again costs (nothing if it waits itself)."""
+
+    channels: int
+    roots: tuple[Slot, ...]
+    parked: bool = False
+    macs: float = 0.0
+    values: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class VaeCost:
+    """Counts one decode or encode of an image of `size` pixels, in bands of `band_px` rows of every level."""
+
+    shape: VaeShape
+    size: Size
+    band_px: int
+    keep: tuple[Keep, ...]
+    window: int  # how many latents the attention in the middle sees
+    counter: CostCounter
+
+    def decode(self) -> CostCounter:
+        """All of a decode."""
+        channels, deepest = self.shape.channels, len(self.shape.channels) - 1
+        x = self._middle(self._inner(9 * 4 * channels[deepest], channels[deepest], deepest, _Node(4, ())))
+        for level in range(deepest, -1, -1):
+            for _ in range(self.shape.layers + 1):
+                x = self._resnet(x, channels[level], level)
+            if level:
+                x = self._replaced(x, self._inner(4 * channels[level] ** 2, channels[level], level - 1, x))
+        self._sweep(9 * 3 * channels[0], channels[0], 0, x)
+        return self.counter
+
+    def encode(self) -> CostCounter:
+        """All of an encode."""
+        channels, deepest = self.shape.channels, len(self.shape.channels) - 1
+        x = self._inner(9 * 3 * channels[0], channels[0], 0, _Node(3, ()))
+        for level in range(deepest + 1):
+            for _ in range(self.shape.layers):
+                x = self._resnet(x, channels[level], level)
+            if level < deepest:
+                x = self._replaced(x, self._inner(9 * channels[level] ** 2, channels[level], level + 1, x))
+        x = self._middle(x)
+        self._sweep(9 * 8 * channels[deepest], channels[deepest], deepest, x)
+        return self.counter
+
+    def _sweep(self, macs: float, channels: int, level: int, *sources: _Node) -> _Node:
+        """Computes a field of so many multiply-adds per place from others, once; the field as it is if nothing stores it."""
+        places = self.size.area / 4**level
+        roots = tuple({id(root): root for source in sources for root in source.roots}.values())
+        total = macs * places + sum(source.macs for source in sources)
+        values = channels * places + sum(source.values for source in sources)
+        self.counter.work(total, values, -(-(self.size.height >> level) // self.band_px))
+        self.counter.move(*roots)
+        self.counter.buffer(self._share(level), *roots)
+        self.counter.band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
+        return _Node(channels, roots, macs=total, values=values)
+
+    def _share(self, level: int) -> float:
+        return min(1.0, (self.band_px + HALO_ROWS) / (self.size.height >> level))
+
+    def _parked(self, node: _Node, level: int, into: Slot | None) -> _Node:
+        slot = into or self.counter.take(node.channels * self.size.area / 4**level)
+        self.counter.move(slot)
+        self.counter.buffer(self._share(level), slot, *node.roots)
+        return _Node(node.channels, (slot,), parked=True)
+
+    def _inner(self, macs: float, channels: int, level: int, x: _Node) -> _Node:
+        node = self._sweep(macs, channels, level, x)
+        return self._parked(node, level, None) if self.keep[level] == "all" else node
+
+    def _resnet(self, x: _Node, channels: int, level: int) -> _Node:
+        hidden = self._inner(9 * x.channels * channels, channels, level, x)
+        shortcut = x.channels * channels if x.channels != channels else 0
+        skip = x if hidden.parked else _Node(x.channels, x.roots)  # what is read twice in one sweep is computed once
+        node = self._sweep(9 * channels**2 + shortcut, channels, level, hidden, skip)
+        if self.keep[level] != "nothing":
+            into = next((field.roots[0] for field in (hidden, x) if field.parked and field.channels == channels), None)
+            node = self._parked(node, level, into)
+        return self._replaced(x, self._replaced(hidden, node, x))
+
+    def _replaced(self, x: _Node, following: _Node, *others: _Node) -> _Node:
+        """Gives back what x was read from, unless the following or others are read from it too."""
+        needed = {id(root) for node in (following, *others) for root in node.roots}
+        self.counter.give_back(*(root for root in x.roots if id(root) not in needed))
+        return following
+
+    def _middle(self, x: _Node) -> _Node:
+        channels, deepest = self.shape.channels[-1], len(self.shape.channels) - 1
+        x = self._resnet(x, channels, deepest)
+        if self.shape.attention:
+            places = self.size.area / 4**deepest
+            seen = min(places, self.window)
+            x = self._replaced(
+                x, self._parked(self._sweep(4 * channels**2 + 2 * channels * seen, channels, deepest, x), deepest, None)
+            )
+            self.counter.band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> deepest))
+        return self._resnet(x, channels, deepest)
+
+
+def vae_cost(
+    shape: VaeShape,
+    size: Size,
+    band_px: int,
+    keep: tuple[Keep, ...],
+    window: int,
+    counter: CostCounter,
+    *,
+    encode: bool,
+) -> CostCounter:
+    """One decode or encode, entered into the counter."""
+    cost = VaeCost(shape, size, band_px, keep, window, counter)
+    return cost.encode() if encode else cost.decode()

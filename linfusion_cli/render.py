@@ -1,0 +1,366 @@
+"""The conductor: pours the engine's rows into the output; the only place where computing meets writing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from linfusion_cli import __version__
+from linfusion_cli.config.extras import grown_from, local_name
+from linfusion_cli.config.job import Job, job_hash, unseeded_hash
+from linfusion_cli.config.required_weights import check_weights, refuse_missing
+from linfusion_cli.errors import LinfusionError, OutOfMemoryError, OutputError, ran_out_of_memory
+from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.geometry import Size
+from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder
+from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
+from linfusion_cli.output.metadata import record_texts
+from linfusion_cli.output.png_writer import PngWriter, largest_bytes
+from linfusion_cli.planning.planner import FEW_PREPARED, Plan, dtype_of
+from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.system import gc_pause
+from linfusion_cli.system.device import Machine, learn_speed
+from linfusion_cli.system.signals import STOP
+from linfusion_cli.system.speed import Speed
+
+if TYPE_CHECKING:
+    from linfusion_cli.engine.components.model_cache import ModelCache
+    from linfusion_cli.engine.pipeline import Image
+
+UNBOUNDED = 1024  # prepared convolutions: what the libraries keep if nobody says anything
+PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
+EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rendered:
+    """A finished image: where it is, how long it took, the most memory that the process and the device held."""
+
+    path: Path
+    seconds: float
+    peak_bytes: int
+    device_peak_bytes: int
+    record: dict[str, Any]
+
+
+def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) -> Rendered:
+    """Makes the plan's image and writes it, whole or not at all; goes on with what an interrupted run left.
+
+    Raises OutputError before any work if the image could not be written, BusyError if another process makes the same
+    one, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
+    """
+    started, job = time.monotonic(), plan.job
+    prepare(plan)
+    measured = _Measured()
+    stopper = _Stopper(notify)
+    with _memory_log(job.memory_log) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
+
+        def tell(event: Event) -> None:
+            measured.see(event)
+            _log(log, event, time.monotonic() - started)
+            notify(event)
+            stopper.see(event)
+
+        start_seconds = _start_seconds(plan.machine, plan.dtype, plan.prepared_convolutions)
+        from linfusion_cli.engine.memory.meter import process_peak_bytes
+        from linfusion_cli.engine.pipeline import images
+
+        record: dict[str, Any] = {}
+        for image in images(plan, tell, keeper, model_cache):
+            record = record_of(plan, measured.phases)
+            if image.final:
+                _write(job.output, image, record, overwrite=job.overwrite)
+            elif job.stages_folder is not None:
+                _write(_stage_path(job.stages_folder, image.stage), image, record, overwrite=True)
+        _tell_missing_stages(plan, notify)
+        keeper.clear()
+    planned_seconds, taken_seconds = measured.beside(plan)
+    learn_speed(
+        plan.machine,
+        plan.dtype,
+        planned_seconds=planned_seconds,
+        taken_seconds=taken_seconds,
+        start_seconds=start_seconds,
+    )
+    device_peak = max((phase.device_peak_bytes for phase in measured.phases), default=0)
+    return Rendered(
+        path=job.output,
+        seconds=time.monotonic() - started,
+        peak_bytes=process_peak_bytes(),
+        device_peak_bytes=device_peak,
+        record=record,
+    )
+
+
+def prepare(plan: Plan) -> None:
+    """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
+    job = plan.job
+    check_weights(job.settings, job.preset)
+    check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
+    record_texts(record_of(plan, []))  # a text that can't be stored is found now
+    tidy(job.output.parent)
+    if job.stages_folder is not None:
+        make_folder(job.stages_folder, "--stages")
+        for stage in _stages_with_images(plan):
+            check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
+
+
+def obstacles(plan: Plan) -> tuple[str, ...]:
+    """What would stop the work at once, as it would be told: weights that are missing, a file that is in the way. Changes nothing."""
+    job, found = plan.job, []
+    for check in (
+        partial(refuse_missing, job.settings, job.preset),
+        partial(check_writable, job.output, largest_bytes(job.size), overwrite=job.overwrite),
+    ):
+        try:
+            check()
+        except LinfusionError as error:
+            found.append(str(error))
+    return tuple(found)
+
+
+def interrupted_seed(job: Job) -> int | None:
+    """The seed that an interrupted run drew for the same job, if nobody chose one now and there is work to go on with."""
+    return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
+
+
+def make_model_cache(first: Plan) -> ModelCache:
+    """StoreBudget for models that stay loaded between images; imports torch, in the way that suits the plan of the first one."""
+    with _importing(first.prepared_convolutions):
+        from linfusion_cli.engine.components.model_cache import ModelCache
+
+    return ModelCache()
+
+
+def measured_speed(machine: Machine, job: Job) -> Speed:
+    """How fast the machine and the scratch folder are, measured now, in the number format of the job; imports what a render does."""
+    dtype = dtype_of(job, machine)
+    start_seconds = _start_seconds(machine, dtype, FEW_PREPARED)
+    from linfusion_cli.engine.streaming.benchmark import measure_speed
+
+    return replace(measure_speed(machine, dtype, job.scratch_folder), start_seconds=start_seconds)
+
+
+def _start_seconds(machine: Machine, dtype: str, prepared_convolutions: int) -> float:
+    """Imports the engine: how long that took, or what is known of it where it had happened before."""
+    fresh, started = "torch" not in sys.modules, time.monotonic()
+    with _importing(prepared_convolutions):
+        from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
+    return time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
+
+
+@dataclass(slots=True)
+class _Measured:
+    """The phases that are over, and which of them an earlier run had begun."""
+
+    phases: list[PhaseFinished] = field(default_factory=list)
+    _resumed: set[tuple[str, int]] = field(default_factory=set)
+
+    def see(self, event: Event) -> None:
+        if isinstance(event, PhaseFinished):
+            self.phases.append(event)
+        elif isinstance(event, PhaseStarted) and event.done:
+            self._resumed.add((event.name, event.stage))
+
+    def beside(self, plan: Plan) -> tuple[float, float]:
+        """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""
+        planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
+        whole = [
+            phase for phase in self.phases if (key := (phase.name, phase.stage)) in planned and key not in self._resumed
+        ]
+        return sum(planned[phase.name, phase.stage] for phase in whole), sum(phase.seconds for phase in whole)
+
+
+class _Stopper:
+    """Sees to it that a signal waits for the end of the running step, which then is kept, and for nothing else."""
+
+    def __init__(self, notify: Notify) -> None:
+        self._notify, self._told, self._kept = notify, False, False
+
+    def urgent(self) -> bool:
+        """Asked when something could be kept: whether it has to be, because it is the last thing."""
+        self._kept = bool(STOP.code)
+        return self._kept
+
+    def see(self, event: Event) -> None:
+        match event:
+            case PhaseStarted():
+                STOP.obey()
+                STOP.patient = event.name == "denoise"
+            case Progressed() if self._kept or not STOP.patient:
+                STOP.obey()
+            case MemorySampled() if STOP.code and not self._told:  # the only event that comes in the middle of a step
+                self._told = True
+                self._notify(
+                    Note(text="stopping at the end of this step; what is done is kept. Once more stops at once")
+                )
+            case _:
+                pass
+
+
+@contextmanager
+def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[CheckpointFolder]:
+    job = plan.job
+    sizes = " ".join(str(stage.canvas) for stage in plan.stages)
+    key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind} {sizes}".encode()).hexdigest()
+
+    def tell(text: str) -> None:
+        notify(Note(text=text))
+
+    with CheckpointFolder(
+        job.output, key, job_hash(job), job.checkpoint_seconds, urgent=stopper.urgent, tell=tell
+    ) as keeper:
+        if job.restart:
+            keeper.clear()
+        if job.seed_drawn:
+            keeper.remember_seed(unseeded_hash(job), job.seed)
+        try:
+            yield keeper
+        finally:
+            STOP.patient = False
+
+
+def _stage_path(folder: Path, stage: Stage) -> Path:
+    return folder / f"stage-{stage.index}-{stage.size}.png"
+
+
+def _stages_with_images(plan: Plan) -> tuple[Stage, ...]:
+    """Those before the last; not the first where that is the user's own image."""
+    return plan.stages[1 if grown_from(plan.job.start) else 0 : -1]
+
+
+def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
+    """Images of stages exist only while their stage is made: an interrupted run without --stages has left none."""
+    folder = plan.job.stages_folder
+    if folder is None or plan.job.settings.upscale.between != "pixel":
+        return
+    missing = [str(stage.index) for stage in _stages_with_images(plan) if not _stage_path(folder, stage).exists()]
+    if missing:
+        notify(
+            Note(text=f"no image of stage {', '.join(missing)}: made before the interruption. --restart makes them all")
+        )
+
+
+def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
+    """What is stored inside the image: everything that made it, no paths of this machine, no environment."""
+    job, sampling = plan.job, plan.job.settings.sampling
+    return {
+        "version": __version__,
+        "id": job_hash(job),
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "seed": job.seed,
+        "width": job.size.width,
+        "height": job.size.height,
+        "preset": Path(job.preset).name,
+        "model": local_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
+        "steps": sampling.steps,
+        "scheduler": sampling.scheduler,
+        "guidance_scale": sampling.guidance_scale,
+        "attention": plan.attention,
+        "dtype": plan.dtype,
+        "device": plan.machine.kind,
+        "overrides": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in job.overrides.items()
+        },
+        "upscaled": job.start.image.path.name if job.start and not job.start.refined else "",
+        "images": {image.path.name: image.sha256 for image in job.images},
+        "settings": _without_folders(job.settings.model_dump(mode="json")),
+        "stages": plan.as_dict()["stages"],
+        "measured": {
+            f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes}
+            for phase in measured
+        },
+    }
+
+
+def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose local folders are reduced to their names: an image is shown to strangers."""
+    shown = {}
+    for section, keys in (("model", PLACES), ("extras", EXTRA_PLACES)):
+        values = settings[section]
+        shown[section] = {**values, **{key: _place_names(values[key]) for key in keys}}
+    return {**settings, **shown}
+
+
+def _place_names(value: str | list[str]) -> str | list[str]:
+    return local_name(value) if isinstance(value, str) else [local_name(place) for place in value]
+
+
+def _write(path: Path, image: Image, record: dict[str, Any], *, overwrite: bool) -> None:
+    size: Size = image.stage.size
+    with AtomicFile(path, largest_bytes(size), overwrite=overwrite) as file:
+        with PngWriter(file, size, record_texts(record)) as png:
+            for rows in image.rows:
+                png.write_rows(rows)
+        file.commit()
+
+
+def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
+    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere, nor hoard memory.
+
+    prepared_convolutions: how many torch and oneDNN keep, of each shape that was used; once for the life of the process
+    """
+    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(cache, str(prepared_convolutions))
+
+
+@contextmanager
+def _importing(prepared_convolutions: int) -> Iterator[None]:
+    """For torch and diffusers, which leave no garbage."""
+    quiet_libraries(prepared_convolutions)
+    with gc_pause.none_expected():
+        yield
+
+
+@contextmanager
+def _memory_log(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        file = path.open("w", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"--memory-log {path}: can't be written ({error.strerror})") from error
+    with file:
+        yield file
+
+
+def _log(log: TextIO | None, event: Event, at_seconds: float) -> None:
+    """One line: when it was, and the event, whose own `seconds` are how long a phase took."""
+    if log is not None:
+        log.write(
+            json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)}) + "\n"
+        )
+        log.flush()
+
+
+@contextmanager
+def _out_of_memory(plan: Plan) -> Iterator[None]:
+    """Turns the ways in which torch and numpy run out of memory into one error with advice."""
+    failure = ""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        failure = str(error).splitlines()[0] if str(error) else "MemoryError"
+    if failure:
+        advice = "close other programs, or give a smaller --size or --max-memory"
+        raise OutOfMemoryError(
+            f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure}): {advice}"
+        )

@@ -1,0 +1,1 @@
+"""The machine: its devices, their memory and speed, signals, the garbage collector."""

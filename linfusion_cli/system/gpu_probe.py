@@ -1,0 +1,162 @@
+"""What torch, the driver and the system say about GPUs, for the doctor: facts only, nothing is computed on a GPU.
+
+Facts of CUDA's versions: docs.nvidia.com/deploy/cuda-compatibility (a driver runs every build of its major version or an older one).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NVIDIA_CONTROL, AMD_CONTROL = Path("/dev/nvidiactl"), Path("/dev/kfd")
+PROC = Path("/proc/driver/nvidia")
+BFLOAT16_SINCE = (8, 0)  # compute capability: older chips emulate it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gpu:
+    """One GPU that torch sees. capability: NVIDIA's compute capability, (0, 0) for others; `kernels`: this torch has code for it."""
+
+    device: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    capability: tuple[int, int]
+    bfloat16: bool
+    kernels: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accelerators:
+    """torch's build, the driver, and the GPUs that both of them reach. Texts are "" where nobody says.
+
+    build: "cpu", "cuda 12.8" or "rocm 6.4"; driver_cuda: the newest CUDA version of the driver, (0, 0) if unknown
+    present: makers of GPUs whose drivers are here, whatever torch can; refused: a device file that this user can't open
+    """
+
+    torch_version: str
+    build: str
+    gpus: tuple[Gpu, ...]
+    driver: str
+    driver_cuda: tuple[int, int]
+    present: tuple[str, ...]
+    refused: str
+    hidden: bool  # CUDA_VISIBLE_DEVICES leaves none
+    complaint: str  # why torch can't use CUDA, in its own words
+
+
+def look_here() -> Accelerators:
+    """Asks the torch that is installed."""
+    import torch
+
+    return look(torch)
+
+
+def look(torch: Any) -> Accelerators:
+    """Asks a torch module, and the system around it."""
+    cuda, hip = getattr(torch.version, "cuda", None), getattr(torch.version, "hip", None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        gpus, complaint = _gpus(torch)
+    return Accelerators(
+        torch_version=str(torch.__version__),
+        build=f"rocm {hip}" if hip else f"cuda {cuda}" if cuda else "cpu",
+        gpus=gpus,
+        driver=driver_version(PROC),
+        driver_cuda=driver_cuda_version(),
+        present=tuple(maker for maker, path in (("NVIDIA", NVIDIA_CONTROL), ("AMD", AMD_CONTROL)) if path.exists()),
+        refused=next(
+            (
+                str(path)
+                for path in (NVIDIA_CONTROL, AMD_CONTROL)
+                if path.exists() and not os.access(path, os.R_OK | os.W_OK)
+            ),
+            "",
+        ),
+        hidden=os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"),
+        complaint=complaint or (str(caught[0].message).splitlines()[0] if caught else ""),
+    )
+
+
+def driver_version(proc: Path) -> str:
+    """The version of NVIDIA's kernel module ("550.54.15"), as Linux tells it; "" if there is none."""
+    try:
+        found = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", (proc / "version").read_text())
+    except OSError:
+        return ""
+    return found[1] if found else ""
+
+
+def driver_cuda_version() -> tuple[int, int]:
+    """The newest CUDA version that the installed driver runs, from the driver's own library; (0, 0) without one."""
+    number = ctypes.c_int(0)
+    try:
+        library = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        failed = library.cuDriverGetVersion(ctypes.byref(number))
+    except (OSError, AttributeError):
+        return (0, 0)
+    return (0, 0) if failed else (number.value // 1000, number.value % 1000 // 10)
+
+
+def _gpus(torch: Any) -> tuple[tuple[Gpu, ...], str]:
+    """What torch can use, and what it says where it can't."""
+    found: list[Gpu] = []
+    try:
+        if torch.backends.mps.is_available():
+            found.append(_apple(torch))
+        if torch.cuda.is_available():
+            found += [_cuda(torch, index) for index in range(torch.cuda.device_count())]
+    except (RuntimeError, AssertionError) as error:
+        return tuple(found), str(error).splitlines()[0]
+    return tuple(found), ""
+
+
+def _cuda(torch: Any, index: int) -> Gpu:
+    free, total = torch.cuda.mem_get_info(index)
+    amd = bool(getattr(torch.version, "hip", None))
+    capability = (0, 0) if amd else tuple(torch.cuda.get_device_capability(index))
+    return Gpu(
+        device=f"cuda:{index}",
+        name=torch.cuda.get_device_name(index),
+        total_bytes=total,
+        free_bytes=free,
+        capability=(capability[0], capability[1]),
+        bfloat16=amd or capability >= BFLOAT16_SINCE,
+        kernels=amd or runs(capability, tuple(torch.cuda.get_arch_list())),
+    )
+
+
+def _apple(torch: Any) -> Gpu:
+    total = int(torch.mps.recommended_max_memory())
+    held = int(torch.mps.driver_allocated_memory())
+    modern = (
+        sys.platform == "darwin" and int(platform.mac_ver()[0].partition(".")[0] or 0) >= 14
+    )  # bfloat16 since macOS 14
+    return Gpu(
+        device="mps",
+        name="Apple GPU",
+        total_bytes=total,
+        free_bytes=total - held,
+        capability=(0, 0),
+        bfloat16=modern,
+        kernels=True,
+    )
+
+
+def runs(capability: tuple[int, ...], built_for: tuple[str, ...]) -> bool:
+    """Whether code of one of the builds ("sm_86": this major version, this minor or later; "compute_86": or anything newer) runs on a chip."""
+    for name in built_for:
+        kind, _, digits = name.rstrip("af").partition("_")
+        if not digits.isdigit():
+            continue
+        built = (int(digits[:-1] or 0), int(digits[-1]))
+        if built <= capability and (kind == "compute" or built[0] == capability[0]):
+            return True
+    return False

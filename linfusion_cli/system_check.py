@@ -1,0 +1,246 @@
+"""What is here and what would run: machine, versions, space, weights; each finding with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.presets import load_preset, preset_files
+from linfusion_cli.config.required_weights import needs_of
+from linfusion_cli.errors import LinfusionError, OutOfMemoryError
+from linfusion_cli.planning.planner import make_plan
+from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
+from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
+from linfusion_cli.weights.locate import cache_folder
+
+State = Literal["ok", "missing", "bad"]
+NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub", "numpy", "pillow")
+OPTIONAL = {
+    "peft": ("--lora", "lora"),
+    "opencv-python-headless": ("--control-preprocess canny", "canny"),
+    "isal": ("faster PNG files", "fast-png"),
+}
+TORCH_SITE = "https://pytorch.org/get-started/locally"
+TORCH_INDEX = ((13, "cu130"), (12, "cu126"))  # major CUDA version of the driver -> torch's builds for it, newest first
+NEW_DRIVER = "a newer driver: https://www.nvidia.com/drivers"
+LITTLE_MEMORY_BYTES, LITTLE_DISK_BYTES = 2e9, 5e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was looked at: what was found, and what to type to mend it ("" = nothing to mend)."""
+
+    about: str
+    state: State
+    found: str
+    fix: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Everything, in the order in which it matters; finds nothing fatal and downloads nothing."""
+    yield Finding(
+        about="system",
+        state="ok",
+        found=f"{platform.system()} {platform.release()}, {platform.machine()}, Python {platform.python_version()}",
+    )
+    yield from _packages()
+    machine = find_machine() if _version("torch") else find_machine("cpu")
+    yield from _device(machine)
+    if _version("torch") and may_have_accelerator():
+        yield from accelerator_findings(look_here())
+    yield _memory()
+    yield from _disks()
+    yield _network()
+    for name in preset_files():
+        yield _preset(name, machine)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in NEEDED:
+        found = _version(name)
+        fix = "" if found else f"pip install {name}"
+        yield Finding(about=name, state="ok" if found else "bad", found=found or "not installed", fix=fix)
+    for name, (use, extra) in OPTIONAL.items():
+        found = _version(name)
+        fix = "" if found else f'pip install "linfusion-cli[{extra}]"'
+        yield Finding(
+            about=name, state="ok" if found else "missing", found=found or f"not installed: only for {use}", fix=fix
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _device(machine: Machine) -> Iterator[Finding]:
+    found = f"{machine.device}: {machine.device_name} ({machine.reason}), {machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
+    yield Finding(about="device", state="ok", found=found)
+    if machine.kind == "cpu":
+        yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")
+
+
+def accelerator_findings(seen: Accelerators) -> Iterator[Finding]:
+    """torch's build and driver, then every GPU, then the GPU that is here and can't be used."""
+    driver = f", driver {seen.driver}" if seen.driver else ""
+    newest = f" for CUDA up to {seen.driver_cuda[0]}.{seen.driver_cuda[1]}" if seen.driver_cuda[0] else ""
+    yield Finding(about="torch build", state="ok", found=f"torch {seen.torch_version} for {seen.build}{driver}{newest}")
+    for gpu in seen.gpus:
+        yield _gpu(gpu)
+    if seen.present and not seen.gpus:
+        yield _unused(seen)
+
+
+def _gpu(gpu: Gpu) -> Finding:
+    chip = f", compute capability {gpu.capability[0]}.{gpu.capability[1]}" if gpu.capability[0] else ""
+    formats = (
+        "float16, bfloat16, float32"
+        if gpu.bfloat16
+        else "float16, float32, no bfloat16 (which the sd21 presets take: give --dtype float32)"
+    )
+    found = f"{gpu.name}{chip}, {gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free; {formats}"
+    if not gpu.kernels:
+        return Finding(
+            about=gpu.device,
+            state="bad",
+            found=f"{found}; this torch has no code for the chip",
+            fix=f"a build that has it: {TORCH_SITE}",
+        )
+    if gpu.free_bytes < LITTLE_MEMORY_BYTES:
+        return Finding(
+            about=gpu.device, state="bad", found=found, fix="close what else uses the GPU (nvidia-smi lists it)"
+        )
+    return Finding(about=gpu.device, state="ok", found=found)
+
+
+def _unused(seen: Accelerators) -> Finding:
+    """Why a GPU that is here is not used, and what to type."""
+    about, makers = "GPU", " and ".join(seen.present)
+    if seen.refused:
+        fix = 'sudo usermod -aG video,render "$USER", then log in again (in a container: docker run --gpus all)'
+        return Finding(about=about, state="bad", found=f"{makers}, but this user can't open {seen.refused}", fix=fix)
+    if seen.hidden:
+        return Finding(
+            about=about,
+            state="bad",
+            found=f"{makers}, but CUDA_VISIBLE_DEVICES hides it",
+            fix="unset CUDA_VISIBLE_DEVICES",
+        )
+    if "NVIDIA" not in seen.present:
+        return Finding(
+            about=about,
+            state="bad",
+            found=f"{makers}, but torch is the build for {seen.build}",
+            fix=f"the ROCm build of torch: {TORCH_SITE}",
+        )
+    index = next((name for major, name in TORCH_INDEX if seen.driver_cuda[0] >= major), "")
+    install = (
+        f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}" if index else ""
+    )
+    if seen.build == "cpu":
+        return Finding(
+            about=about, state="bad", found="NVIDIA, but torch is the build for CPUs alone", fix=install or NEW_DRIVER
+        )
+    wanted = int(seen.build.removeprefix("cuda ").partition(".")[0]) if seen.build.startswith("cuda") else 0
+    if seen.driver_cuda[0] and wanted > seen.driver_cuda[0]:
+        older = f"the driver is for CUDA {seen.driver_cuda[0]}.{seen.driver_cuda[1]} and older, torch for {seen.build}"
+        return Finding(
+            about=about,
+            state="bad",
+            found=f"NVIDIA, but {older}",
+            fix=f"{NEW_DRIVER}, or: {install}" if install else NEW_DRIVER,
+        )
+    why = seen.complaint or "torch finds no device and does not say why"
+    return Finding(
+        about=about, state="bad", found=f"NVIDIA, but {why}", fix="nvidia-smi, which tests the driver without torch"
+    )
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    little = memory.available < LITTLE_MEMORY_BYTES
+    fix = "close other programs, or give a smaller --size" if little else ""
+    return Finding(
+        about="memory",
+        state="bad" if little else "ok",
+        found=f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
+        fix=fix,
+    )
+
+
+def _disks() -> Iterator[Finding]:
+    for about, folder, fix in (
+        ("disk for weights", cache_folder(), "set HF_HOME to a folder on a larger disk"),
+        ("disk here", Path(), "use -o on another disk"),
+    ):
+        there = folder.absolute()
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        little = free < LITTLE_DISK_BYTES
+        writable = os.access(there, os.W_OK)
+        found = f"{free / 1e9:.1f} GB free in {folder.absolute()}" + ("" if writable else ", which can't be written")
+        yield Finding(
+            about=about,
+            state="bad" if little or not writable else "ok",
+            found=found,
+            fix=fix if little or not writable else "",
+        )
+
+
+def _network() -> Finding:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    token = (
+        "an access token is set"
+        if os.environ.get("HF_TOKEN")
+        else "no HF_TOKEN in the environment (only gated repositories want one)"
+    )
+    site = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if offline:
+        return Finding(
+            about="hub",
+            state="missing",
+            found="HF_HUB_OFFLINE is set: nothing can be fetched",
+            fix="unset HF_HUB_OFFLINE",
+        )
+    return Finding(about="hub", state="ok", found=f"{site}, {token}; not contacted")
+
+
+def _preset(name: str, machine: Machine) -> Finding:
+    """Whether a preset would run: its weights, then its memory."""
+    about = f"preset {name}"
+    try:
+        lacking = [need for need in needs_of(load_preset(name).settings) if need.here() is None]
+        if lacking:
+            places = ", ".join(f"{need.kind} ({need.places[0]})" for need in lacking)
+            return Finding(
+                about=about, state="missing", found=f"not on this machine: {places}", fix=f"linfusion fetch {name}"
+            )
+        plan = make_plan(resolve(Request(prompt="doctor", preset=name, seed=0)), machine)
+    except OutOfMemoryError as error:
+        return Finding(
+            about=about,
+            state="bad",
+            found="the weights are here, the memory is too small",
+            fix=str(error).rpartition("Nearest: ")[2],
+        )
+    except LinfusionError as error:
+        return Finding(about=about, state="bad", found=str(error), fix=f"linfusion presets check {name}")
+    minutes = (
+        f"{max(1, round(plan.seconds / 60))} min"
+        if machine.speed(plan.dtype).measured
+        else "minutes that linfusion plan will measure"
+    )
+    found = f"runs: {plan.job.size} in {plan.dtype}, about {plan.peak_bytes / 1e9:.1f} GB of memory and {minutes}"
+    return Finding(about=about, state="ok", found=found)

@@ -1,0 +1,210 @@
+"""Downloads weights from the hub: only what is needed, resumable, checked against the published hashes, and no pickles."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from linfusion_cli.errors import BusyError, WeightsError
+from linfusion_cli.weights.checksums import sha256_of, verify
+from linfusion_cli.weights.locate import HubPlace, cache_folder
+from linfusion_cli.weights.requirements import Need, files_of
+
+TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file on the hub: its size in bytes and the hash that is published of it (SHA-256, or git's SHA-1 of small files)."""
+
+    name: str
+    size_bytes: int
+    sha256: str
+    git_sha1: str
+
+
+class UnavailableError(WeightsError):
+    """A repository that can't be had: gone, gated, or there is no network. The next place may do."""
+
+
+def fetch(need: Need, say: Say) -> Path:
+    """Brings what is needed onto this machine, from the first of its places that has it, and returns where it is.
+
+    Raises WeightsError if no place has it, if a file is not what was published, or if the disk is too small.
+    """
+    problems: list[str] = []
+    for place in need.places:
+        hub = HubPlace.parse(place, need.revision)
+        if hub is None:
+            problems.append(f"{place} is no repository on the hub (owner/name)")
+            continue
+        try:
+            return _fetch(need, hub, say)
+        except UnavailableError as error:
+            problems.append(str(error))
+            if place is not need.places[-1]:
+                say(f"{error}; trying the next place")
+    raise WeightsError("; ".join(problems))
+
+
+def redacted(text: str) -> str:
+    """A text without access tokens."""
+    return TOKEN.sub("hf_***", text)
+
+
+def _fetch(need: Need, hub: HubPlace, say: Say) -> Path:
+    published = _listed(hub)
+    names = files_of(need, hub.inside, published)
+    wanted = [published[name] for name in names]
+    total = sum(file.size_bytes for file in wanted)
+    _check_disk(total)
+    say(f"{hub}: {len(wanted)} files, {total / 1e9:.2f} GB")
+    for number, file in enumerate(wanted, 1):
+        say(f"  {number}/{len(wanted)} {file.name} ({file.size_bytes / 1e6:.1f} MB)")
+        path = _downloaded(hub, file)
+    root = path
+    for _ in Path(wanted[-1].name).parts:
+        root = root.parent
+    return root / hub.inside if hub.inside else root
+
+
+def _listed(hub: HubPlace) -> dict[str, Published]:
+    from huggingface_hub import HfApi
+
+    with _explained(hub):
+        info = HfApi().model_info(hub.repository, revision=hub.revision or None, files_metadata=True, timeout=30)
+    return {file.rfilename: _published(file) for file in info.siblings or []}
+
+
+def _published(file: Any) -> Published:
+    large = file.lfs.sha256 if file.lfs else ""
+    return Published(file.rfilename, int(file.size or 0), large, "" if large else file.blob_id or "")
+
+
+def _downloaded(hub: HubPlace, file: Published) -> Path:
+    """One file, from the cache, from where an interrupted download stopped, or anew."""
+    from huggingface_hub import hf_hub_download
+
+    with _explained(hub):
+        if file.sha256:
+            complete_blob(hub, file.name, file.sha256, file.size_bytes)
+        path = Path(hf_hub_download(hub.repository, file.name, revision=hub.revision or None))
+    if wrong := _wrong(path, file):
+        real = path.resolve()
+        path.unlink()
+        real.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{hub}: {file.name} is not what was published ({wrong}). It was removed; run the same command again"
+        )
+    if file.sha256:
+        verify(path)
+    return path
+
+
+def _wrong(path: Path, file: Published) -> str:
+    """How a file differs from what was published, "" if it does not."""
+    size = path.stat().st_size
+    if file.size_bytes and size != file.size_bytes:
+        return f"{size} of {file.size_bytes} bytes"
+    if file.sha256:
+        found = sha256_of(path)
+        return "" if found == file.sha256 else f"SHA-256 {found[:12]}... instead of {file.sha256[:12]}..."
+    if file.git_sha1:
+        data = path.read_bytes()
+        found = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        return "" if found == file.git_sha1 else f"SHA-1 {found[:12]}... instead of {file.git_sha1[:12]}..."
+    return ""
+
+
+def _check_disk(needed_bytes: int) -> None:
+    folder = cache_folder()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise WeightsError(
+            f"{folder} has {free / 1e9:.1f} GB free, {needed_bytes / 1e9:.1f} GB are needed. Make room, or set HF_HOME to another disk"
+        )
+
+
+def complete_blob(hub: HubPlace, name: str, sha256: str, size_bytes: int) -> None:
+    """Makes the cache hold the blob of a file, under the name of its published hash; what it holds is not checked here.
+
+    An interrupted download leaves a .part file, which the next one completes. Raises BusyError if another process is at it,
+    and whatever huggingface_hub raises for a connection that fails.
+    """
+    from filelock import FileLock, Timeout
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils._headers import build_hf_headers
+
+    blob = cache_folder() / f"models--{hub.repository.replace('/', '--')}" / "blobs" / sha256
+    if blob.exists():
+        return
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    part = blob.with_name(f"{sha256}.part")
+    url = hf_hub_url(hub.repository, name, revision=hub.revision or None)
+    location = get_hf_file_metadata(url).location
+    headers = build_hf_headers()
+    if urlsplit(location).netloc != urlsplit(url).netloc:
+        headers.pop(
+            "authorization", None
+        )  # the storage behind the hub has signed addresses, and no business with the token
+    try:
+        with FileLock(blob.with_name(f"{sha256}.lock"), timeout=0), part.open("ab", buffering=0) as file:
+            done = part.stat().st_size
+            if done > size_bytes:
+                file.truncate(0)
+                done = 0
+            http_get(
+                location,
+                file,
+                resume_size=done,
+                headers=headers,
+                expected_size=size_bytes,
+                displayed_filename=Path(name).name,
+            )
+    except Timeout as error:
+        raise BusyError(f"{hub}: another process downloads {name}. Wait for it") from error
+    part.replace(blob)
+
+
+@contextmanager
+def _explained(hub: HubPlace) -> Iterator[None]:
+    """The ways in which a repository can't be had, in words, with what to do; never with a token."""
+    import httpx2
+    from huggingface_hub import errors
+
+    failure = ""
+    site = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    try:
+        yield
+    except errors.GatedRepoError:
+        failure = f"{hub} is gated: accept its licence at {site}/{hub.repository}, then log in with: hf auth login"
+    except errors.RevisionNotFoundError:
+        failure = f"{hub.repository} has no revision {hub.revision}"
+    except errors.RepositoryNotFoundError:
+        failure = f"{hub} is gone, or private (then log in with: hf auth login)"
+    except errors.EntryNotFoundError as error:
+        failure = f"{hub}: {_first_line(error)}"
+    except errors.OfflineModeIsEnabled:
+        failure = f"{hub} is not on this machine, and HF_HUB_OFFLINE forbids the network"
+    except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
+        failure = f"{hub}: {site} can't be reached ({type(error).__name__}). What is downloaded so far is kept: run the same command again"
+    except (errors.HfHubHTTPError, OSError) as error:
+        failure = f"{hub}: {_first_line(error)}"
+    if failure:
+        raise UnavailableError(redacted(failure))
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,110 @@
+"""Finds weights on this machine: built in, a folder, a file, or the hub's cache. Never the network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.models import builtin_folder
+from linfusion_cli.weights.safetensors_header import ENDING, refuse_pickle
+
+SAMPLES, SAMPLE_BYTES = 16, 1 << 16
+PART = re.compile(r"[A-Za-z0-9_][\w.-]*")  # of a name on the hub: no ".." and nothing hidden
+
+
+@dataclass(frozen=True, slots=True)
+class HubPlace:
+    """A place on the hub: "owner/name", "owner/name@revision", or with a folder or file in it: "owner/name/sub/file.safetensors"."""
+
+    repository: str
+    revision: str  # "" = main
+    inside: str  # "" = the whole repository
+
+    @staticmethod
+    def parse(place: str, revision: str = "") -> HubPlace | None:
+        """None if the text can't be a place on the hub."""
+        words, _, own = place.partition("@")
+        parts = words.split("/")
+        if len(parts) < 2 or not all(
+            PART.fullmatch(part) for part in [*parts, *(own or revision or "main").split("/")]
+        ):
+            return None
+        return HubPlace("/".join(parts[:2]), own or revision, "/".join(parts[2:]))
+
+    def __str__(self) -> str:
+        return (
+            self.repository
+            + (f"/{self.inside}" if self.inside else "")
+            + (f"@{self.revision}" if self.revision else "")
+        )
+
+
+def find(place: str, revision: str = "") -> Path | None:
+    """The folder or file of a place, None if it is not on this machine. A .ckpt or .bin file is refused with WeightsError."""
+    path = builtin_folder(place) or Path(place).expanduser()
+    if path.exists():
+        if path.is_file():
+            refuse_pickle(path)
+        return path
+    hub = HubPlace.parse(place, revision)
+    return None if hub is None else _cached(hub)
+
+
+def find_first(places: tuple[str, ...], revision: str, flag: str) -> Path:
+    """The first of the places that is on this machine; WeightsError, with the command that fetches them, if none is."""
+    for place in places:
+        if found := find(place, revision):
+            return found
+    raise missing(places, revision, flag)
+
+
+def missing(places: tuple[str, ...], revision: str, flag: str, preset: str = "") -> WeightsError:
+    """What to say, and to type, when none of the places is on this machine; preset: of which they are a part."""
+    for place in places:
+        if (place.endswith((ENDING, "/")) and HubPlace.parse(place) is None) or place.startswith((".", "~", "/")):
+            return WeightsError(f"{flag} {place}: there is no such file or folder")
+    names = ", ".join(places)
+    at = f"@{revision}" if revision and "@" not in places[0] else ""
+    return WeightsError(
+        f"weights are not on this machine: {names}. Fetch them with: linfusion fetch {preset or f'{flag} {places[0]}{at}'}"
+    )
+
+
+def cache_folder() -> Path:
+    """Where the hub's downloads are kept on this machine (HF_HUB_CACHE)."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def _cached(hub: HubPlace) -> Path | None:
+    folder = cache_folder() / f"models--{hub.repository.replace('/', '--')}"
+    revision = hub.revision or "main"
+    reference = folder / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    snapshot = folder / "snapshots" / commit
+    found = snapshot / hub.inside if hub.inside else snapshot
+    return found if found.exists() else None
+
+
+def fingerprint(place: Path) -> str:
+    """A short key of a file's or a folder's contents, from sizes and samples: it changes when somebody puts other weights there.
+
+    Reads at most SAMPLES blocks of each file, so that it costs nothing beside an image; it is no protection against damage.
+    """
+    digest = hashlib.sha256()
+    for path in (
+        [place]
+        if place.is_file()
+        else sorted(path for path in place.rglob("*") if path.is_file() and path.suffix in (ENDING, ".json"))
+    ):
+        size = path.stat().st_size
+        digest.update(f"{path.relative_to(place) if path != place else ''} {size}\n".encode())
+        with path.open("rb") as file:
+            for sample in range(SAMPLES if size > SAMPLES * SAMPLE_BYTES else 1):
+                file.seek(sample * (size // SAMPLES))
+                digest.update(file.read(SAMPLE_BYTES if size > SAMPLES * SAMPLE_BYTES else size))
+    return digest.hexdigest()[:16]

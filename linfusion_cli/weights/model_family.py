@@ -1,0 +1,105 @@
+"""Tells what weights are, and of which family, from the names and shapes of their tensors: never from the name of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
+
+LDM_UNET = "model.diffusion_model."
+FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd21": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
+OF_TEXT_DIM = {768: "sd15", 1024: "sd21", 2048: "sdxl", 1280: "sdxl refiner"}
+LATENT_CHANNELS = 4
+
+Tensors = Mapping[str, TensorInfo]
+
+
+def kind_of(tensors: Tensors) -> str:
+    """What a file holds: "checkpoint" (single file), "unet", "vae", "lora", "controlnet", "linfusion", "ip-adapter", "embedding" or "unknown"."""
+    names = list(tensors)
+    marks: dict[str, Callable[[str], bool]] = {
+        "checkpoint": lambda name: name.startswith(f"{LDM_UNET}input_blocks."),
+        "lora": lambda name: "lora_" in name or name.endswith((".hada_w1_a", ".lokr_w1")) or ".lora." in name,
+        "ip-adapter": lambda name: name.startswith(("image_proj.", "ip_adapter.")),
+        "controlnet": lambda name: name.startswith(
+            ("controlnet_", "control_model.", "zero_convs.", "input_hint_block.")
+        ),
+        "linfusion": lambda name: ".to_q_." in name,
+        "unet": lambda name: name.startswith("down_blocks.") and ".attentions." in name,
+        "vae": lambda name: name.startswith(("decoder.", "first_stage_model.decoder.")),
+    }
+    for kind, mark in marks.items():
+        if any(mark(name) for name in names):
+            return kind
+    return (
+        "embedding"
+        if names and all(len(info.shape) <= 2 for info in tensors.values()) and len(names) <= 4
+        else "unknown"
+    )
+
+
+def family_of(tensors: Tensors, source: Path) -> str:
+    """The family of a UNet, a ControlNet or a single file: "sd15", "sd21" or "sdxl".
+
+    SD-XL alone has an embedding of sizes; 2.x projects its tokens with a linear layer, 1.x with a 1x1 convolution.
+    Raises WeightsError for other architectures, the refiner, and UNets that also read an image (inpainting, depth).
+    """
+    first = _first(
+        tensors, (f"{LDM_UNET}input_blocks.0.0.weight", "control_model.input_blocks.0.0.weight", "conv_in.weight")
+    )
+    projection = next((info for name, info in tensors.items() if name.endswith(".proj_in.weight")), None)
+    if first is None or projection is None:
+        kind = kind_of(tensors)
+        raise WeightsError(
+            f"{source}: no Stable Diffusion model of a known family; it looks like: {kind}. {_instead(kind)}"
+        )
+    if first.shape[1] != LATENT_CHANNELS:
+        raise WeightsError(
+            f"{source}: its UNet reads {first.shape[1]} channels instead of 4: an inpainting or depth model, which linfusion can't run"
+        )
+    if any(name.endswith(("add_embedding.linear_1.weight", "label_emb.0.0.weight")) for name in tensors):
+        if text_dim(tensors) == 1280:
+            raise WeightsError(f"{source}: the SD-XL refiner is no model for text to image. Use the SD-XL base model")
+        return "sdxl"
+    return "sd21" if len(projection.shape) == 2 else "sd15"
+
+
+def text_dim(tensors: Tensors) -> int:
+    """The width of the text that a UNet or ControlNet reads; 0 if it reads none."""
+    return next((info.shape[1] for name, info in tensors.items() if name.endswith(".attn2.to_k.weight")), 0)
+
+
+def family_of_model(place: Path, variant: str = "") -> str:
+    """The family of a diffusers folder or a single file on this machine. Raises WeightsError as family_of does."""
+    if place.is_file():
+        return family_of(read_header(place).tensors, place)
+    tensors: dict[str, TensorInfo] = {}
+    for path in weight_files(place / "unet", variant):
+        tensors |= read_header(path).tensors
+    return family_of(tensors, place)
+
+
+def check_kind(tensors: Tensors, wanted: str, source: Path, flag: str) -> None:
+    """Raises WeightsError if the file holds something else than its flag is for."""
+    kind = kind_of(tensors)
+    if kind != wanted:
+        raise WeightsError(f"{flag} {source}: looks like: {kind}, not {wanted}. {_instead(kind)}")
+
+
+def _first(tensors: Tensors, names: tuple[str, ...]) -> TensorInfo | None:
+    return next((tensors[name] for name in names if name in tensors), None)
+
+
+def _instead(kind: str) -> str:
+    flags = {
+        "lora": "--lora",
+        "ip-adapter": "--ip-adapter",
+        "controlnet": "--controlnet",
+        "embedding": "--textual-inversion",
+        "vae": "--vae",
+    }
+    flags |= {"linfusion": "--linfusion", "checkpoint": "--model"}
+    allowed = "Allowed: Stable Diffusion 1.x, 2.x and XL, as a folder in diffusers layout or one .safetensors file"
+    return f"Did you mean {flags[kind]}?" if kind in flags else allowed

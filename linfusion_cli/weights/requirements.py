@@ -1,0 +1,144 @@
+"""What a preset needs on this machine: which parts, from which places, and which files of a repository they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.adapter_files import OFFICIAL
+from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, weight_files
+
+Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "lora", "textual-inversion"]
+PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
+WEIGHTY = ("text_encoder", "text_encoder_2", "unet", "vae")
+WORDS = (".json", "merges.txt", "vocab.txt")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One thing to have: any of `places` will do, the first that can be had is taken."""
+
+    kind: Kind
+    places: tuple[str, ...]
+    revision: str
+    variant: str
+    family: str  # "" = not known yet
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.kind}"
+
+    def here(self) -> Path | None:
+        """Where it is on this machine, complete; None if it is not."""
+        for place in self.places:
+            found = find(place, self.revision)
+            if found is not None and self._complete(found):
+                return found
+        return None
+
+    def _complete(self, place: Path) -> bool:
+        if place.is_file():
+            return True
+        if self.kind in ("lora", "textual-inversion"):
+            return any(place.glob(f"*{ENDING}"))
+        if self.kind == "ip-adapter":
+            wanted = OFFICIAL.get(self.family, ())
+            return bool(list(place.glob(f"*{ENDING}"))) or any((place / name).exists() for name in wanted[:1])
+        return not missing_parts(place, self.kind, self.variant)
+
+
+def missing_parts(folder: Path, kind: Kind, variant: str) -> list[str]:
+    """Parts of a folder in diffusers layout that have no config or no weights."""
+    if kind != "model":
+        own = folder / kind if (folder / kind / "config.json").exists() else folder
+        return [] if _has_weights(own, variant) else [kind]
+    try:
+        index = json.loads((folder / "model_index.json").read_text())
+    except (OSError, ValueError):
+        return ["model_index.json"]
+    parts = [part for part in PARTS if isinstance(index.get(part), list) and index[part][0]]
+    return [
+        part
+        for part in parts
+        if not (_has_weights(folder / part, variant) if part in WEIGHTY else any((folder / part).glob("*.json")))
+    ]
+
+
+def _has_weights(folder: Path, variant: str) -> bool:
+    try:
+        return (folder / "config.json").exists() and bool(weight_files(folder, variant))
+    except WeightsError:
+        return False
+
+
+def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The files of a repository that a need wants. `inside` is the folder or file that its place names.
+
+    Raises WeightsError if the repository has none: only pickles, or another layout.
+    """
+    listed = sorted(names)
+    if inside.endswith(ENDING):
+        chosen = [inside] if inside in listed else []
+        if need.kind == "ip-adapter":
+            folder = inside.rpartition("/")[0]
+            chosen += [
+                name
+                for name in listed
+                if name in (f"{folder}/image_encoder/config.json", f"{folder}/image_encoder/model{ENDING}")
+            ]
+    else:
+        base = f"{inside}/" if inside else ""
+        own = [name.removeprefix(base) for name in listed if name.startswith(base)]
+        chosen = [base + name for name in _chosen(need, own)]
+    if not any(name.endswith(ENDING) for name in chosen):
+        pickles = [name for name in listed if name.endswith(PICKLES)]
+        why = (
+            f"only pickles such as {pickles[0]}, which run any code when they are opened" if pickles else "no such file"
+        )
+        raise WeightsError(f"{need.places[0]}: holds {why}. Name another repository or file with {need.flag}")
+    return tuple(chosen)
+
+
+def _chosen(need: Need, names: list[str]) -> list[str]:
+    match need.kind:
+        case "model":
+            chosen = [name for name in names if name == "model_index.json"]
+            for part in PARTS:
+                inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
+                chosen += [name for name in inside if name.endswith(WORDS) and not name.endswith(INDEX_ENDING)]
+                chosen += _weights(inside, need.variant) if part in WEIGHTY else []
+            return chosen
+        case "ip-adapter":
+            wanted = [
+                name
+                for files in ([OFFICIAL[need.family]] if need.family in OFFICIAL else OFFICIAL.values())
+                for name in files
+            ]
+            official = [name for name in names if name in wanted]
+            return official or [name for name in names if name.endswith((ENDING, "image_encoder/config.json"))]
+        case "lora" | "textual-inversion":
+            return [name for name in names if name.endswith(ENDING) and "/" not in name]
+        case _:
+            own = [name for name in names if "/" not in name]
+            return [name for name in own if name == "config.json"] + _weights(own, need.variant)
+
+
+def _weights(names: list[str], variant: str) -> list[str]:
+    """The weights of one part: of the variant where there are any, in one file or in several with their index."""
+    for ending in ([f".{variant}"] if variant else []) + [""]:
+        indexes = [name for name in names if name.endswith(INDEX_ENDING) and (f"{ending}." in name or not ending)]
+        shards = [
+            name for name in names if "-of-" in name and name.endswith(ENDING) and (not ending or f"{ending}" in name)
+        ]
+        if indexes and shards:
+            return [indexes[0], *shards]
+        for stem in ("diffusion_pytorch_model", "model"):
+            found = [name for name in names if name.rpartition("/")[2] == f"{stem}{ending}{ENDING}"]
+            if found:
+                return found
+    return []

@@ -1,0 +1,142 @@
+"""Reads what a safetensors file says about itself: names, shapes and places of its tensors; refuses pickles and torn files."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from linfusion_cli.errors import WeightsError
+
+CONVOLUTION = 4  # dimensions of its weight
+ENDING = ".safetensors"
+INDEX_ENDING = ".safetensors.index.json"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit
+BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
+BITS |= {"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """One tensor of a file: number format (as safetensors names it), shape, and first byte and byte after the last."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A file's tensors by name, in the order of the file, and its metadata."""
+
+    path: Path
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(info.shape) for info in self.tensors.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all tensors, as they are stored."""
+        return sum(info.end - info.begin for info in self.tensors.values())
+
+
+def read_header(path: Path) -> Header:
+    """The header of a safetensors file, checked against the file's size.
+
+    Raises WeightsError for a pickle (with what to do instead), for another format, and for a file that is torn or damaged.
+    """
+    refuse_pickle(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            size = path.stat().st_size
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            if not 2 <= length <= min(LARGEST_HEADER_BYTES, size - 8):
+                raise WeightsError(
+                    f"{path}: not a safetensors file, or cut off within its header ({size} bytes). {_again(path)}"
+                )
+            text = file.read(length)
+    except OSError as error:
+        raise WeightsError(f"{path}: can't be read ({error.strerror})") from error
+    return _parsed(path, text, size)
+
+
+def refuse_pickle(path: Path) -> None:
+    """Raises WeightsError for file types that run code when they are read."""
+    if path.suffix.lower() in PICKLES:
+        raise WeightsError(
+            f"{path}: {path.suffix} files are pickles, which run any code that somebody put in when they are opened. "
+            f"Take the {ENDING} file of the same model, or let its publisher convert it"
+        )
+
+
+def _parsed(path: Path, text: bytes, size: int) -> Header:
+    try:
+        raw = cast("dict[str, dict[str, object]]", json.loads(text))
+        metadata = {str(key): str(value) for key, value in raw.pop("__metadata__", {}).items()}
+        tensors = {name: _info(entry, 8 + len(text)) for name, entry in raw.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(f"{path}: its safetensors header is damaged ({error}). {_again(path)}") from error
+    for name, info in tensors.items():
+        if info.end - info.begin != math.prod(info.shape) * BITS[info.dtype] // 8:
+            raise WeightsError(
+                f"{path}: its safetensors header is damaged (tensor {name} has other bytes than its shape). {_again(path)}"
+            )
+    end = max((info.end for info in tensors.values()), default=8 + len(text))
+    if end != size:
+        what = "cut off" if size < end else "longer than its header says"
+        raise WeightsError(f"{path}: the file is {what}: {size} of {end} bytes. {_again(path)}")
+    return Header(path, tensors, metadata)
+
+
+def _info(entry: dict[str, object], base: int) -> TensorInfo:
+    dtype, shape = str(entry["dtype"]), tuple(int(side) for side in cast("list[int]", entry["shape"]))
+    begin, end = cast("list[int]", entry["data_offsets"])
+    if dtype not in BITS or min(begin, *shape, 0) < 0:
+        raise ValueError(f"number format {dtype}, shape {shape}")
+    return TensorInfo(dtype, shape, base + begin, base + end)
+
+
+def _again(path: Path) -> str:
+    return f"Remove {path.name} and get it again; what `linfusion fetch` got, it gets again"
+
+
+def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
+    """The safetensors files of one part of a model in diffusers layout; those of the variant ("fp16") where there are any.
+
+    Raises WeightsError if there is none, or if an index names a file that is not there.
+    """
+    for ending in (f".{variant}", "") if variant else ("",):
+        for index in sorted(folder.glob(f"*{ending}{INDEX_ENDING}" if ending else f"*{INDEX_ENDING}")):
+            return _of_index(index)
+        found = [
+            path
+            for stem in ("diffusion_pytorch_model", "model")
+            if (path := folder / f"{stem}{ending}{ENDING}").exists()
+        ]
+        if found:
+            return (found[0],)
+    pickles = [path for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
+    if pickles:
+        refuse_pickle(pickles[0])
+    raise WeightsError(f"{folder}: no {ENDING} file in it")
+
+
+def _of_index(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise WeightsError(f"{index}: damaged ({error})") from error
+    for name in names:
+        if Path(name).name != name or not (index.parent / name).exists():
+            raise WeightsError(f"{index}: names {name}, which is not there")
+    return tuple(index.parent / name for name in names)

@@ -1,0 +1,90 @@
+"""A journal that survives its writer, and never says more than the files do."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.batch.journal import Journal
+from linfusion_cli.errors import OutputError
+
+
+def path_of(folder: Path) -> Path:
+    return folder / ".linfusion" / "journal.jsonl"
+
+
+def test_what_is_added_is_read_again(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.add("failed", id="a", error="no")
+        journal.add("done", id="b", name="b.png", size_bytes=3, modified_ns=4)
+        journal.numbers(["x", "y"])
+        journal.keep_numbers(["x", "y"])
+        journal.keep_numbers(["x", "y"])
+    again = Journal(tmp_path)
+    assert (again.failed, again.done["b"].name, dict(again.numbers(["z", "y", "x"]))) == (
+        {"a": "no"},
+        "b.png",
+        {"x": 1, "y": 2, "z": 3},
+    )
+    assert path_of(tmp_path).read_text().count('numbers"') == 2
+
+
+def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.add("failed", id="a", error="no")
+    with path_of(tmp_path).open("ab") as file:
+        file.write(b'{"event": "failed", "id": "torn", "err')
+    with Journal(tmp_path) as journal:
+        journal.add("failed", id="b", error="no")
+    assert set(Journal(tmp_path).failed) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\xff\xfe\n",
+        b"[]\n3\nnull\n",
+        b'{"event": "done", "id": "a", "name": "../x", "size_bytes": 1, "modified_ns": 1}\n',
+        b"\0",
+    ],
+)
+def test_junk_in_a_journal_is_no_image(tmp_path: Path, junk: bytes) -> None:
+    path_of(tmp_path).parent.mkdir()
+    path_of(tmp_path).write_bytes(junk)
+    assert Journal(tmp_path).done == {}
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_journal_that_can_not_be_written_ends_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with Journal(tmp_path) as journal, monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OutputError, match=os.strerror(code)):
+            journal.add("done", id="a", name="a.png", size_bytes=1, modified_ns=1)
+
+
+def test_no_token_gets_into_a_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path) as journal:
+        journal.add("failed", id="a", error="401 for https://me:secret@host/x with hf_abcdefghijKLMNOP")
+    text = path_of(tmp_path).read_text()
+    assert "hf_abc" not in text
+    assert "me:secret" not in text
+    assert "[secret]" in text
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    path_of(tmp_path).parent.mkdir()
+    path_of(tmp_path).symlink_to(victim)
+    with pytest.raises(OutputError, match="journal"):
+        Journal(tmp_path).__enter__()
+    assert victim.read_text() == "precious"

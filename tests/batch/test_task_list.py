@@ -1,0 +1,221 @@
+"""What a list stands for: choices, lists and seeds multiplied out, ids that no place is part of, names that stay in their folder."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linfusion_cli.batch.journal import Journal
+from linfusion_cli.batch.prompt_files import Row
+from linfusion_cli.batch.runner import shard_of
+from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, chosen, make_tasks, row_types, seeds_of
+from linfusion_cli.batch.worker import request_as_json, request_from
+from linfusion_cli.cli.app import app
+from linfusion_cli.config.job import Request, job_hash, resolve
+from linfusion_cli.errors import UsageError
+
+
+def tasks_of(
+    *rows: Mapping[str, object], template: str = NAME_TEMPLATE, **common: object
+) -> tuple[list[Task], list[str]]:
+    problems: list[str] = []
+    made = make_tasks(
+        [Row(f"list:{i}", row) for i, row in enumerate(rows, 1)],
+        common,
+        template,
+        Journal(Path("/nonexistent")).numbers,
+        problems,
+    )
+    return made, problems
+
+
+def test_ids_and_names_are_those_of_the_job_itself() -> None:
+    ((task,), problems) = tasks_of({"prompt": "a lake", "seed": 7, "size": "64x64", "steps": "5", "cfg_scale": 3})
+    job = resolve(task.request(Path("out"), overwrite=False))
+    assert problems == []
+    assert (job_hash(job), job.output.name) == (task.id, task.name)
+    assert task.name == f"a-lake-7-{task.id[:8]}.png"
+    assert (job.settings.sampling.steps, job.settings.sampling.guidance_scale, str(job.size)) == (5, 3.0, "64x64")
+
+
+def test_choices_lists_and_seeds_are_multiplied_out() -> None:
+    made, problems = tasks_of({"prompt": "a {red|blue} {lake|hill}", "size": ["64x64", "128x64"]}, seed="1..3")
+    assert problems == []
+    assert len({task.id for task in made}) == len(made) == 2 * 2 * 2 * 3
+    assert {task.prompt for task in made} == {"a red lake", "a red hill", "a blue lake", "a blue hill"}
+    assert list(chosen("{a|b{c|d}} {e} {|f}")) == ["a {e} ", "a {e} f", "bc {e} ", "bc {e} f", "bd {e} ", "bd {e} f"]
+    assert list(chosen("a {red|{green|blue}} lake {x} }{ {|")) == [
+        f"a {colour} lake {{x}} }}{{ {{|" for colour in ("red", "green", "blue")
+    ]
+
+
+BATCHS_OWN = {"--prompt-file", "--dry-run", "--json", "--quiet", "--log-file"}
+
+
+def test_every_flag_of_generate_is_a_key() -> None:
+    """Under the names that --help shows; where an image goes and how it is worked on is not a row's to say."""
+    command = typer.main.get_command(app).commands["generate"]  # type: ignore[attr-defined]
+    flags = {
+        option for parameter in command.params for option in parameter.opts if option.startswith("--")
+    } - BATCHS_OWN
+    assert len(flags) > 35
+    for flag in flags:
+        _, problems = tasks_of({"prompt": "a lake", flag.removeprefix("--"): object()})
+        assert not any("unknown key" in problem and "a row does not say" not in problem for problem in problems), (
+            problems
+        )
+
+
+def test_braces_that_would_make_too_many_or_go_too_deep_are_refused() -> None:
+    for prompt, problem in (("{a|b}" * 40, "more than 1,000,000 images"), ("{a|" * 5000 + "}" * 5000, "too deep")):
+        made, problems = tasks_of({"prompt": prompt})
+        assert made == []
+        assert len(problems) == 1
+        assert problem in problems[0]
+
+
+def test_rows_without_a_seed_get_one_from_their_words() -> None:
+    first, _ = tasks_of({"prompt": "a"}, {"prompt": "b"}, {"prompt": "a"})
+    second, _ = tasks_of({"prompt": "new"}, {"prompt": "b"}, {"prompt": "a"}, {"prompt": "a"})
+    assert len(first) == 3
+    assert {task.id for task in first} <= {task.id for task in second}
+    same, _ = tasks_of({"prompt": "a", "seed": 1}, {"prompt": "a", "seed": 1})
+    assert len(same) == 1
+
+
+def test_models_are_loaded_once_per_group() -> None:
+    made, _ = tasks_of(*[{"prompt": "a", "seed": i, "attention": ("linear", "softmax")[i % 2]} for i in range(6)])
+    assert [task.kind.job.settings.model.attention for task in made] == ["linear"] * 3 + ["softmax"] * 3
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({}, "there is no prompt"),
+        ({"prompt": "  "}, "the prompt is empty"),
+        ({"prompt": "a\0b"}, "NUL"),
+        ({"prompt": "a", "sede": 1}, 'unknown key "sede". Did you mean "seed'),
+        ({"prompt": "a", "output": "/etc/passwd"}, 'unknown key "output"'),
+        ({"prompt": "a", "overwrite": True}, 'unknown key "overwrite"'),
+        ({"prompt": "a", "seed": "x"}, 'seeds "x": write numbers and ranges'),
+        ({"prompt": "a", "seed": "9..1"}, "write them upwards"),
+        ({"prompt": "a", "seed": -1}, "--seed -1: write a whole number"),
+        ({"prompt": "a", "seed": 1.5}, "seed = 1.5: write a whole number"),
+        ({"prompt": "a", "seed": True}, "seed = true: write a whole number"),
+        ({"prompt": "a", "seed": []}, "an empty list"),
+        ({"prompt": "a", "steps": "many"}, 'steps = "many": write a whole number'),
+        ({"prompt": "a", "steps": 1e400}, "write a whole number"),
+        ({"prompt": {"a": 1}}, 'prompt = {"a": 1}: write a text'),
+        ({"prompt": "a", "size": "9x9"}, "--size 9x9"),
+        ({"prompt": "a", "width": 64}, "give width and height, or size"),
+        ({"prompt": "a", "negative": "b", "negative_prompt": "c"}, "is given twice"),
+        ({"prompt": "a", "preset": "landscpe"}, 'Did you mean "landscape"'),
+        ({"prompt": "a", "seed": "0..999999", "size": ["64x64", "64x128"]}, "more than 1,000,000 images"),
+    ],
+)
+def test_a_row_that_can_not_be_is_a_problem(row: dict[str, object], problem: str) -> None:
+    made, problems = tasks_of({"prompt": "good", "seed": 1}, row)
+    assert [task.prompt for task in made] == ["good"]
+    assert len(problems) == 1
+    assert problems[0].startswith("list:2: ")
+    assert problem in problems[0]
+
+
+@pytest.mark.parametrize("template", ["{slug}", "image", "{slug}-{size}"])
+def test_two_images_never_share_a_name(template: str) -> None:
+    _, problems = tasks_of({"prompt": "É lake", "seed": 1}, {"prompt": "é lake", "seed": 2}, template=template)
+    assert "is the name of list:1 too" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "template", ["../{slug}", "/etc/x", "{slug.__class__}", "{0}", "a/b", "", "x" * 300, "..", "{prompt}", "a\x1b[31m"]
+)
+def test_templates_that_lead_elsewhere_are_refused(template: str) -> None:
+    made, problems = tasks_of({"prompt": "a lake", "seed": 1}, template=template)
+    assert made == []
+    assert len(problems) == 1
+
+
+NASTY = st.sampled_from(
+    [
+        "/",
+        "..",
+        "\\",
+        "~",
+        "-rf",
+        "\x1b[31m",
+        "\x1b]8;;http://x\x07",
+        "\u202e",
+        "[/b]",
+        "%n",
+        "🏔" * 63,
+        "CON",
+        "\n",
+        "é",
+        ".",
+    ]
+)
+
+
+@given(
+    st.lists(
+        st.one_of(NASTY, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)),
+        min_size=1,
+        max_size=30,
+    )
+)
+def test_a_name_is_one_part_of_a_path_whatever_the_prompt(parts: list[str]) -> None:
+    prompt = "".join(parts)
+    made, problems = tasks_of({"prompt": prompt, "seed": 1})
+    for task in made:
+        assert Path(task.name).name == task.name
+        assert not task.name.startswith(("-", "."))
+        assert task.name.isprintable()
+        assert len(task.name.encode()) <= 240
+        assert "\x1b" not in task.name
+    assert len(made) + len(problems) >= 1
+
+
+def test_seeds_are_ranges() -> None:
+    assert list(seeds_of("7")) == [7]
+    assert list(seeds_of("1..3, 9,20..20")) == [1, 2, 3, 9, 20]
+    for text in ("", "1..", "a", "-1", "1...3", "5000000000", "0..9999999"):
+        with pytest.raises(UsageError, match="seeds"):
+            list(seeds_of(text))
+
+
+def test_shards_are_a_partition_however_they_are_counted() -> None:
+    made, _ = tasks_of(*[{"prompt": "a", "seed": i} for i in range(40)])
+    parts = [{task.id for task in shard_of(made, i, 3)} for i in range(4)]
+    assert parts[0] == parts[3]
+    assert sorted(parts[0] | parts[1] | parts[2]) == sorted(task.id for task in made)
+    assert sum(len(part) for part in parts[:3]) == 40
+
+
+def test_requests_go_to_the_child_and_back() -> None:
+    request = Request(
+        prompt="a\n\u202e", seed=3, output=Path("x/y.png"), stages_folder=Path("s"), steps=4, guidance=2.5
+    )
+    assert request_from(request_as_json(request)) == request
+    assert {field.name for field in dataclasses.fields(Request)} > set(row_types())
+
+
+def test_a_flag_that_can_not_be_meant_is_said_once() -> None:
+    made, problems = tasks_of({"prompt": "a"}, {"prompt": "b"}, seed="9..1")
+    assert made == []
+    assert len(problems) == 1
+    assert "write them upwards" in problems[0]
+
+
+def test_values_that_python_calls_equal_are_not_taken_for_each_other() -> None:
+    made, problems = tasks_of(
+        {"prompt": "a", "steps": 1}, {"prompt": "a", "steps": True}, {"prompt": "a", "steps": 1.0}, size="64x64"
+    )
+    assert [(task.place, type(task.kind.request.steps)) for task in made] == [("list:1", int), ("list:3", int)]
+    assert problems == ["list:2: steps = true: write a whole number"]

@@ -1,0 +1,219 @@
+"""Jobs: what a request becomes, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from linfusion_cli.config.filename_template import SLUG_BYTES, expand, slug
+from linfusion_cli.config.job import LARGEST_SEED, Request, job_hash, parse_bytes, resolve
+from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size
+
+ASKED = Request(prompt="a lake", seed=5, size="1024x512")
+
+
+def refusal(**changes: object) -> str:
+    with pytest.raises(UsageError) as caught:
+        resolve(replace(ASKED, **changes))  # type: ignore[arg-type]
+    return str(caught.value)
+
+
+def test_a_request_becomes_a_job() -> None:
+    job = resolve(
+        replace(ASKED, steps=30, negative_prompt="people", device="cpu", max_memory="6GB", stages_folder=Path("stages"))
+    )
+    assert (job.prompt, job.negative_prompt, job.seed, job.size, job.preset) == (
+        "a lake",
+        "people",
+        5,
+        Size(1024, 512),
+        "landscape",
+    )
+    assert (job.settings.sampling.steps, job.sources["sampling.steps"]) == (30, "--steps")
+    assert (job.device, job.dtype, job.max_memory_bytes, job.overwrite) == ("cpu", "auto", 6 * 10**9, False)
+    assert (job.stages_folder, job.memory_log) == (Path("stages"), None)
+    assert job.output == Path("landscape-5-1024x512.png")
+    assert job.overrides == {"--steps": 30, "--negative-prompt": "people", "--size": "1024x512", "--device": "cpu"}
+
+
+def test_a_flag_that_equals_the_preset_is_still_the_source() -> None:
+    assert resolve(replace(ASKED, steps=25)).sources["sampling.steps"] == "--steps"
+
+
+def test_a_job_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        resolve(ASKED).seed = 6  # type: ignore[misc]
+
+
+def test_a_seed_is_drawn_and_recorded() -> None:
+    seeds = {resolve(replace(ASKED, seed=None)).seed for _ in range(3)}
+    assert len(seeds) > 1
+    assert all(0 <= seed <= LARGEST_SEED for seed in seeds)
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\n\t", "\u200b", "\x00"])
+def test_an_empty_prompt_is_refused(prompt: str) -> None:
+    assert refusal(prompt=prompt).startswith("the prompt is empty")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"size": "0x512"}, "--size 0x512: sides must be from 8"),
+        ({"size": "-8x512"}, "Nearest: 8x512"),
+        ({"size": "1001x512"}, "--size 1001x512: sides must be multiples of 8. Nearest: 1000x512"),
+        ({"size": "big"}, '--size "big": write WIDTHxHEIGHT'),
+        ({"seed": -1}, "--seed -1: write a whole number from 0 to 4294967295. Nearest: 0"),
+        ({"seed": 2**32}, "Nearest: 4294967295"),
+        ({"steps": 0}, "--steps 0: write a whole number from 1 to 500. Nearest: 1"),
+        (
+            {"steps": 2},
+            "--steps 2: upscale.strength x sampling.steps = 0.4 x 2 = 0.8 is less than one step. Nearest: 3 steps",
+        ),
+        (
+            {"upscale_strength": 0.0},
+            "--upscale-strength 0: upscale.strength x sampling.steps = 0 x 20 = 0 is less than one step. Nearest: 0.05",
+        ),
+        ({"scheduler": "lcm", "steps": 60}, "--steps 60: lcm makes at most 50. Nearest: 50"),
+        ({"guidance": 0.5}, "--guidance 0.5: write a number from 1 to 100. Nearest: 1"),
+        ({"guidance": float("inf")}, "--guidance inf"),
+        ({"scheduler": "eulr"}, 'Did you mean "euler"?'),
+        ({"attention": "quadratic"}, '--attention "quadratic": write one of linear, softmax.'),
+        ({"device": "cuda:x"}, '--device "cuda:x": write one of auto, cpu, cuda'),
+        ({"dtype": "float61"}, 'Did you mean "float16"?'),
+        ({"preset": "landscap"}, 'Did you mean "landscape"?'),
+        ({"prompt": "a\udcff"}, "the prompt is not a text in UTF-8: see character 2"),
+        ({"prompt": "x" * 70000}, "at most 65536"),
+        ({"output": Path("a.jpg")}, 'images are PNG files. Write "a.png"'),
+        ({"output": Path("{sed}.png")}, 'unknown field "{sed}". Did you mean "seed"? Fields: {preset} {seed}'),
+        ({"output": Path("{seed.real}.png")}, '"{seed.real}" is no field'),
+        ({"output": Path("{seed!r}.png")}, "is no field"),
+        ({"output": Path("{seed:>9}.png")}, "is no field"),
+        ({"output": Path("{0}.png")}, 'unknown field "{0}"'),
+        ({"output": Path("{}.png")}, "is no field"),
+        ({"output": Path("{slug:04d}.png")}, "only numbers can be padded"),
+        ({"output": Path("a\nb.png")}, "without folders and control characters"),
+        ({"output": Path("x" * 300)}, "at most 240"),
+    ],
+)
+def test_what_can_not_be_rendered_is_refused_with_what_is_allowed(changes: dict[str, object], words: str) -> None:
+    assert words in refusal(**changes)
+
+
+def test_few_steps_are_enough_for_an_image_without_upscale() -> None:
+    assert resolve(replace(ASKED, size="128x128", steps=1)).settings.sampling.steps == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "words"),
+    [("9x9", None, "line 2: output.size = 9x9"), ("2k", None, 'line 2: output.size = "2k"'), ("9x9", "8x8", "")],
+)
+def test_a_bad_size_in_a_preset_names_the_line(tmp_path: Path, text: str, size: str | None, words: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[output]\nsize = "{text}"\n')
+    if words:
+        assert words in refusal(preset=str(file), size=size)
+    else:
+        assert resolve(replace(ASKED, preset=str(file), size=size)).size == Size(8, 8)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/x", "a/b"])
+def test_a_template_in_a_preset_stays_in_its_folder(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(f'[output]\nname = "{name}"\n')
+    assert "without folders" in refusal(preset=str(file))
+
+
+@pytest.mark.parametrize(
+    ("output", "path"),
+    [
+        ("x/{slug}-{index:04d}", "x/a-lake-0007.png"),
+        ("{preset}_{size}.PNG", "landscape_1024x512.PNG"),
+        ("{{seed}}.png", "{seed}.png"),
+        ("v1.5", "v1.5.png"),
+    ],
+)
+def test_the_output_is_a_template(output: str, path: str) -> None:
+    assert resolve(replace(ASKED, output=Path(output), index=7)).output == Path(path)
+
+
+def test_an_output_that_is_a_folder_gets_the_preset_s_name(tmp_path: Path) -> None:
+    assert resolve(replace(ASKED, output=tmp_path)).output == tmp_path / "landscape-5-1024x512.png"
+
+
+def test_the_file_of_a_preset_gives_its_name_to_the_image(tmp_path: Path) -> None:
+    file = tmp_path / "my best.toml"
+    file.write_text("")
+    assert resolve(replace(ASKED, preset=str(file))).output == Path("my-best-5-1024x512.png")
+
+
+@given(st.text())
+@example("../../etc/passwd")
+@example("con")
+@example("-rf")
+@example(".hidden\x1b[0m\u202e\x00")
+@example("猫" * 100)
+@settings(max_examples=60, deadline=None)
+def test_a_slug_is_a_harmless_part_of_a_name(text: str) -> None:
+    name = slug(text)
+    assert name
+    assert len(name.encode()) <= SLUG_BYTES
+    assert all(letter.isalnum() or letter in "-_" for letter in name)
+    assert name[0] not in "-."
+
+
+def test_a_slug_is_nfc() -> None:
+    assert slug("cafe\u0301") == slug("café") == "café"
+
+
+@given(st.text(alphabet="{}:04dseediz.!abc", max_size=12))
+@settings(max_examples=80, deadline=None)
+def test_expand_fills_or_refuses_but_never_evaluates(template: str) -> None:
+    try:
+        text = expand(template, {"seed": 5}, "--output")
+    except UsageError:
+        return
+    assert len(text) <= len(template) + 9
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("6GB", 6 * 10**9), ("800MiB", 800 * 2**20), ("1.5G", 15 * 10**8), ("6 gb", 6 * 10**9), (".5k", 500)],
+)
+def test_memory_is_read_with_its_unit(text: str, amount: int) -> None:
+    assert parse_bytes(text) == amount
+
+
+@pytest.mark.parametrize("text", ["", "6", "0", "0GB", "-6GB", "6XB", "GB", "1e9", "six"])
+def test_memory_without_a_unit_or_a_sense_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="6GB"):
+        parse_bytes(text)
+
+
+def test_the_hash_is_of_what_decides_the_pixels_alone() -> None:
+    key = job_hash(resolve(ASKED))
+    same = [
+        {"output": Path("x.png")},
+        {"overwrite": True},
+        {"max_memory": "6GB"},
+        {"memory_log": Path("m")},
+        {"steps": 20},
+        {"device": "cpu"},
+    ]
+    other = [
+        {"prompt": "a sea"},
+        {"seed": 6},
+        {"size": "1024x1024"},
+        {"steps": 21},
+        {"guidance": 4.5},
+        {"dtype": "float16"},
+        {"negative_prompt": "x"},
+    ]
+    assert {job_hash(resolve(replace(ASKED, **changes))) for changes in same} == {key}  # type: ignore[arg-type]
+    assert len({key, *(job_hash(resolve(replace(ASKED, **changes))) for changes in other)}) == 8  # type: ignore[arg-type]
+    assert len(key) == 64

@@ -1,0 +1,174 @@
+"""Presets: layers, places and messages."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.config import presets
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.presets import Flag, load_preset, preset_files, schema, shipped_folder, shown
+from linfusion_cli.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the user's own presets."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    monkeypatch.setattr(presets, "user_folder", lambda: folder)
+    return folder
+
+
+def written(folder: Path, text: str, name: str = "mine.toml") -> str:
+    (folder / name).write_text(text, encoding="utf-8")
+    return str(folder / name)
+
+
+def refusal(name: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        load_preset(name)
+    return str(caught.value)
+
+
+def test_defaults_name_every_key_of_the_schema_and_nothing_else() -> None:
+    data = tomllib.loads((shipped_folder() / "defaults.toml").read_text())
+    assert [f"{section}.{key}" for section, table in data.items() for key in table] == list(schema())
+
+
+def test_every_key_of_the_defaults_has_a_comment_above_it() -> None:
+    lines = (shipped_folder() / "defaults.toml").read_text().splitlines()
+    assert all(
+        lines[i - 1].startswith("#") for i, line in enumerate(lines) if " = " in line and not line.startswith("#")
+    )
+
+
+def test_every_scheduler_of_the_schema_is_named_in_the_defaults() -> None:
+    text = (shipped_folder() / "defaults.toml").read_text()
+    assert f"# One of {', '.join(presets.SCHEDULERS)}." in text
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in shipped_folder().glob("*.toml")))
+def test_every_shipped_preset_resolves(name: str) -> None:
+    if name == "defaults":
+        assert name not in preset_files()
+    else:
+        assert resolve(Request(prompt="x", preset=name)).size.width >= 3840
+
+
+def test_landscape_is_as_documented() -> None:
+    settings = load_preset("landscape").settings
+    assert settings.sampling.guidance_interval == (0.3, 1.0)
+    assert (settings.model.train_size_px, settings.sampling.steps, settings.upscale.strength) == (128, 20, 0.4)
+
+
+def test_the_file_beats_the_defaults_and_the_flag_beats_the_file(own_folder: Path) -> None:
+    path = written(own_folder, '[sampling]\nsteps = 7\nscheduler = "euler"\n')
+    loaded = load_preset(path, {"sampling.steps": Flag(flag="--steps", value=9)})
+    assert (loaded.settings.sampling.steps, loaded.sources["sampling.steps"]) == (9, "--steps")
+    assert (loaded.settings.sampling.scheduler, loaded.sources["sampling.scheduler"]) == ("euler", f"preset {path}")
+    assert loaded.sources["upscale.factor"] == "defaults.toml"
+
+
+def test_a_preset_extends_another() -> None:
+    loaded = load_preset("sdxl-16k")
+    assert (loaded.settings.output.size, loaded.settings.upscale.strength) == ("16384x8192", 0.32)
+    assert (loaded.sources["output.size"], loaded.sources["upscale.strength"]) == ("preset sdxl-16k", "preset sdxl-4k")
+
+
+def test_a_path_in_extends_starts_at_the_file(own_folder: Path) -> None:
+    written(own_folder, "[sampling]\nsteps = 3\n", "base.toml")
+    assert load_preset(written(own_folder, 'extends = "base.toml"\n')).settings.sampling.steps == 3
+
+
+def test_a_preset_of_the_user_has_a_name_and_may_build_on_the_shipped_one_of_that_name(own_folder: Path) -> None:
+    written(own_folder, 'extends = "sdxl-4k"\n[sampling]\nsteps = 3\n', "sdxl-4k.toml")
+    settings = load_preset("sdxl-4k").settings
+    assert (settings.sampling.steps, settings.model.family) == (3, "sdxl")
+
+
+def test_a_circle_is_refused(own_folder: Path) -> None:
+    written(own_folder, 'extends = "two.toml"\n', "one.toml")
+    written(own_folder, 'extends = "one.toml"\n', "two.toml")
+    assert "two.toml, line 1: extends" in refusal(str(own_folder / "one.toml"))
+    written(own_folder, 'extends = "self"\n', "self.toml")
+    assert "leads back" in refusal("self")
+
+
+def test_an_unknown_preset_names_the_nearest_and_the_list() -> None:
+    assert refusal("sdxl-8kk") == 'unknown preset "sdxl-8kk". Did you mean "sdxl-8k"? List them: linfusion presets list'
+
+
+@pytest.mark.parametrize("name", ["../landscape", "a/b", "..", "", "~x", "-x", "a b"])
+def test_a_name_is_never_a_path(name: str) -> None:
+    assert "a name has" in refusal(name)
+
+
+def test_defaults_are_no_preset() -> None:
+    assert "unknown preset" in refusal("defaults")
+
+
+def test_broken_toml_names_file_and_line(own_folder: Path) -> None:
+    assert "mine.toml, line 2: broken TOML" in refusal(written(own_folder, "[sampling]\nsteps = = 3\n"))
+    assert "mine.toml, the last line: broken TOML" in refusal(written(own_folder, '[sampling]\nscheduler = "'))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[sampling]\nstpes = 3\n", 'line 2: unknown key "sampling.stpes". Did you mean "sampling.steps"?'),
+        ("[samplin]\nsteps = 3\n", 'line 1: unknown key "samplin". Did you mean "sampling"?'),
+        ("steps = 3\n", 'line 1: unknown key "steps".'),
+        ("sampling = 3\n", "line 1: sampling = 3: sampling is a section; write [sampling]"),
+        ("extends = 3\n", "line 1: extends = 3: write the name of one preset in quotes"),
+        ("\n[sampling]\nsteps = 0\n", "line 3: sampling.steps = 0: write a whole number from 1 to 500. Nearest: 1"),
+        ("[sampling]\nsteps = 2000\n", "Nearest: 500"),
+        ("[sampling]\nsteps = true\n", "sampling.steps = true: write a whole number from 1 to 500."),
+        ('[sampling]\nsteps = "3"\n', 'sampling.steps = "3": write a whole number from 1 to 500.'),
+        ("[sampling]\nguidance_scale = nan\n", "guidance_scale = nan: write a number from 1 to 100."),
+        ('[sampling]\nscheduler = "eulr"\n', 'Did you mean "euler"?'),
+        ("[sampling]\nguidance_interval = [0.9, 0.1]\n", "two numbers [low, high] with 0 <= low <= high <= 1"),
+        ("[sampling]\nguidance_interval = [0.9]\n", "two numbers [low, high]"),
+        ("[model]\ntrain_size_px = 500\n", "Nearest: 496"),
+        ("[model]\nrepositories = []\n", "a list of 1 or more names"),
+        ('[model]\nrepositories = ["builtin:castle"]\n', 'Each is a hub name, a folder or "builtin:landscape".'),
+        ("[model]\nlinfusion = []\n", "model.linfusion is empty: linear attention needs one"),
+        (
+            '[model]\nfamily = "sdxl"\n',
+            'line 2: model.family = "sdxl", but "builtin:landscape" is of the family "sd15"',
+        ),
+        ('[model]\nvariant = "fp32"\n', 'variant = "fp32": write one of fp16, "".'),
+        ("[upscale]\nmatch_statistics = 1\n", "match_statistics = 1: write true or false."),
+        ("upscale.factor = 9\n", "line 1: upscale.factor = 9: write a number from 1.1 to 4. Nearest: 4"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_line_and_what_is_allowed(own_folder: Path, text: str, words: str) -> None:
+    message = refusal(written(own_folder, text))
+    assert words in message
+    assert str(own_folder / "mine.toml") in message
+
+
+def test_a_file_that_is_missing_or_no_text_is_refused(own_folder: Path) -> None:
+    assert "can't be read: No such file" in refusal(str(own_folder / "none.toml"))
+    (own_folder / "mine.toml").write_bytes(b"\xff\xfe")
+    assert "UTF-8" in refusal(str(own_folder / "mine.toml"))
+
+
+def test_settings_are_frozen() -> None:
+    settings = load_preset("landscape").settings
+    with pytest.raises(ValueError, match="frozen"):
+        settings.sampling.steps = 3
+
+
+@pytest.mark.parametrize("value", ['a"b\\c', "tab\tesc\x1b[0m", "\U0001f600 é", "\u202e\u2028\x7f\x9b"])
+def test_shown_is_toml_and_safe_to_print(value: str) -> None:
+    text = shown(value)
+    assert text.isprintable()
+    assert tomllib.loads(f"key = {text}")["key"] == value
+
+
+def test_shown_writes_every_type_as_toml() -> None:
+    values = [True, 3, 2.5, "x", ["a", "b"]]
+    assert [tomllib.loads(f"key = {shown(value)}")["key"] for value in values] == values

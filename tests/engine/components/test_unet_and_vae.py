@@ -1,0 +1,61 @@
+"""What is on the card, and when: text encoders and the UNet are never there together."""
+
+from types import SimpleNamespace
+
+import torch
+from torch import nn
+
+from linfusion_cli.engine.components.text_encoders import TextEncoders
+from linfusion_cli.engine.components.unet_and_vae import Models
+from linfusion_cli.engine.memory.weight_offload import Weights
+
+CARD = torch.device("cuda:0")
+
+
+class Movable(nn.Module):
+    """A network that knows where it is; nothing is moved, so no card is needed. It is its own only weight."""
+
+    ndim = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = torch.device("cpu")
+        self.data = self
+
+    def to(self, device: torch.device | str, **_: object) -> "Movable":  # type: ignore[override]
+        self.place = torch.device(device)
+        return self
+
+    def untyped_storage(self) -> SimpleNamespace:
+        return SimpleNamespace(resizable=lambda: True)
+
+    def named_parameters(self, *_: object) -> "list[tuple[str, Movable]]":  # type: ignore[override]
+        return [("weight", self)]
+
+    def parameters(self, *_: object) -> "list[Movable]":  # type: ignore[override]
+        return [self]
+
+
+def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
+    text, unet, vae, linear, control = (Movable() for _ in range(5))
+    mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
+    models = Models(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]
+    text_encoders = TextEncoders(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
+    for _ in range(2):  # the second image of a batch finds the rest on the card
+        models.leave_device()
+        with text_encoders.on(CARD):
+            assert text.place == CARD
+            assert all(module.place.type == "cpu" for module in (unet, vae, linear, control))
+        assert text.place.type == "cpu"
+        models.place(Weights(CARD, resident=True))
+        assert all(module.place == CARD for module in (unet, vae, control))
+
+
+def test_a_prompt_that_fails_leaves_the_card_free() -> None:
+    text = Movable()
+    text_encoders = TextEncoders(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
+    try:
+        with text_encoders.on(CARD):
+            raise ValueError
+    except ValueError:
+        assert text.place.type == "cpu"

@@ -1,0 +1,179 @@
+"""An image that was interrupted after any step is, once it is done, the image that nobody interrupted."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.engine.pipeline import images
+from linfusion_cli.engine.sampling.denoiser import Conditioning
+from linfusion_cli.engine.sampling.latent_checkpoint import (
+    KeepNothing,
+    fingerprint,
+    pack,
+    restore_scheduler,
+    scheduler_state,
+    unpack,
+)
+from linfusion_cli.engine.sampling.schedulers import SCHEDULERS, make_scheduler
+from linfusion_cli.events import Event, Note, PhaseStarted
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.system.device import find_machine
+
+SIZE = "160x160"  # three stages of the tiny model
+
+
+class Memory:
+    """Keeps after every step, and remembers what was there after each call."""
+
+    def __init__(self, kept: dict[str, bytes] | None = None) -> None:
+        self.kept = dict(kept or {})
+        self.history: list[dict[str, bytes]] = []
+
+    def find(self, name: str) -> bytes:
+        return self.kept.get(name, b"")
+
+    def keep(self, name: str, data: bytes) -> None:
+        self.kept[name] = data
+        self.history.append(dict(self.kept))
+
+    def due(self, *, finished: bool) -> bool:
+        return finished in (True, False)
+
+
+def plan_for(preset: Path, **changes: object) -> Plan:
+    request = Request(prompt="a lake", preset=str(preset), size=SIZE, seed=3, output=Path("x.png"), **changes)  # type: ignore[arg-type]
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def make(plan: Plan, keeper: Memory | KeepNothing, events: list[Event]) -> np.ndarray:
+    for image in images(plan, events.append, keeper):
+        rows = np.concatenate(list(image.rows))
+    return rows
+
+
+def notes(events: list[Event]) -> list[str]:
+    return [event.text for event in events if isinstance(event, Note)]
+
+
+def test_resumed_after_every_step_of_three_stages(tiny_preset: Path) -> None:
+    plan, whole = plan_for(tiny_preset), Memory()
+    assert len(plan.stages) == 3
+    expected = make(plan, whole, [])
+    assert np.array_equal(expected, make(plan, KeepNothing(), []))
+    steps = sum(stage.steps for stage in plan.stages)
+    assert len(whole.history) == steps + 3 + 2  # every step, every stage's result, the start of each later stage
+    for kept in whole.history:
+        events: list[Event] = []
+        assert np.array_equal(make(plan, Memory(kept), events), expected)
+
+
+@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+def test_a_scheduler_goes_on_with_its_memory(tiny_preset: Path, scheduler: str) -> None:
+    plan, whole = plan_for(tiny_preset, scheduler=scheduler, steps=6), Memory()
+    expected = make(plan, whole, [])
+    in_base, in_last = whole.history[3], whole.history[-3]
+    for kept, stage in ((in_base, 0), (in_last, 2)):
+        events: list[Event] = []
+        assert np.array_equal(make(plan, Memory(kept), events), expected)
+        assert notes(events) == [
+            next(text for text in notes(events) if text.startswith(f"going on at stage {stage}, after step"))
+        ]
+
+
+def test_what_is_done_is_not_done_again(tiny_preset: Path) -> None:
+    plan, whole = plan_for(tiny_preset), Memory()
+    make(plan, whole, [])
+    events: list[Event] = []
+    make(plan, Memory(whole.history[-1]), events)
+    assert [(event.name, event.stage) for event in events if isinstance(event, PhaseStarted)] == [
+        ("load", 0),
+        ("decode", 2),
+    ]
+    events.clear()
+    make(plan, Memory(whole.history[-3]), events)  # after the last but one step
+    started = [(event.name, event.stage, event.done) for event in events if isinstance(event, PhaseStarted)]
+    assert started == [("load", 0, 0), ("denoise", 2, plan.stages[2].steps - 1), ("decode", 2, 0)]
+
+
+def test_damaged_or_foreign_checkpoints_are_told_and_not_used(tiny_preset: Path, tiny_folder: Path) -> None:
+    plan, whole = plan_for(tiny_preset), Memory()
+    expected = make(plan, whole, [])
+    damaged = {name: data[:-1] + bytes([data[-1] ^ 1]) for name, data in whole.history[-3].items()}
+    events: list[Event] = []
+    assert np.array_equal(make(plan, Memory(damaged), events), expected)
+    assert any("damaged and not used: its checksum is wrong" in text for text in notes(events))
+    events.clear()
+    other = dataclasses.replace(
+        plan, job=dataclasses.replace(plan.job, prompt="a forest")
+    )  # as if the text encoder had changed
+    assert np.array_equal(make(other, Memory(whole.history[-3]), events), make(other, KeepNothing(), []))
+    assert any("of other weights" in text for text in notes(events))
+
+
+@pytest.mark.parametrize("position", [0, 7, 9, 60, -40, -1])
+@pytest.mark.parametrize("cut", [True, False])
+def test_no_damage_goes_unseen(position: int, cut: bool) -> None:
+    data = pack({"latents": torch.arange(12.0).reshape(1, 3, 2, 2)}, {"done": 3})
+    damaged = data[:position] if cut else bytes(b ^ (4 if i == position % len(data) else 0) for i, b in enumerate(data))
+    with pytest.raises(ValueError, match=r"checksum|whole|JSON|decode|Expecting"):
+        unpack(damaged)
+
+
+def test_what_is_packed_is_unpacked() -> None:
+    tensors = {"a": torch.randn(2, 3), "b": torch.arange(4), "half": torch.ones(3, dtype=torch.float16)}
+    found, about = unpack(pack(tensors, {"x": [1, None, "y"]}))
+    assert about == {"x": [1, None, "y"]}
+    assert all(
+        torch.equal(found[name], tensor) and found[name].dtype == tensor.dtype for name, tensor in tensors.items()
+    )
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
+    config = {
+        "num_train_timesteps": 1000,
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "steps_offset": 1,
+    }
+    first, second = make_scheduler(name, config), make_scheduler(name, config)
+    for scheduler in (first, second):
+        scheduler.set_timesteps(6)
+    latents = torch.randn(1, 4, 4, 4)
+    for timestep in first.timesteps[:3]:
+        latents = first.step(torch.sin(latents), timestep, latents, return_dict=False)[0]
+    restore_scheduler(second, *scheduler_state(first), torch.device("cpu"))
+    assert scheduler_state(first)[1] == scheduler_state(second)[1]
+    torch.manual_seed(0)
+    after = first.step(torch.cos(latents), first.timesteps[3], latents, return_dict=False)[0]
+    torch.manual_seed(0)
+    assert torch.equal(after, second.step(torch.cos(latents), second.timesteps[3], latents, return_dict=False)[0])
+
+
+def test_a_memory_that_can_not_be_kept_is_refused() -> None:
+    scheduler = make_scheduler("ddim", {})
+    scheduler.noise_sampler = object()
+    with pytest.raises(TypeError, match=r"DDIMScheduler\.noise_sampler is a object"):
+        scheduler_state(scheduler)
+
+
+def test_every_bit_of_the_weights_counts() -> None:
+    def conditioning(value: float) -> Conditioning:
+        text: Tensor = torch.full((1, 2, 3), value)
+        return Conditioning(text, text, torch.zeros(1, 0), torch.zeros(1, 0))
+
+    module = torch.nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+    before = fingerprint((module,), conditioning(1), "float32")
+    assert before == fingerprint((module,), conditioning(1), "float32")
+    assert before != fingerprint((module,), conditioning(1), "float16")
+    assert before != fingerprint((module,), conditioning(1.0001), "float32")
+    module.bias.data.view(torch.int32)[4] ^= 1
+    assert before != fingerprint((module,), conditioning(1), "float32")

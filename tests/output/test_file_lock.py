@@ -1,0 +1,174 @@
+"""One holder at a time, and no lock that outlives its holder."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.errors import BusyError, OutputError
+from linfusion_cli.output import file_lock
+from linfusion_cli.output.file_lock import Lock, on_network
+
+ROOT = Path(__file__).parents[2]
+HOLDER = """
+import sys, time
+from pathlib import Path
+from linfusion_cli.output.file_lock import Lock
+with Lock(Path(sys.argv[1]), "it", lease=sys.argv[2] == "lease"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+RACER = """
+import sys, time
+from pathlib import Path
+from linfusion_cli.errors import BusyError
+from linfusion_cli.output.file_lock import Lock
+print("ready", flush=True)
+sys.stdin.readline()
+try:
+    with Lock(Path(sys.argv[1]), "it", lease=sys.argv[2] == "lease"):
+        print("won", flush=True)
+        time.sleep(1.0)
+except BusyError as error:
+    sys.exit(error.exit_code)
+"""
+
+
+def start(code: str, path: Path, kind: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", code, str(path), kind]
+    return subprocess.Popen(
+        words, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@pytest.mark.parametrize("kind", ["flock", "lease"])
+def test_sixteen_at_the_same_instant_have_one_winner(tmp_path: Path, kind: str) -> None:
+    racers = [start(RACER, tmp_path / "lock", kind) for _ in range(16)]
+    for racer in racers:
+        assert line_of(racer) == "ready"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    codes = sorted(racer.wait() for racer in racers)
+    for racer in racers:
+        racer.communicate()
+    assert codes == [0] + [75] * 15
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("lease", [False, True])
+def test_it_is_free_again_after_use(tmp_path: Path, lease: bool) -> None:
+    for _ in range(2):
+        with Lock(tmp_path / "lock", "it", lease=lease) as lock:
+            assert lock.held()
+            with pytest.raises(BusyError, match=rf"it: process {os.getpid()} on .* is at it"):
+                Lock(tmp_path / "lock", "it", lease=lease).__enter__()
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["flock", "lease"])
+def test_a_killed_holder_stops_nobody(tmp_path: Path, kind: str) -> None:
+    holder = start(HOLDER, tmp_path / "lock", kind)
+    assert line_of(holder) == "held"
+    with pytest.raises(BusyError):
+        Lock(tmp_path / "lock", "it", lease=kind == "lease").__enter__()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    assert (tmp_path / "lock").exists()
+    with Lock(tmp_path / "lock", "it", lease=kind == "lease"):
+        pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_child_does_not_inherit_the_lock(tmp_path: Path) -> None:
+    with Lock(tmp_path / "lock", "it"):
+        child = subprocess.Popen(["sleep", "30"], close_fds=False)
+    with Lock(tmp_path / "lock", "it"):
+        child.kill()
+    child.wait()
+
+
+def lease_of(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps({**file_lock._self(), "token": "other", **changes}))
+
+
+def test_a_lease_of_an_earlier_boot_is_dead(tmp_path: Path) -> None:
+    lease_of(tmp_path / "lock", boot="another")
+    with Lock(tmp_path / "lock", "it", lease=True):
+        pass
+
+
+@pytest.mark.parametrize("change", [{"host": "elsewhere"}, {"space": "pid:[1]", "pid": 999_999_999}])
+def test_a_lease_of_another_machine_or_container_is_believed(tmp_path: Path, change: dict[str, object]) -> None:
+    lease_of(tmp_path / "lock", **change)
+    with pytest.raises(BusyError):
+        Lock(tmp_path / "lock", "it", lease=True).__enter__()
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_clock_that_jumped_makes_no_lease_dead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int) -> None:
+    """A lease that looks old is watched; its living owner renews it."""
+    path = tmp_path / "lock"
+    lease_of(path, host="elsewhere")
+    os.utime(path, (path.stat().st_mtime + days * 86400,) * 2)
+    monkeypatch.setattr(file_lock, "time", type("Time", (), {"sleep": staticmethod(lambda seconds: os.utime(path))}))
+    with pytest.raises(BusyError):
+        Lock(path, "it", lease=True).__enter__()
+    os.utime(path, (path.stat().st_mtime + days * 86400,) * 2)
+    monkeypatch.setattr(file_lock, "time", type("Time", (), {"sleep": staticmethod(lambda seconds: None)}))
+    with Lock(path, "it", lease=True):
+        pass
+
+
+def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_lock, "RENEW_SECONDS", 0.01)
+    with Lock(tmp_path / "lock", "it", lease=True) as lock:
+        os.utime(tmp_path / "lock", (0, 0))
+        for _ in range(1000):
+            if (tmp_path / "lock").stat().st_mtime:
+                break
+            lock._over.wait(0.01)
+        assert (tmp_path / "lock").stat().st_mtime > 0
+
+
+def test_a_file_system_without_flock_gets_a_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with Lock(tmp_path / "lock", "it") as lock:
+        assert lock._renewer is not None
+        with pytest.raises(BusyError):
+            Lock(tmp_path / "lock", "it", lease=True).__enter__()
+
+
+def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "lock").symlink_to(victim)
+    with pytest.raises(OutputError, match="can't be locked"):
+        Lock(tmp_path / "lock", "it", lease=False).__enter__()
+    assert victim.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [("ext4", False), ("tmpfs", False), ("nfs4", True), ("cifs", True), ("fuse.sshfs", True), ("lustre", True)],
+)
+def test_network_file_systems_are_known(system: str, expected: bool) -> None:
+    assert bool(file_lock._NETWORK.fullmatch(system)) is expected
+    assert on_network(Path("/proc")) is False

@@ -1,0 +1,113 @@
+"""The shapes that plans are made of: read from a folder, from the hub's cache, from configs of any age."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.models import family_folder
+from linfusion_cli.planning.model_shapes import FAMILIES, OnTop, read_architecture, read_on_top
+from linfusion_cli.planning.planner import make_plan
+from linfusion_cli.system.device import find_machine
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+REPOSITORY = "somebody/half-as-wide"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_families_published_configs_have_the_families_shapes(family: str) -> None:
+    assert read_architecture(family_folder(family), family) == FAMILIES[family]
+
+
+def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
+    shutil.copytree(family_folder("sd15"), tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "unet" / "config.json"
+    config = json.loads(path.read_text())
+    kept = ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim", "attention_head_dim")
+    path.write_text(json.dumps({name: config[name] for name in kept}))
+    assert read_architecture(tmp_path) == FAMILIES["sd15"]
+    for broken in ("{", "[]", "{}"):
+        path.write_text(broken)
+        with pytest.raises(WeightsError, match="the config of its UNet can't be read"):
+            read_architecture(tmp_path)
+
+
+def test_parameters_are_counted_whatever_their_number_format(tmp_path: Path) -> None:
+    shutil.copytree(family_folder("sdxl"), tmp_path, dirs_exist_ok=True)
+    for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"), ("text_encoder_2", "model")):
+        save_file({"a": torch.zeros(3, 5)}, tmp_path / part / f"{stem}.safetensors")
+        save_file({"a": torch.zeros(3, 5).half()}, tmp_path / part / f"{stem}.fp16.safetensors")
+    found = read_architecture(tmp_path, "sdxl")
+    assert (found.unet.parameters, found.text_parameters) == (15, 30)
+    assert found.unet.linear_parameters == FAMILIES["sdxl"].unet.linear_parameters
+    (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"torn")
+    assert read_architecture(tmp_path, "sdxl").unet.parameters == FAMILIES["sdxl"].unet.parameters
+
+
+def test_a_model_in_the_hubs_cache_is_planned_with_its_own_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    (tmp_path / "preset.toml").write_text(
+        f'extends = "sd15-4k"\n[model]\nrepositories = ["nobody/absent", "{REPOSITORY}"]\n'
+    )
+    job = resolve(Request(prompt="a lake", preset=str(tmp_path / "preset.toml"), size="1024x1024", seed=1))
+    absent = make_plan(job, find_machine("cpu"))
+    root = tmp_path / f"models--{REPOSITORY.replace('/', '--')}"
+    shutil.copytree(family_folder("sd15"), root / "snapshots" / COMMIT)
+    (root / "refs").mkdir()
+    (root / "refs" / "main").write_text(COMMIT)
+    assert make_plan(job, find_machine("cpu")).peak_bytes == absent.peak_bytes
+    path = root / "snapshots" / COMMIT / "unet" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**config, "block_out_channels": [channels // 2 for channels in config["block_out_channels"]]})
+    )
+    assert make_plan(job, find_machine("cpu")).seconds < 0.7 * absent.seconds
+
+
+def test_what_is_mounted_is_counted_from_its_files(tmp_path: Path) -> None:
+    """A LoRA keeps what its file holds beside what is mounted; an IP-Adapter brings an image encoder."""
+    save_file({"a": torch.zeros(10, 7, dtype=torch.float16)}, tmp_path / "lora.safetensors")
+    save_file({"a": torch.zeros(100)}, tmp_path / "ip-adapter.safetensors")
+    (tmp_path / "image_encoder").mkdir()
+    (tmp_path / "image_encoder" / "config.json").write_text("{}")
+    save_file({"a": torch.zeros(1000)}, tmp_path / "image_encoder" / "model.safetensors")
+    lora, adapter = str(tmp_path / "lora.safetensors"), str(tmp_path / "ip-adapter.safetensors")
+    assert read_on_top((), "", "sd15") == OnTop()
+    assert read_on_top((lora, lora), "", "sd15") == OnTop(140, 0, 280)
+    assert read_on_top((lora,), adapter, "sd15") == OnTop(170, 1000, 140)
+    assert read_on_top((), str(tmp_path / "nothing.safetensors"), "sd15") == OnTop()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("lora_down", "lora_up"),
+        ("lora_A", "lora_B"),
+        ("lora.down", "lora.up"),
+        ("lora_linear_layer.down", "lora_linear_layer.up"),
+    ],
+)
+def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, second: str, tmp_path: Path) -> None:
+    convolution = {f"conv.{first}.weight": torch.zeros(2, 5, 3, 3), f"conv.{second}.weight": torch.zeros(7, 2, 1, 1)}
+    linear = {
+        f"to_q.{first}.weight": torch.zeros(2, 5),
+        f"to_q.{second}.weight": torch.zeros(7, 2),
+        "conv.alpha": torch.zeros(1),
+    }
+    save_file({**convolution, **linear}, tmp_path / "lora.safetensors")
+    factors = 2 * 5 * 9 + 7 * 2 + 2 * 5 + 7 * 2 + 1
+    assert read_on_top((str(tmp_path / "lora.safetensors"),), "", "sd15").mounted_parameters == factors + 7 * 5 * 9
+
+
+def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
+    assert [FAMILIES[name].vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
+    assert FAMILIES["sdxl"].vae.dtype("bfloat16") == "bfloat16"

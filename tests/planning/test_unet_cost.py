@@ -1,0 +1,184 @@
+"""The arithmetic of the plan is what the engine does: the same store_budget, taken in the same order, to the byte."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from late import Late
+
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.controlnet.banded import BandedControlNet
+from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.streaming.banded_unet import BandedUNet
+from linfusion_cli.engine.streaming.banded_vae import Sweeper
+from linfusion_cli.engine.streaming.residuals import combined
+from linfusion_cli.engine.streaming.row_source import Parked
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
+from linfusion_cli.planning.model_shapes import UNetShape, VaeShape
+from linfusion_cli.planning.unet_cost import unet_cost
+from linfusion_cli.planning.vae_cost import vae_cost
+
+CPU = torch.device("cpu")
+TEXT = torch.zeros(1, 5, 8)
+KEEPS: list[tuple[Keep, ...]] = [
+    ("all",) * 3,
+    ("sums", "all", "all"),
+    ("sums",) * 3,
+    ("nothing", "all", "sums"),
+    ("nothing", "nothing", "all"),
+]
+
+
+def same_budget(store: Store, counter: CostCounter) -> None:
+    assert (store.peak_device_bytes, store.peak_file_bytes) == (counter.peak["device"], counter.peak["file"])
+    assert store.device_bytes == store.file_bytes == 0, "everything has been given back"
+
+
+def small_vae(*, attention: bool) -> AutoencoderKL:
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8, 12, 20),
+        layers_per_block=2,
+        norm_num_groups=4,
+        mid_block_add_attention=attention,
+    ).eval()
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("store_bytes", [0, 20_000, 10**9])
+@pytest.mark.parametrize("encode", [False, True])
+@pytest.mark.parametrize("attention", [False, True])
+def test_the_autoencoder_takes_the_room_that_was_planned(
+    attention: bool, keep: tuple[Keep, ...], store_bytes: int, encode: bool, tmp_path: Path
+) -> None:
+    vae = small_vae(attention=attention)
+    store_budget, size = StoreBudget(store_bytes, 0, tmp_path), Size(24, 40)
+    store = Store(CPU, store_budget)
+    sweeper = Sweeper(vae, 7, keep, 100, store, lambda _: None)
+    if encode:
+        sweeper.encode(Parked.of(torch.zeros(1, 3, size.height, size.width)))
+    else:
+        list(sweeper.decode(torch.zeros(1, 4, size.height // 4, size.width // 4)))
+    same_budget(
+        store,
+        vae_cost(
+            VaeShape((8, 12, 20), 2, attention, 0), size, 7, keep, 100, CostCounter(store_budget, 4), encode=encode
+        ),
+    )
+
+
+SHAPE, LATENT = UNetShape((8, 16, 24), (0, 1, 3), 2, 3, 8, (2, 2, 2), 1, 0, 0, 0), Size(10, 13)
+
+
+def small_unet(*, linear: bool) -> UNet2DConditionModel:
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(8, 16, 24),
+        transformer_layers_per_block=(1, 1, 3),
+        layers_per_block=2,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).eval()
+    if linear:
+        LinFusion.like(unet).mount(unet)
+    return unet
+
+
+@pytest.mark.parametrize("linear", [True, False])
+@pytest.mark.parametrize("dilation", [1, 6])
+@pytest.mark.parametrize("store_bytes", [0, 30_000, 10**9])
+def test_the_unet_takes_the_room_that_was_planned(
+    store_bytes: int, dilation: int, linear: bool, tmp_path: Path
+) -> None:
+    store_budget = StoreBudget(store_bytes, 0, tmp_path)
+    store = Store(CPU, store_budget)
+    with torch.inference_mode():
+        BandedUNet(small_unet(linear=linear), 4, store, Weights(CPU, resident=True))(
+            torch.zeros(1, 4, 13, 10), torch.tensor(3), TEXT, None, dilation
+        )
+    same_budget(store, unet_cost(SHAPE, LATENT, 4, dilation, store_budget, 4, linear=linear))
+
+
+@pytest.mark.parametrize("controlnets", [1, 2])
+@pytest.mark.parametrize("store_bytes", [0, 60_000, 10**9])
+def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnets: int, tmp_path: Path) -> None:
+    unet, store_budget, weights = (
+        small_unet(linear=False),
+        StoreBudget(store_bytes, 0, tmp_path),
+        Weights(CPU, resident=True),
+    )
+    store = Store(CPU, store_budget)
+    network = BandedControlNet(
+        ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 16)), 4, store, weights
+    )
+    sample, image = torch.zeros(1, 4, 13, 10), Parked.of(torch.zeros(1, 3, 26, 20))
+    conditions = [network.condition(image) for _ in range(controlnets)]
+    with torch.inference_mode():
+        residuals = combined([network(sample, torch.tensor(3), TEXT, None, condition, 1.0) for condition in conditions])
+        BandedUNet(unet, 4, store, weights)(sample, torch.tensor(3), TEXT, None, residuals=residuals)
+    del conditions, residuals
+    same_budget(store, unet_cost(SHAPE, LATENT, 4, 1, store_budget, 4, linear=False, controlnets=controlnets))
+
+
+def same_budget_and_buffers(store: Store, counter: CostCounter) -> None:
+    """What waits, to the byte; the buffers of copies are no more than was planned, and not much less."""
+    same_budget(store, counter)
+    assert store.copies is not None
+    assert counter.buffered["device"] / 4 <= store.copies.peak_bytes <= counter.buffered["device"]
+
+
+@pytest.mark.parametrize("dilation", [1, 6])
+@pytest.mark.parametrize("band_rows", [2, 4, 20])
+@pytest.mark.parametrize("memory_bytes", [0, 10**9])
+def test_the_buffers_of_copies_are_planned(memory_bytes: int, band_rows: int, dilation: int, tmp_path: Path) -> None:
+    store_budget = StoreBudget(0, memory_bytes, tmp_path, overlapped=True)
+    store, latent = Store(CPU, store_budget, streams=Late()), Size(10, 41)
+    with torch.inference_mode():
+        unet = BandedUNet(small_unet(linear=True), band_rows, store, Weights(CPU, resident=True))
+        unet(torch.zeros(1, 4, latent.height, latent.width), torch.tensor(3), TEXT, None, dilation)
+    same_budget_and_buffers(store, unet_cost(SHAPE, latent, band_rows, dilation, store_budget, 4, linear=True))
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+@pytest.mark.parametrize("attention", [False, True])
+@torch.inference_mode()
+def test_the_buffers_of_the_autoencoder_are_planned(attention: bool, keep: tuple[Keep, ...], tmp_path: Path) -> None:
+    store_budget, size = StoreBudget(0, 0, tmp_path, overlapped=True), Size(24, 96)
+    store = Store(CPU, store_budget, streams=Late())
+    list(
+        Sweeper(small_vae(attention=attention), 16, keep, 100, store, lambda _: None).decode(
+            torch.zeros(1, 4, size.height // 4, size.width // 4)
+        )
+    )
+    same_budget_and_buffers(
+        store,
+        vae_cost(
+            VaeShape((8, 12, 20), 2, attention, 0), size, 16, keep, 100, CostCounter(store_budget, 4), encode=False
+        ),
+    )
+
+
+def test_nothing_is_buffered_on_the_device_itself() -> None:
+    assert (
+        unet_cost(SHAPE, LATENT, 4, 1, StoreBudget(10**9, 0, Path(), overlapped=True), 4, linear=True).buffered[
+            "device"
+        ]
+        == 0
+    )
+
+
+def test_a_guided_pass_over_a_small_image_is_a_batch_of_two() -> None:
+    def cost(latent: Size, band_rows: int, *, guided: bool) -> float:
+        counter = unet_cost(SHAPE, latent, band_rows, 1, StoreBudget.unlimited(), 4, linear=True, guided=guided)
+        return counter.widest * 4 + counter.peak["device"]
+
+    assert cost(LATENT, 0, guided=True) == 2 * cost(LATENT, 0, guided=False)
+    assert cost(LATENT, 4, guided=True) == cost(LATENT, 4, guided=False)
+    assert cost(Size(129, 128), 0, guided=True) == cost(Size(129, 128), 0, guided=False)

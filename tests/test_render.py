@@ -1,0 +1,205 @@
+"""From a plan to a file: whole or not at all, with its record, previews and log."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from linfusion_cli import render
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.engine import pipeline
+from linfusion_cli.engine.pipeline import Image
+from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
+from linfusion_cli.events import Event, Notify, PhaseFinished, PhaseStarted
+from linfusion_cli.models import builtin_folder
+from linfusion_cli.output.metadata import command_of, read_record
+from linfusion_cli.output.png_reader import check
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.system.device import find_machine
+
+
+def plan_for(folder: Path, **changes: object) -> Plan:
+    request = Request(prompt="a lake [/b]", size="256x128", seed=3, output=folder / "x.png", **changes)  # type: ignore[arg-type]
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def quiet(event: Event) -> None:
+    assert event is not None
+
+
+def fake_images(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+    """The engine's door with flat images behind it."""
+    for stage in plan.stages:
+        rows = iter([np.full((stage.size.height, stage.size.width, 3), 10 * stage.index, dtype=np.uint8)])
+        yield Image(stage, stage is plan.stages[-1], rows)
+
+
+@pytest.fixture
+def fake_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "images", fake_images)
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_the_record_repeats_the_job(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path, steps=7, scheduler="euler", negative_prompt="fog")
+    record = read_record(render.render(plan, quiet).path)
+    assert (record["prompt"], record["seed"], record["steps"], record["scheduler"]) == ("a lake [/b]", 3, 7, "euler")
+    command = command_of(record)
+    for words in (
+        "'a lake [/b]'",
+        "--preset landscape",
+        "--size 256x128",
+        "--seed 3",
+        "--steps 7",
+        "--scheduler euler",
+        "--negative-prompt fog",
+    ):
+        assert words in command
+    assert str(tmp_path) not in json.dumps(record)
+
+
+def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(tmp_path)
+    phases = [phase for phase in plan.phases if phase.name != "load"]
+    learned: list[dict[str, Any]] = []
+
+    def slow(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[Image]:
+        for number, phase in enumerate(plan.phases):
+            notify(
+                PhaseStarted(name=phase.name, stage=phase.stage, total=9, unit="steps", done=int(phase == phases[0]))
+            )
+            notify(
+                PhaseFinished(
+                    name=phase.name, stage=phase.stage, seconds=10.0**number, peak_bytes=1, device_peak_bytes=0
+                )
+            )
+        yield from fake_images(plan, notify, keeper, model_cache)
+
+    monkeypatch.setattr(pipeline, "images", slow)
+    monkeypatch.setattr(
+        render,
+        "learn_speed",
+        lambda machine, dtype, **found: learned.append({"machine": machine, "dtype": dtype, **found}),
+    )
+    render.render(plan, quiet)
+    taken = sum(10.0**number for number in range(2, len(plan.phases)))
+    planned = pytest.approx(sum(phase.seconds for phase in phases[1:]))
+    start = plan.machine.speed("float32").start_seconds  # torch is here already
+    assert learned == [
+        {
+            "machine": plan.machine,
+            "dtype": "float32",
+            "planned_seconds": planned,
+            "taken_seconds": taken,
+            "start_seconds": start,
+        }
+    ]
+
+
+@pytest.mark.usefixtures("fake_engine")
+@pytest.mark.parametrize("part", ["vae", "linfusion"])
+def test_damaged_weights_are_named_before_any_work(tmp_path: Path, part: str) -> None:
+    """One flipped byte in what is loaded last, or is no part of the model, ends the command before its first event."""
+    source = builtin_folder("builtin:landscape")
+    assert source is not None
+    model = shutil.copytree(source, tmp_path / "model")
+    plan = plan_for(tmp_path, model=str(model), linfusion=str(model / "linfusion"))
+    path = model / part / "diffusion_pytorch_model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    events: list[Event] = []
+    with pytest.raises(WeightsError, match=f"{part}/diffusion_pytorch_model.safetensors: damaged: its SHA-256"):
+        render.render(plan, events.append)
+    assert events == []
+    data[-9] ^= 1
+    path.write_bytes(data)
+    assert render.render(plan, events.append).path.exists()
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_an_existing_image_is_kept_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(b"precious")
+    with pytest.raises(OutputError, match="--overwrite"):
+        render.render(plan_for(tmp_path), quiet)
+    assert (tmp_path / "x.png").read_bytes() == b"precious"
+    assert check(render.render(plan_for(tmp_path, overwrite=True), quiet).path)
+
+
+def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_work(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+        raise AssertionError("the engine must not start")
+
+    monkeypatch.setattr(pipeline, "images", no_work)
+    with pytest.raises(OutputError, match="nowhere"):
+        render.render(plan_for(tmp_path / "nowhere"), quiet)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="--stages"):
+        render.render(plan_for(tmp_path, stages_folder=tmp_path / "file" / "deeper"), quiet)
+    with pytest.raises(OutputError, match="--memory-log"):
+        render.render(plan_for(tmp_path, memory_log=tmp_path / "no" / "log"), quiet)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, ValueError])
+def test_an_interrupt_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+        def rows() -> Iterator[pipeline.Rows]:
+            yield np.zeros((8, 256, 3), dtype=np.uint8)
+            raise stop
+
+        yield Image(plan.stages[-1], True, rows())
+
+    monkeypatch.setattr(pipeline, "images", broken)
+    with pytest.raises(stop):
+        render.render(plan_for(tmp_path), quiet)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    ],
+)
+def test_running_out_of_memory_is_said_with_advice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def hungry(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+        raise error
+        yield
+
+    monkeypatch.setattr(pipeline, "images", hungry)
+    with pytest.raises(OutOfMemoryError, match="smaller --size"):
+        render.render(plan_for(tmp_path), quiet)
+
+
+def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+        raise RuntimeError("shapes differ")
+        yield
+
+    monkeypatch.setattr(pipeline, "images", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        render.render(plan_for(tmp_path), quiet)
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_no_folder_of_this_machine_is_stored_in_the_image(tmp_path: Path) -> None:
+    folder = tmp_path / "private" / "my-model"
+    folder.mkdir(parents=True)
+    preset = tmp_path / "private" / "mine.toml"
+    preset.write_text(f'extends = "landscape"\n[model]\nrepositories = ["{folder}", "owner/name"]\n')
+    request = Request(prompt="a lake", preset=str(preset), size="256x128", seed=3, output=tmp_path / "x.png")
+    record = read_record(render.render(make_plan(resolve(request), find_machine("cpu")), quiet).path)
+    assert "private" not in json.dumps(record)
+    assert record["model"] == "my-model"
+    assert record["preset"] == "mine.toml"

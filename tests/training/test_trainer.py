@@ -1,0 +1,168 @@
+"""The loop of every training: it learns, goes on exactly, keeps what was good, and refuses another run's folder."""
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
+from linfusion_cli.training import checkpoint
+from linfusion_cli.training.muon import muon_for, orthogonal
+from linfusion_cli.training.schedule import Schedule
+from linfusion_cli.training.trainer import LossOf, Progress, Run, Settings, averaged
+
+
+@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (12, 12)])
+def test_updates_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
+    assert values.max() < 1.3
+    assert values.min() > 0.3
+
+
+def test_rates() -> None:
+    cosine, constant = Schedule(100, 0.1, warmup=10), Schedule(100, 0.1, warmup=10, shape="constant")
+    assert cosine.rate(0, 0) == constant.rate(0, 0) == pytest.approx(0.01)
+    assert cosine.rate(0.5, 50) == pytest.approx(0.05)
+    assert cosine.rate(1, 100) == pytest.approx(0)
+    assert constant.rate(0.9, 90) == 0.1
+
+
+def model_and_run(folder: Path, steps: int = 60, **settings: object) -> tuple[nn.Module, Run]:
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1)
+    )  # dropout draws from the global generator
+    given = Settings(**{"identity": {"rate": 0.01}, "seed": 3, **settings})  # type: ignore[arg-type]
+    return model, Run(folder, model, muon_for(model, outer=("3.",)), Schedule(steps, 0.01, warmup=2), given)
+
+
+def loss_for(model: nn.Module, stop_at: int = -1) -> LossOf:
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if index == stop_at:
+            raise KeyboardInterrupt
+        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(index))
+        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        return loss, {"loss": loss.detach()}
+
+    return loss_of
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_run_learns_and_goes_on_exactly(tmp_path: Path, accumulate: int) -> None:
+    whole, run = model_and_run(tmp_path / "whole", accumulate=accumulate)
+    before = loss_for(whole)(999)[0].item()
+    last = list(run.train(loss_for(whole)))[-1]
+    assert isinstance(last, Progress)
+    assert (last.step, last.seconds_left) == (60, 0)
+    assert loss_for(whole)(999)[0].item() < before / 2
+
+    model, run = model_and_run(tmp_path / "parts", accumulate=accumulate, save_every_steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        list(run.train(loss_for(model, stop_at=33 * accumulate)))
+    again, run = model_and_run(tmp_path / "parts", accumulate=accumulate)
+    assert run.step == 30
+    list(run.train(loss_for(again)))
+    for ours, theirs in zip(again.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    ours_average, theirs_average = averaged(tmp_path / "parts"), averaged(tmp_path / "whole")
+    assert all(torch.equal(ours_average[name], theirs_average[name]) for name in theirs_average)
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1)
+    other = nn.Linear(4, 1)
+    other.load_state_dict(model.state_dict())
+
+    def large(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (loss_for(other)(2 * index)[0] + loss_for(other)(2 * index + 1)[0]) / 2
+        return loss, {}
+
+    for each, name, parts in ((model, "a", 2), (other, "b", 1)):
+        run = Run(
+            tmp_path / name, each, torch.optim.SGD(each.parameters(), 0.1), Schedule(5, 0.1), Settings(accumulate=parts)
+        )
+        list(run.train(loss_for(each) if parts == 2 else large))
+    assert torch.allclose(model.weight, other.weight, atol=1e-6)
+
+
+def test_a_finished_run_does_nothing(tmp_path: Path) -> None:
+    model, run = model_and_run(tmp_path, 5)
+    list(run.train(loss_for(model)))
+    model, run = model_and_run(tmp_path, 5)
+    list(run.train(loss_for(model, stop_at=0)))
+    assert run.step == 5
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_numbers_that_are_none_stop_the_run_and_keep_what_was_good(tmp_path: Path, what: str) -> None:
+    model, run = model_and_run(tmp_path, save_every_steps=4)
+    good = loss_for(model)
+
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, terms = good(index)
+        if index < 10:
+            return loss, terms
+        return (
+            (loss * float("nan"), terms) if what == "loss" else ((loss * 0).sqrt(), terms)
+        )  # the root's slope at 0 is infinite
+
+    with pytest.raises(LinfusionError, match=rf"step 10: the {what} is nan.*checkpoint-00000008"):
+        list(run.train(loss_of))
+    again, run = model_and_run(tmp_path)
+    assert run.step == 8
+    assert all(torch.isfinite(parameter).all() for parameter in again.parameters())
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    model, run = model_and_run(tmp_path, save_every_steps=4)
+    good = loss_for(model)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        if index == 5:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (256, before[1]))
+        return good(index)
+
+    try:
+        with pytest.raises(OutputError, match="checkpoint-00000004 stays"):
+            list(run.train(loss_of))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000004"]
+    _, run = model_and_run(tmp_path)
+    assert run.step == 4
+
+
+def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
+    model, run = model_and_run(tmp_path, 4)
+    list(run.train(loss_for(model)))
+    with pytest.raises(UsageError, match=r"rate is 0\.01 there and 0\.02 here"):
+        model_and_run(tmp_path, 4, identity={"rate": 0.02})
+
+
+@pytest.mark.parametrize("name", [checkpoint.TENSORS, checkpoint.OPTIMIZER, checkpoint.RUN])
+def test_a_damaged_checkpoint_is_told(tmp_path: Path, name: str) -> None:
+    model, run = model_and_run(tmp_path, 4)
+    list(run.train(loss_for(model)))
+    (tmp_path / "checkpoint-00000004" / name).write_bytes(b"{")
+    with pytest.raises(WeightsError, match="damaged"):
+        model_and_run(tmp_path, 4)
+
+
+def test_half_written_checkpoints_do_not_count(tmp_path: Path) -> None:
+    model, run = model_and_run(tmp_path, 4)
+    list(run.train(loss_for(model)))
+    (tmp_path / "checkpoint-00000009.part").mkdir()
+    _, run = model_and_run(tmp_path, 8)
+    assert run.step == 4
+    assert json.loads((tmp_path / "checkpoint-00000004" / checkpoint.RUN).read_text())["step"] == 4
+
+
+def test_no_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="Train first"):
+        averaged(tmp_path)
