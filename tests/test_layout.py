@@ -45,7 +45,7 @@ IMPORTS = {
     "landscapes": "engine.attention training",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry events errors version",
     "engine.pipeline": "engine.components engine.controlnet engine.sampling engine.streaming engine.memory planning config geometry events",
-    "engine.components": "engine.controlnet engine.sampling engine.adapters engine.attention engine.memory engine.loading planning config weights events errors",
+    "engine.components": "engine.controlnet engine.sampling engine.adapters engine.attention engine.memory engine.loading planning config weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.attention engine.memory engine.loading planning config weights geometry errors",
     "engine.sampling": "engine.streaming engine.loading planning geometry events errors",
     "engine.streaming": "engine.attention engine.memory planning config system geometry errors",

@@ -25,6 +25,7 @@ LARGEST_PROMPT_BYTES = 65536
 CHECKPOINT_SECONDS = 30.0
 LARGEST_CHECKPOINT_SECONDS = 86400.0
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
+ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
 PLACE_FLAGS = frozenset({"--vae", "--ip-adapter"})
 ID_DIGITS = 8  # of the job's hash in names
 Override = str | int | float | tuple[str | float, ...]
@@ -209,7 +210,7 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
     """The part of a job that two identical images share, ready for JSON. Places, names and memory are not in it."""
     settings = job.settings
     return {
-        "version": PIXELS_VERSION,
+        "version": ZEROED_VERSION if _zeroed(job) else PIXELS_VERSION,
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "seed": job.seed,
@@ -224,6 +225,11 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
         "control_images": [image.sha256 for image in job.control_images],
         "ip_images": [image.sha256 for image in job.ip_images],
     }
+
+
+def _zeroed(job: Job) -> bool:
+    """Whether the negative embedding may be zeros (force_zeros_for_empty_prompt)."""
+    return job.settings.model.family == "sdxl" and not job.negative_prompt.strip()
 
 
 def job_hash(job: Job) -> str:

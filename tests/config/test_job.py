@@ -10,7 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from linfusion_cli.config.filename_template import SLUG_BYTES, expand, slug
-from linfusion_cli.config.job import LARGEST_SEED, Request, job_hash, parse_bytes, resolve
+from linfusion_cli.config.job import (
+    LARGEST_SEED,
+    PIXELS_VERSION,
+    ZEROED_VERSION,
+    Request,
+    job_hash,
+    parse_bytes,
+    resolve,
+    what_decides_pixels,
+)
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
 
@@ -217,3 +226,12 @@ def test_the_hash_is_of_what_decides_the_pixels_alone() -> None:
     assert {job_hash(resolve(replace(ASKED, **changes))) for changes in same} == {key}  # type: ignore[arg-type]
     assert len({key, *(job_hash(resolve(replace(ASKED, **changes))) for changes in other)}) == 8  # type: ignore[arg-type]
     assert len(key) == 64
+
+
+def test_sd_xl_without_a_negative_prompt_has_a_version_of_its_own() -> None:
+    def version(preset: str, negative: str) -> object:
+        request = Request(prompt="a lake", preset=preset, negative_prompt=negative, seed=1, output=Path("x.png"))
+        return what_decides_pixels(resolve(request))["version"]
+
+    assert version("sdxl-4k", "") == version("sdxl-4k", " ") == ZEROED_VERSION
+    assert version("sdxl-4k", "fog") == version("sd15-4k", "") == PIXELS_VERSION

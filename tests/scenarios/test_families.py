@@ -1,5 +1,7 @@
 """What people bring, on tiny models of the three families: each makes the image that plain diffusers makes of it."""
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,27 @@ def test_the_folder_and_the_single_file_make_the_image_of_diffusers(family: Fami
     assert close(file, wanted)
     linear = make(plan_for(family.preset(), attention="linear"))
     assert not close(linear, wanted)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_without_a_negative_prompt(family: Family, weighted: bool) -> None:
+    wanted = theirs(loaded_pipeline(family), negative_prompt=None)
+    for file in (False, True):
+        plan = plan_for(family.preset(file=file), negative_prompt="", prompt_weights=weighted)
+        assert close(make(plan), wanted)
+    assert not close(make(plan_for(family.preset())), wanted)
+
+
+def test_a_model_that_keeps_the_empty_prompt(family: Family, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(family.folder, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    index |= {"force_zeros_for_empty_prompt": False} if family.name == "sdxl" else {}
+    (folder / "model_index.json").write_text(json.dumps(index))
+    kept = replace(family, folder=folder, presets=tmp_path)
+    ours = make(plan_for(kept.preset(), negative_prompt=""))
+    assert close(ours, theirs(loaded_pipeline(kept), negative_prompt=None))
+    assert close(ours, make(plan_for(family.preset(), negative_prompt=""))) == (family.name != "sdxl")
 
 
 def test_softmax_at_the_base_only(family: Family) -> None:

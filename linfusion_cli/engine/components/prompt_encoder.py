@@ -32,6 +32,8 @@ def encode(text_encoders: TextEncoders, job: Job, notify: Notify, device: torch.
             if job.settings.extras.prompt_weights
             else _as_written(pipeline, job, notify, device)
         )
+        if not job.negative_prompt.strip():
+            encoded = _zeroed(pipeline, encoded)
         positive, negative = encoded[:2]
         empty = positive.new_zeros(1, 0)
         pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
@@ -71,6 +73,14 @@ def _diffusers(pipeline: Any, job: Job, prompt: str, negative: str, device: torc
             clip_skip=job.settings.extras.clip_skip or None,
         )
     return tuple(encoded)
+
+
+def _zeroed(pipeline: Any, encoded: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The negative embeddings as zeros where the model was trained so (force_zeros_for_empty_prompt, SD-XL alone)."""
+    if not getattr(pipeline.config, "force_zeros_for_empty_prompt", False):
+        return encoded
+    positive, negative, pooled, negative_pooled = encoded
+    return positive, torch.zeros_like(negative), pooled, torch.zeros_like(negative_pooled)
 
 
 @contextmanager

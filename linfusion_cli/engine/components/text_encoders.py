@@ -16,13 +16,15 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter
 from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
-from linfusion_cli.engine.loading.model_files import Source, open_source
+from linfusion_cli.engine.loading.model_files import FileSource, Source, open_source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, hollow, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.models import family_folder
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 ENCODERS = (*TEXT_ENCODERS, "image_encoder")
@@ -92,6 +94,14 @@ def part_name(source: Source, part: str) -> str:
     return str(source.path / part if source.path.is_dir() else source.path)
 
 
+def pipeline_settings(source: Source, family: str) -> PipelineSettings:
+    """Of the folder, or of the configs beside a single file, the family's where these have none. Raises WeightsError."""
+    if not isinstance(source, FileSource):
+        return read_pipeline_settings(source.path)
+    own = (source.configs / INDEX).exists()
+    return read_pipeline_settings(source.configs if own else family_folder(family))
+
+
 def _source(plan: Plan) -> Source:
     """The model, once its tensors have said that it is of the preset's family."""
     model = plan.job.settings.model
@@ -117,8 +127,10 @@ def _pipeline(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
         parts[name] = _text_encoder(source, name, dtype)
         parts["tokenizer" + ("_2" if number else "")] = source.tokenizer("tokenizer" + ("_2" if number else ""))
     pipeline: Any
+    zeros = pipeline_settings(source, family).force_zeros_for_empty_prompt
     if family == "sdxl":
-        pipeline = StableDiffusionXLPipeline(**parts, feature_extractor=None, image_encoder=None, add_watermarker=False)
+        parts |= {"feature_extractor": None, "image_encoder": None, "force_zeros_for_empty_prompt": zeros}
+        pipeline = StableDiffusionXLPipeline(**parts, add_watermarker=False)
     else:
         pipeline = StableDiffusionPipeline(
             **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False

@@ -1,0 +1,110 @@
+"""Settings of a pipeline in diffusers layout (model_index.json): each is used, ignored on purpose, or refused by name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import WeightsError
+
+INDEX = "model_index.json"
+LARGEST_INDEX_BYTES = 1 << 20
+PIPELINES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionXLPipeline",
+    "StableDiffusionXLImg2ImgPipeline",
+    "StableDiffusionXLInpaintPipeline",
+    "LatentConsistencyModelPipeline",
+)
+# Component -> the classes that linfusion reads in its place. The scheduler's class is looked at with its config.
+COMPONENTS: dict[str, tuple[str, ...]] = {
+    "unet": ("UNet2DConditionModel",),
+    "vae": ("AutoencoderKL",),
+    "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+    "text_encoder_2": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+}
+TOKENIZERS = ("tokenizer", "tokenizer_2", "scheduler")  # the loaders of these refuse classes that they don't know
+# Components that no image depends on: the checker may only blacken an image, IP-Adapters bring their own image encoder.
+IGNORED_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder")
+# add_watermarker: an invisible mark that diffusers adds where a library for it is installed.
+IGNORED_SETTINGS = ("add_watermarker", "requires_safety_checker")
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSettings:
+    """What a pipeline says beside its components.
+
+    force_zeros_for_empty_prompt: SD-XL without a negative prompt is guided away from zeros, not from the empty prompt
+    """
+
+    force_zeros_for_empty_prompt: bool = True  # the default of StableDiffusionXLPipeline
+
+
+def read_pipeline_settings(folder: Path) -> PipelineSettings:
+    """The settings of a folder in diffusers layout, all of them checked.
+
+    Raises WeightsError, naming the file and the setting, for another pipeline, for a component or setting that changes
+    images in a way that linfusion does not know, and for a file that can't be read.
+    """
+    path = folder / INDEX
+    index = read_json_object(path, LARGEST_INDEX_BYTES)
+    name = index.get("_class_name", PIPELINES[0])
+    if name not in PIPELINES:
+        raise WeightsError(
+            f"{path}: a {_short(name)}, which linfusion can't run. Allowed: Stable Diffusion 1.x, 2.x, XL"
+        )
+    for key, value in index.items():
+        if not key.startswith("_"):
+            _check(path, key, value)
+    return PipelineSettings(bool(index.get("force_zeros_for_empty_prompt", True)))
+
+
+def read_json_object(path: Path, largest_bytes: int) -> dict[str, Any]:
+    """A JSON object. Raises WeightsError that names the file if it is missing, too large, or something else."""
+    try:
+        if path.stat().st_size > largest_bytes:
+            raise WeightsError(f"{path}: no config: larger than {largest_bytes >> 20} MB")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: can't be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path}: not valid JSON ({type(error).__name__}). Get the file again") from error
+    if not isinstance(data, dict):
+        raise WeightsError(f"{path}: holds a {type(data).__name__}, expected an object with settings")
+    return data
+
+
+def _check(path: Path, key: str, value: object) -> None:
+    """Raises WeightsError for an entry of model_index.json that linfusion can't honour."""
+    if isinstance(value, list):
+        _check_component(path, key, value)
+    elif key == "force_zeros_for_empty_prompt":
+        if not isinstance(value, bool):
+            raise WeightsError(f"{path}: {key} is {_short(value)}. Allowed: true, false")
+    elif key == "requires_aesthetics_score":
+        if value:
+            raise WeightsError(f"{path}: the SD-XL refiner is no model for text to image. Use the SD-XL base model")
+    elif key not in IGNORED_SETTINGS and value is not None:
+        raise WeightsError(f"{path}: its setting {_short(key)} = {_short(value)} is unknown: images may depend on it")
+
+
+def _check_component(path: Path, key: str, value: list[object]) -> None:
+    """Raises WeightsError for a component that is unknown, or of another class than the one that linfusion reads."""
+    kind = value[1] if len(value) == 2 else value
+    if kind is None or key in IGNORED_COMPONENTS or key in TOKENIZERS:
+        return
+    if key not in COMPONENTS:
+        raise WeightsError(f"{path}: has a component {_short(key)} ({_short(kind)}), which linfusion does not read")
+    if kind not in COMPONENTS[key]:
+        allowed = " or ".join(COMPONENTS[key])
+        raise WeightsError(f"{path}: its {key} is a {_short(kind)}. Allowed: {allowed}")
+
+
+def _short(value: object) -> str:
+    """A value of somebody else's file, short enough for a message."""
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
