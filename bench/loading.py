@@ -108,8 +108,9 @@ def plain_pipeline(place: str, dtype: Any) -> Any:
 
 def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     """Loads once; the libraries are imported before."""
-    from linfusion_cli.render import quiet_libraries
+    from linfusion_cli.system.process_setup import own_process, quiet_libraries
 
+    own_process()
     quiet_libraries()
     import torch
     from diffusers import StableDiffusionPipeline
@@ -144,7 +145,7 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
 def generate_child(way: str, folder: Path) -> dict[str, float]:
     """The median of warm images; the first one is not counted."""
     from linfusion_cli.models import builtin_folder
-    from linfusion_cli.render import quiet_libraries
+    from linfusion_cli.system.process_setup import own_process, quiet_libraries
 
     make: Callable[[], object]
     if way == "ours":
@@ -154,6 +155,7 @@ def generate_child(way: str, folder: Path) -> dict[str, float]:
         model_cache = make_model_cache(plan)
         make = lambda: render(plan, lambda _: None, model_cache)  # noqa: E731
     else:
+        own_process()
         quiet_libraries()
         import torch
 

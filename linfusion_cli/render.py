@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.png_writer import PngWriter, largest_bytes
 from linfusion_cli.planning.planner import FEW_PREPARED, Plan, dtype_of
 from linfusion_cli.planning.upscale_schedule import Stage
-from linfusion_cli.system import gc_pause
 from linfusion_cli.system.device import Machine, learn_speed
+from linfusion_cli.system.process_setup import importing
 from linfusion_cli.system.signals import STOP
 from linfusion_cli.system.speed import Speed
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
     from linfusion_cli.engine.pipeline import Image
 
-UNBOUNDED = 1024  # prepared convolutions: what the libraries keep if nobody says anything
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
 
@@ -101,10 +99,15 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) ->
     )
 
 
+def check_ready(plan: Plan) -> None:
+    """Finds out what would stop the work, before any work. Raises WeightsError for weights that are missing or damaged."""
+    check_weights(plan.job.settings, plan.job.preset)
+
+
 def prepare(plan: Plan) -> None:
     """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
     job = plan.job
-    check_weights(job.settings, job.preset)
+    check_ready(plan)
     check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     tidy(job.output.parent)
@@ -135,7 +138,7 @@ def interrupted_seed(job: Job) -> int | None:
 
 def make_model_cache(first: Plan) -> ModelCache:
     """StoreBudget for models that stay loaded between images; imports torch, in the way that suits the plan of the first one."""
-    with _importing(first.prepared_convolutions):
+    with importing(first.prepared_convolutions):
         from linfusion_cli.engine.components.model_cache import ModelCache
 
     return ModelCache()
@@ -153,7 +156,7 @@ def measured_speed(machine: Machine, job: Job) -> Speed:
 def _start_seconds(machine: Machine, dtype: str, prepared_convolutions: int) -> float:
     """Imports the engine: how long that took, or what is known of it where it had happened before."""
     fresh, started = "torch" not in sys.modules, time.monotonic()
-    with _importing(prepared_convolutions):
+    with importing(prepared_convolutions):
         from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
     return time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
 
@@ -303,28 +306,6 @@ def _write(path: Path, image: Image, record: dict[str, Any], *, overwrite: bool)
             for rows in image.rows:
                 png.write_rows(rows)
         file.commit()
-
-
-def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
-    """Settles, before they are imported, that libraries neither talk nor run code from elsewhere, nor hoard memory.
-
-    prepared_convolutions: how many torch and oneDNN keep, of each shape that was used; once for the life of the process
-    """
-    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
-    for cache in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(cache, str(prepared_convolutions))
-
-
-@contextmanager
-def _importing(prepared_convolutions: int) -> Iterator[None]:
-    """For torch and diffusers, which leave no garbage."""
-    quiet_libraries(prepared_convolutions)
-    with gc_pause.none_expected():
-        yield
 
 
 @contextmanager

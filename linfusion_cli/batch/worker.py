@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from linfusion_cli.config.job import Job, Request, job_hash, resolve
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError
 from linfusion_cli.events import Event
+from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ Say = Callable[[str, Mapping[str, object]], None]
 
 def main() -> int:
     """Reads requests from standard input, one JSON object a line, until it ends; answers on standard output."""
+    own_process()
     _die_with_parent()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer

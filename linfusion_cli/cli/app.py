@@ -29,6 +29,7 @@ from linfusion_cli.cli import (
     upscale,
 )
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
+from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import STOP
 
 EPILOG = """\b
@@ -87,6 +88,7 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no exception leaves it, and nothing else catches LinfusionError."""
+    own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = without_debug(words)
     restore = _handle_signals()

@@ -93,7 +93,7 @@ def distill(
     quiet: QuietFlag = False,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
-    from linfusion_cli.render import quiet_libraries
+    from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
     from linfusion_cli.distill.loss import Weights

@@ -101,7 +101,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table alone.")] = False,
 ) -> None:
     """Measure images: prompt fidelity, Fréchet distances, repetition, seams, sharpness."""
-    from linfusion_cli.render import quiet_libraries
+    from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
     _refuse_lonely(

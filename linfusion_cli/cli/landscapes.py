@@ -126,7 +126,7 @@ def train(
     quiet: QuietFlag = False,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
-    from linfusion_cli.render import quiet_libraries
+    from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
     from linfusion_cli.landscapes.data import Effort

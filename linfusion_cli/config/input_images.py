@@ -13,6 +13,7 @@ from typing import Any
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, bands
+from linfusion_cli.system.process_setup import lift_pixel_limit
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below an 16K image
@@ -169,14 +170,16 @@ def _opened(path: Path, flag: str) -> Iterator[Any]:
     """The image, not decoded yet, with our own limit instead of Pillow's."""
     from PIL import Image, UnidentifiedImageError
 
-    pillows = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
+    lift_pixel_limit()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Pillow, about odd metadata
             image = Image.open(path, formats=FORMATS)
     except FileNotFoundError as error:
         raise UsageError(f"{flag} {path}: there is no such file") from error
+    except Image.DecompressionBombError as error:  # of a host process that keeps Pillow's limit
+        limit = f"Pillow's limit in this process, {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
+        raise UsageError(f"{flag} {path}: larger than twice {limit}") from error
     except UnidentifiedImageError as error:
         raise UsageError(f"{flag} {path}: not an image that can be read. Allowed: {', '.join(FORMATS)}") from error
     except (OSError, SyntaxError, ValueError) as error:
@@ -189,5 +192,3 @@ def _opened(path: Path, flag: str) -> Iterator[Any]:
                     f"{flag} {path}: says it has {image.width}x{image.height} pixels; {limit}. Make it smaller first"
                 )
             yield image
-    finally:
-        Image.MAX_IMAGE_PIXELS = pillows

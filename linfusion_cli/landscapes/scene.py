@@ -98,12 +98,8 @@ def caption(scene: Scene, rng: random.Random) -> str:
     tint = rng.choice(TINTS[scene.tint])
     terrain = rng.choice(TERRAINS[scene.terrain])
     time = rng.choice(TIMES[scene.time])
-    if rng.random() < 0.08:
-        head = f"{terrain} at {time}"
-    else:
-        head = rng.choice(
-            (f"{tint} {terrain} at {time}",) * 3 + (f"{time} over {tint} {terrain}", f"{tint} {terrain}, {time}")
-        )
+    with_tint = (f"{tint} {terrain} at {time}",) * 3 + (f"{time} over {tint} {terrain}", f"{tint} {terrain}, {time}")
+    head = f"{terrain} at {time}" if rng.random() < 0.08 else rng.choice(with_tint)
     rest = [rng.choice(words) for present, words in details(scene) if present and rng.random() < 0.92]
     if rng.random() < 0.2:
         rest.append(rng.choice(FILLERS))

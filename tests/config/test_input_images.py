@@ -144,14 +144,21 @@ def test_a_png_whose_chunks_are_damaged_has_no_orientation(tmp_path: Path) -> No
     assert image.size == Size(12, 8)
 
 
-def test_a_bomb_is_refused_by_its_header_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("pillows_limit", "message"),
+    [(None, r"60000x60000 pixels; at most 512 megapixels"), (1000, r"larger than twice Pillow's limit .* 1000 pixels")],
+)
+def test_a_bomb_is_refused_by_its_header_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pillows_limit: int | None, message: str
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillows_limit)
     header = struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
     (tmp_path / "a.png").write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
-    with pytest.raises(UsageError, match=r"60000x60000 pixels; at most 512 megapixels"):
+    with pytest.raises(UsageError, match=message):
         inspect_image(tmp_path / "a.png", "IMAGE")
-    assert Image.MAX_IMAGE_PIXELS is not None
+    assert pillows_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 import psutil
 
+from linfusion_cli.system import process_setup
+
 NEARLY = 0.9  # of the planned peak; docs/log.md
 WEIGHT_BYTES = 1 << 20  # smaller ones do not matter
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 
 
 @contextmanager
@@ -23,21 +20,13 @@ def large_apart() -> Iterator[None]:
     Weights are read, changed in format and layout, and let go: in a heap the copies don't fit into the gaps that were left.
     Only glibc has such a heap.
     """
-    _set_heap(WEIGHT_BYTES, WEIGHT_BYTES)
+    process_setup.set_heap(WEIGHT_BYTES, WEIGHT_BYTES)
     try:
         yield
     finally:
         # Bands come and go all the time: a tenth of an image's time went into getting the top of the heap again. What
         # waits is larger than a band: it is mapped on its own and goes back when it is freed.
-        _set_heap(32 << 20, 96 << 20)
-
-
-def _set_heap(mapped_bytes: int, kept_bytes: int) -> None:
-    """One heap for all threads; pieces above mapped_bytes lie beside it; its free top is kept up to kept_bytes."""
-    if mallopt := getattr(_libc(), "mallopt", None):
-        mallopt(M_ARENA_MAX, 1)
-        mallopt(M_MMAP_THRESHOLD, mapped_bytes)
-        mallopt(M_TRIM_THRESHOLD, kept_bytes)
+        process_setup.set_heap(32 << 20, 96 << 20)
 
 
 class Relief:
@@ -62,10 +51,5 @@ def release_freed() -> None:
     glibc keeps what smaller pieces left between larger ones; over the phases of an image that adds up to hundreds of
     megabytes. Other systems and devices need no help.
     """
-    if trim := getattr(_libc(), "malloc_trim", None):
+    if trim := getattr(process_setup.libc(), "malloc_trim", None):
         trim(0)
-
-
-@cache
-def _libc() -> Any:
-    return ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -1,0 +1,79 @@
+"""What a whole process is changed for: environment, heap, limits. Only the command and the batch worker own a process.
+
+In somebody else's Python process (the public API) every function here does nothing: the host's settings stay.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+from linfusion_cli.system import gc_pause
+
+UNBOUNDED = 1024  # prepared convolutions: what the libraries keep by default
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
+_STATE = {"owned": False}
+
+
+def own_process() -> None:
+    """Says that this process is ours alone. The command and the batch worker call it, nobody else."""
+    _STATE["owned"] = True
+
+
+def owns_process() -> bool:
+    """Whether own_process() was called."""
+    return _STATE["owned"]
+
+
+def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
+    """Sets, before torch and diffusers are imported, that they print nothing, run no remote code and keep little memory.
+
+    prepared_convolutions: how many convolutions torch and oneDNN keep prepared, for the life of the process
+    """
+    if not owns_process():
+        return
+    os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    for cache_name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
+        os.environ.setdefault(cache_name, str(prepared_convolutions))
+
+
+@contextmanager
+def importing(prepared_convolutions: int = UNBOUNDED) -> Iterator[None]:
+    """For the import of torch and diffusers: they leave no garbage, so in our own process none is looked for."""
+    quiet_libraries(prepared_convolutions)
+    if not owns_process():
+        yield
+        return
+    with gc_pause.none_expected():
+        yield
+
+
+def set_heap(mapped_bytes: int, kept_bytes: int) -> None:
+    """One glibc heap for all threads: blocks above mapped_bytes are mapped, its free top is kept up to kept_bytes."""
+    if owns_process() and (mallopt := getattr(libc(), "mallopt", None)):
+        mallopt(M_ARENA_MAX, 1)
+        mallopt(M_MMAP_THRESHOLD, mapped_bytes)
+        mallopt(M_TRIM_THRESHOLD, kept_bytes)
+
+
+def lift_pixel_limit() -> None:
+    """Switches off Pillow's limit on image sizes: we have a limit of our own, and Pillow's is one for the whole process."""
+    if owns_process():
+        from PIL import Image
+
+        Image.MAX_IMAGE_PIXELS = None
+
+
+@cache
+def libc() -> Any:
+    """The C library on Linux, None elsewhere."""
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
