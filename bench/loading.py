@@ -132,7 +132,7 @@ def load_child(way: str, model: str, folder: Path) -> dict[str, float]:
     loaded = time.perf_counter() - started
     parameters = [parameter for part in parts for parameter in part.parameters()]
     if way == "ours":
-        models.place(Weights(torch.device("cpu"), resident=True))
+        models.move(Weights(torch.device("cpu"), resident=True))
         text_encoders.own()
     else:
         with torch.inference_mode():

@@ -123,7 +123,7 @@ def autoencoder(keep: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     import torch
     from diffusers import AutoencoderKL
 
-    from linfusion_cli.engine.memory.activation_store import Store
+    from linfusion_cli.engine.memory.activation_store import ActivationStore
     from linfusion_cli.engine.streaming.banded_vae import Sweeper
     from linfusion_cli.models import builtin_folder
 
@@ -132,7 +132,7 @@ def autoencoder(keep: tuple[Any, ...]) -> tuple[Any, Any, Any]:
     vae = (
         AutoencoderKL.from_pretrained(folder / "vae", dtype=torch.float32).eval().to(memory_format=torch.channels_last)
     )
-    sweeper = Sweeper(vae, BAND_PX, keep, 10**6, Store.unlimited(torch.device("cpu")), lambda _: None)
+    sweeper = Sweeper(vae, BAND_PX, keep, 10**6, ActivationStore.unlimited(torch.device("cpu")), lambda _: None)
     torch.manual_seed(0)
     return (
         vae,
@@ -197,7 +197,7 @@ def sd15_child() -> dict[str, float]:
 
     from linfusion_cli.config.job import Request, resolve
     from linfusion_cli.engine.attention.linfusion import LinFusion
-    from linfusion_cli.engine.memory.activation_store import Store
+    from linfusion_cli.engine.memory.activation_store import ActivationStore
     from linfusion_cli.engine.memory.weight_offload import Weights
     from linfusion_cli.engine.streaming.banded_unet import BandedUNet
     from linfusion_cli.models import family_folder
@@ -229,7 +229,7 @@ def sd15_child() -> dict[str, float]:
     banded = BandedUNet(
         unet.to(memory_format=torch.channels_last),
         stage.bands.unet_latent,
-        Store(cpu, plan.store_budget),
+        ActivationStore(cpu, plan.store_budget),
         Weights(cpu, resident=True),
     )
     sample, text = torch.randn(1, 4, latent.height, latent.width).bfloat16(), torch.randn(1, 77, 768).bfloat16()

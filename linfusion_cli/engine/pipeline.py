@@ -14,7 +14,7 @@ from linfusion_cli.config.extras import grown_from
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.unet_and_vae import Models
 from linfusion_cli.engine.controlnet.inputs import stage_controls
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import Relief, large_apart
 from linfusion_cli.engine.memory.meter import Counter, Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
@@ -61,7 +61,7 @@ def images(
         conditioning, models = (model_cache or ModelCache()).take(plan, notify)
         made_with = fingerprint(models.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
         weights = Weights(device, plan.weights_resident)
-        models.place(weights)
+        models.move(weights)
         counter.reach(1)
     kept = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
     engine = _Engine(plan, models, weights, conditioning, meter, _store(plan, device, notify), kept)
@@ -89,11 +89,11 @@ def images(
     yield Image(plan.stages[-1], True, _to_pixels(engine.decode(latents, plan.stages[-1])))
 
 
-def _store(plan: Plan, device: torch.device, notify: Notify) -> Store:
+def _store(plan: Plan, device: torch.device, notify: Notify) -> ActivationStore:
     relieve = (
         Relief(plan.peak_bytes) if device.type == "cpu" else lambda: None
     )  # elsewhere the plan is one of the device's memory
-    return Store(device, plan.store_budget, lambda text: notify(Note(text=text)), relieve=relieve)
+    return ActivationStore(device, plan.store_budget, lambda text: notify(Note(text=text)), relieve=relieve)
 
 
 def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
@@ -110,7 +110,7 @@ class _Engine:
     weights: Weights
     conditioning: Conditioning
     meter: Meter
-    store: Store
+    store: ActivationStore
     kept: Checkpoints
 
     def is_given(self, index: int) -> bool:
@@ -222,7 +222,7 @@ class _Engine:
         conditioned = base_size(
             self.plan.job.size, self.plan.job.settings.model.train_size_px**2
         )  # one that the model knows, at every stage
-        mounted = self.weights.place(self.models.mounted.attend(stage.attention))
+        mounted = self.weights.move(self.models.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
         unet: Predict = kind(mounted, stage.band_latent, self.store, self.weights)
         controls = stage_controls(

@@ -235,7 +235,7 @@ class Estimate:
         number_bytes = BYTES_OF[self._vae_dtype]
         held = int(3 * image_px * 4)
         counter = CostCounter(store_budget, number_bytes)
-        counter.take(held / number_bytes)
+        counter.allocate(held / number_bytes)
         window = self.job.settings.upscale.vae_window_latents
         return vae_cost(
             self.architecture.vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, counter, encode=encode
@@ -260,7 +260,9 @@ class Estimate:
     ) -> Phase:
         """brought: the user's images whose pixels wait meanwhile."""
         latents = LATENT_COPIES * 4 * 4 * stage.canvas.area / MULTIPLE_PX**2
-        working = OVERHEAD * (cost.widest * cost.number_bytes + cost.buffered["device"] + cost.peak["device"] + latents)
+        working = OVERHEAD * (
+            cost.band_values * cost.number_bytes + cost.buffer_bytes["device"] + cost.peak_bytes["device"] + latents
+        )
         return Phase(
             name=name,
             stage=stage.index,
@@ -271,8 +273,8 @@ class Estimate:
                 self.floor_bytes
                 + max(working + self._pixels(brought, reading=False), self._pixels(brought, reading=True))
             ),
-            ram_bytes=int(cost.peak["memory"] + cost.buffered["memory"]),
-            file_bytes=int(cost.peak["file"]),
+            ram_bytes=int(cost.peak_bytes["memory"] + cost.buffer_bytes["memory"]),
+            file_bytes=int(cost.peak_bytes["file"]),
             seconds=_seconds(cost, self.machine.speed(self.dtype)) * passes,
         )
 
@@ -294,7 +296,10 @@ class _Way:
 
 
 def _seconds(cost: CostCounter, speed: Speed) -> float:
-    moving = cost.moved["memory"] / speed.link_bytes_per_second + cost.moved["file"] / speed.file_bytes_per_second
+    moving = (
+        cost.copied_bytes["memory"] / speed.link_bytes_per_second
+        + cost.copied_bytes["file"] / speed.file_bytes_per_second
+    )
     return (
         cost.macs / speed.macs_per_second
         + cost.values / speed.values_per_second

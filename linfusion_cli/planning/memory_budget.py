@@ -1,4 +1,4 @@
-"""How much may wait between two sweeps, and where; the engine's store and the plan's arithmetic both ask here."""
+"""How many bytes of activations may wait between two sweeps, and in which tier; the engine's store and the plan share it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 Keep = Literal["all", "sums", "nothing"]  # of a level's activations, between two sweeps of the autoencoder
-Place = Literal["device", "memory", "file"]
-PLACES: tuple[Place, ...] = ("device", "memory", "file")  # fastest first
-BUFFERS = 2  # for rows on their way to a GPU, and from it: one in use, one for the next band; engine/copies.py
+Tier = Literal["device", "memory", "file"]
+TIERS: tuple[Tier, ...] = ("device", "memory", "file")  # fastest first
+BUFFERS = 2  # of rows on their way to a GPU, and as many from it: one in use, one for the next band (async_copies.py)
+
+
+def per_tier() -> dict[Tier, float]:
+    """No bytes in any tier."""
+    return dict.fromkeys(TIERS, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreBudget:
-    """Bytes that may wait in the device's memory and, for an accelerator, in RAM; the rest goes into files in `folder`.
+    """The bytes that an activation store may hold.
 
-    overlapped: copies from and to the device run beside the compute, which takes buffers on it
+    device_bytes: in the device's memory
+    memory_bytes: in RAM beside an accelerator (0 on a CPU, whose device memory is RAM)
+    folder:       of the scratch files, which take the rest
+    overlapped:   copies from and to the device run beside the compute, which takes buffers on the device
     """
 
     device_bytes: float
@@ -31,76 +39,111 @@ class StoreBudget:
         """All of the device's memory."""
         return StoreBudget(math.inf, 0, Path())
 
-    def place(self, device_bytes: float, memory_bytes: float, more: float) -> Place:
-        """Where `more` bytes go if so many already lie there: the fastest place that has store_budget."""
-        if device_bytes + more <= self.device_bytes:
+    def tier_for(self, size_bytes: float, device_bytes: float, memory_bytes: float) -> Tier:
+        """The fastest tier with `size_bytes` left, while device_bytes and memory_bytes are already in use."""
+        if device_bytes + size_bytes <= self.device_bytes:
             return "device"
-        return "memory" if memory_bytes + more <= self.memory_bytes else "file"
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """StoreBudget that has been taken."""
-
-    place: Place
-    size: float
+        return "memory" if memory_bytes + size_bytes <= self.memory_bytes else "file"
 
 
 @dataclass(slots=True)
+class TierUsage:
+    """The bytes that lie in each tier now, and the most that ever did.
+
+    The engine's store and the plan's counter allocate through this class, in the same order, so they agree on each tier.
+    """
+
+    budget: StoreBudget
+    held_bytes: dict[Tier, float] = field(default_factory=per_tier)
+    peak_bytes: dict[Tier, float] = field(default_factory=per_tier)
+
+    def tier_for(self, size_bytes: float) -> Tier:
+        """Where the budget puts `size_bytes` more."""
+        return self.budget.tier_for(size_bytes, self.held_bytes["device"], self.held_bytes["memory"])
+
+    def add(self, tier: Tier, size_bytes: float) -> None:
+        """Counts an allocation."""
+        self.held_bytes[tier] += size_bytes
+        self.peak_bytes[tier] = max(self.peak_bytes[tier], self.held_bytes[tier])
+
+    def remove(self, tier: Tier, size_bytes: float) -> None:
+        """Counts the end of an allocation."""
+        self.held_bytes[tier] -= size_bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlannedSlab:
+    """An activation that waits in a tier, as the plan sees it. Two slabs of one size are different slabs."""
+
+    tier: Tier
+    size_bytes: float
+
+
 class CostCounter:
-    """Takes and gives back room as the engine's store does, and counts work: multiply-adds, values, bytes through files."""
+    """Counts what one pass takes: slabs by tier, multiply-adds, values, calls, and bytes that are copied.
 
-    store_budget: StoreBudget
-    number_bytes: int
-    held: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
-    peak: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
-    macs: float = 0.0
-    values: float = 0.0
-    calls: int = 0
-    moved: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
-    widest: float = 0.0  # values of the hungriest band, beside what waits
-    buffered: dict[Place, float] = field(default_factory=lambda: {"device": 0.0, "memory": 0.0, "file": 0.0})
+    macs:         multiply-adds
+    values:       activations that come out of sweeps
+    calls:        bands of sweeps, each of which starts a layer
+    copied_bytes: reads and writes of slabs, by tier
+    buffer_bytes: the most that the buffers of copies take in the device's memory and in RAM
+    band_values:  the most values of a band that are alive at once, beside the slabs
+    """
 
-    def take(self, values: float) -> Slot:
-        """StoreBudget for an activation of so many values."""
-        size = values * self.number_bytes
-        slot = Slot(self.store_budget.place(self.held["device"], self.held["memory"], size), size)
-        self.held[slot.place] += size
-        self.peak[slot.place] = max(self.peak[slot.place], self.held[slot.place])
-        return slot
+    def __init__(self, budget: StoreBudget, number_bytes: int) -> None:
+        """number_bytes: of one activation (4 for float32)."""
+        self.number_bytes = number_bytes
+        self.usage = TierUsage(budget)
+        self.macs = self.values = self.band_values = 0.0
+        self.calls = 0
+        self.copied_bytes, self.buffer_bytes = per_tier(), per_tier()
 
-    def give_back(self, *slots: Slot) -> None:
-        for slot in slots:
-            self.held[slot.place] -= slot.size
+    @property
+    def peak_bytes(self) -> dict[Tier, float]:
+        """The most bytes of slabs in each tier."""
+        return self.usage.peak_bytes
 
-    def move(self, *slots: Slot) -> None:
-        """One read or one write of each."""
-        for slot in slots:
-            self.moved[slot.place] += slot.size
+    def allocate(self, values: float) -> PlannedSlab:
+        """A slab for an activation of so many values."""
+        size_bytes = values * self.number_bytes
+        slab = PlannedSlab(self.usage.tier_for(size_bytes), size_bytes)
+        self.usage.add(slab.tier, size_bytes)
+        return slab
 
-    def buffer(self, share: float, *slots: Slot) -> None:
-        """Bytes of a sweep's buffers, where bands are that share of a slot's rows: for each slot that it reads and each that it writes.
+    def free(self, *slabs: PlannedSlab) -> None:
+        """These slabs are no longer needed."""
+        for slab in slabs:
+            self.usage.remove(slab.tier, slab.size_bytes)
 
-        They lie on the device, and for files in RAM too. A slot that is named twice or more is both read and written.
+    def count_copies(self, *slabs: PlannedSlab) -> None:
+        """One read or one write of each slab; a slab that is named twice is copied twice."""
+        for slab in slabs:
+            self.copied_bytes[slab.tier] += slab.size_bytes
+
+    def count_buffers(self, share: float, *slabs: PlannedSlab) -> None:
+        """The buffers of a sweep over these slabs, in bands of `share` of their rows (0 to 1].
+
+        A slab that is named twice or more is both read and written: it takes buffers for each. They lie on the device,
+        and in RAM too for slabs in files.
         """
-        if not self.store_budget.overlapped:
+        if not self.usage.budget.overlapped:
             return
-        times, bands = Counter(map(id, slots)), 1.0 if share >= 1 else BUFFERS * share
+        bands = 1.0 if share >= 1 else BUFFERS * share
         sizes = {
-            key: min(times[key], 2) * bands * slot.size
-            for key, slot in ((id(slot), slot) for slot in slots)
-            if slot.place != "device"
+            slab: min(times, 2) * bands * slab.size_bytes
+            for slab, times in Counter(slabs).items()
+            if slab.tier != "device"
         }
-        files = {id(slot) for slot in slots if slot.place == "file"}
-        self.buffered["device"] = max(self.buffered["device"], sum(sizes.values()))
-        self.buffered["memory"] = max(self.buffered["memory"], sum(size for key, size in sizes.items() if key in files))
+        in_files = sum(size for slab, size in sizes.items() if slab.tier == "file")
+        self.buffer_bytes["device"] = max(self.buffer_bytes["device"], sum(sizes.values()))
+        self.buffer_bytes["memory"] = max(self.buffer_bytes["memory"], in_files)
 
-    def work(self, macs: float, values: float, calls: int) -> None:
-        """A sweep: its multiply-adds, the values that come out of it, and how many bands it has."""
+    def count_sweep(self, macs: float, values: float, calls: int) -> None:
+        """A sweep: its multiply-adds, the values that come out of it, and its number of bands."""
         self.macs += macs
         self.values += values
         self.calls += calls
 
-    def band(self, values: float) -> None:
+    def count_band(self, values: float) -> None:
         """A band of so many values is alive at once."""
-        self.widest = max(self.widest, values)
+        self.band_values = max(self.band_values, values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.memory_budget import CostCounter, Slot, StoreBudget
+from linfusion_cli.planning.memory_budget import CostCounter, PlannedSlab, StoreBudget
 from linfusion_cli.planning.model_shapes import UNetShape
 
 TEXT_TOKENS = 77
@@ -29,7 +29,7 @@ class UNetCost:
     def run(self, controlnets: int = 0) -> CostCounter:
         """All of a pass, with so many ControlNets: their images wait all along, what they add until the pass is over."""
         channels, last = self.shape.channels, len(self.shape.channels) - 1
-        conditions = [self.counter.take(channels[0] * self._places(0)) for _ in range(controlnets)]
+        conditions = [self.counter.allocate(channels[0] * self._places(0)) for _ in range(controlnets)]
         added = [self._control(condition) for condition in conditions]
         *skips, (_, x) = self._down()
         if controlnets:
@@ -47,19 +47,19 @@ class UNetCost:
             if level:
                 x = self._park(9 * previous**2, previous, level - 1, x)
         self._sweep(9 * LATENT_CHANNELS * channels[0], channels[0], 0, x)
-        self.counter.give_back(x, *conditions, *chain(*added))
+        self.counter.free(x, *conditions, *chain(*added))
         return self.counter
 
-    def _control(self, condition: Slot) -> list[Slot]:
+    def _control(self, condition: PlannedSlab) -> list[PlannedSlab]:
         """A ControlNet is a UNet's way down; each of its fields goes through one more 1x1 convolution when it is added."""
-        self.counter.move(condition)
-        self.counter.buffer(self._share(0), condition)
-        return [slot for _, slot in self._down()]
+        self.counter.count_copies(condition)
+        self.counter.count_buffers(self._share(0), condition)
+        return [slab for _, slab in self._down()]
 
-    def _with(self, stored: tuple[int, Slot], level: int, added: list[Slot]) -> tuple[int, Slot]:
+    def _with(self, stored: tuple[int, PlannedSlab], level: int, added: list[PlannedSlab]) -> tuple[int, PlannedSlab]:
         """What a skip becomes with what ControlNets add to it, in its place."""
-        channels, slot = stored
-        self._sweep(len(added) * channels**2, channels, level, slot, slot, *added)
+        channels, slab = stored
+        self._sweep(len(added) * channels**2, channels, level, slab, slab, *added)
         return stored
 
     def _levels(self) -> Iterator[int]:
@@ -71,7 +71,7 @@ class UNetCost:
             if level < last:
                 yield level + 1
 
-    def _down(self) -> list[tuple[int, Slot]]:
+    def _down(self) -> list[tuple[int, PlannedSlab]]:
         """Channels and room of every skip, and of the middle block's output last."""
         channels, last = self.shape.channels, len(self.shape.channels) - 1
         x = self._park(9 * LATENT_CHANNELS * channels[0], channels[0], 0)
@@ -101,55 +101,55 @@ class UNetCost:
     def _share(self, level: int) -> float:
         return self._band_places(level) / self._places(level)
 
-    def _sweep(self, macs: float, channels: float, level: int, *read: Slot) -> None:
+    def _sweep(self, macs: float, channels: float, level: int, *read: PlannedSlab) -> None:
         height = -(-self.latent.height // (1 << level))
         again = (
             1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1
         )  # the halo's rows are computed twice
-        self.counter.work(
+        self.counter.count_sweep(
             macs * again * self._places(level), channels * self._places(level), -(-height // self.band_rows)
         )
-        self.counter.move(*read)
-        self.counter.buffer(self._share(level), *read)
+        self.counter.count_copies(*read)
+        self.counter.count_buffers(self._share(level), *read)
 
-    def _park(self, macs: float, channels: int, level: int, x: Slot | None = None) -> Slot:
+    def _park(self, macs: float, channels: int, level: int, x: PlannedSlab | None = None) -> PlannedSlab:
         """A field computed into room of its own; what it is made from is needed no more."""
-        slot = self.counter.take(channels * self._places(level))
-        self._sweep(macs, channels, level, slot, *([x] if x else []))
-        self.counter.band(4 * channels * self._band_places(level))
+        slab = self.counter.allocate(channels * self._places(level))
+        self._sweep(macs, channels, level, slab, *([x] if x else []))
+        self.counter.count_band(4 * channels * self._band_places(level))
         if x:
-            self.counter.give_back(x)
-        return slot
+            self.counter.free(x)
+        return slab
 
     def _resnet(
         self,
-        x: Slot,
+        x: PlannedSlab,
         entering: int,
         channels: int,
         level: int,
         *,
-        release: tuple[Slot, ...],
-        read: tuple[Slot, ...] = (),
-    ) -> Slot:
+        release: tuple[PlannedSlab, ...],
+        read: tuple[PlannedSlab, ...] = (),
+    ) -> PlannedSlab:
         read = read or (x,)
-        hidden = self.counter.take(channels * self._places(level))
+        hidden = self.counter.allocate(channels * self._places(level))
         self._sweep(9 * entering * channels, entering + channels, level, hidden, *read)
         in_place = self.dilation <= self.band_rows
-        out = hidden if in_place else self.counter.take(channels * self._places(level))
+        out = hidden if in_place else self.counter.allocate(channels * self._places(level))
         shortcut = entering * channels if entering != channels else 0
         self._sweep(9 * channels**2 + shortcut, 2 * channels, level, hidden, out, *read)
-        self.counter.band((3 * entering + 2 * channels) * self._band_places(level))
+        self.counter.count_band((3 * entering + 2 * channels) * self._band_places(level))
         if not in_place:
-            self.counter.give_back(hidden)
-        self.counter.give_back(*release)
+            self.counter.free(hidden)
+        self.counter.free(*release)
         return out
 
-    def _transformer(self, x: Slot, level: int, depth: int) -> Slot:
+    def _transformer(self, x: PlannedSlab, level: int, depth: int) -> PlannedSlab:
         """In place of x."""
         if not depth:
             return x
         c, places = self.shape.channels[level], self._places(level)
-        tokens = self.counter.take(c * places) if depth > 1 else None
+        tokens = self.counter.allocate(c * places) if depth > 1 else None
         reading = (
             4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level] if self.linear else 2.0 * c * places
         )
@@ -158,9 +158,9 @@ class UNetCost:
         remembered = (
             0 if self.linear else 2 * c * places * min(depth, 2)
         )  # keys and values, of the block that is read and of the next
-        self.counter.band(19 * c * self._band_places(level) + remembered)
+        self.counter.count_band(19 * c * self._band_places(level) + remembered)
         if tokens:
-            self.counter.give_back(tokens)
+            self.counter.free(tokens)
         return x
 
 
@@ -188,6 +188,6 @@ def unet_cost(
     whole = CostCounter(StoreBudget.unlimited(), number_bytes)
     UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)
     samples = 2 if guided and latent.area <= BATCHED_LATENTS else 1
-    whole.widest *= samples
-    whole.peak["device"] *= samples
+    whole.band_values *= samples
+    whole.peak_bytes["device"] *= samples
     return whole

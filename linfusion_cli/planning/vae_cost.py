@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.memory_budget import CostCounter, Keep, Slot
+from linfusion_cli.planning.memory_budget import CostCounter, Keep, PlannedSlab
 from linfusion_cli.planning.model_shapes import VaeShape
 
 SCORES = 1 << 24  # products of a query and a key that are alive at once; engine/vae_attention.py
@@ -17,10 +17,10 @@ BAND_UNITS = (
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A field: the slots it is read from, and what computing it again costs (nothing if it waits itself)."""
+    """A field: the slabs it is read from, and what computing it again costs (nothing if it waits itself)."""
 
     channels: int
-    roots: tuple[Slot, ...]
+    roots: tuple[PlannedSlab, ...]
     parked: bool = False
     macs: float = 0.0
     values: float = 0.0
@@ -68,20 +68,20 @@ class VaeCost:
         roots = tuple({id(root): root for source in sources for root in source.roots}.values())
         total = macs * places + sum(source.macs for source in sources)
         values = channels * places + sum(source.values for source in sources)
-        self.counter.work(total, values, -(-(self.size.height >> level) // self.band_px))
-        self.counter.move(*roots)
-        self.counter.buffer(self._share(level), *roots)
-        self.counter.band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
+        self.counter.count_sweep(total, values, -(-(self.size.height >> level) // self.band_px))
+        self.counter.count_copies(*roots)
+        self.counter.count_buffers(self._share(level), *roots)
+        self.counter.count_band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
         return _Node(channels, roots, macs=total, values=values)
 
     def _share(self, level: int) -> float:
         return min(1.0, (self.band_px + HALO_ROWS) / (self.size.height >> level))
 
-    def _parked(self, node: _Node, level: int, into: Slot | None) -> _Node:
-        slot = into or self.counter.take(node.channels * self.size.area / 4**level)
-        self.counter.move(slot)
-        self.counter.buffer(self._share(level), slot, *node.roots)
-        return _Node(node.channels, (slot,), parked=True)
+    def _parked(self, node: _Node, level: int, into: PlannedSlab | None) -> _Node:
+        slab = into or self.counter.allocate(node.channels * self.size.area / 4**level)
+        self.counter.count_copies(slab)
+        self.counter.count_buffers(self._share(level), slab, *node.roots)
+        return _Node(node.channels, (slab,), parked=True)
 
     def _inner(self, macs: float, channels: int, level: int, x: _Node) -> _Node:
         node = self._sweep(macs, channels, level, x)
@@ -100,7 +100,7 @@ class VaeCost:
     def _replaced(self, x: _Node, following: _Node, *others: _Node) -> _Node:
         """Gives back what x was read from, unless the following or others are read from it too."""
         needed = {id(root) for node in (following, *others) for root in node.roots}
-        self.counter.give_back(*(root for root in x.roots if id(root) not in needed))
+        self.counter.free(*(root for root in x.roots if id(root) not in needed))
         return following
 
     def _middle(self, x: _Node) -> _Node:
@@ -112,7 +112,7 @@ class VaeCost:
             x = self._replaced(
                 x, self._parked(self._sweep(4 * channels**2 + 2 * channels * seen, channels, deepest, x), deepest, None)
             )
-            self.counter.band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> deepest))
+            self.counter.count_band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> deepest))
         return self._resnet(x, channels, deepest)
 
 

@@ -9,14 +9,14 @@ from late import Late
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.controlnet.banded import BandedControlNet
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.residuals import combined
 from linfusion_cli.engine.streaming.row_source import Parked
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
+from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget, per_tier
 from linfusion_cli.planning.model_shapes import UNetShape, VaeShape
 from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.vae_cost import vae_cost
@@ -32,9 +32,9 @@ KEEPS: list[tuple[Keep, ...]] = [
 ]
 
 
-def same_budget(store: Store, counter: CostCounter) -> None:
-    assert (store.peak_device_bytes, store.peak_file_bytes) == (counter.peak["device"], counter.peak["file"])
-    assert store.device_bytes == store.file_bytes == 0, "everything has been given back"
+def same_budget(store: ActivationStore, counter: CostCounter) -> None:
+    assert store.usage.peak_bytes == counter.peak_bytes
+    assert store.usage.held_bytes == per_tier(), "everything has been given back"
 
 
 def small_vae(*, attention: bool) -> AutoencoderKL:
@@ -57,7 +57,7 @@ def test_the_autoencoder_takes_the_room_that_was_planned(
 ) -> None:
     vae = small_vae(attention=attention)
     store_budget, size = StoreBudget(store_bytes, 0, tmp_path), Size(24, 40)
-    store = Store(CPU, store_budget)
+    store = ActivationStore(CPU, store_budget)
     sweeper = Sweeper(vae, 7, keep, 100, store, lambda _: None)
     if encode:
         sweeper.encode(Parked.of(torch.zeros(1, 3, size.height, size.width)))
@@ -98,7 +98,7 @@ def test_the_unet_takes_the_room_that_was_planned(
     store_bytes: int, dilation: int, linear: bool, tmp_path: Path
 ) -> None:
     store_budget = StoreBudget(store_bytes, 0, tmp_path)
-    store = Store(CPU, store_budget)
+    store = ActivationStore(CPU, store_budget)
     with torch.inference_mode():
         BandedUNet(small_unet(linear=linear), 4, store, Weights(CPU, resident=True))(
             torch.zeros(1, 4, 13, 10), torch.tensor(3), TEXT, None, dilation
@@ -114,7 +114,7 @@ def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnet
         StoreBudget(store_bytes, 0, tmp_path),
         Weights(CPU, resident=True),
     )
-    store = Store(CPU, store_budget)
+    store = ActivationStore(CPU, store_budget)
     network = BandedControlNet(
         ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(16, 16)), 4, store, weights
     )
@@ -127,11 +127,11 @@ def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnet
     same_budget(store, unet_cost(SHAPE, LATENT, 4, 1, store_budget, 4, linear=False, controlnets=controlnets))
 
 
-def same_budget_and_buffers(store: Store, counter: CostCounter) -> None:
+def same_budget_and_buffers(store: ActivationStore, counter: CostCounter) -> None:
     """What waits, to the byte; the buffers of copies are no more than was planned, and not much less."""
     same_budget(store, counter)
-    assert store.copies is not None
-    assert counter.buffered["device"] / 4 <= store.copies.peak_bytes <= counter.buffered["device"]
+    assert store.prefetcher is not None
+    assert counter.buffer_bytes["device"] / 4 <= store.prefetcher.peak_bytes <= counter.buffer_bytes["device"]
 
 
 @pytest.mark.parametrize("dilation", [1, 6])
@@ -139,7 +139,7 @@ def same_budget_and_buffers(store: Store, counter: CostCounter) -> None:
 @pytest.mark.parametrize("memory_bytes", [0, 10**9])
 def test_the_buffers_of_copies_are_planned(memory_bytes: int, band_rows: int, dilation: int, tmp_path: Path) -> None:
     store_budget = StoreBudget(0, memory_bytes, tmp_path, overlapped=True)
-    store, latent = Store(CPU, store_budget, streams=Late()), Size(10, 41)
+    store, latent = ActivationStore(CPU, store_budget, streams=Late()), Size(10, 41)
     with torch.inference_mode():
         unet = BandedUNet(small_unet(linear=True), band_rows, store, Weights(CPU, resident=True))
         unet(torch.zeros(1, 4, latent.height, latent.width), torch.tensor(3), TEXT, None, dilation)
@@ -151,7 +151,7 @@ def test_the_buffers_of_copies_are_planned(memory_bytes: int, band_rows: int, di
 @torch.inference_mode()
 def test_the_buffers_of_the_autoencoder_are_planned(attention: bool, keep: tuple[Keep, ...], tmp_path: Path) -> None:
     store_budget, size = StoreBudget(0, 0, tmp_path, overlapped=True), Size(24, 96)
-    store = Store(CPU, store_budget, streams=Late())
+    store = ActivationStore(CPU, store_budget, streams=Late())
     list(
         Sweeper(small_vae(attention=attention), 16, keep, 100, store, lambda _: None).decode(
             torch.zeros(1, 4, size.height // 4, size.width // 4)
@@ -167,7 +167,7 @@ def test_the_buffers_of_the_autoencoder_are_planned(attention: bool, keep: tuple
 
 def test_nothing_is_buffered_on_the_device_itself() -> None:
     assert (
-        unet_cost(SHAPE, LATENT, 4, 1, StoreBudget(10**9, 0, Path(), overlapped=True), 4, linear=True).buffered[
+        unet_cost(SHAPE, LATENT, 4, 1, StoreBudget(10**9, 0, Path(), overlapped=True), 4, linear=True).buffer_bytes[
             "device"
         ]
         == 0
@@ -177,7 +177,7 @@ def test_nothing_is_buffered_on_the_device_itself() -> None:
 def test_a_guided_pass_over_a_small_image_is_a_batch_of_two() -> None:
     def cost(latent: Size, band_rows: int, *, guided: bool) -> float:
         counter = unet_cost(SHAPE, latent, band_rows, 1, StoreBudget.unlimited(), 4, linear=True, guided=guided)
-        return counter.widest * 4 + counter.peak["device"]
+        return counter.band_values * 4 + counter.peak_bytes["device"]
 
     assert cost(LATENT, 0, guided=True) == 2 * cost(LATENT, 0, guided=False)
     assert cost(LATENT, 4, guided=True) == cost(LATENT, 4, guided=False)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from linfusion_cli import render
 from linfusion_cli.config.job import Request, resolve
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.events import Event
@@ -103,7 +103,12 @@ def test_decoding_in_bands_is_the_plain_decode_to_one_level() -> None:
     with torch.no_grad():
         plain = vae.decode(latents).sample
     sweeper = Sweeper(
-        vae, 24, ("nothing", "sums", "all", "all"), 10**6, Store.unlimited(torch.device("cpu")), lambda _: None
+        vae,
+        24,
+        ("nothing", "sums", "all", "all"),
+        10**6,
+        ActivationStore.unlimited(torch.device("cpu")),
+        lambda _: None,
     )
     swept = torch.cat([rows for _, rows in sweeper.decode(latents)], dim=2)
     assert ((swept - plain).abs() * 127.5).max() <= 1

@@ -52,15 +52,15 @@ class Models:
         for module in self.modules:
             module.to(CPU)
 
-    def place(self, weights: Weights) -> None:
+    def move(self, weights: Weights) -> None:
         """Moves everything to where the plan wants it."""
         own_all(self.vae, weights.device)
         for unet in (self.unet, *(net.model for net in self.controlnets)):
-            weights.place(unet)
+            weights.move(unet)
 
 
 def load(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Models:
-    """What draws, in the plan's number format, partly in mapped files still; `place` brings it to the plan's device. Fills the text_encoders' hollow UNet.
+    """What draws, in the plan's number format, partly in mapped files still; `move` brings it to the plan's device. Fills the text_encoders' hollow UNet.
 
     Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
     does not fit if they are of another model.

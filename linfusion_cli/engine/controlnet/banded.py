@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.controlnet.model import PlainControlNet
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import check, layers_of, way_down
 from linfusion_cli.engine.streaming.convolutions import Convolution
@@ -32,7 +32,7 @@ class BandedControlNet:
 
     controlnet: Any
     band_rows: int
-    store: Store
+    store: ActivationStore
     weights: Weights
 
     @torch.inference_mode()
@@ -84,7 +84,7 @@ class WholeOrBandedControlNet:
     first: WholeFirst
 
     @staticmethod
-    def of(controlnet: Any, band_rows: int, store: Store, weights: Weights) -> WholeOrBandedControlNet:
+    def of(controlnet: Any, band_rows: int, store: ActivationStore, weights: Weights) -> WholeOrBandedControlNet:
         """`band_rows`: of the bands, if they are needed."""
         return WholeOrBandedControlNet(
             PlainControlNet(controlnet),

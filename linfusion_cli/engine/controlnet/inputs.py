@@ -10,7 +10,7 @@ from linfusion_cli.config.input_images import InputImage
 from linfusion_cli.config.job import Job
 from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet
 from linfusion_cli.engine.controlnet.model import ControlNet
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.sampling.denoiser import Control
 from linfusion_cli.engine.streaming.image_source import canny, read_fitted, unit_field
@@ -20,7 +20,7 @@ from linfusion_cli.planning.upscale_schedule import Stage
 
 
 def stage_controls(
-    nets: tuple[ControlNet, ...], job: Job, stage: Stage, timesteps: Tensor, store: Store, weights: Weights
+    nets: tuple[ControlNet, ...], job: Job, stage: Stage, timesteps: Tensor, store: ActivationStore, weights: Weights
 ) -> tuple[Control, ...]:
     """One Control per ControlNet, with the attention that the stage has; at stage 0 a ControlNet keeps its own."""
     extras = job.settings.extras
@@ -29,7 +29,7 @@ def stage_controls(
     for net, image, scale, end in zip(nets, job.control_images, scales, ends, strict=True):
         acting = frozenset(float(timestep) for timestep in timesteps[: int(end * len(timesteps) + 1e-6)])
         if scale and acting:
-            model = weights.place(net.attend(stage.attention if stage.index else "softmax"))
+            model = weights.move(net.attend(stage.attention if stage.index else "softmax"))
             kind = BandedControlNet if stage.bands.unet_latent else WholeOrBandedControlNet.of
             network: BandedControlNet | WholeOrBandedControlNet = kind(model, stage.band_latent, store, weights)
             controls.append(

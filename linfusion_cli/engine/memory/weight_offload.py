@@ -22,7 +22,7 @@ class Weights:
     device: torch.device
     resident: bool
 
-    def place(self, unet: Any) -> Any:
+    def move(self, unet: Any) -> Any:
         """Moves a UNet or ControlNet to where its weights belong, unless they are there; gives it back."""
         for name, value in [*unet.named_parameters(), *unet.named_buffers()]:
             if self.resident or set(STREAMED).isdisjoint(name.split(".")):

@@ -10,7 +10,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Doubled
 from linfusion_cli.engine.streaming.dilation import dilated
@@ -56,7 +56,7 @@ class BandedUNet:
 
     unet: Any
     band_rows: int
-    store: Store
+    store: ActivationStore
     weights: Weights
 
     def __call__(
@@ -92,7 +92,7 @@ class WholeOrBands:
     first: WholeFirst
 
     @staticmethod
-    def of(unet: Any, band_rows: int, store: Store, weights: Weights) -> WholeOrBands:
+    def of(unet: Any, band_rows: int, store: ActivationStore, weights: Weights) -> WholeOrBands:
         """`band_rows`: of the bands, if they are needed."""
         return WholeOrBands(PlainUNet(unet), BandedUNet(unet, band_rows, store, weights), WholeFirst(store, "the UNet"))
 
@@ -118,7 +118,7 @@ def layers_of(
     added: dict[str, Any] | None,
     dilation: int,
     band_rows: int,
-    store: Store,
+    store: ActivationStore,
     weights: Weights,
 ) -> Sequence[Layers]:
     """What the layers of a UNet or ControlNet need, for each sample of a batch."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import release_freed
 from linfusion_cli.engine.streaming.convolutions import Convolved, UpsampledConvolved
 from linfusion_cli.engine.streaming.row_source import (
@@ -51,7 +51,7 @@ class Sweeper:
     band_px: int
     keep: tuple[Keep, ...]
     window: int
-    store: Store
+    store: ActivationStore
     on_rows: OnRows
 
     @torch.inference_mode()

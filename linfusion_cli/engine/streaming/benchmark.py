@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from linfusion_cli.engine.memory.activation_store import FileSlab, Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.dtypes import DTYPES, for_sums
+from linfusion_cli.engine.memory.slabs import FileSlab
 from linfusion_cli.engine.streaming.convolutions import Convolved
 from linfusion_cli.engine.streaming.group_norm import Moments
 from linfusion_cli.engine.streaming.row_source import Held, Mapped, Parked, normalised, park
@@ -31,7 +32,7 @@ def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
     Raises OutputError if the scratch folder can't hold FILE_BYTES.
     """
     device, dtype = torch.device(machine.device), DTYPES[dtype_name]
-    store = Store.unlimited(device)
+    store = ActivationStore.unlimited(device)
     image = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=dtype, device=device)
     field = Parked.of(image)
     conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device, dtype)

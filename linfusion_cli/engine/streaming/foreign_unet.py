@@ -11,7 +11,7 @@ import torch
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, check
 from linfusion_cli.engine.streaming.residuals import Residuals
@@ -50,7 +50,7 @@ class BandedForward:
         residuals = None
         if down or inside or mid_block_additional_residual is not None:
             residuals = Residuals.of(tuple(down), mid_block_additional_residual, tuple(inside))
-        store = Store.unlimited(sample.device)
+        store = ActivationStore.unlimited(sample.device)
         banded = BandedUNet(self.unet, self.rows, store, Weights(sample.device, resident=True))
         moment = torch.as_tensor(timestep, device=sample.device)
         prediction = banded(sample, moment, encoder_hidden_states, added_cond_kwargs, residuals=residuals)

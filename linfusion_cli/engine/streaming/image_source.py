@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.config.input_images import InputImage, read_pixels
-from linfusion_cli.engine.memory.activation_store import MemorySlab
+from linfusion_cli.engine.memory.slabs import MemorySlab
 from linfusion_cli.engine.streaming.row_source import Field, Mapped, Parked
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size

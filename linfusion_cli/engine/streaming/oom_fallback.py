@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 
 T = TypeVar("T")
 
@@ -15,18 +15,18 @@ T = TypeVar("T")
 class WholeFirst:
     """The whole image at once until memory runs out, then in bands, from the same step. `name`: what is told of."""
 
-    store: Store
+    store: ActivationStore
     name: str
     fits: bool = True
 
     def run(self, whole: Callable[[], T], banded: Callable[[], T]) -> T:
         """What one of the two ways gives; the second raises its errors."""
         if self.fits:
-            given = self.store.attempt(whole, last=False)
+            given = self.store.oom.attempt(whole, last=False)
             if given is not None:
                 return given
             self.fits = False
-            self.store.tell(
+            self.store.oom.tell(
                 f"{self.name} on the whole image at once does not fit into memory although it was planned: it goes on in bands"
             )
         return banded()

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.engine.memory.activation_store import MemorySlab, Slab, Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.slabs import MemorySlab, Slab
 from linfusion_cli.engine.streaming.group_norm import Moments, Statistics
 from linfusion_cli.geometry import Band, Size
 
@@ -55,7 +56,7 @@ class Parked:
         return Parked(MemorySlab(values), height, width, channels, image.device)
 
     @staticmethod
-    def empty(like: Field, dtype: torch.dtype, store: Store) -> Parked:
+    def empty(like: Field, dtype: torch.dtype, store: ActivationStore) -> Parked:
         """StoreBudget for a field."""
         return Parked(
             store.slab((like.height, like.width, like.channels), dtype),
@@ -203,7 +204,7 @@ def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
 
 
 def sweep(
-    source: Field, band_height: int, store: Store, use: Callable[[Band, Tensor], None] = lambda _, __: None
+    source: Field, band_height: int, store: ActivationStore, use: Callable[[Band, Tensor], None] = lambda _, __: None
 ) -> Iterator[tuple[Band, Tensor]]:
     """The field band by band, from the top; `use` gets every band first, and must change nothing if it fails.
 
@@ -219,17 +220,19 @@ def sweep(
 
     store.start_sweep()
     while top < source.height:
-        band = Band(top, min(top + store.band_height(band_height), source.height))
-        rows = store.attempt(partial(computed, band), last=band.height == 1)
+        band = Band(top, min(top + store.oom.band_height(band_height), source.height))
+        rows = store.oom.attempt(partial(computed, band), last=band.height == 1)
         if rows is None:
-            store.halve_bands()
+            store.oom.halve_bands()
             continue
-        store.look_ahead(band, band_height, source.height)
+        store.finish_band(band, band_height, source.height)
         yield band, rows
         top = band.bottom
 
 
-def park(source: Field, band_height: int, store: Store, into: Parked | None, on_rows: Callable[[int], None]) -> Held:
+def park(
+    source: Field, band_height: int, store: ActivationStore, into: Parked | None, on_rows: Callable[[int], None]
+) -> Held:
     """Computes a field once, stores it and gathers its moments; `on_rows` is told the height of each band.
 
     `into` is overwritten in place. It may be a field that `source` reads with a halo of up to band_height rows: writing
@@ -249,7 +252,7 @@ def park(source: Field, band_height: int, store: Store, into: Parked | None, on_
     return Held(into, statistics.moments())
 
 
-def measure(source: Field, band_height: int, store: Store, on_rows: Callable[[int], None]) -> Held:
+def measure(source: Field, band_height: int, store: ActivationStore, on_rows: Callable[[int], None]) -> Held:
     """Gathers a field's moments and stores nothing: its text_encoders compute it again, each row once per sweep."""
     statistics = Statistics(source.height)
     for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):

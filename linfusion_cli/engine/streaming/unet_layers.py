@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.attention.streamed_attention import Seen, seen_by
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Convolution
 from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Mapped, Parked, normalised, park, sweep
@@ -35,7 +35,7 @@ class Layers:
     dilation: int
     embedding: Tensor
     text: Text
-    store: Store
+    store: ActivationStore
     weights: Weights
 
     def resnet(self, x: Held, resnet: Any) -> Held:

@@ -47,7 +47,7 @@ def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
             assert text.place == CARD
             assert all(module.place.type == "cpu" for module in (unet, vae, linear, control))
         assert text.place.type == "cpu"
-        models.place(Weights(CARD, resident=True))
+        models.move(Weights(CARD, resident=True))
         assert all(module.place == CARD for module in (unet, vae, control))
 
 

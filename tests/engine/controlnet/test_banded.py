@@ -10,7 +10,7 @@ from torch import Tensor
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet
 from linfusion_cli.engine.controlnet.model import PlainControlNet
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet, WholeOrBands
 from linfusion_cli.engine.streaming.residuals import Residuals, combined
@@ -19,7 +19,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.memory_budget import StoreBudget
 
 CPU = torch.device("cpu")
-STORE, WEIGHTS = Store.unlimited(CPU), Weights(CPU, resident=True)
+STORE, WEIGHTS = ActivationStore.unlimited(CPU), Weights(CPU, resident=True)
 
 
 @pytest.fixture(scope="module")
@@ -110,9 +110,9 @@ def test_weights_that_are_lent_come_back(attended: UNet2DConditionModel) -> None
     sample, timestep, text = inputs(1)
     expected = PlainUNet(attended)(sample, timestep, text, None)
     weights = Weights(CPU, resident=False)
-    weights.place(attended)
+    weights.move(attended)
     before = {name: parameter.data_ptr() for name, parameter in attended.named_parameters()}
-    weights.place(attended)  # a second time: everything is there
+    weights.move(attended)  # a second time: everything is there
     assert close(BandedUNet(attended, 4, STORE, weights)(sample, timestep, text, None), expected)
     assert {name: parameter.data_ptr() for name, parameter in attended.named_parameters()} == before
     with pytest.raises(ZeroDivisionError), weights.lent(attended.mid_block):
@@ -143,7 +143,7 @@ def test_a_controlnet_that_does_not_fit_whole_goes_on_in_bands(
     image = Parked.of(torch.rand(1, 3, 104, 80).double())
     plain, either = (
         PlainControlNet(net),
-        WholeOrBandedControlNet.of(net, 5, Store(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS),
+        WholeOrBandedControlNet.of(net, 5, ActivationStore(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS),
     )
     expected = plain(sample, timestep, text, None, plain.condition(image), 0.7)
 
@@ -177,7 +177,7 @@ def test_a_unet_that_does_not_fit_whole_goes_on_in_bands(
 ) -> None:
     notes: list[str] = []
     sample, timestep, text = inputs()
-    either = WholeOrBands.of(attended, 5, Store(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS)
+    either = WholeOrBands.of(attended, 5, ActivationStore(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS)
     expected = either(sample, timestep, text, None)
 
     def full(*_: object) -> None:

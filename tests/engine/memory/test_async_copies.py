@@ -13,15 +13,17 @@ from tiny import KEEPS, limited, mounted, tiny_vae
 from torch import Tensor
 
 from linfusion_cli.engine.controlnet.banded import BandedControlNet
-from linfusion_cli.engine.memory.activation_store import FileSlab, Store
-from linfusion_cli.engine.memory.async_copies import CopiedSlab, Copies, Streams, next_request
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.async_copies import Streams
+from linfusion_cli.engine.memory.prefetcher import CopiedSlab, Prefetcher, next_request
+from linfusion_cli.engine.memory.slabs import FileSlab
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming import convolutions
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.row_source import Mapped, Parked, park, sweep
 from linfusion_cli.geometry import Band
-from linfusion_cli.planning.memory_budget import Keep, StoreBudget
+from linfusion_cli.planning.memory_budget import Keep, StoreBudget, per_tier
 
 CPU = torch.device("cpu")
 WEIGHTS = Weights(CPU, resident=True)
@@ -34,11 +36,11 @@ def unwritten_is_not_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FileSlab, "landing", lambda self, band: landing(self, band).fill_(torch.nan))
 
 
-def store(folder: Path, budget: str, streams: Streams | None = None) -> Store:
-    return Store(CPU, StoreBudget(*BUDGETS[budget], folder, overlapped=True), streams=streams or Late())
+def store(folder: Path, budget: str, streams: Streams | None = None) -> ActivationStore:
+    return ActivationStore(CPU, StoreBudget(*BUDGETS[budget], folder, overlapped=True), streams=streams or Late())
 
 
-def prediction(store: Store, band_rows: int = 4, dilation: int = 1) -> Tensor:
+def prediction(store: ActivationStore, band_rows: int = 4, dilation: int = 1) -> Tensor:
     """Of a tiny UNet, for two samples."""
     unet, tensors = mounted("sd15")
     torch.manual_seed(band_rows)
@@ -53,17 +55,19 @@ def prediction(store: Store, band_rows: int = 4, dilation: int = 1) -> Tensor:
 @pytest.mark.parametrize(("band_rows", "dilation"), [(1, 1), (4, 1), (5, 3), (7, 16), (100, 1)])
 def test_the_unet_is_the_same(budget: str, streams: type[Late], band_rows: int, dilation: int, tmp_path: Path) -> None:
     copied = store(tmp_path, budget, streams())
-    assert copied.copies is not None
-    assert torch.equal(prediction(copied, band_rows, dilation), prediction(Store.unlimited(CPU), band_rows, dilation))
-    assert copied.copies.foreseen > 0 or band_rows >= 21
-    assert copied.device_bytes == copied.memory_bytes == copied.file_bytes == 0
+    assert copied.prefetcher is not None
+    assert torch.equal(
+        prediction(copied, band_rows, dilation), prediction(ActivationStore.unlimited(CPU), band_rows, dilation)
+    )
+    assert copied.prefetcher.hits > 0 or band_rows >= 21
+    assert copied.usage.held_bytes == per_tier()
 
 
 @pytest.mark.parametrize(
     ("budget", "streams"), [("memory", NeverJoined), ("files", NeverJoined), ("files", NeverFinished)]
 )
 def test_a_wait_that_is_missing_is_seen(budget: str, streams: type[Late], tmp_path: Path) -> None:
-    assert not torch.equal(prediction(store(tmp_path, budget, streams())), prediction(Store.unlimited(CPU)))
+    assert not torch.equal(prediction(store(tmp_path, budget, streams())), prediction(ActivationStore.unlimited(CPU)))
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -72,7 +76,7 @@ def test_a_wait_that_is_missing_is_seen(budget: str, streams: type[Late], tmp_pa
 def test_the_autoencoder_is_the_same(keep: tuple[Keep, ...], budget: str, tmp_path: Path) -> None:
     vae, latents = tiny_vae(attention=True), torch.randn(1, 4, 19, 6)
 
-    def both_ways(store: Store) -> tuple[Tensor, Tensor]:
+    def both_ways(store: ActivationStore) -> tuple[Tensor, Tensor]:
         sweeper = Sweeper(vae, 11, keep, 10**6, store, lambda _: None)
         image = Parked(store.slab((76, 24, 3), torch.float32), 76, 24, 3, CPU)
         for band, rows in sweeper.decode(latents):
@@ -80,13 +84,13 @@ def test_the_autoencoder_is_the_same(keep: tuple[Keep, ...], budget: str, tmp_pa
         return image.rows(Band(0, 76)), sweeper.encode(image)
 
     copied = store(tmp_path, budget)
-    for ours, plain in zip(both_ways(copied), both_ways(Store.unlimited(CPU)), strict=True):
+    for ours, plain in zip(both_ways(copied), both_ways(ActivationStore.unlimited(CPU)), strict=True):
         assert torch.equal(ours, plain)
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_lower_bands_after_a_shortage(budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planned = prediction(Store.unlimited(CPU), 8, 3)
+    planned = prediction(ActivationStore.unlimited(CPU), 8, 3)
     monkeypatch.setattr(convolutions.Convolution, "rows", limited(convolutions.Convolution.rows, 3))
     assert (prediction(store(tmp_path, budget), 8, 3) - planned).norm() / planned.norm() < 1e-10
 
@@ -95,19 +99,19 @@ def test_lower_bands_after_a_shortage(budget: str, tmp_path: Path, monkeypatch: 
 def test_what_finds_no_memory_ahead_is_read_when_it_is_needed(
     budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    look_ahead = Copies.look_ahead
+    look_ahead = Prefetcher.look_ahead
 
-    def ahead(self: Copies, *arguments: Any) -> None:
-        self.streams.ahead = True  # type: ignore[attr-defined]
+    def ahead(self: Prefetcher, *arguments: Any) -> None:
+        self.copies.streams.ahead = True  # type: ignore[attr-defined]
         try:
             look_ahead(self, *arguments)
         finally:
-            self.streams.ahead = False  # type: ignore[attr-defined]
+            self.copies.streams.ahead = False  # type: ignore[attr-defined]
 
-    monkeypatch.setattr(Copies, "look_ahead", ahead)
+    monkeypatch.setattr(Prefetcher, "look_ahead", ahead)
     streams = Short()
     copied = store(tmp_path, budget, streams)
-    assert torch.equal(prediction(copied), prediction(Store.unlimited(CPU)))
+    assert torch.equal(prediction(copied), prediction(ActivationStore.unlimited(CPU)))
     assert streams.fetched > 3
 
 
@@ -129,27 +133,27 @@ def test_controlnets_are_the_same(budget: str, tmp_path: Path) -> None:
         torch.rand(1, 3, 104, 80).double(),
     )
 
-    def controlled(store: Store) -> Tensor:
+    def controlled(store: ActivationStore) -> Tensor:
         network = BandedControlNet(net, 4, store, WEIGHTS)
         added = network(sample, torch.tensor(3), text, None, network.condition(Parked.of(image)), 1.0)
         return BandedUNet(unet, 4, store, WEIGHTS)(sample, torch.tensor(3), text, None, residuals=added)
 
-    assert torch.equal(controlled(store(tmp_path, budget)), controlled(Store.unlimited(CPU)))
+    assert torch.equal(controlled(store(tmp_path, budget)), controlled(ActivationStore.unlimited(CPU)))
 
 
 @pytest.mark.parametrize("budget", ["memory", "files"])
 def test_all_bands_but_the_first_are_foreseen(budget: str, tmp_path: Path) -> None:
     copied = store(tmp_path, budget)
-    assert copied.copies is not None
+    assert copied.prefetcher is not None
     x = park(Parked.of(torch.randn(1, 3, 23, 5)), 4, copied, None, lambda _: None).field
     conv = torch.nn.Conv2d(3, 3, 3, padding=1)
     with torch.inference_mode():
         list(sweep(convolutions.Convolution(x, conv, 1), 4, copied))
-        assert copied.copies.foreseen == 5
+        assert copied.prefetcher.hits == 5
         list(sweep(convolutions.Convolution(x, torch.nn.Conv2d(3, 3, 3, 2, 1), 1), 3, copied))
-        assert copied.copies.foreseen == 5 + 3
+        assert copied.prefetcher.hits == 5 + 3
         list(sweep(Mapped(x, lambda rows: rows), 23, copied))
-    assert copied.copies.foreseen == 5 + 3, "a single band has nothing before it"
+    assert copied.prefetcher.hits == 5 + 3, "a single band has nothing before it"
 
 
 def test_the_host_is_a_band_ahead_at_most(tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_the_next_request(asked: Band, band: Band, following: Band, scale: float
 def test_any_order_of_reads_and_writes(steps: list[tuple[str, int, int, int]], late: bool, budget: str) -> None:
     """Against plain tensors; whatever is fetched ahead, and written in between."""
     copied = store(Path("/tmp"), budget, Late() if late else Early())
-    assert copied.copies is not None
+    assert copied.prefetcher is not None
     slabs, plain = [copied.slab((9, 2, 1), torch.float32) for _ in range(2)], [torch.zeros(9, 2, 1) for _ in range(2)]
     assert all(isinstance(slab, CopiedSlab) for slab in slabs)
     for slab, values in zip(slabs, plain, strict=True):
@@ -206,7 +210,7 @@ def test_any_order_of_reads_and_writes(steps: list[tuple[str, int, int, int]], l
         elif what == "read":
             assert torch.equal(slabs[which].read(band), plain[which][band.rows])
         elif what == "ahead":
-            copied.look_ahead(band, height, 9)
+            copied.finish_band(band, height, 9)
         else:
             copied.start_sweep()
     for slab, values in zip(slabs, plain, strict=True):
@@ -218,7 +222,7 @@ def test_a_slab_that_is_forgotten_gives_its_room_back_at_once(tmp_path: Path) ->
     slab = copied.slab((4, 4, 4), torch.float32)
     slab.write(Band(0, 4), torch.zeros(4, 4, 4))
     del slab
-    assert copied.file_bytes == 0
+    assert copied.usage.held_bytes["file"] == 0
     for _ in range(3):  # its copy is still on its way, to a file that is closed
         other = copied.slab((4, 4, 4), torch.float32)
         other.write(Band(0, 4), torch.ones(4, 4, 4))
@@ -240,11 +244,11 @@ def test_on_a_gpu(budget: str, band_rows: int, dilation: int, tmp_path: Path) ->
         expected = PlainUNet(unet)(sample, *arguments)
         try:
             unet.to(cuda)
-            copied = Store(cuda, StoreBudget(*BUDGETS[budget], tmp_path, overlapped=True))
+            copied = ActivationStore(cuda, StoreBudget(*BUDGETS[budget], tmp_path, overlapped=True))
             arguments = (torch.tensor(321, device=cuda), text.to(cuda), None, dilation)
             ours = BandedUNet(unet, band_rows, copied, Weights(cuda, resident=True))(sample.to(cuda), *arguments)
         finally:
             unet.to(CPU)
-    assert copied.copies is not None
-    assert copied.copies.foreseen > 0 or band_rows == 100
+    assert copied.prefetcher is not None
+    assert copied.prefetcher.hits > 0 or band_rows == 100
     assert (ours.cpu() - expected).norm() / expected.norm() < 1e-10

@@ -9,11 +9,11 @@ from tiny import DATA, mounted
 from torch import Tensor
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 
-STORE, WEIGHTS = Store.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
+STORE, WEIGHTS = ActivationStore.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
 FAMILIES = ["sd15", "sd21", "sdxl"]
 
 

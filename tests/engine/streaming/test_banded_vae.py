@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import KEEPS, tiny_vae
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
 from linfusion_cli.engine.streaming.row_source import Parked
 from linfusion_cli.planning.memory_budget import Keep
@@ -25,7 +25,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[
     return image
 
 
-STORE = Store.unlimited(torch.device("cpu"))
+STORE = ActivationStore.unlimited(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("attention", [False, True])

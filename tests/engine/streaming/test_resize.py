@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.streaming.resize import KERNELS, LINES, Resized
 from linfusion_cli.engine.streaming.row_source import Derived, Parked, sweep
 from linfusion_cli.geometry import Band, Size
@@ -43,7 +43,7 @@ def test_equals_pillow_for_any_size_and_band(
     """Larger and smaller."""
     image = torch.rand(1, 3, source[1], source[0]) * 2 - 1
     field = Resized.to(Parked.of(image), Size(*target), kernel)
-    ours = torch.cat([rows for _, rows in sweep(field, band, Store.unlimited(torch.device("cpu")))], dim=2)
+    ours = torch.cat([rows for _, rows in sweep(field, band, ActivationStore.unlimited(torch.device("cpu")))], dim=2)
     assert torch.allclose(ours, by_pillow(image, Size(*target), kernel), atol=1e-5)
 
 

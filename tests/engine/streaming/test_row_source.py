@@ -6,7 +6,8 @@ import pytest
 import torch
 from tiny import KEEPS, limited, mounted, tiny_vae
 
-from linfusion_cli.engine.memory.activation_store import FileSlab, Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.slabs import FileSlab
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming import convolutions
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
@@ -24,7 +25,7 @@ class Shortage:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
         self.notes: list[str] = []
-        self.store = Store(CPU, StoreBudget.unlimited(), self.notes.append)
+        self.store = ActivationStore(CPU, StoreBudget.unlimited(), self.notes.append)
         for kind in (convolutions.Convolution, convolutions.Convolved, convolutions.UpsampledConvolved):
             monkeypatch.setattr(kind, "rows", limited(kind.rows, rows))
 
@@ -34,7 +35,9 @@ def test_the_unet_goes_on_in_lower_bands(dilation: int, monkeypatch: pytest.Monk
     unet, tensors = mounted("sd15")
     sample, text = torch.randn(1, 4, 21, 9, dtype=torch.float64), tensors["encoder_hidden_states"][:1].double()
     with torch.inference_mode():
-        planned = BandedUNet(unet, 8, Store.unlimited(CPU), WEIGHTS)(sample, torch.tensor(321), text, None, dilation)
+        planned = BandedUNet(unet, 8, ActivationStore.unlimited(CPU), WEIGHTS)(
+            sample, torch.tensor(321), text, None, dilation
+        )
         shortage = Shortage(monkeypatch, 3)
         short = BandedUNet(unet, 8, shortage.store, WEIGHTS)(sample, torch.tensor(321), text, None, dilation)
     assert (short - planned).norm() / planned.norm() < 1e-10
@@ -63,7 +66,9 @@ def test_rows_are_used_once_although_a_band_failed() -> None:
             raise MemoryError
         used.append(band)
 
-    assert [band for band, _ in sweep(Parked.of(torch.zeros(1, 1, 7, 1)), 5, Store.unlimited(CPU), use)] == used
+    assert [
+        band for band, _ in sweep(Parked.of(torch.zeros(1, 1, 7, 1)), 5, ActivationStore.unlimited(CPU), use)
+    ] == used
     assert [row for band in used for row in range(band.top, band.bottom)] == list(range(7))
 
 
@@ -72,7 +77,7 @@ def test_a_row_that_does_not_fit_is_the_end() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
-        park(Mapped(Parked.of(torch.zeros(1, 1, 7, 1)), fail), 4, Store.unlimited(CPU), None, lambda _: None)
+        park(Mapped(Parked.of(torch.zeros(1, 1, 7, 1)), fail), 4, ActivationStore.unlimited(CPU), None, lambda _: None)
 
 
 def test_other_errors_are_not_taken_for_a_shortage() -> None:
@@ -80,7 +85,7 @@ def test_other_errors_are_not_taken_for_a_shortage() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
-        list(sweep(Mapped(Parked.of(torch.zeros(1, 1, 7, 1)), fail), 4, Store.unlimited(CPU)))
+        list(sweep(Mapped(Parked.of(torch.zeros(1, 1, 7, 1)), fail), 4, ActivationStore.unlimited(CPU)))
 
 
 def test_what_finds_no_memory_waits_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,18 +95,18 @@ def test_what_finds_no_memory_waits_in_a_file(tmp_path: Path, monkeypatch: pytes
         )
 
     notes: list[str] = []
-    store = Store(CPU, StoreBudget(10**9, 10**9, tmp_path), notes.append)
+    store = ActivationStore(CPU, StoreBudget(10**9, 10**9, tmp_path), notes.append)
     monkeypatch.setattr("linfusion_cli.engine.memory.activation_store.MemorySlab", full)
     slab = store.slab((100, 100, 100), torch.float32)
     assert isinstance(slab, FileSlab)
-    assert (store.device_bytes, store.file_bytes) == (0, 4_000_000)
+    assert store.usage.held_bytes == {"device": 0, "memory": 0, "file": 4_000_000}
     assert "0.00 GB more" in notes[0]
 
 
 def test_every_band_of_a_sweep_gives_memory_the_chance_to_go_back() -> None:
     bands: list[Band] = []
     relieved_after: list[int] = []
-    store = Store(CPU, StoreBudget.unlimited(), relieve=lambda: relieved_after.append(len(bands)))
+    store = ActivationStore(CPU, StoreBudget.unlimited(), relieve=lambda: relieved_after.append(len(bands)))
     for _ in sweep(Parked.of(torch.zeros(1, 1, 7, 1)), 3, store, lambda band, _: bands.append(band)):
         pass
     assert relieved_after == [1, 2, 3]

@@ -6,12 +6,12 @@ from diffusers.models.attention_processor import Attention
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.engine.memory.activation_store import Store
+from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.streaming import vae_attention
 from linfusion_cli.engine.streaming.row_source import Parked, sweep
 from linfusion_cli.engine.streaming.vae_attention import Attended
 
-STORE = Store.unlimited(torch.device("cpu"))
+STORE = ActivationStore.unlimited(torch.device("cpu"))
 
 
 def attention() -> Attention:
