@@ -51,7 +51,7 @@ IMPORTS = {
     "engine.pipeline": "engine.components engine.controlnet engine.sampling engine.streaming engine.memory planning config geometry events",
     "engine.components": "engine.controlnet engine.sampling engine.adapters engine.attention engine.memory engine.loading planning config weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.attention engine.memory engine.loading planning config weights geometry errors",
-    "engine.sampling": "engine.streaming engine.loading planning geometry events errors",
+    "engine.sampling": "engine.streaming engine.loading planning config geometry events errors",
     "engine.streaming": "engine.attention engine.memory planning config system geometry errors",
     "engine.adapters": "engine.attention engine.loading config weights errors",
     "engine.attention": "engine.memory engine.loading errors",

@@ -25,7 +25,7 @@ def complete_preset(incomplete: str) -> list[str]:
 
 def complete_scheduler(incomplete: str) -> list[str]:
     """Scheduler names for the shell's completion."""
-    from linfusion_cli.config.presets import SCHEDULERS
+    from linfusion_cli.config.schedulers import SCHEDULERS
 
     return [name for name in SCHEDULERS if name.startswith(incomplete)]
 

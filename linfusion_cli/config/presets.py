@@ -7,33 +7,23 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.errors import LinfusionError, UsageError, nearest
 
 Family = Literal["sd15", "sd21", "sdxl"]
 Attention = Literal["linear", "softmax"]
 Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
-Scheduler = Literal[
-    "ddim",
-    "ddpm",
-    "deis",
-    "dpmpp_2m",
-    "dpmpp_2m_karras",
-    "dpmpp_2m_sde",
-    "euler",
-    "euler_ancestral",
-    "heun",
-    "lcm",
-    "pndm",
-    "unipc",
-]
-SCHEDULERS: tuple[str, ...] = get_args(Scheduler)
+if TYPE_CHECKING:
+    Scheduler = str
+else:
+    Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 DTYPES: tuple[str, ...] = get_args(Dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from linfusion_cli.config.extras import grown_from
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.geometry import Size, base_size, stage_sizes
 from linfusion_cli.planning.memory_budget import Keep
 
@@ -95,12 +96,12 @@ def times(scheduler: str, steps: int, strength: float) -> list[float]:
     """t / T of every prediction that a stage asks for: Heun's two per step but the last, PNDM's second one twice."""
     run = steps_run(steps, strength)
     each = [strength * (1 - step / run) for step in range(run)]
-    match scheduler:
-        case "heun":
+    match SCHEDULERS[scheduler].asks_twice:
+        case "after first":
             return each[:1] + [time for time in each[1:] for _ in range(2)]
-        case "pndm":
+        case "second":
             return each[:2] + each[1:]
-        case _:
+        case "never":
             return each
 
 

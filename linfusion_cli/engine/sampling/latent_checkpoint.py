@@ -16,6 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from linfusion_cli.engine.sampling.denoiser import Conditioning
+from linfusion_cli.engine.sampling.schedulers import Scheduler
 from linfusion_cli.events import Note, Notify
 
 STEP = "step"
@@ -88,27 +89,27 @@ class Checkpoints:
             _start(stage): latents
         }
 
-    def keeping(self, stage: int, scheduler: Any, reach: Callable[[int], None]) -> Callable[[int, Tensor], None]:
+    def keeping(self, stage: int, scheduler: Scheduler, reach: Callable[[int], None]) -> Callable[[int, Tensor], None]:
         """What to call after each step of a stage, with the count of steps done and their latents."""
 
         def on_step(done: int, latents: Tensor) -> None:
             if self._keeper.due(finished=False):
                 self._flush()
-                tensors, state = scheduler_state(scheduler)
+                tensors, state = scheduler_state(scheduler.inner)
                 about = {"fingerprint": self._fingerprint, "stage": stage, "done": done, "scheduler": state}
                 self._keeper.keep(STEP, pack({LATENTS: latents, **tensors}, about))
             reach(done)
 
         return on_step
 
-    def resume(self, stage: int, steps: int, scheduler: Any) -> Resumed | None:
+    def resume(self, stage: int, steps: int, scheduler: Scheduler) -> Resumed | None:
         """The step of a stage to go on from, with the scheduler set back to it; None to begin the stage."""
         found = self._open(STEP)
         if not found or found[1]["stage"] != stage:
             return None
         tensors, about = found
         latents = tensors.pop(LATENTS).to(self._device)
-        restore_scheduler(scheduler, tensors, about["scheduler"], self._device)
+        restore_scheduler(scheduler.inner, tensors, about["scheduler"], self._device)
         self._notify(Note(text=f"going on at stage {stage}, after step {about['done']} of {steps}"))
         return Resumed(about["done"], latents)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,8 +12,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.sampling.latent_checkpoint import Resumed
 from linfusion_cli.engine.sampling.noise import generator
-from linfusion_cli.engine.sampling.schedulers import last_timesteps
-from linfusion_cli.planning.upscale_schedule import steps_run
+from linfusion_cli.engine.sampling.schedulers import Scheduler
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int, Tensor], None]  # steps done, latents
@@ -45,33 +42,32 @@ class Recipe:
 class Clock:
     """A scheduler set to a number of steps, of which the last `strength` part is run."""
 
-    scheduler: Any
-    timesteps: Tensor
-    levels: tuple[tuple[float, float], ...]  # signal and noise of an image noised to each timestep
+    scheduler: Scheduler
 
     @staticmethod
-    def start(scheduler: Any, steps: int, strength: float, device: torch.device) -> Clock:
+    def start(scheduler: object, steps: int, strength: float, device: torch.device) -> Clock:
         """Sets the scheduler; strength 1 runs all steps, 0.25 the last quarter (rounded up)."""
-        scheduler.set_timesteps(steps, device=device)
-        skipped = (steps - steps_run(steps, strength)) * scheduler.order
-        timesteps = last_timesteps(scheduler, skipped)
-        # before set_begin_index: afterwards add_noise of sigma schedulers ignores its timestep
-        levels = tuple(_level(scheduler, timestep) for timestep in timesteps)
-        if skipped and hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(skipped)
-        return Clock(scheduler, timesteps, levels)
+        return Clock(Scheduler.start(scheduler, steps, strength, device))
+
+    @property
+    def timesteps(self) -> Tensor:
+        return self.scheduler.timesteps
+
+    @property
+    def levels(self) -> tuple[tuple[float, float], ...]:
+        """Signal and noise of an image noised to each timestep."""
+        return self.scheduler.levels
 
     def first(self, noise: Tensor, start: Tensor | None = None) -> Tensor:
         """What stage 0 begins with: unit noise, or an image's latents noised to the first timestep (SDEdit, arXiv 2108.01073)."""
         if start is None:
-            pure: Tensor = noise * self.scheduler.init_noise_sigma
-            return pure
+            return noise * self.scheduler.initial_sigma
         signal, amount = self.levels[0]
         return signal * start + amount * noise
 
     def cosine(self, timestep: Tensor) -> float:
         """f = (1 + cos(pi (T - t) / T)) / 2: 1 at full noise, 0 at none."""
-        total = self.scheduler.config.num_train_timesteps
+        total = self.scheduler.train_timesteps
         return 0.5 * (1 + math.cos(math.pi * (total - float(timestep)) / total))
 
     def step(self, prediction: Tensor, index: int, latents: Tensor, seeds: Sequence[int], stage: int) -> Tensor:
@@ -79,18 +75,8 @@ class Clock:
 
         seeds: one for each of the batch
         """
-        options: dict[str, Any] = {}
-        if "generator" in inspect.signature(self.scheduler.step).parameters:
-            options["generator"] = [generator(seed, stage, index + 1) for seed in seeds]
-        result: Tensor = self.scheduler.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[
-            0
-        ]
-        return result.contiguous()  # as a checkpoint gives it back: sums depend on the layout
-
-
-def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
-    one, zero, when = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), timestep.reshape(1).cpu()
-    return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
+        noise = [generator(seed, stage, index + 1) for seed in seeds]
+        return self.scheduler.step(prediction, index, latents, noise)
 
 
 def base(
@@ -108,7 +94,7 @@ def base(
     latents = resumed.latents if resumed else latents
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
         timestep = clock.timesteps[index]
-        prediction = denoise(clock.scheduler.scale_model_input(latents, timestep), timestep, 1)
+        prediction = denoise(clock.scheduler.scale(latents, timestep), timestep, 1)
         latents = clock.step(prediction, index, latents, seeds, 0)
         on_step(index + 1, latents)
     return latents
@@ -151,7 +137,7 @@ def blended(denoise: Denoise, clock: Clock, latents: Tensor, timestep: Tensor, d
     The official code steps twice and blends the results: the same for schedulers whose step is linear and without
     memory (DDIM, Euler), wrong for the others.
     """
-    scale = clock.scheduler.scale_model_input
+    scale = clock.scheduler.scale
     local = denoise(scale(latents, timestep), timestep, 1)
     factor = clock.cosine(timestep)
     weight = factor**recipe.dilated_exponent

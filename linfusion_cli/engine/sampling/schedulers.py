@@ -1,60 +1,100 @@
-"""The table of schedulers, and what the upscale needs of one."""
+"""diffusers' schedulers behind one signature, set to the steps that a stage runs."""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
 import torch
 from torch import Tensor
 
+from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.errors import UsageError
+from linfusion_cli.planning.upscale_schedule import steps_run
 
-SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {"clip_sample": False}),
-    "ddpm": ("DDPMScheduler", {"clip_sample": False}),
-    "deis": ("DEISMultistepScheduler", {}),
-    "dpmpp_2m": ("DPMSolverMultistepScheduler", {}),
-    "dpmpp_2m_karras": ("DPMSolverMultistepScheduler", {"use_karras_sigmas": True}),
-    "dpmpp_2m_sde": ("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler_ancestral": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "lcm": ("LCMScheduler", {"clip_sample": False}),
-    "pndm": ("PNDMScheduler", {"skip_prk_steps": True}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-}
+ZERO_SNR = "rescale_betas_zero_snr"
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduler:
+    """A diffusers scheduler that is set to a number of steps. What differs between its classes is resolved here, once.
+
+    inner:           the diffusers scheduler, with its memory of earlier steps
+    timesteps:       (predictions,) of the predictions that it asks for
+    levels:          signal and noise of an image noised to each of them
+    train_timesteps: T, the number of timesteps that the model was trained with
+    initial_sigma:   the deviation of the pure noise that it starts from
+    takes_generator: whether a step may draw noise
+    """
+
+    inner: Any
+    timesteps: Tensor
+    levels: tuple[tuple[float, float], ...]
+    train_timesteps: int
+    initial_sigma: float
+    takes_generator: bool
+
+    @staticmethod
+    def start(inner: Any, steps: int, strength: float, device: torch.device) -> Scheduler:
+        """Sets a diffusers scheduler to `steps` steps, of which the last `strength` part (0 to 1, rounded up) is run."""
+        inner.set_timesteps(steps, device=device)
+        skipped = (steps - steps_run(steps, strength)) * inner.order
+        timesteps = last_timesteps(inner, skipped)
+        # before set_begin_index: after it, add_noise of sigma schedulers ignores its timestep
+        levels = tuple(_level(inner, timestep) for timestep in timesteps)
+        if skipped and hasattr(inner, "set_begin_index"):
+            inner.set_begin_index(skipped)
+        return Scheduler(
+            inner=inner,
+            timesteps=timesteps,
+            levels=levels,
+            train_timesteps=inner.config.num_train_timesteps,
+            initial_sigma=inner.init_noise_sigma,
+            takes_generator="generator" in inspect.signature(inner.step).parameters,
+        )
+
+    def scale(self, latents: Tensor, timestep: Tensor) -> Tensor:
+        """The latents as the model reads them at a timestep; the shape stays."""
+        scaled: Tensor = self.inner.scale_model_input(latents, timestep)
+        return scaled
+
+    def step(self, prediction: Tensor, index: int, latents: Tensor, noise: Sequence[torch.Generator]) -> Tensor:
+        """The latents (batch, channels, height, width) after the step of prediction `index`.
+
+        noise: the generator of each sample of the batch, for schedulers that draw
+        """
+        options = {"generator": list(noise)} if self.takes_generator else {}
+        following: Tensor = self.inner.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
+        return following.contiguous()  # the layout that a checkpoint restores: sums depend on it
 
 
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
-    """A fresh scheduler of that name with the model's noise schedule.
+    """A new diffusers scheduler of the table, with the model's noise schedule.
 
-    Raises UsageError if the name is unknown or the scheduler can't add noise, which every upscale stage needs.
+    Raises UsageError if the name is unknown, if the class would ignore the model's zero terminal SNR, or if it can't add
+    noise to an image, which every upscale stage needs.
     """
     if name not in SCHEDULERS:
         raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))
-    class_name, options = SCHEDULERS[name]
-    kind = getattr(diffusers, class_name)
-    if (
-        config.get("rescale_betas_zero_snr")
-        and "rescale_betas_zero_snr" not in inspect.signature(kind.__init__).parameters
-    ):
-        known = [
-            other
-            for other, (theirs, _) in SCHEDULERS.items()
-            if "rescale_betas_zero_snr" in inspect.signature(getattr(diffusers, theirs)).parameters
-        ]
+    if config.get(ZERO_SNR) and not _knows_zero_snr(name):
+        known = ", ".join(other for other in SCHEDULERS if _knows_zero_snr(other))
         raise UsageError(
-            f'scheduler "{name}" knows no schedule of zero terminal SNR, which this model was trained with. Allowed: {", ".join(known)}'
+            f'scheduler "{name}" knows no schedule of zero terminal SNR, which this model was trained with. '
+            f"Allowed: {known}"
         )
-    scheduler = kind.from_config(config, **options)
+    scheduler = _class_of(name).from_config(config, **SCHEDULERS[name].options)
     require_add_noise(scheduler, name)
     return scheduler
 
 
 def last_timesteps(scheduler: Any, skipped: int) -> Tensor:
-    """The list of a scheduler that is set, without its first entries: of PNDM's, which asks for its second timestep twice wherever it begins."""
+    """The timesteps of a scheduler that is set, without its first `skipped`.
+
+    PNDM asks for its second timestep twice, wherever it begins.
+    """
     timesteps: Tensor = scheduler.timesteps
     if not hasattr(scheduler, "plms_timesteps"):
         return timesteps[skipped:]
@@ -68,3 +108,16 @@ def require_add_noise(scheduler: Any, name: str) -> None:
         raise UsageError(
             f'scheduler "{name}" can\'t add noise to an image, which the upscale needs. Try --scheduler ddim or euler'
         )
+
+
+def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
+    one, zero, when = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), timestep.reshape(1).cpu()
+    return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
+
+
+def _class_of(name: str) -> Any:
+    return getattr(diffusers, SCHEDULERS[name].class_name)
+
+
+def _knows_zero_snr(name: str) -> bool:
+    return ZERO_SNR in inspect.signature(_class_of(name)).parameters

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.engine.sampling.latent_checkpoint import (
@@ -21,7 +22,7 @@ from linfusion_cli.engine.sampling.latent_checkpoint import (
     scheduler_state,
     unpack,
 )
-from linfusion_cli.engine.sampling.schedulers import SCHEDULERS, make_scheduler
+from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.events import Event, Note, PhaseStarted
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine

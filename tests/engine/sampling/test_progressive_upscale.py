@@ -10,6 +10,7 @@ from diffusers import DDIMScheduler
 from golden import golden_unet, load_golden, part
 from torch import Tensor
 
+from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.sampling.progressive_upscale import (
@@ -21,7 +22,7 @@ from linfusion_cli.engine.sampling.progressive_upscale import (
     match_statistics,
     upscale,
 )
-from linfusion_cli.engine.sampling.schedulers import SCHEDULERS, make_scheduler
+from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import PlainUNet
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.upscale_schedule import steps_run

@@ -1,13 +1,14 @@
-"""The table of schedulers is the presets' list, and only those that can noise an image are let in."""
+"""Every row of the table runs behind one signature; only schedulers that can noise an image are accepted."""
 
 import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from linfusion_cli.config import presets
+from linfusion_cli.config.schedulers import SCHEDULERS, SchedulerRow
+from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
-from linfusion_cli.engine.sampling.schedulers import SCHEDULERS, make_scheduler, require_add_noise
+from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler, require_add_noise
 from linfusion_cli.errors import UsageError
 from linfusion_cli.planning.upscale_schedule import times
 
@@ -18,10 +19,43 @@ CONFIG = {
     "prediction_type": "v_prediction",
     "steps_offset": 1,
 }
+DRAWING = ("ddpm", "dpmpp_2m_sde", "euler_ancestral", "lcm")
 
 
-def test_the_engine_knows_what_presets_allow() -> None:
-    assert sorted(SCHEDULERS) == sorted(presets.SCHEDULERS)
+CPU = torch.device("cpu")
+
+
+def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCHEDULERS, "sa_solver", SchedulerRow("SASolverScheduler"))
+    scheduler = Scheduler.start(make_scheduler("sa_solver", CONFIG), 10, 0.5, CPU)
+    latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index, _ in enumerate(scheduler.timesteps):
+        latents = scheduler.step(0.1 * latents, index, latents, [generator(7, 0, index)])
+    assert len(scheduler.timesteps) == len(times("sa_solver", 10, 0.5)) == 5
+    assert latents.isfinite().all()
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
+    """The same generators give the same latents; others give other latents where the scheduler draws, else the same."""
+
+    def stepped(seed: int) -> torch.Tensor:
+        scheduler = Scheduler.start(make_scheduler(name, CONFIG), 10, 1.0, CPU)
+        return scheduler.step(
+            torch.ones(2, 4, 4, 4), 0, torch.ones(2, 4, 4, 4), [generator(seed, 0, i) for i in (1, 2)]
+        )
+
+    assert torch.equal(stepped(1), stepped(1))
+    assert torch.equal(stepped(1), stepped(2)) == (name not in DRAWING)
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_levels_are_signal_and_noise_at_each_timestep(name: str) -> None:
+    scheduler = Scheduler.start(make_scheduler(name, CONFIG), 8, 0.5, CPU)
+    assert len(scheduler.levels) == len(scheduler.timesteps)
+    amounts = [amount / signal for signal, amount in scheduler.levels]
+    assert amounts == sorted(amounts, reverse=True)
+    assert scheduler.train_timesteps == 1000
 
 
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
