@@ -3,7 +3,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
-.PHONY: demo test check bench bench-long bench-batch soak soak-full clean pictures claims
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full clean pictures claims
+
+help:  ## prints this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## renders the first image with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
@@ -11,27 +15,37 @@ demo: $(VENV)/.installed  ## renders the first image with the built-in model
 test: $(VENV)/.tested  ## runs the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-check: $(VENV)/.developed  ## style, types
+test-fast: $(VENV)/.tested  ## the tests that are not marked slow; less than a minute
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+check: $(VENV)/.developed  ## style and types, then the tests with their coverage (reported, not enforced)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MAKE) coverage
+
+coverage: $(VENV)/.developed  ## the fast tests, and the lines of the package that they run
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov=linfusion_cli --cov-report=term:skip-covered
 
 bench: $(VENV)/.installed  ## the README's table, measured on this machine
 	$(BIN)/python bench/bench.py
 
-bench-long: $(VENV)/.installed  ## the same, with the sizes that take long, what the exact methods cost, loading, and SD-v1.5 with random weights
+bench-long: $(VENV)/.installed  ## adds the large sizes, the cost of the exact methods, loading, and SD-v1.5 with random weights
 	$(BIN)/python bench/bench.py --long
 	$(BIN)/python bench/methods.py
 	$(BIN)/python bench/models.py
 	$(BIN)/python bench/loading.py
 
-bench-batch: $(VENV)/.installed  ## what a batch costs beside its images: model loads, journal, start, long lists
+bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
 
-pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K pictures with details; goes on where it stopped
+same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
+	$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))
+
+pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images with details; resumes where it stopped
 	$(BIN)/python bench/pictures.py
 
-claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, goes on where it stopped
+claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, resumes where it stopped
 	for variant in linear unnormalised causal; do \
 	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done
@@ -53,11 +67,11 @@ $(VENV)/.developed: $(VENV)/.tested
 	$(PIP) --editable ".[fast-png,dev]"
 	touch $@
 
-soak: $(VENV)/.tested  ## kills, full disks, damaged files, races: every fault injected and counted (about 10 minutes)
+soak: $(VENV)/.tested  ## injects every fault and counts: kills, full disks, damaged files, races (about 10 minutes)
 	$(BIN)/python -m bench.soak --real
 
-soak-full: $(VENV)/.tested  ## the same, ten times as much
+soak-full: $(VENV)/.tested  ## the soak with ten times as many faults
 	$(BIN)/python -m bench.soak --full
 
-clean:
+clean:  ## removes the environment and everything that the tools leave
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -229,6 +229,7 @@ def test_a_slab_that_is_forgotten_gives_its_room_back_at_once(tmp_path: Path) ->
     assert torch.equal(other.read(Band(0, 4)), torch.ones(4, 4, 4))
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU of NVIDIA or AMD")
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize(("band_rows", "dilation"), [(1, 1), (4, 1), (5, 3), (100, 1)])

@@ -1,0 +1,51 @@
+"""The documents: their links and file names lead somewhere, and what is written twice is the same in both places."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import linfusion_cli
+
+ROOT = Path(__file__).parents[1]
+HISTORY = {"log.md", "CHANGELOG.md"}  # they name files as they were
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+OURS = ("linfusion_cli/", "tests/", "bench/", "docs/", "presets/", "examples/", "engine/")
+CURRENT = [path for path in DOCUMENTS if path.name not in HISTORY]
+IDS = [path.name for path in DOCUMENTS]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=IDS)
+def test_links_lead_to_files(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("document", CURRENT, ids=[path.name for path in CURRENT])
+def test_files_that_are_named_exist(document: Path) -> None:
+    names = [name for name in re.findall(r"`([\w./-]+)(?:::\w+)?`", document.read_text()) if name.startswith(OURS)]
+    missing = [name for name in names if not (ROOT / name).exists() and not (ROOT / "linfusion_cli" / name).exists()]
+    assert not missing
+
+
+def test_the_citation_names_this_version() -> None:
+    version = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert version is not None
+    assert version[1] == linfusion_cli.__version__
+
+
+def test_the_licence_goes_with_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "Apache License" in (ROOT / "LICENSE").read_text()[:200]
+    assert project["license"] == "Apache-2.0"
+    assert all((ROOT / name).is_file() for name in project["license-files"])
+    assert (ROOT / "linfusion_cli" / "py.typed").is_file()
+
+
+def test_every_target_of_the_makefile_is_explained() -> None:
+    text = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
+    assert phony is not None
+    assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## \w", text, re.MULTILINE))
