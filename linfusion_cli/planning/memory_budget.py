@@ -1,4 +1,4 @@
-"""How many bytes of activations may wait between two sweeps, and in which tier; the engine's store and the plan share it."""
+"""How many bytes of activations may wait between two sweeps, and in which tier; for the plan and the engine's store."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class StoreBudget:
 class TierUsage:
     """The bytes that lie in each tier now, and the most that ever did.
 
-    The engine's store and the plan's counter allocate through this class, in the same order, so they agree on each tier.
+    The engine's store and the plan's counter allocate through it, in the same order, so they agree on every tier.
     """
 
     budget: StoreBudget

@@ -16,7 +16,16 @@ from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 @dataclass(frozen=True, slots=True)
 class UNetShape:
-    """A diffusers UNet: channels per level, transformer blocks per level (0 = none), width of f in the linear attention."""
+    """A diffusers UNet.
+
+    channels, depths, heads: of each level, full resolution first; depths counts transformer blocks (0: none)
+    layers:                  ResNet blocks per level on the way down
+    middle_depth:            transformer blocks in the middle
+    text_dim:                of a token of the prompt
+    f_divisor:               the width of f in the linear attention is the channels divided by it
+    parameters:              of the UNet, of its linear attention, and of one ControlNet for it
+    bandable:                all its blocks can run in bands
+    """
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]
@@ -24,15 +33,15 @@ class UNetShape:
     middle_depth: int
     text_dim: int
     heads: tuple[int, ...]
-    f_divisor: int  # f's width is the channels over this
+    f_divisor: int
     parameters: int
     linear_parameters: int
     controlnet_parameters: int
-    bandable: bool = True  # built of blocks that can run in bands
+    bandable: bool = True
 
     @property
     def streamed_parameters(self) -> int:
-        """About what is on the device when weights are streamed: two transformer blocks, or a ResNet block, and the small parts."""
+        """About how many lie on the device when weights are streamed: two transformer blocks and a ResNet block."""
         c = max(self.channels)
         return 2 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
@@ -43,7 +52,12 @@ BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, "CrossAttnUpBlock2D",
 
 @dataclass(frozen=True, slots=True)
 class VaeShape:
-    """A diffusers autoencoder: channels per level (full resolution first), whether its middle has attention, whether float16 is too narrow for it."""
+    """A diffusers autoencoder.
+
+    channels:  of each level, full resolution first; layers: ResNet blocks per level of the encoder
+    attention: its middle block has one
+    upcast:    float16 is too narrow for it
+    """
 
     channels: tuple[int, ...]
     layers: int
@@ -52,13 +66,18 @@ class VaeShape:
     upcast: bool = True
 
     def dtype(self, dtype: str) -> str:
-        """The number format that it runs in, where the rest runs in `dtype`."""
+        """The number format of the autoencoder, where the rest runs in `dtype`."""
         return "float32" if dtype == "float16" and self.upcast else dtype
 
 
 @dataclass(frozen=True, slots=True)
 class OnTop:
-    """What is mounted on a model: parameters of LoRAs and of an IP-Adapter, those of its image encoder, and what files leave in memory."""
+    """The adapters of a model.
+
+    mounted_parameters:      of LoRAs and an IP-Adapter
+    text_encoder_parameters: of the IP-Adapter's image encoder
+    held_bytes:              what reading their files leaves in memory
+    """
 
     mounted_parameters: int = 0
     text_encoder_parameters: int = 0
@@ -67,7 +86,7 @@ class OnTop:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A family's models, and what is mounted on them; text_parameters counts all its text encoders."""
+    """The components of a model, and its adapters; text_parameters: of all its text encoders."""
 
     unet: UNetShape
     vae: VaeShape
@@ -75,43 +94,57 @@ class Architecture:
     on_top: OnTop = OnTop()
 
 
-_SD_VAE = VaeShape((128, 256, 512, 512), 2, True, 83_653_863, upcast=False)
-_XL_VAE = replace(_SD_VAE, upcast=True)
+_SD_VAE = VaeShape(channels=(128, 256, 512, 512), layers=2, attention=True, parameters=83_653_863, upcast=False)
 _SD15 = UNetShape(
-    (320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 768, (8, 8, 8, 8), 1, 859_520_964, 99_219_200, 361_279_120
+    channels=(320, 640, 1280, 1280),
+    depths=(1, 1, 1, 0),
+    layers=2,
+    middle_depth=1,
+    text_dim=768,
+    heads=(8, 8, 8, 8),
+    f_divisor=1,
+    parameters=859_520_964,
+    linear_parameters=99_219_200,
+    controlnet_parameters=361_279_120,
 )
-_SD21 = UNetShape(
-    (320, 640, 1280, 1280), (1, 1, 1, 0), 2, 1, 1024, (5, 10, 20, 20), 1, 865_910_724, 99_219_200, 364_228_240
+_SD21 = replace(_SD15, text_dim=1024, heads=(5, 10, 20, 20), parameters=865_910_724, controlnet_parameters=364_228_240)
+_SDXL = UNetShape(
+    channels=(320, 640, 1280),
+    depths=(0, 2, 10),
+    layers=2,
+    middle_depth=10,
+    text_dim=2048,
+    heads=(5, 10, 20),
+    f_divisor=16,
+    parameters=2_567_463_684,
+    linear_parameters=435_500_000,
+    controlnet_parameters=1_251_014_160,
 )
-_SDXL = UNetShape((320, 640, 1280), (0, 2, 10), 2, 10, 2048, (5, 10, 20), 16, 2_567_463_684, 435_500_000, 1_251_014_160)
 FAMILIES = {
-    "sd15": Architecture(_SD15, _SD_VAE, 123_060_480),
-    "sd21": Architecture(_SD21, _SD_VAE, 340_387_840),
-    "sdxl": Architecture(_SDXL, _XL_VAE, 817_700_000),
+    "sd15": Architecture(_SD15, _SD_VAE, text_parameters=123_060_480),
+    "sd21": Architecture(_SD21, _SD_VAE, text_parameters=340_387_840),
+    "sdxl": Architecture(_SDXL, replace(_SD_VAE, upcast=True), text_parameters=817_700_000),
 }
 
 
 def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
-    """As the headers of the files say, of those that are on this machine."""
+    """The adapters at these locations, as their headers say; those that are not on this machine count nothing."""
     try:
-        headers = [read_header(lora_file(found)) for place in loras if (found := find(place))]
-        lora_parameters, held = (
-            sum(header.parameters + merged_parameters(header) for header in headers),
-            sum(header.size_bytes for header in headers),
-        )
-        place = find(ip_adapter) if ip_adapter else None
-        if place is None:
-            return OnTop(lora_parameters, 0, held)
-        adapter = adapter_file(place, family)
-        return OnTop(
-            lora_parameters + read_header(adapter).parameters, _parameters(encoder_folder(adapter, place)), held
-        )
-    except WeightsError:  # whoever loads them tells
+        headers = [read_header(lora_file(found)) for location in loras if (found := find(location))]
+        mounted = sum(header.parameters + merged_parameters(header) for header in headers)
+        held_bytes = sum(header.size_bytes for header in headers)
+        path = find(ip_adapter) if ip_adapter else None
+        if path is None:
+            return OnTop(mounted, 0, held_bytes)
+        adapter = adapter_file(path, family)
+        encoder = _parameters(encoder_folder(adapter, path))
+        return OnTop(mounted + read_header(adapter).parameters, encoder, held_bytes)
+    except WeightsError:  # loading them reports it
         return OnTop()
 
 
 def read_vae(folder: Path, like: VaeShape) -> VaeShape:
-    """The shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read."""
+    """Reads the shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read."""
     try:
         config = json.loads((folder / "config.json").read_text())
         return VaeShape(
@@ -128,9 +161,10 @@ def read_vae(folder: Path, like: VaeShape) -> VaeShape:
 
 
 def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None = None) -> Architecture:
-    """Reads the shapes of a model in diffusers layout; configs of any age. What the folder does not tell is the family's.
+    """Reads the shapes of a model in diffusers layout, of any age. What the folder lacks is taken from the family.
 
-    linfusion: the folder of its linear attention, None for one inside. Raises WeightsError for a config that can't be read.
+    linfusion: the folder of its linear attention, None for one inside the model's folder.
+    Raises WeightsError for a config that can't be read.
     """
     like = FAMILIES[family]
     try:
@@ -171,7 +205,7 @@ def _per_level(value: int | list[int], levels: int) -> tuple[int, ...]:
 
 
 def _parameters(folder: Path) -> int:
-    """Of one part, as its files' headers tell; 0 if there are none, or damaged ones, which whoever loads them will tell."""
+    """The parameters of a component, from its headers; 0 if files are missing or damaged, which loading reports."""
     try:
         return sum(read_header(path).parameters for path in weight_files(folder, "fp16"))
     except WeightsError:

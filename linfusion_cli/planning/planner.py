@@ -128,7 +128,7 @@ def _fitting(whole: Estimate) -> Iterator[Plan]:
             plans = [
                 _plan(estimate, stages, narrowest, budget)
                 for stages in ways
-                if (narrowest := estimate.narrowest_bytes(stages)) <= budget
+                if (narrowest := estimate.least_bytes(stages)) <= budget
             ]
             fitting = [plan for plan in plans if plan.peak_bytes <= budget]
             yield from fitting
@@ -140,10 +140,8 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
     memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
-    store_budget = estimate.room(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
-    kept = tuple(
-        estimate.keeping_little(stage, last=stage is stages[-1], store_budget=store_budget) for stage in stages
-    )
+    store_budget = estimate.budget(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
+    kept = tuple(estimate.with_cheapest_keep(stage, last=stage is stages[-1], budget=store_budget) for stage in stages)
     return Plan(
         job=job,
         machine=machine,
@@ -264,7 +262,7 @@ def _least_bytes(estimate: Estimate) -> float:
     resident = estimate.machine.kind == "cpu" or not estimate.architecture.unet.bandable
     least = replace(estimate, resident=resident, disk_bytes=math.inf)
     *_, lowest = _ways(least)
-    return min(least.narrowest_bytes(stages) for stages in lowest)
+    return min(least.least_bytes(stages) for stages in lowest)
 
 
 def _largest_fitting(estimate: Estimate) -> Size | None:

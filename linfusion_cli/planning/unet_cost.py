@@ -1,4 +1,4 @@
-"""A pass of the UNet in numbers: mirrors engine/bands.py step by step, or estimates the whole image at once."""
+"""A pass of the UNet in numbers: mirrors engine/streaming/banded_unet.py, or estimates the whole image at once."""
 
 from __future__ import annotations
 
@@ -13,11 +13,18 @@ from linfusion_cli.planning.model_shapes import UNetShape
 TEXT_TOKENS = 77
 BATCHED_LATENTS = 128 * 128  # up to this many latents both halves of the guidance run as one batch
 LATENT_CHANNELS = 4
+Skip = tuple[int, PlannedSlab]  # channels, and where the activation waits
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class UNetCost:
-    """Counts one pass for one sample of `latent` latents. band_rows: of every level."""
+    """Counts one pass for one sample.
+
+    latent:    the size of the image in latents
+    band_rows: a band's height in rows of each level
+    dilation:  of every convolution
+    linear:    the self-attentions are linear
+    """
 
     shape: UNetShape
     latent: Size
@@ -27,18 +34,19 @@ class UNetCost:
     counter: CostCounter
 
     def run(self, controlnets: int = 0) -> CostCounter:
-        """All of a pass, with so many ControlNets: their images wait all along, what they add until the pass is over."""
-        channels, last = self.shape.channels, len(self.shape.channels) - 1
+        """A whole pass. The images of ControlNets wait all the time, and their residuals until the pass is over."""
+        channels = self.shape.channels
         conditions = [self.counter.allocate(channels[0] * self._places(0)) for _ in range(controlnets)]
-        added = [self._control(condition) for condition in conditions]
-        *skips, (_, x) = self._down()
-        if controlnets:
-            places = [*zip(skips, self._levels(), strict=True), ((channels[last], x), last)]
-            *skips, (_, x) = [
-                self._with(stored, level, [control[i] for control in added]) for i, (stored, level) in enumerate(places)
-            ]
-        previous = channels[last]
-        for level in range(last, -1, -1):
+        residuals = [self._controlnet(condition) for condition in conditions]
+        *skips, (_, x) = self._with_residuals(self._down(), residuals) if controlnets else self._down()
+        x = self._up(skips, x)
+        self._sweep(9 * LATENT_CHANNELS * channels[0], channels[0], 0, x)
+        self.counter.free(x, *conditions, *chain(*residuals))
+        return self.counter
+
+    def _up(self, skips: list[Skip], x: PlannedSlab) -> PlannedSlab:
+        channels, previous = self.shape.channels, self.shape.channels[-1]
+        for level in self._levels_up:
             for _ in range(self.shape.layers + 1):
                 width, skip = skips.pop()
                 x = self._resnet(x, previous + width, channels[level], level, release=(x, skip), read=(x, skip))
@@ -46,33 +54,10 @@ class UNetCost:
                 previous = channels[level]
             if level:
                 x = self._park(9 * previous**2, previous, level - 1, x)
-        self._sweep(9 * LATENT_CHANNELS * channels[0], channels[0], 0, x)
-        self.counter.free(x, *conditions, *chain(*added))
-        return self.counter
+        return x
 
-    def _control(self, condition: PlannedSlab) -> list[PlannedSlab]:
-        """A ControlNet is a UNet's way down; each of its fields goes through one more 1x1 convolution when it is added."""
-        self.counter.count_copies(condition)
-        self.counter.count_buffers(self._share(0), condition)
-        return [slab for _, slab in self._down()]
-
-    def _with(self, stored: tuple[int, PlannedSlab], level: int, added: list[PlannedSlab]) -> tuple[int, PlannedSlab]:
-        """What a skip becomes with what ControlNets add to it, in its place."""
-        channels, slab = stored
-        self._sweep(len(added) * channels**2, channels, level, slab, slab, *added)
-        return stored
-
-    def _levels(self) -> Iterator[int]:
-        """The level of each skip, from the first convolution's on."""
-        yield 0
-        last = len(self.shape.channels) - 1
-        for level in range(last + 1):
-            yield from (level,) * self.shape.layers
-            if level < last:
-                yield level + 1
-
-    def _down(self) -> list[tuple[int, PlannedSlab]]:
-        """Channels and room of every skip, and of the middle block's output last."""
+    def _down(self) -> list[Skip]:
+        """Every skip, and the middle block's output last."""
         channels, last = self.shape.channels, len(self.shape.channels) - 1
         x = self._park(9 * LATENT_CHANNELS * channels[0], channels[0], 0)
         skips, previous = [(channels[0], x)], channels[0]
@@ -85,35 +70,63 @@ class UNetCost:
             if level < last:
                 x = self._park(9 * previous**2, previous, level + 1)
                 skips.append((previous, x))
-        x = self._resnet(x, previous, previous, last, release=())
-        x = self._transformer(x, last, self.shape.middle_depth)
-        x = self._resnet(x, previous, previous, last, release=(x,))
-        return [*skips, (previous, x)]
+        return [*skips, (previous, self._middle(x, previous, last))]
+
+    def _middle(self, x: PlannedSlab, channels: int, level: int) -> PlannedSlab:
+        x = self._resnet(x, channels, channels, level, release=())
+        x = self._transformer(x, level, self.shape.middle_depth)
+        return self._resnet(x, channels, channels, level, release=(x,))
+
+    def _controlnet(self, condition: PlannedSlab) -> list[PlannedSlab]:
+        """A ControlNet is a UNet's way down. Each of its fields runs through a 1x1 convolution when it is added."""
+        self.counter.count_copies(condition)
+        self.counter.count_buffers(self._share(0), condition)
+        return [slab for _, slab in self._down()]
+
+    def _with_residuals(self, skips: list[Skip], residuals: list[list[PlannedSlab]]) -> list[Skip]:
+        """The skips, and the middle's output, after the residuals of every ControlNet are added in place."""
+        levels = [*self._skip_levels(), len(self.shape.channels) - 1]
+        for (channels, slab), level, *added in zip(skips, levels, *residuals, strict=True):
+            self._sweep(len(added) * channels**2, channels, level, slab, slab, *added)
+        return skips
+
+    def _skip_levels(self) -> Iterator[int]:
+        """The level of each skip, from the first convolution's on."""
+        yield 0
+        last = len(self.shape.channels) - 1
+        for level in range(last + 1):
+            yield from (level,) * self.shape.layers
+            if level < last:
+                yield level + 1
+
+    @property
+    def _levels_up(self) -> range:
+        return range(len(self.shape.channels) - 1, -1, -1)
 
     def _places(self, level: int) -> int:
+        """How many places (rows times columns) an activation of a level has."""
         side = 1 << level
         return -(-self.latent.width // side) * -(-self.latent.height // side)
 
     def _band_places(self, level: int) -> int:
+        """The same of a band with its halo."""
         width, height = (-(-side // (1 << level)) for side in (self.latent.width, self.latent.height))
         return width * min(height, self.band_rows + 2 * self.dilation)
 
     def _share(self, level: int) -> float:
         return self._band_places(level) / self._places(level)
 
-    def _sweep(self, macs: float, channels: float, level: int, *read: PlannedSlab) -> None:
-        height = -(-self.latent.height // (1 << level))
-        again = (
-            1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1
-        )  # the halo's rows are computed twice
-        self.counter.count_sweep(
-            macs * again * self._places(level), channels * self._places(level), -(-height // self.band_rows)
-        )
-        self.counter.count_copies(*read)
-        self.counter.count_buffers(self._share(level), *read)
+    def _sweep(self, macs: float, channels: float, level: int, *copied: PlannedSlab) -> None:
+        """A sweep of `macs` multiply-adds per place, with `channels` values per place; reads and writes `copied`."""
+        height, places = -(-self.latent.height // (1 << level)), self._places(level)
+        # the rows of a band's halo are computed twice
+        again = 1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1
+        self.counter.count_sweep(macs * again * places, channels * places, -(-height // self.band_rows))
+        self.counter.count_copies(*copied)
+        self.counter.count_buffers(self._share(level), *copied)
 
     def _park(self, macs: float, channels: int, level: int, x: PlannedSlab | None = None) -> PlannedSlab:
-        """A field computed into room of its own; what it is made from is needed no more."""
+        """A field that is computed into a slab of its own; `x`, its source, is needed no more."""
         slab = self.counter.allocate(channels * self._places(level))
         self._sweep(macs, channels, level, slab, *([x] if x else []))
         self.counter.count_band(4 * channels * self._band_places(level))
@@ -131,6 +144,7 @@ class UNetCost:
         release: tuple[PlannedSlab, ...],
         read: tuple[PlannedSlab, ...] = (),
     ) -> PlannedSlab:
+        """entering: channels of the input, which lies in `read` (x alone by default); `release` is freed at the end."""
         read = read or (x,)
         hidden = self.counter.allocate(channels * self._places(level))
         self._sweep(9 * entering * channels, entering + channels, level, hidden, *read)
@@ -139,29 +153,31 @@ class UNetCost:
         shortcut = entering * channels if entering != channels else 0
         self._sweep(9 * channels**2 + shortcut, 2 * channels, level, hidden, out, *read)
         self.counter.count_band((3 * entering + 2 * channels) * self._band_places(level))
-        if not in_place:
-            self.counter.free(hidden)
-        self.counter.free(*release)
+        self.counter.free(*(() if in_place else (hidden,)), *release)
         return out
 
     def _transformer(self, x: PlannedSlab, level: int, depth: int) -> PlannedSlab:
-        """In place of x."""
+        """`depth` blocks; the result lies in x."""
         if not depth:
             return x
         c, places = self.shape.channels[level], self._places(level)
         tokens = self.counter.allocate(c * places) if depth > 1 else None
-        reading = (
-            4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level] if self.linear else 2.0 * c * places
-        )
-        block = 4 * c * c + reading + 2 * c * c + 2 * c * TEXT_TOKENS + 12 * c * c
-        self._sweep(2 * c * c + depth * block, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
-        remembered = (
-            0 if self.linear else 2 * c * places * min(depth, 2)
-        )  # keys and values, of the block that is read and of the next
-        self.counter.count_band(19 * c * self._band_places(level) + remembered)
+        macs = 2 * c * c + depth * self._block_macs(level)
+        self._sweep(macs, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
+        # keys and values of the block that is read and of the next one
+        key_value = 0 if self.linear else 2 * c * places * min(depth, 2)
+        self.counter.count_band(19 * c * self._band_places(level) + key_value)
         if tokens:
             self.counter.free(tokens)
         return x
+
+    def _block_macs(self, level: int) -> float:
+        """Multiply-adds of a transformer block per place: both attentions and the feed-forward layers."""
+        c = self.shape.channels[level]
+        projections, cross, feed_forward = 4 * c * c, 2 * c * c + 2 * c * TEXT_TOKENS, 12 * c * c
+        linear = 4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level]
+        softmax = 2.0 * c * self._places(level)
+        return projections + (linear if self.linear else softmax) + cross + feed_forward
 
 
 def unet_cost(
@@ -176,15 +192,14 @@ def unet_cost(
     controlnets: int = 0,
     guided: bool = False,
 ) -> CostCounter:
-    """The counter of one pass for one sample, in bands of so many rows or (0) of the whole image at once.
+    """Counts one pass for one sample, in bands of `band_rows` rows of each level, or (0) of the whole image at once.
 
-    At once, the same layers are run, but all of a level's values are alive in its hungriest layer, and nothing is in place;
-    those of two samples, where a guided pass of a small image is a batch.
+    At once, all of a level's values are alive in its hungriest layer, and everything lies on the device. Where a guided
+    pass of a small image is a batch, the values of two samples are.
     """
     if band_rows:
-        return UNetCost(shape, latent, band_rows, dilation, linear, CostCounter(store_budget, number_bytes)).run(
-            controlnets
-        )
+        counter = CostCounter(store_budget, number_bytes)
+        return UNetCost(shape, latent, band_rows, dilation, linear, counter).run(controlnets)
     whole = CostCounter(StoreBudget.unlimited(), number_bytes)
     UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)
     samples = 2 if guided and latent.area <= BATCHED_LATENTS else 1

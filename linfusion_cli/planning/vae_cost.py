@@ -1,4 +1,4 @@
-"""The autoencoder's sweeps in numbers: mirrors engine/rows.py step by step."""
+"""The autoencoder's sweeps in numbers: mirrors engine/streaming/banded_vae.py step by step."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.planning.memory_budget import CostCounter, Keep, PlannedSlab
 from linfusion_cli.planning.model_shapes import VaeShape
 
-SCORES = 1 << 24  # products of a query and a key that are alive at once; engine/vae_attention.py
-HALO_ROWS = 8  # beside a band, where a chain of layers is computed again from what waits
+SCORES = 1 << 24  # products of a query and a key that are alive at once, as in engine/streaming/vae_attention.py
+HALO_ROWS = 8  # read beside a band, where a chain of layers is computed again from a slab
 BAND_UNITS = (
-    7  # activations of a band's size that are alive in a layer: rows with halo, normalised, computed, stored behind
+    7  # activations of a band's size that are alive in a layer: input with halo, normalised, output, stored late
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A field: the slabs it is read from, and what computing it again costs (nothing if it waits itself)."""
+    """A field, as RowSource is in the engine.
+
+    roots: the slabs that its rows are computed from, or its own slab if it is parked
+    macs, values: what computing it again costs; 0 if it is parked
+    """
 
     channels: int
     roots: tuple[PlannedSlab, ...]
@@ -28,13 +32,19 @@ class _Node:
 
 @dataclass(frozen=True, slots=True)
 class VaeCost:
-    """Counts one decode or encode of an image of `size` pixels, in bands of `band_px` rows of every level."""
+    """Counts one decode or encode.
+
+    size:    of the image in pixels
+    band_px: a band's height in rows of each level
+    keep:    what waits between the sweeps of each level, full resolution first
+    window:  how many latents the attention in the middle sees
+    """
 
     shape: VaeShape
     size: Size
     band_px: int
     keep: tuple[Keep, ...]
-    window: int  # how many latents the attention in the middle sees
+    window: int
     counter: CostCounter
 
     def decode(self) -> CostCounter:
@@ -63,9 +73,9 @@ class VaeCost:
         return self.counter
 
     def _sweep(self, macs: float, channels: int, level: int, *sources: _Node) -> _Node:
-        """Computes a field of so many multiply-adds per place from others, once; the field as it is if nothing stores it."""
-        places = self.size.area / 4**level
-        roots = tuple({id(root): root for source in sources for root in source.roots}.values())
+        """One sweep that computes a field from others, with `macs` multiply-adds per place; the field, not parked."""
+        places = self._places(level)
+        roots = tuple(dict.fromkeys(root for source in sources for root in source.roots))
         total = macs * places + sum(source.macs for source in sources)
         values = channels * places + sum(source.values for source in sources)
         self.counter.count_sweep(total, values, -(-(self.size.height >> level) // self.band_px))
@@ -74,18 +84,25 @@ class VaeCost:
         self.counter.count_band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
         return _Node(channels, roots, macs=total, values=values)
 
+    def _places(self, level: int) -> float:
+        """How many places (rows times columns) an activation of a level has."""
+        return self.size.area / (1 << 2 * level)
+
     def _share(self, level: int) -> float:
+        """The part of a level's rows that a band reads."""
         return min(1.0, (self.band_px + HALO_ROWS) / (self.size.height >> level))
 
-    def _parked(self, node: _Node, level: int, into: PlannedSlab | None) -> _Node:
-        slab = into or self.counter.allocate(node.channels * self.size.area / 4**level)
+    def _parked(self, node: _Node, level: int, into: PlannedSlab | None = None) -> _Node:
+        """The field after it is stored, in a new slab or in place of another."""
+        slab = into or self.counter.allocate(node.channels * self._places(level))
         self.counter.count_copies(slab)
         self.counter.count_buffers(self._share(level), slab, *node.roots)
         return _Node(node.channels, (slab,), parked=True)
 
     def _inner(self, macs: float, channels: int, level: int, x: _Node) -> _Node:
+        """The input of a ResNet block that comes from another layer, or the field inside the block."""
         node = self._sweep(macs, channels, level, x)
-        return self._parked(node, level, None) if self.keep[level] == "all" else node
+        return self._parked(node, level) if self.keep[level] == "all" else node
 
     def _resnet(self, x: _Node, channels: int, level: int) -> _Node:
         hidden = self._inner(9 * x.channels * channels, channels, level, x)
@@ -98,22 +115,23 @@ class VaeCost:
         return self._replaced(x, self._replaced(hidden, node, x))
 
     def _replaced(self, x: _Node, following: _Node, *others: _Node) -> _Node:
-        """Gives back what x was read from, unless the following or others are read from it too."""
-        needed = {id(root) for node in (following, *others) for root in node.roots}
-        self.counter.free(*(root for root in x.roots if id(root) not in needed))
+        """Frees the slabs of x, except those that `following` or others are computed from; returns `following`."""
+        needed = {root for node in (following, *others) for root in node.roots}
+        self.counter.free(*(root for root in x.roots if root not in needed))
         return following
 
     def _middle(self, x: _Node) -> _Node:
         channels, deepest = self.shape.channels[-1], len(self.shape.channels) - 1
         x = self._resnet(x, channels, deepest)
         if self.shape.attention:
-            places = self.size.area / 4**deepest
-            seen = min(places, self.window)
-            x = self._replaced(
-                x, self._parked(self._sweep(4 * channels**2 + 2 * channels * seen, channels, deepest, x), deepest, None)
-            )
-            self.counter.count_band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> deepest))
+            x = self._attention(x, channels, deepest)
         return self._resnet(x, channels, deepest)
+
+    def _attention(self, x: _Node, channels: int, level: int) -> _Node:
+        seen = min(self._places(level), self.window)
+        attended = self._parked(self._sweep(4 * channels**2 + 2 * channels * seen, channels, level, x), level)
+        self.counter.count_band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> level))
+        return self._replaced(x, attended)
 
 
 def vae_cost(

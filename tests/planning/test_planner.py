@@ -290,7 +290,7 @@ def test_what_reads_and_what_draws_are_not_loaded_together() -> None:
     assert loading == 500e6 + 4 * (shape.unet.parameters + shape.unet.linear_parameters + shape.vae.parameters)
     large = replace(shape, text_parameters=5_000_000_000)
     estimate = Estimate(job("1024x1024", "sdxl-4k"), LAPTOP, large, "float32")
-    assert estimate.reading_bytes == 500e6 + 4 * large.text_parameters > estimate.floor_bytes
+    assert estimate.encoding_bytes == 500e6 + 4 * large.text_parameters > estimate.denoising_bytes
 
 
 def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
@@ -334,12 +334,12 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
     stages = make_plan(asked, LAPTOP).stages
     estimate = Estimate(asked, LAPTOP, FAMILIES["sd15"], "float32", resident=True, disk_bytes=10**12)
     in_files = {
-        stage.index: max(phase.file_bytes for phase in estimate.around(stage, estimate.room(0, 0), last=False)[0])
+        stage.index: max(phase.file_bytes for phase in estimate.vae_phases(stage, estimate.budget(0, 0), last=False)[0])
         for stage in stages[1:]
     }
     for stage in stages[1:]:
         empty = replace(stage, before=Size(0, 0))
-        without = estimate.around(empty, estimate.room(0, 0), last=False)[0][0].file_bytes
+        without = estimate.vae_phases(empty, estimate.budget(0, 0), last=False)[0][0].file_bytes
         assert (
             in_files[stage.index] - without == 3 * 4 * stages[stage.index - 1].size.area > 3 * 4 * stage.size.area / 4
         )

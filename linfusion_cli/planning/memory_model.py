@@ -1,0 +1,92 @@
+"""What the runtime, the weights and the user's images hold, beside activations: sums, for a CPU and for an accelerator.
+
+On a CPU everything lies in the process. Beside an accelerator only the device's memory is counted here: what lies in
+RAM there (text encoders that wait, the files of adapters, the user's images) is small against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from linfusion_cli.config.input_images import InputImage
+from linfusion_cli.planning.model_shapes import Architecture
+
+BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
+# The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
+RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBytes:
+    """The bytes of a model's parts, each in its number format.
+
+    unet:          the UNet with its linear attention and the ControlNets: what of them is on the device at a time
+    vae:           the autoencoder
+    adapters:      LoRAs and an IP-Adapter, mounted on the UNet
+    adapter_files: what reading the adapters' files leaves in RAM
+    text_encoders: those of prompts, and an IP-Adapter's image encoder
+    read:          everything that is read from files
+    """
+
+    unet: int
+    vae: int
+    adapters: int
+    adapter_files: int
+    text_encoders: int
+    read: int
+
+    @property
+    def denoising(self) -> int:
+        """What the device holds while an image is made."""
+        return self.unet + self.adapters + self.vae
+
+
+def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, resident: bool) -> ModelBytes:
+    """resident: all weights of the UNet and the ControlNets stay on the device, else those of a block at a time."""
+    unet, extras, number = architecture.unet, architecture.on_top, BYTES_OF[dtype]
+    whole = unet.parameters + unet.linear_parameters + controlnets * unet.controlnet_parameters
+    vae = architecture.vae.parameters * BYTES_OF[architecture.vae.dtype(dtype)]
+    adapters = extras.mounted_parameters * number
+    text_encoders = (architecture.text_parameters + extras.text_encoder_parameters) * number
+    return ModelBytes(
+        unet=(whole if resident else unet.streamed_parameters) * number,
+        vae=vae,
+        adapters=adapters,
+        adapter_files=extras.held_bytes,
+        text_encoders=text_encoders,
+        read=whole * number + adapters + vae + text_encoders,
+    )
+
+
+def cpu_denoising_bytes(model: ModelBytes, *, keep_text_encoders: bool) -> float:
+    """The process while an image is made, without activations. keep_text_encoders: they wait for the next image."""
+    waiting = model.text_encoders if keep_text_encoders else 0
+    return RUNTIME_BYTES["cpu"] + model.denoising + model.adapter_files + waiting
+
+
+def cpu_encoding_bytes(model: ModelBytes, images: Sequence[InputImage], *, keep_text_encoders: bool) -> float:
+    """The process while the prompt, and then one of `images` after the other, is encoded.
+
+    UNet and VAE are loaded later, unless the text encoders stay from one image to the next.
+    """
+    reading = max((cpu_image_bytes((image,), reading=True) for image in images), default=0)
+    if keep_text_encoders:
+        return cpu_denoising_bytes(model, keep_text_encoders=True) + reading
+    return RUNTIME_BYTES["cpu"] + model.text_encoders + model.adapters + model.adapter_files + reading
+
+
+def cpu_image_bytes(images: Sequence[InputImage], *, reading: bool) -> int:
+    """The pixels of the user's images in the process. reading: while the hungriest is decoded last."""
+    decoding = max((image.reading_bytes - image.held_bytes for image in images), default=0) if reading else 0
+    return sum(image.held_bytes for image in images) + decoding
+
+
+def accelerator_denoising_bytes(kind: str, model: ModelBytes) -> float:
+    """The device ("cuda" or "mps") while an image is made, without activations."""
+    return RUNTIME_BYTES[kind] + model.denoising
+
+
+def accelerator_encoding_bytes(kind: str, model: ModelBytes) -> float:
+    """The device while the prompt is encoded: UNet and VAE are moved to it later."""
+    return RUNTIME_BYTES[kind] + model.text_encoders
