@@ -1,9 +1,9 @@
-"""Measures what a batch costs beside its images, and prints the table; for a quiet machine.
+"""Measures the overhead of a batch and prints the table; the machine should be idle.
 
     python bench/batch.py [--only images|journal|start|lists] [--images N]
 
 Time is the wall clock of the whole command (in brackets its CPU time), memory the operating system's peak of its
-process. "Pure" is what the images take with the model loaded: their number times the median of all but the first.
+process. "Pure" is the time of the images with the model loaded: their number times the median of all but the first.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = str(ROOT)
 
 FINISHED, LINES, NOTES = 10_000, 100_000, 200
-SIZE = "64x64"  # of lists that nothing is made of
+SIZE = "64x64"  # of lists from which no image is made
 BASES = ("128x128", "512x512")  # the training size of the built-in model, and that of SD-v1.5
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One command: wall clock and CPU seconds, peak bytes of its own process, exit code, what it wrote."""
+    """One command: wall clock and CPU seconds, peak bytes of its own process, exit code, standard output."""
 
     seconds: float
     cpu_seconds: float
@@ -84,7 +84,7 @@ def images(folder: Path, count: int) -> None:
 
 
 def whole(what: str, measured: Measured, seconds: list[float]) -> None:
-    """A batch's own time against its images'."""
+    """Prints the time of the whole batch against that of its images."""
     pure = len(seconds) * statistics.median(seconds[1:])
     show(what, f"{measured.seconds:.1f} s for images of {pure:.1f} s: {measured.seconds / pure:.3f} times", "1.1 times")
 
@@ -95,11 +95,11 @@ def journal(folder: Path, count: int) -> None:
 
     del count
     _, seconds = made_seconds(folder, 3, BASES[0])
-    with Journal(folder / f"out-{BASES[0]}") as ledger:
+    with Journal(folder / f"out-{BASES[0]}") as notes:
         started = time.monotonic()
         for i in range(NOTES):
-            ledger.add("begun", id=f"{i:064x}", place="list.txt:1")
-            ledger.add(
+            notes.add("begun", id=f"{i:064x}", place="list.txt:1")
+            notes.add(
                 "done",
                 id=f"{i:064x}",
                 name="x.png",
@@ -116,7 +116,7 @@ def journal(folder: Path, count: int) -> None:
 
 
 def start(folder: Path, count: int) -> None:
-    """A list whose images are all there: what the same command takes to find that out."""
+    """The time that the command takes to find that every image of a list is made."""
     del count
     write_list(folder, FINISHED)
     finish(folder)
@@ -132,7 +132,7 @@ def write_list(folder: Path, count: int, *more: str) -> None:
 
 
 def finish(folder: Path) -> None:
-    """The images and the journal of write_list(), as a run would have left them."""
+    """Writes the images and the journal that a run of write_list() would have left."""
     import numpy as np
 
     from linfusion_cli.batch.runner import at_work
@@ -144,9 +144,9 @@ def finish(folder: Path) -> None:
     os.chdir(folder)
     out = folder / "out"
     out.mkdir()
-    ledger, tasks = _tasks(["list.txt"], {"size": SIZE}, "{slug}-{seed}-{id}", out, (0, 1))
+    journal, tasks = _tasks(["list.txt"], {"size": SIZE}, "{slug}-{seed}-{id}", out, (0, 1))
     pixels = np.zeros((64, 64, 3), np.uint8)
-    with at_work(ledger):
+    with at_work(journal):
         for task in tasks:
             record = {
                 "id": task.id,
@@ -161,11 +161,11 @@ def finish(folder: Path) -> None:
                 PngWriter(file, Size(64, 64), {KEYWORD: json.dumps(record)}) as png,
             ):
                 png.write_rows(pixels)
-            ledger.add_done(task, task.name)
+            journal.add_done(task, task.name)
 
 
 def lists(folder: Path, count: int) -> None:
-    """A long list read, multiplied out, named and checked: shown, and refused for its last line."""
+    """A long list is read, expanded and checked: once shown whole, once refused for its last line."""
     del count
     write_list(folder, LINES)
     shown = expect(run(folder, "list.txt", "-o", "out", "--size", SIZE, "--dry-run"))

@@ -1,4 +1,4 @@
-"""Measures what the README claims, each size in a process of its own, and prints the table.
+"""Measures the numbers of the README, each size in a process of its own, and prints the table.
 
     python bench/bench.py [--long] [--only NAME]
 
@@ -32,14 +32,14 @@ PROMPT = "purple mountains at dusk, full moon, by a lake"
 
 @dataclass(frozen=True)
 class Measured:
-    """One command: seconds and peak bytes, and the seconds of its denoising, from its own log."""
+    """One command: its wall clock in seconds, and its peak memory in bytes."""
 
     seconds: float
     peak_bytes: int
 
 
 def run(*arguments: str) -> Measured:
-    """Runs a command to its end and asks the operating system what it used."""
+    """Runs a command to its end, and reads time and peak memory from the operating system."""
     started = time.monotonic()
     process = subprocess.Popen([sys.executable, "-m", "linfusion_cli", *arguments], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
@@ -63,27 +63,31 @@ def sizes(names: list[str]) -> None:
         width, height = map(int, name.split("x"))
         measured = image(name)
         print(
-            f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB | {measured.seconds / (width * height / 1e6):.2f} s |",
+            f"| {name} | {measured.seconds:.0f} s | {measured.peak_bytes / 1e9:.2f} GB "
+            f"| {measured.seconds / (width * height / 1e6):.2f} s |",
             flush=True,
         )
 
 
 def budgets(cases: list[tuple[str, str]], *more: str) -> None:
-    """What the plan promises within a budget, against the operating system's peak of the whole process; `more`: options of every command."""
-    print(
-        "\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |\n|---|---|---|---|---|---|---|"
-    )
+    """The peak that the plan predicts within a budget, against the operating system's peak of the whole process.
+
+    cases: size and `--max-memory` of each; more: options of every command
+    """
+    print("\n| size | --max-memory | planned peak | measured peak | planned / measured | time | time per megapixel |")
+    print("|---|---|---|---|---|---|---|")
     for name, budget in cases:
         width, height = map(int, name.split("x"))
-        told = json.loads(
+        plan = json.loads(
             subprocess.check_output(
                 [sys.executable, "-m", "linfusion_cli", "plan", "--size", name, "--max-memory", budget, "--json", *more]
             )
         )
-        measured, planned = image(name, "--max-memory", budget, *more), told["peak_bytes"]
+        measured, planned = image(name, "--max-memory", budget, *more), plan["peak_bytes"]
         peaks = f"{planned / 1e9:.2f} GB | {measured.peak_bytes / 1e9:.2f} GB | {planned / measured.peak_bytes:.2f}"
         print(
-            f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s | {measured.seconds / (width * height / 1e6):.2f} s |",
+            f"| {name} | {budget} | {peaks} | {measured.seconds:.0f} s "
+            f"| {measured.seconds / (width * height / 1e6):.2f} s |",
             flush=True,
         )
 

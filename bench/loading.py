@@ -2,10 +2,11 @@
 
     python bench/loading.py [--runs 7] [--only load|generate]
 
-load:     SD-v1.5 at full size with random float16 weights, made on the fly in a temporary folder (2.1 GB): from_pretrained against
-          our loader. Both map the file and leave reading to the first use: so both again until every weight was read once,
-          by a sum over it, or by our copy in the layout of the convolutions
-generate: the built-in model at its base size with softmax attention and full guidance, 20 steps, prompt to PNG, loaded before
+load:     SD-v1.5 at full size with random float16 weights, made in a temporary folder (2.1 GB): from_pretrained against
+          this program's loader. Both map the file and read it at the first use, so each is timed a second time until
+          every weight has been read: by a sum over it, or by the copy in the layout of the convolutions
+generate: the built-in model at its base size with softmax attention and full guidance, 20 steps, prompt to PNG; the
+          model is loaded before the clock starts
 
 Each run is a process of its own, in turn; times are medians. Memory is what the process's peak grows by while it loads.
 """
@@ -200,7 +201,8 @@ def loading(runs: int) -> None:
     print(f"| SD-v1.5, float16, median of {runs} | loaded | loaded and at work | peak / weights |\n|---|---|---|---|")
     for way, results in told.items():
         print(
-            f"| {way} | {middle(results, 'seconds'):.2f} s | {middle(results, 'read_seconds'):.2f} s | {middle(results, 'peak_of_weights'):.2f} |"
+            f"| {way} | {middle(results, 'seconds'):.2f} s | {middle(results, 'read_seconds'):.2f} s "
+            f"| {middle(results, 'peak_of_weights'):.2f} |"
         )
     for name, what in (("seconds", "loading"), ("read_seconds", "loading until at work")):
         print(f"\n{what}: ours / plain = {middle(told['ours'], name) / middle(told['plain diffusers'], name):.3f}")
@@ -213,7 +215,8 @@ def generating(runs: int) -> None:
     for way, results in told.items():
         print(f"| {way} | {middle(results, 'seconds'):.3f} s |")
     print(
-        f"\na warm image: ours / plain = {middle(told['ours'], 'seconds') / middle(told['plain diffusers'], 'seconds'):.3f}"
+        "\na warm image: ours / plain = "
+        f"{middle(told['ours'], 'seconds') / middle(told['plain diffusers'], 'seconds'):.3f}"
     )
 
 

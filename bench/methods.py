@@ -3,7 +3,7 @@
     python bench/methods.py [--only banding|keeps|sd15]
 
 banding: the built-in model at 2048x2048, the UNet in bands against the whole image at once, in turn, medians of five
-keeps:   decoding 2048x2048 with activations that wait, or are computed again
+keeps:   decoding 2048x2048 with stored activations, and with activations that are computed again
 sd15:    one step of SD-v1.5 with random weights in bfloat16 at 4096x2048, within 6 GB
 
 Every measurement is a process of its own; memory is the operating system's peak of it.
@@ -57,7 +57,7 @@ def child(*words: str) -> Measured:
 
 
 def banding() -> None:
-    """The same image both ways; only what differs is timed: the denoising."""
+    """The same image both ways; only the denoising differs, so only it is timed."""
     print("| UNet at 2048x2048 | whole command | denoising | peak memory |\n|---|---|---|---|")
     runs: dict[str, list[Measured]] = {"whole": [], "bands": []}
     for _ in range(REPEATS):
@@ -106,7 +106,7 @@ def banding_child(way: str) -> dict[str, float]:
 
 
 def keeps() -> None:
-    """What computing again costs, against waiting activations."""
+    """The cost of computing activations again, against storing them."""
     print("\n| waits, full resolution first | multiply-adds | time | peak memory |\n|---|---|---|---|")
     for keep in KEEPS:
         measured = child("keeps", ",".join(keep))
@@ -114,7 +114,8 @@ def keeps() -> None:
         print(f"| {', '.join(keep)} | {work} | {seconds} | {measured.peak_bytes / 1e9:.2f} GB |", flush=True)
     exact = child("exact")
     print(
-        f"\nSwept against the plain decode at {SIDE_PX}x{SIDE_PX}: at most {exact.told['levels']:.4f} levels of 255 apart"
+        f"\nThe decode in bands against the plain one at {SIDE_PX}x{SIDE_PX}: "
+        f"at most {exact.told['levels']:.4f} levels of 255 apart"
     )
 
 
@@ -182,12 +183,13 @@ def exact_child() -> dict[str, float]:
 
 
 def sd15() -> None:
-    """The plan's bands and room for the budget, as `generate --max-memory 6GB` would use them."""
+    """The plan's bands and store for the budget, as `generate --max-memory 6GB` would use them."""
     measured = child("sd15")
     verdict = "within" if measured.peak_bytes <= SD15_BUDGET_BYTES else "over"
     peak, budget = f"{measured.peak_bytes / 1e9:.2f} GB", f"{SD15_BUDGET_BYTES / 1e9:.0f} GB"
     print(
-        f"\nSD-v1.5, random weights, bfloat16, one step at 4096x2048: {measured.told['seconds']:.0f} s, {peak}: {verdict} {budget}"
+        "\nSD-v1.5, random weights, bfloat16, one step at 4096x2048: "
+        f"{measured.told['seconds']:.0f} s, {peak}: {verdict} {budget}"
     )
 
 

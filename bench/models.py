@@ -1,8 +1,9 @@
-"""SD-v1.5 and SD-XL at full size: plans against the operating system's peaks, and a batch of 20; random weights, made on the fly (8 GB on the disk).
+"""Plans of SD-v1.5 and SD-XL at full size against measured peaks, and a batch of 20; random weights (8 GB of disk).
 
     python bench/models.py [--only plans|batch|sdxl]
 
-Three steps of SD-v1.5 and one of SD-XL in bfloat16 with linear attention, prompt to PNG. The images are noise, memory and time are not.
+Three steps of SD-v1.5 and one of SD-XL in bfloat16 with linear attention, prompt to PNG. The images are noise; memory
+and time are those of real weights.
 """
 
 from __future__ import annotations

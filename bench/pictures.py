@@ -2,7 +2,7 @@
 
     python bench/pictures.py [--work FOLDER] [--size WxH] [--sheet-only]
 
-Goes on where it stopped: what is in --work is not made again.
+Resumes where it stopped: images that are in --work are not made again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHEET = (6, 4)  # columns, rows
 TILE_PX, CAPTION_PX = 256, 34
 WIDTH_PX = 1260
 DETAIL_PX = 420
-# Prompt, seed, and the places of three details (their middle, as parts of width and height).
+# Prompt, seed, and the centres of three details (as fractions of width and height).
 LARGE = {
     "dusk": ("purple mountains at dusk, full moon, by a lake", 12, ((0.72, 0.38), (0.43, 0.27), (0.35, 0.92))),
     "forest": ("green forest at dawn, sun, in fog", 7, ((0.3, 0.6), (0.75, 0.35), (0.8, 0.55))),
@@ -29,7 +29,7 @@ LARGE = {
 
 
 def generate(prompt: str, seed: int, size: str, output: Path) -> None:
-    """One image by the tool itself, unless it is there."""
+    """Makes one image with the command line, unless it exists."""
     if not output.exists():
         words = [
             sys.executable,
@@ -50,7 +50,7 @@ def generate(prompt: str, seed: int, size: str, output: Path) -> None:
 
 
 def contact_sheet(work: Path, target: Path) -> None:
-    """The first 24 of the evaluation's fixed prompts, each with its words."""
+    """The first 24 of the evaluation's fixed prompts, each image with its prompt below it."""
     from linfusion_cli.evaluate.attributes import fixed_prompts
     from linfusion_cli.evaluate.samples import Maker, Way, keep, place
     from linfusion_cli.geometry import Size
@@ -82,14 +82,14 @@ def wrapped(text: str, letters: int) -> str:
     return f"{text[:cut]}\n{text[cut + 1 :]}"
 
 
-def with_details(file: Path, places: tuple[tuple[float, float], ...], target: Path) -> None:
-    """The image made small, and three squares of it at full resolution below."""
+def with_details(file: Path, centres: tuple[tuple[float, float], ...], target: Path) -> None:
+    """A reduced image, and three squares of it at full resolution below."""
     with Image.open(file) as image:
         height = round(image.height * WIDTH_PX / image.width)
         page = Image.new("RGB", (WIDTH_PX, height + DETAIL_PX), "white")
         page.paste(image.resize((WIDTH_PX, height), Image.Resampling.LANCZOS), (0, 0))
         side = min(DETAIL_PX, image.width, image.height)
-        for index, (x, y) in enumerate(places):
+        for index, (x, y) in enumerate(centres):
             left, top = (
                 round(min(max(part * whole - side / 2, 0), whole - side))
                 for part, whole in ((x, image.width), (y, image.height))
@@ -101,7 +101,7 @@ def with_details(file: Path, places: tuple[tuple[float, float], ...], target: Pa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "out" / "pictures", help="keeps what is made")
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "pictures", help="where the images are kept")
     parser.add_argument("--target", type=Path, default=ROOT / "docs" / "pictures")
     parser.add_argument("--size", default="3840x2160")
     parser.add_argument("--sheet-only", action="store_true")
@@ -110,9 +110,9 @@ def main() -> None:
         folder.mkdir(parents=True, exist_ok=True)
     contact_sheet(chosen.work, chosen.target / "sheet.jpg")
     if not chosen.sheet_only:
-        for name, (prompt, seed, places) in LARGE.items():
+        for name, (prompt, seed, centres) in LARGE.items():
             generate(prompt, seed, chosen.size, chosen.work / f"{name}-{chosen.size}.png")
-            with_details(chosen.work / f"{name}-{chosen.size}.png", places, chosen.target / f"{name}.jpg")
+            with_details(chosen.work / f"{name}-{chosen.size}.png", centres, chosen.target / f"{name}.jpg")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Whether a change leaves every image as it was: sixteen small images through the command line, and the hash of the pixels of each.
+"""Checks that a change leaves every image as it was: renders sixteen small images and hashes the pixels of each.
 
-python bench/same_pixels.py FOLDER            makes the models in FOLDER if they are not there, renders, prints the hashes as JSON
-python bench/same_pixels.py FOLDER --against before.json    the same, and exits with 1 if a hash is another one
+    python bench/same_pixels.py FOLDER                          prints the hashes as JSON
+    python bench/same_pixels.py FOLDER --against before.json    also exits with 1 if a hash differs
 
-Hashes hold for one machine and one torch: make them with the commit before a change, then with the change (FOLDER stays the same).
+FOLDER holds the tiny random models; they are made if it does not exist. Hashes hold for one machine and one version of
+torch: make them with the commit before a change, then with the change, both with the same FOLDER. `make same-pixels`
+runs it.
 """
 
 import argparse
@@ -92,10 +94,10 @@ def pixels_hash(arguments: list[str], threads: int) -> str:
 
 
 def main() -> int:
-    """Prints the hashes; 1 if one differs from those it is held against."""
+    """Prints the hashes. Returns 1 if one differs from the expected ones, else 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--against", type=Path, help="hashes that must be met")
+    parser.add_argument("--against", type=Path, help="a file with the expected hashes")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     folder = options.folder.resolve()

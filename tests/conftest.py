@@ -1,4 +1,4 @@
-"""Shared by all tests: where the data is, no network, no measurements of this machine from before, one thread."""
+"""Shared by all tests: the data folder, no network, no remembered speed of this machine, one thread."""
 
 import os
 import sys
@@ -13,9 +13,8 @@ os.environ.update(
     TRANSFORMERS_VERBOSITY="error",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
 )
-os.environ.setdefault(
-    "OMP_NUM_THREADS", "1"
-)  # before torch is imported: the workers share the cores, and tiny networks gain nothing from threads
+# Before torch is imported. The workers share the cores, and tiny networks gain nothing from threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
 sys.path.insert(0, str(Path(__file__).parent))
 

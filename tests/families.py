@@ -1,4 +1,4 @@
-"""Tiny random models of the three families in the layouts that people have, made here; the single file by the inverse key mapping."""
+"""Tiny random models of the three families in every supported layout; the single file by the inverse key mapping."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.models import family_folder
 
 FAMILIES = ("sd15", "sd21", "sdxl")
-MERGES = 3000  # of the 48894 of CLIP's tokenizers, which take longer to read than a tiny model takes to draw
+MERGES = 3000  # of the 48894 of CLIP's tokenizers, which take longer to read than a tiny model takes to run
 PRESET = """
 [model]
 family = "{family}"
@@ -53,7 +53,7 @@ strength = 0.5
 
 @dataclass(frozen=True)
 class Family:
-    """Where the parts of one tiny family are."""
+    """The files of one tiny family."""
 
     name: str
     folder: Path  # diffusers layout
@@ -116,7 +116,7 @@ def tiny_unet(name: str) -> UNet2DConditionModel:
 
 
 def lively(model: Any) -> Any:
-    """Weights large enough that every part of a tiny network is heard."""
+    """Scales the weights up, so that every part of a tiny network changes the output."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
@@ -251,14 +251,14 @@ def ldm_unet(unet: Any) -> dict[str, Tensor]:
     ]
     for i in range(levels):
         for j in range(layers):
-            place = 1 + i * (layers + 1) + j
-            pairs += resnet_pairs(f"down_blocks.{i}.resnets.{j}", f"input_blocks.{place}.0")
-            pairs.append((f"down_blocks.{i}.attentions.{j}.", f"input_blocks.{place}.1."))
+            index = 1 + i * (layers + 1) + j
+            pairs += resnet_pairs(f"down_blocks.{i}.resnets.{j}", f"input_blocks.{index}.0")
+            pairs.append((f"down_blocks.{i}.attentions.{j}.", f"input_blocks.{index}.1."))
         pairs.append((f"down_blocks.{i}.downsamplers.0.conv.", f"input_blocks.{(i + 1) * (layers + 1)}.0.op."))
         for j in range(layers + 1):
-            place = i * (layers + 1) + j
-            pairs += resnet_pairs(f"up_blocks.{i}.resnets.{j}", f"output_blocks.{place}.0")
-            pairs.append((f"up_blocks.{i}.attentions.{j}.", f"output_blocks.{place}.1."))
+            index = i * (layers + 1) + j
+            pairs += resnet_pairs(f"up_blocks.{i}.resnets.{j}", f"output_blocks.{index}.0")
+            pairs.append((f"up_blocks.{i}.attentions.{j}.", f"output_blocks.{index}.1."))
         attention = "CrossAttn" in unet.config.up_block_types[i]
         pairs.append(
             (
@@ -328,11 +328,11 @@ def open_clip(model: Any) -> dict[str, Tensor]:
     return out
 
 
-# What goes on top
+# Adapters
 
 
 def lora_layers(model: Any) -> dict[str, Any]:
-    """The layers that LoRAs touch: the attentions (of the UNet and of the text encoder), feed-forwards, and one convolution."""
+    """The layers that LoRAs change: attentions of UNet and text encoder, feed-forwards, and one convolution."""
     ends = (
         "to_q",
         "to_k",

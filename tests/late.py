@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Late:
-    """Copies that happen only when somebody waits for them, in the order in which they were asked for; until then rows are not a number."""
+    """Copies that happen only when somebody waits for them, in the order of the requests; until then rows are NaN."""
 
     def __init__(self) -> None:
         self.queue: deque[Callable[[], object]] = deque()

@@ -1,11 +1,11 @@
-"""The whole program with a stand-in for torch: images in milliseconds, the same pixels for the same job, faults on request.
+"""The whole program with a stand-in for the engine: images in milliseconds, equal pixels for equal jobs, faults.
 
     python tests/stand_in.py cli batch prompts.txt ...
 
-Everything but the engine is the real thing: command line, process tree, locks, journal, checkpoints, PNG files. A prompt
-may ask for a fault, which strikes once per folder in STAND_IN_FAULTS: "FAULT:sigkill", "FAULT:sigbus", "FAULT:sigstop",
-"FAULT:oom", "FAULT:enospc", "FAULT:cuda", and "FAULT:always" for one that never ends. STAND_IN_STEP is the seconds of a
-step, and of making the rows.
+Everything but the engine is real: command line, process tree, locks, journal, checkpoints, PNG files. A prompt may ask
+for a fault, which happens once per folder in STAND_IN_FAULTS: "FAULT:sigkill", "FAULT:sigbus", "FAULT:sigstop",
+"FAULT:oom", "FAULT:enospc", "FAULT:cuda"; "FAULT:always" happens every time. STAND_IN_STEP is the duration of a step,
+and of the rows, in seconds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STEP_SECONDS = float(os.environ.get("STAND_IN_STEP", "0.01"))
 
 
 def images(plan: Any, notify: Any, keeper: Any, model_cache: Any) -> Iterator[Any]:
-    """Like engine.pipeline.images: stages of steps that each depend on the last, checkpoints after them, rows at the end."""
+    """As engine.pipeline.images: stages of steps that each depend on the last, checkpoints after them, then rows."""
     import numpy as np
 
     from linfusion_cli.config.job import job_hash
@@ -83,7 +83,7 @@ def strike(prompt: str, step: int) -> None:
             raise RuntimeError(
                 "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"
             )
-        case "enospc":  # from now on the disk has no store_budget, whoever asks
+        case "enospc":  # from now on the disk is full for every process
             os.posix_fallocate = no_room
         case _:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
@@ -94,7 +94,7 @@ def no_room(*_: object) -> None:
 
 
 class ModelCache:
-    """Counts."""
+    """Counts how often a model was loaded."""
 
     def __init__(self) -> None:
         self.loads = 0

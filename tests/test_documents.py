@@ -1,5 +1,7 @@
-"""The documents: their links and file names lead somewhere, and what is written twice is the same in both places."""
+"""The documents name files that exist, scripts import names that exist, and facts that stand twice agree."""
 
+import ast
+import importlib
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +15,7 @@ HISTORY = {"log.md", "CHANGELOG.md"}  # they name files as they were
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 OURS = ("linfusion_cli/", "tests/", "bench/", "docs/", "presets/", "examples/", "engine/")
 CURRENT = [path for path in DOCUMENTS if path.name not in HISTORY]
+SCRIPTS = sorted([*(ROOT / "bench").rglob("*.py"), *(ROOT / "examples").glob("*.py")])
 IDS = [path.name for path in DOCUMENTS]
 
 
@@ -53,3 +56,12 @@ def test_every_target_of_the_makefile_is_explained() -> None:
     phony = re.search(r"^\.PHONY: (.+)$", text, re.MULTILINE)
     assert phony is not None
     assert set(phony[1].split()) == set(re.findall(r"^([a-z-]+):.*## \w", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=[str(path.relative_to(ROOT)) for path in SCRIPTS])
+def test_scripts_import_names_that_exist(script: Path) -> None:
+    """Benchmarks run rarely, so a module that moved would stay unnoticed."""
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("linfusion_cli"):
+            module = importlib.import_module(node.module or "")
+            assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []

@@ -1,4 +1,4 @@
-"""The floors of the house: who may import whom, how long files and functions are, and that asking for help stays cheap."""
+"""The floors: which package may import which, how long files and functions are, and that --help stays cheap."""
 
 import ast
 import subprocess
@@ -74,13 +74,13 @@ TORCH_ROOMS = ("engine", "training", "distill", "landscapes", "evaluate", "syste
 
 
 def room_of(module: str) -> str:
-    """The room of a module of ours: "linfusion_cli.engine.memory.meter" -> "engine.memory"; the package itself is "version"."""
+    """The room of a module: "linfusion_cli.engine.memory.meter" -> "engine.memory"; the package itself is "version"."""
     parts = module.split(".")[1:]
     return ".".join(parts[: 2 if parts[0] == "engine" else 1]) if parts else "version"
 
 
 def room_of_file(path: Path) -> str:
-    """The room of a file. The package's own __init__ is its face: it offers api's names, and everybody reads its version."""
+    """The room of a file. The package's own __init__ is its face: it offers api's names; all may read its version."""
     return "face" if path == PACKAGE / "__init__.py" else room_of(module_of(path))
 
 

@@ -49,7 +49,7 @@ def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:
 
 
 def limited(compute, rows: int):  # type: ignore[no-untyped-def]
-    """Rows of a field, in memory that suffices for so many of them at once."""
+    """Wraps a row source's compute: more than `rows` rows at once raise torch.OutOfMemoryError."""
 
     def of_a_field(self: object, band: Band) -> Tensor:
         if band.height > rows:

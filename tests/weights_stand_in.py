@@ -1,4 +1,4 @@
-"""A stand-in for the hub on this machine's loopback: lists repositories, serves files in ranges, and breaks on request."""
+"""A stand-in for the hub on the loopback interface: lists repositories, serves ranges of files, injects faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """Repositories by name, their files by name, and what goes wrong."""
+    """Repositories by name, their files by name, and the faults to inject."""
 
     repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)

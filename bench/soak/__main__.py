@@ -3,8 +3,8 @@
     python -m bench.soak [--full] [--only R1,R6] [--real]
 
 The engine is a stand-in (tests/stand_in.py) that makes an image in milliseconds; command line, process tree, locks,
-journal, checkpoints and files are the real ones. --real adds kills of renders by the built-in model. A row fails, and so
-does the command, if anything is lost, doubled, damaged, or needs a hand.
+journal, checkpoints and files are the real ones. --real adds kills of renders by the built-in model. A row fails, and
+the command with it, if an image is lost, made twice or damaged, or if a person would have to step in.
 """
 
 from __future__ import annotations

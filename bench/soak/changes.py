@@ -1,4 +1,4 @@
-"""What happens around a batch: several starts, children that fail, lists that are edited, images that are damaged, clocks that jump."""
+"""Faults around a batch: several starts, failing workers, edited lists, damaged images, clocks that jump."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def starts(row: Row, root: Path, count: int) -> None:
 
 
 def faults(row: Row, root: Path, kind: str, count: int) -> None:
-    """A child that dies in the middle of an image, on its own."""
+    """A worker that dies by itself in the middle of an image."""
     prompts = [f"lake {i} FAULT:{kind}" for i in range(count)] + ["a calm lake"]
     folder = Folder(root, prompts)
     code, err = folder.run()
@@ -98,7 +98,7 @@ def damaged(row: Row, root: Path, count: int) -> None:
 
 
 def clock_jumps(row: Row, root: Path, count: int) -> None:
-    """The date jumps by hours and days, to and fro, while batches run; what runs out of time does so by a clock that does not jump."""
+    """The date jumps to and fro by hours and days while batches run; their time limits use a clock that never jumps."""
     library = next((path for path in LIBFAKETIME if path.exists()), None)
     if library is None:
         row.result = "not run: libfaketime is not installed (Debian: apt-get install libfaketime)"
@@ -132,4 +132,7 @@ def clock_jumps(row: Row, root: Path, count: int) -> None:
         finished(row, folder, whole)
         row.wrong += made_twice(folder)
     batches = counted(rounds, "batch", "batches")
-    row.result = f"{row.runs} jumps in {batches} of 12 with --max-minutes; each ended by its own clock, all images made once, no time below 0"
+    row.result = (
+        f"{row.runs} jumps in {batches} of 12 with --max-minutes; "
+        "each ended by its own clock, all images made once, no time below 0"
+    )

@@ -1,4 +1,4 @@
-"""File calls that fail or kill, one by one, and disks that are really full."""
+"""File calls that fail or kill, one by one, and file systems that are full."""
 
 from __future__ import annotations
 
@@ -70,12 +70,13 @@ def strace(
 
 
 def full_disk(row: Row, root: Path, count: int) -> None:
-    """Really full small file systems, from nothing to more than enough."""
+    """Small file systems, with space from none to more than enough."""
     prompts = [f"lake {i}" for i in range(3)]
     for i in range(count):
         kib = 64 + i * 96
         script = (
-            f'mount -t tmpfs -o size={kib}k tmpfs out && {" ".join(STAND_IN)} batch list.txt -o out --size 192x192 2>err; echo "code $?" >code;'
+            f"mount -t tmpfs -o size={kib}k tmpfs out && "
+            f'{" ".join(STAND_IN)} batch list.txt -o out --size 192x192 2>err; echo "code $?" >code;'
             'ls -A out > ls; cp out/*.png . 2>/dev/null; find out -name "*.part" > parts'
         )
         folder = Folder(root / str(i), prompts, step=0.0)

@@ -1,4 +1,4 @@
-"""What every row of the soak stands on: a folder with a list, the command that works on it, and how its images are judged."""
+"""Shared by every row of the soak: a folder with a list, the batch command, and the checks of its images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 6  # of an image by the stand-in
 
 @dataclass
 class Row:
-    """What a goal asks, what was done to it, and what went wrong."""
+    """One row of the table: the goal, the fault, the runs, and what went wrong."""
 
     goal: str
     fault: str
@@ -97,7 +97,7 @@ def expected(root: Path, prompts: list[str], **options: object) -> dict[str, str
 
 
 def finished(row: Row, folder: Folder, whole: dict[str, str]) -> None:
-    """Runs the same command until nothing is left, and compares."""
+    """Runs the same command until the batch is done, and checks the images."""
     folder.environment["STAND_IN_STEP"] = "0"
     code, err = folder.run()
     if code:

@@ -1,4 +1,4 @@
-"""Deaths: of the batch, of its child after every step, by signals that ask, and of renders by the built-in model."""
+"""Kills: of the whole batch, of its worker after every step, by SIGTERM and SIGINT, and of real renders."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from linfusion_cli.batch.problem_report import counted
 
 
 def kills(row: Row, root: Path, count: int) -> None:
-    """SIGKILL at random moments of 20-job batches, of the parent and with it of the child; images checked after each."""
+    """SIGKILL of parent and worker at random moments of batches of 20; the images are checked after each."""
     prompts = [f"lake {i}" for i in range(20)]
     whole, chance = expected(root / "whole", prompts), random.Random(1)
     rounds = 0
@@ -69,7 +69,10 @@ def child_kills(row: Row, root: Path, count: int) -> None:
         f"no kill landed after step {step}" for step in range(1, STEPS + 1) if count >= STEPS and not landed[step]
     ]
     shares = ", ".join(f"{step}: {landed[step]}" for step in sorted(landed))
-    row.result = f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20; each image gone on with from the step it had; landed after step {shares}"
+    row.result = (
+        f"{row.runs} kills in {counted(rounds, 'batch', 'batches')} of 20; "
+        f"each image gone on with from the step it had; landed after step {shares}"
+    )
 
 
 def at_step(folder: Folder, process: subprocess.Popen[str], step: int) -> int:
@@ -163,4 +166,7 @@ def real_resume(row: Row, root: Path, count: int) -> None:
     subprocess.run([*REAL, *words, "-o", "x.png"], cwd=root, env=ENVIRONMENT, check=True)
     if pixel_hash(root / "x.png") != whole:
         row.wrong.append("other pixels than without interruption")
-    row.result = f"{row.runs} kills of renders with the built-in model, {counted(images + 1, 'image')} finished, with the pixels of one without interruption"
+    row.result = (
+        f"{row.runs} kills of renders with the built-in model, {counted(images + 1, 'image')} finished, "
+        "with the pixels of one without interruption"
+    )

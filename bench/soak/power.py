@@ -1,7 +1,7 @@
-"""Power loss: a batch's system calls are recorded, and held against a disk that keeps what was synced and forgets the rest at will.
+"""Power loss: the system calls of a batch are replayed on a model of a disk that keeps only what was synced.
 
-Such a disk may write anything early and nothing before it is told to. So two things must hold at every call: a name is given
-only to what is synced, and "done" goes into the journal only when the image's name is synced too.
+Such a disk may write anything early, and need write nothing before a sync. So two things must hold at every call: a
+name is given only to synced data, and "done" goes into the journal only after the image's name is synced.
 """
 
 from __future__ import annotations
