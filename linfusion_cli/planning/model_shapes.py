@@ -47,7 +47,8 @@ class UNetShape:
 
 
 MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
-BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, "CrossAttnUpBlock2D", "UpBlock2D"}
+PLAIN_MIDDLE = "UNetMidBlock2D"  # without a transformer: of SSD-1B and Segmind-Vega
+BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, PLAIN_MIDDLE, "CrossAttnUpBlock2D", "UpBlock2D"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +182,14 @@ def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None
 
 def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:
     levels = len(config["block_out_channels"])
-    depth = _per_level(config.get("transformer_layers_per_block", 1), levels)
+    depth = tuple(map(_mean_depth, _per_level(config.get("transformer_layers_per_block", 1), levels)))
     return UNetShape(
         channels=tuple(config["block_out_channels"]),
         depths=tuple(
             d if "CrossAttn" in kind else 0 for d, kind in zip(depth, config["down_block_types"], strict=True)
         ),
         layers=config.get("layers_per_block", like.layers),
-        middle_depth=depth[-1],
+        middle_depth=0 if config.get("mid_block_type") == PLAIN_MIDDLE else depth[-1],
         text_dim=config["cross_attention_dim"],
         heads=_per_level(config.get("num_attention_heads") or config["attention_head_dim"], levels),
         f_divisor=like.f_divisor,
@@ -200,8 +201,13 @@ def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear
     )
 
 
-def _per_level(value: int | list[int], levels: int) -> tuple[int, ...]:
+def _per_level(value: Any, levels: int) -> tuple[Any, ...]:
     return tuple(value) if isinstance(value, list) else (value,) * levels
+
+
+def _mean_depth(blocks: int | list[int]) -> int:
+    """Transformer blocks of a level's layers, which may have different numbers of them: the mean, rounded up."""
+    return blocks if isinstance(blocks, int) else -(-sum(blocks) // len(blocks))
 
 
 def _parameters(folder: Path) -> int:

@@ -14,6 +14,7 @@ from linfusion_cli.config.presets import ModelSettings
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
+from linfusion_cli.planning.input_check import check_inputs
 from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.model_shapes import (
     FAMILIES,
@@ -174,6 +175,7 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
 
 def _architecture(job: Job) -> Architecture:
     """The shapes of a model that is a folder here or in the hub's cache, else those of its family; its autoencoder, if it is another, and what is mounted."""
+    check_inputs(job)
     model = job.settings.model
     folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
     if folder is None or not (folder / "unet" / "config.json").is_file():

@@ -81,6 +81,14 @@ def family_of_model(place: Path, variant: str = "") -> str:
     return family_of(tensors, place)
 
 
+def check_family(place: Path, variant: str, wanted: str, preset: str) -> None:
+    """Raises WeightsError if a model on this machine is of another family than the preset, or of none."""
+    family = family_of_model(place, variant)
+    if family != wanted:
+        what = f"of the family {family} ({FAMILY_NAMES[family]}), preset {preset} is for {wanted}"
+        raise WeightsError(f"{place}: {what}. Nearest: --preset {family}-4k")
+
+
 def check_kind(tensors: Tensors, wanted: str, source: Path, flag: str) -> None:
     """Raises WeightsError if the file holds something else than its flag is for."""
     kind = kind_of(tensors)

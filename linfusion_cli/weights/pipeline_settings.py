@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.config_values import shown
 
 INDEX = "model_index.json"
-LARGEST_INDEX_BYTES = 1 << 20
+LARGEST_CONFIG_BYTES = 1 << 20
 PIPELINES = (
     "StableDiffusionPipeline",
     "StableDiffusionImg2ImgPipeline",
@@ -51,11 +52,11 @@ def read_pipeline_settings(folder: Path) -> PipelineSettings:
     images in a way that linfusion does not know, and for a file that can't be read.
     """
     path = folder / INDEX
-    index = read_json_object(path, LARGEST_INDEX_BYTES)
+    index = read_json_object(path, LARGEST_CONFIG_BYTES)
     name = index.get("_class_name", PIPELINES[0])
     if name not in PIPELINES:
         raise WeightsError(
-            f"{path}: a {_short(name)}, which linfusion can't run. Allowed: Stable Diffusion 1.x, 2.x, XL"
+            f"{path}: a {shown(name)}, which linfusion can't run. Allowed: Stable Diffusion 1.x, 2.x, XL"
         )
     for key, value in index.items():
         if not key.startswith("_"):
@@ -84,12 +85,12 @@ def _check(path: Path, key: str, value: object) -> None:
         _check_component(path, key, value)
     elif key == "force_zeros_for_empty_prompt":
         if not isinstance(value, bool):
-            raise WeightsError(f"{path}: {key} is {_short(value)}. Allowed: true, false")
+            raise WeightsError(f"{path}: {key} is {shown(value)}. Allowed: true, false")
     elif key == "requires_aesthetics_score":
         if value:
             raise WeightsError(f"{path}: the SD-XL refiner is no model for text to image. Use the SD-XL base model")
     elif key not in IGNORED_SETTINGS and value is not None:
-        raise WeightsError(f"{path}: its setting {_short(key)} = {_short(value)} is unknown: images may depend on it")
+        raise WeightsError(f"{path}: its setting {shown(key)} = {shown(value)} is unknown: images may depend on it")
 
 
 def _check_component(path: Path, key: str, value: list[object]) -> None:
@@ -98,13 +99,7 @@ def _check_component(path: Path, key: str, value: list[object]) -> None:
     if kind is None or key in IGNORED_COMPONENTS or key in TOKENIZERS:
         return
     if key not in COMPONENTS:
-        raise WeightsError(f"{path}: has a component {_short(key)} ({_short(kind)}), which linfusion does not read")
+        raise WeightsError(f"{path}: has a component {shown(key)} ({shown(kind)}), which linfusion does not read")
     if kind not in COMPONENTS[key]:
         allowed = " or ".join(COMPONENTS[key])
-        raise WeightsError(f"{path}: its {key} is a {_short(kind)}. Allowed: {allowed}")
-
-
-def _short(value: object) -> str:
-    """A value of somebody else's file, short enough for a message."""
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        raise WeightsError(f"{path}: its {key} is a {shown(kind)}. Allowed: {allowed}")

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 import transformers
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
+from torch import Tensor
 
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter
 from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
+from linfusion_cli.engine.loading.from_config import guarded, maker
 from linfusion_cli.engine.loading.model_files import FileSource, Source, open_source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, hollow, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
@@ -23,7 +25,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.weights.locate import find_first
-from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -106,20 +108,15 @@ def _source(plan: Plan) -> Source:
     """The model, once its tensors have said that it is of the preset's family."""
     model = plan.job.settings.model
     path = find_first(model.repositories, model.revision, "--model")
-    family = family_of_model(path, model.variant)
-    if family != model.family:
-        theirs = FAMILY_NAMES[family]
-        raise WeightsError(
-            f"{path}: of the family {family} ({theirs}), preset {plan.job.preset} is for {model.family}. Nearest: --preset {family}-4k"
-        )
-    return open_source(path, family, model.variant, Path(model.configs).expanduser() if model.configs else None)
+    check_family(path, model.variant, model.family, plan.job.preset)
+    return open_source(path, model.family, model.variant, Path(model.configs).expanduser() if model.configs else None)
 
 
 def _pipeline(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
     """A pipeline that reads prompts; images are not made by it."""
     family = plan.job.settings.model.family
     parts: dict[str, Any] = {
-        "unet": hollow(lambda: UNet2DConditionModel.from_config(source.config("unet"))),
+        "unet": hollow(maker(UNet2DConditionModel, source.config("unet"), part_name(source, "unet"))),
         "vae": None,
         "scheduler": None,
     }
@@ -149,5 +146,13 @@ def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
     tensors = source.tensors(part, dtype)
     if name == "CLIPTextModel":  # its names lost their prefix in transformers 5
         tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
-    settings = transformers.CLIPTextConfig.from_dict(config)
-    return build(lambda: getattr(transformers, name)(settings), [tensors], part_name(source, part), extra_allowed=True)
+    place, kind = part_name(source, part), getattr(transformers, name)
+    make = guarded(lambda: kind(transformers.CLIPTextConfig.from_dict(config)), name, place)
+    return build(make, [_without_unused(tensors, name)], place)
+
+
+def _without_unused(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """Without those that no embedding depends on: a list of positions, and what CLIP compares texts and images with."""
+    unused = {"embeddings.position_ids", "logit_scale"}
+    unused |= {"text_projection.weight"} if kind == "CLIPTextModel" else set()
+    return {key: value for key, value in tensors.items() if key.removeprefix("text_model.") not in unused}

@@ -13,6 +13,7 @@ from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
 from linfusion_cli.engine.controlnet.model import ControlNet
+from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
@@ -90,9 +91,8 @@ def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
-    return build(
-        lambda: AutoencoderKL.from_config(config), [source.tensors("vae", dtype)], part_name(source, "vae")
-    ).requires_grad_(False)
+    place = part_name(source, "vae")
+    return build(maker(AutoencoderKL, config, place), [source.tensors("vae", dtype)], place).requires_grad_(False)
 
 
 def _vae_source(path: Path, plan: Plan) -> Source:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,17 @@ from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 from torch import Tensor, nn
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.engine.streaming.dilation import dilated
 from linfusion_cli.engine.streaming.residuals import Residuals
 from linfusion_cli.engine.streaming.row_source import Field
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.geometry import Band
+from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of
+from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 SHARED: tuple[str, ...] = (
@@ -40,6 +42,7 @@ SHARED += (
     "projection_class_embeddings_input_dim",
     "norm_num_groups",
 )
+ORDER = "controlnet_conditioning_channel_order"  # of the control image's colours, "rgb" or "bgr"
 
 
 class ControlNet:
@@ -54,17 +57,21 @@ class ControlNet:
     def load(place: str, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError if it is for another family."""
         path = find_first((place,), "", "--controlnet")
+        config = _config(path, unet)
         files = (path,) if path.is_file() else weight_files(path, "fp16")
         header = {name: info for file in files for name, info in read_header(file).tensors.items()}
         check_kind(header, "controlnet", path, "--controlnet")
         family = family_of(header, path)
-        config = _config(path, unet)
         if mismatch := _mismatch(config, unet):
             raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
         tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
         if any(name.startswith("control_model.") for name in tensors):
             tensors = dict(convert_controlnet_checkpoint(tensors, config))
-        model = build(lambda: ControlNetModel.from_config(config), [tensors], str(path)).requires_grad_(False)
+        make = maker(ControlNetModel, config | {ORDER: "rgb"}, str(path))
+        model = build(make, [tensors], str(path)).requires_grad_(False)
+        if config.get(ORDER) == "bgr":
+            first = model.controlnet_cond_embedding.conv_in.weight
+            first.data = first.data.flip(1)
         return ControlNet(model, linfusion.narrowed(model) if linfusion else None)
 
     def attend(self, attention: str) -> Any:
@@ -129,10 +136,8 @@ def _embedded(controlnet: Any) -> Iterator[None]:
 def _config(path: Path, unet: Any) -> dict[str, Any]:
     """The folder's config; a single file has the UNet's shapes, or is for another model."""
     if path.is_dir():
-        try:
-            config: dict[str, Any] = json.loads((path / "config.json").read_text())
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"--controlnet {path / 'config.json'}: not a readable config ({error})") from error
+        config = read_json_object(path / "config.json", LARGEST_CONFIG_BYTES)
+        check_config("controlnet", config, path / "config.json")
         return config
     return {"_class_name": "ControlNetModel", **{name: unet.config[name] for name in SHARED}}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,11 +22,17 @@ from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
+from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
 from linfusion_cli.weights.safetensors_header import Header, read_header, weight_files
+from linfusion_cli.weights.single_file import check_single_file, is_turbo, lost, unused
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 FIRST_TEXT = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
-OPEN_CLIP = {"text_encoder": "cond_stage_model.model.", "text_encoder_2": "conditioner.embedders.1.model."}
+OPEN_CLIP = {
+    "text_encoder": ("cond_stage_model.model.", "conditioner.embedders.0.model."),
+    "text_encoder_2": ("conditioner.embedders.1.model.",),
+}
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 
 
@@ -55,7 +62,7 @@ class FolderSource:
 
     def config(self, part: str) -> dict[str, Any]:
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        return _read_json(self._folder(part) / name)
+        return _read_config(part, self._folder(part) / name)
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -88,7 +95,7 @@ class FileSource:
 
     def config(self, part: str) -> dict[str, Any]:
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        config = _read_json(self.configs / part / name)
+        config = _read_config(part, self.configs / part / name)
         return config | self._prediction() if part == "scheduler" else config
 
     @property
@@ -97,11 +104,12 @@ class FileSource:
 
     def _prediction(self) -> dict[str, Any]:
         """What the file says of its noise schedule: a tensor named as ComfyUI does, or the metadata of modelspec.org."""
-        said = self.header.metadata.get("modelspec.prediction_type", "")
+        metadata = self.header.metadata
+        said = metadata.get("modelspec.prediction_type", "") or metadata.get("modelspec.predict_key", "")
         known: dict[str, Any] = {}
         if "v_pred" in self.header.tensors or said.startswith("v"):
             known["prediction_type"] = "v_prediction"
-        elif said.startswith("eps"):
+        elif said.startswith("eps") or (not said and is_turbo(self.header.tensors)):
             known["prediction_type"] = "epsilon"
         if "ztsnr" in self.header.tensors:
             known |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
@@ -109,23 +117,44 @@ class FileSource:
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "unet":
-            return dict(convert_ldm_unet_checkpoint(self._read(dtype, UNET), self.config(part)))
+            return self._converted(convert_ldm_unet_checkpoint, self._read(dtype, UNET), part)
         if part == "vae":
             if any(
                 name.startswith("decoder.up_blocks.") for name in self.header.tensors
             ):  # an autoencoder alone, as diffusers names it
-                return self._read(dtype, "encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-            return dict(convert_ldm_vae_checkpoint(self._read(dtype, VAE) or self._read(dtype, ""), self.config(part)))
+                return self._read(dtype, "")
+            given = self._read(dtype, VAE) or self._read(dtype, "")
+            return self._converted(convert_ldm_vae_checkpoint, given, part)
         return self._text_encoder(part, dtype)
+
+    def _converted(self, convert: Callable[..., Any], given: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+        """The tensors under the names of diffusers. Raises WeightsError if the file's are not those of the config."""
+        for name in unused(given):
+            del given[name]
+        try:
+            found = dict(convert(dict(given), self.config(part)))
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            what = f"its {part} has other layers than {self.configs / part}"
+            raise WeightsError(f"{self.path}: {what}: another architecture, or a damaged file") from error
+        lost(given, found, str(self.path))
+        return found
 
     def _text_encoder(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "text_encoder" and (given := self._read(dtype, *FIRST_TEXT)):
             return dict(convert_ldm_clip_checkpoint(given))
-        prefix = OPEN_CLIP[part]
-        if not (given := self._read(dtype, prefix)):
-            raise WeightsError(f"{self.path}: holds no {part}: a UNet alone is no model. Take the full checkpoint")
-        width = self.config(part)["hidden_size"]
-        return dict(convert_open_clip_checkpoint(_Shaped(_Config(width)), given, prefix=prefix))
+        for prefix in OPEN_CLIP[part]:
+            if given := self._read(dtype, prefix):
+                return self._open_clip(part, given, prefix)
+        raise WeightsError(f"{self.path}: holds no {part}: a UNet alone is no model. Take the full checkpoint")
+
+    def _open_clip(self, part: str, given: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+        """A text encoder of OpenCLIP, without the layers behind the one whose output the model reads."""
+        config, blocks = self.config(part), f"{prefix}transformer.resblocks."
+        layers = {f"{blocks}{number}." for number in range(config["num_hidden_layers"])}
+        for name in list(given):
+            if name.startswith(blocks) and f"{blocks}{name.removeprefix(blocks).split('.')[0]}." not in layers:
+                del given[name]
+        return dict(convert_open_clip_checkpoint(_Shaped(_Config(config["hidden_size"])), given, prefix=prefix))
 
     def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
         return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
@@ -152,7 +181,18 @@ class _Shaped:
 
 def open_source(path: Path, family: str, variant: str, configs: Path | None) -> Source:
     """The source of a folder or a file on this machine."""
-    return FolderSource(path, variant) if path.is_dir() else FileSource.open(path, family, configs)
+    if path.is_dir():
+        return FolderSource(path, variant)
+    source = FileSource.open(path, family, configs)
+    check_single_file(source.header)
+    return source
+
+
+def _read_config(part: str, path: Path) -> dict[str, Any]:
+    """A part's config, once the rules have passed it."""
+    config = read_json_object(path, LARGEST_CONFIG_BYTES)
+    check_config(part, config, path)
+    return config
 
 
 def _read_json(path: Path) -> dict[str, Any]:

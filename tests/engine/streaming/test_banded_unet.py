@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from golden import golden_unet, load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,27 @@ def both(family: str, height: int, width: int, band_rows: int, dilation: int, ba
 @pytest.mark.parametrize("band_rows", [1, 2, 3, 7, 12, 100])
 def test_equals_the_untouched_unet_in_float64(family: str, band_rows: int) -> None:
     banded, plain = both(family, 13, 9, band_rows, 1, batch=2)
+    assert (banded - plain).norm() / plain.norm() < 1e-10
+
+
+def test_transformers_of_different_depths_and_a_middle_without_one() -> None:
+    """As SSD-1B and Segmind-Vega have them."""
+    torch.manual_seed(1)
+    unet = UNet2DConditionModel(
+        block_out_channels=(16, 24),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        mid_block_type="UNetMidBlock2D",
+        transformer_layers_per_block=[1, [2, 3]],
+        reverse_transformer_layers_per_block=[[3, 1, 2], 1],
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    ).double()
+    sample, text = torch.randn(1, 4, 13, 9, dtype=torch.float64), torch.randn(1, 5, 16, dtype=torch.float64)
+    with torch.inference_mode():
+        plain = PlainUNet(unet)(sample, torch.tensor(321), text, None, 1)
+        banded = BandedUNet(unet, 3, STORE, WEIGHTS)(sample, torch.tensor(321), text, None, 1)
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 

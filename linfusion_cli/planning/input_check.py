@@ -1,0 +1,29 @@
+"""Checks the files of a job by their configs and headers, so that a plan accepts nothing that loading would refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linfusion_cli.config.job import Job
+from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
+from linfusion_cli.weights.model_family import check_family
+from linfusion_cli.weights.safetensors_header import ENDING
+
+
+def check_inputs(job: Job) -> None:
+    """Checks the model, its autoencoder and its ControlNets where they are on this machine.
+
+    Raises WeightsError that names the first file that can't be used, and why.
+    """
+    model, extras = job.settings.model, job.settings.extras
+    path = next((found for place in model.repositories if (found := find(place, model.revision))), None)
+    if path is not None:
+        if path.is_file() or any((path / "unet").glob(f"*{ENDING}")):
+            check_family(path, model.variant, model.family, job.preset)
+        check_model(path, model.family, Path(model.configs).expanduser() if model.configs else None)
+    if model.vae and (vae := find(model.vae)):
+        check_vae(vae)
+    for place in extras.controlnets:
+        if controlnet := find(place):
+            check_controlnet(controlnet)

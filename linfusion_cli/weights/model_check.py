@@ -1,0 +1,53 @@
+"""Checks of everything that configs and headers tell of a model, before anything is planned or loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from linfusion_cli.models import family_folder
+from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.pipeline_settings import (
+    INDEX,
+    LARGEST_CONFIG_BYTES,
+    read_json_object,
+    read_pipeline_settings,
+)
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.single_file import check_single_file
+
+PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
+
+
+def check_model(path: Path, family: str, configs: Path | None) -> None:
+    """Checks a folder in diffusers layout, or a single file with the configs that stand in for its own.
+
+    Raises WeightsError that names the file and what of it linfusion can't use.
+    """
+    if path.is_file():
+        check_single_file(read_header(path))
+        folder = configs or family_folder(family)
+    else:
+        folder = path
+    if (folder / INDEX).exists() or path.is_dir():
+        read_pipeline_settings(folder)
+    for part in PARTS:
+        check_part(folder, part, part)
+
+
+def check_part(folder: Path, part: str, inside: str = "") -> None:
+    """Checks the config of one part, where there is one; whether a file is missing is told by who loads it."""
+    path = folder / inside / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    if path.exists():
+        check_config(part, read_json_object(path, LARGEST_CONFIG_BYTES), path)
+
+
+def check_controlnet(path: Path) -> None:
+    """Checks the config of a ControlNet's folder; a single file has none."""
+    if path.is_dir():
+        check_part(path, "controlnet")
+
+
+def check_vae(path: Path) -> None:
+    """Checks the config of an autoencoder's folder, or of a model's folder of which the autoencoder is taken."""
+    if path.is_dir():
+        check_part(path, "vae", "vae" if (path / "vae").is_dir() else "")

@@ -1,0 +1,61 @@
+"""Which tensors of a single file (original layout) are read, which no image depends on, and which are refused by name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.safetensors_header import Header, TensorInfo
+
+READ = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
+MARKERS = ("v_pred", "ztsnr")  # ComfyUI's way to say what a model predicts
+# The noise schedule is the scheduler's; averaged weights and losses are of training; positions are numbers 0, 1, 2, ...
+UNUSED = re.compile(
+    r"(alphas_cumprod|alphas_cumprod_prev|betas|logvar|lvlb_weights|scale_factor|denoiser\.sigmas"
+    r"|log_one_minus_alphas_cumprod|sqrt_(one_minus_|recip_|recipm1_)?alphas_cumprod|sqrt_recip_alphas"
+    r"|posterior_(mean_coef[12]|variance|log_variance_clipped)"
+    r"|(first_stage_model\.)?(model_ema|loss)\..*|diffusion_ema\..*"
+    r"|.*\.(position_ids|logit_scale|attn_mask))"
+)
+REFUSED: Mapping[str, str] = {
+    r"edm_(mean|std)": "a model with an EDM noise schedule (as Playground 2.5)",
+    r"edm_vpred\.sigma_(max|min)": "a model with an EDM noise schedule (as CosXL)",
+    r"model\.diffusion_model\.(joint_blocks|context_embedder|x_embedder)\..*": "Stable Diffusion 3",
+    r"model\.diffusion_model\.(double_blocks|single_blocks)\..*": "Flux",
+    r"model\.diffusion_model\.time_embed\.cond_proj\..*": "an LCM with an embedding of its guidance",
+    r"control_model\..*": "a ControlNet (name its file as the ControlNet)",
+    r"(lora_|lycoris_).*": "a LoRA (name its file as the LoRA)",
+    r"(embedding_manager|bundle_emb)\..*": "a textual inversion (name its file as such)",
+}
+_REFUSED = {re.compile(pattern): what for pattern, what in REFUSED.items()}
+
+
+def check_single_file(header: Header) -> None:
+    """Raises WeightsError that names the first tensor of a checkpoint that linfusion would not use although images depend on it."""
+    for name in header.tensors:
+        for pattern, what in _REFUSED.items():
+            if pattern.fullmatch(name):
+                raise WeightsError(f"{header.path}: holds {shown(name)}: {what}, which linfusion can't run as a model")
+        if not name.startswith(READ) and name not in MARKERS and not UNUSED.fullmatch(name):
+            what = f"holds a tensor {shown(name)}, which is no part of a Stable Diffusion checkpoint"
+            raise WeightsError(f"{header.path}: {what}: images may depend on it")
+
+
+def unused(names: Iterable[str]) -> list[str]:
+    """Of the tensors of a checkpoint those that no image depends on."""
+    return [name for name in names if name not in MARKERS and UNUSED.fullmatch(name)]
+
+
+def lost(given: Mapping[str, object], converted: Mapping[str, object], source: str) -> None:
+    """Raises WeightsError if a conversion to the names of diffusers has dropped tensors; `given`: the file's own names."""
+    kept = {id(value) for value in converted.values()}
+    if len(converted) < len(given):
+        name = next((name for name, value in given.items() if id(value) not in kept), "?")
+        raise WeightsError(f"{source}: its tensor {shown(name)} has no place in the model: images may depend on it")
+
+
+def is_turbo(tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether a 2.x file has its text encoder where SD-Turbo has it, which predicts noise where 2.1 predicts velocity."""
+    return any(name.startswith("conditioner.embedders.0.model.") for name in tensors)

@@ -1,0 +1,203 @@
+"""Model files in the layouts that people have: the image of plain diffusers, or a refusal that names the file and the reason."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from families import Family, loaded_pipeline, make_family, save_controlnet, tensors_of
+from PIL import Image
+from safetensors.torch import save_file
+
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.engine.components.text_encoders import load_text_encoders
+from linfusion_cli.engine.components.unet_and_vae import load
+from linfusion_cli.engine.pipeline import images
+from linfusion_cli.engine.sampling.noise import gaussian
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.events import Event, Note
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.system.device import find_machine
+
+
+@pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl"])
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return make_family("sd15", tmp_path_factory.mktemp("small") / "all")
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return make_family("sd21", tmp_path_factory.mktemp("second") / "all")
+
+
+def plan_for(preset: str, **changes: Any) -> Plan:
+    fixed = {"prompt": "a lake", "negative_prompt": "fog", "preset": preset, "size": "64x64", "seed": 3}
+    request = Request(**{**fixed, "output": Path("x.png"), "attention": "softmax", **changes})
+    return make_plan(resolve(request), find_machine("cpu"))
+
+
+def make(plan: Plan, told: list[Event] | None = None) -> np.ndarray:
+    notify: Callable[[Event], None] = [].append if told is None else told.append
+    *_, last = (np.concatenate(list(image.rows)) for image in images(plan, notify))
+    return last.astype(float)
+
+
+def theirs(pipeline: Any, **options: Any) -> np.ndarray:
+    """What diffusers makes, in levels."""
+    words = {"prompt": "a lake", "negative_prompt": "fog", "num_inference_steps": 4, "guidance_scale": 3.0}
+    size = {"output_type": "np", "height": 64, "width": 64, "latents": gaussian((1, 4, 8, 8), 3, 0)}
+    return np.asarray(pipeline(**{**words, **size, **options}).images[0]) * 255
+
+
+def close(ours: np.ndarray, other: np.ndarray) -> bool:
+    return bool(np.abs(ours - other).max() <= 1)
+
+
+def prediction_of(plan: Plan, told: list[Event] | None = None) -> str:
+    notify: Callable[[Event], None] = [].append if told is None else told.append
+    return str(load(plan, load_text_encoders(plan), notify).scheduler_config["prediction_type"])
+
+
+def refusal(preset: str, **changes: Any) -> str:
+    """Of the plan alone: nothing is loaded."""
+    with pytest.raises(WeightsError) as caught:
+        plan_for(preset, **changes)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("order", ["rgb", "bgr"])
+def test_a_controlnet_that_reads_its_colours_in_another_order(small: Family, tmp_path: Path, order: str) -> None:
+    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+
+    plain = loaded_pipeline(small)
+    folder = save_controlnet(plain, tmp_path / "net")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"controlnet_conditioning_channel_order": order}))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    image.save(tmp_path / "edges.png")
+    parts = {name: part for name, part in plain.components.items() if name != "image_encoder"}
+    pipeline = StableDiffusionControlNetPipeline(
+        **parts, controlnet=ControlNetModel.from_pretrained(folder), requires_safety_checker=False
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    ours = make(plan_for(small.preset(), controlnets=(str(folder),), control_images=(tmp_path / "edges.png",)))
+    assert close(ours, theirs(pipeline, image=image))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [
+        ("unet", {"time_cond_proj_dim": 8}),
+        ("unet", {"_class_name": "UNet3DConditionModel"}),
+        ("vae", {"latents_mean": [0.1] * 4, "latents_std": [1.0] * 4}),
+        ("scheduler", {"_class_name": "EDMEulerScheduler"}),
+        ("text_encoder", {"hidden_act": "relu"}),
+    ],
+)
+def test_a_plan_refuses_a_config_that_loading_refuses(
+    family: Family, tmp_path: Path, part: str, changes: dict[str, Any]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(family.folder, folder)
+    path = next((folder / part).glob("*config.json"))
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    message = refusal(family.preset(), model=str(folder))
+    assert message.startswith(f"{path}: ")
+    assert next(iter(changes.values())) == changes.get("_class_name") or next(iter(changes)) in message
+
+
+def test_an_autoencoder_folder_of_another_class(small: Family, tmp_path: Path) -> None:
+    from diffusers import AutoencoderTiny
+
+    AutoencoderTiny().save_pretrained(tmp_path / "taesd")
+    assert "a AutoencoderTiny" in refusal(small.preset(), vae=str(tmp_path / "taesd"))
+
+
+@pytest.mark.parametrize("kind", ["ControlNetUnionModel", "T2IAdapter"])
+def test_what_is_no_controlnet_is_refused_before_anything_loads(small: Family, tmp_path: Path, kind: str) -> None:
+    folder = save_controlnet(loaded_pipeline(small), tmp_path / "net")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
+    Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
+    given = {"controlnets": (str(folder),), "control_images": (tmp_path / "edges.png",)}
+    assert f"a {kind}" in refusal(small.preset(), **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("edm_mean", "Playground 2.5"),
+        ("edm_vpred.sigma_max", "CosXL"),
+        ("model.diffusion_model.time_embed.cond_proj.weight", "LCM"),
+        ("lora_unet_x.lora_up.weight", "a LoRA"),
+        ("something.else", "something.else"),
+    ],
+)
+def test_a_tensor_that_is_not_used_is_refused_by_name(family: Family, tmp_path: Path, name: str, named: str) -> None:
+    save_file(tensors_of(family.file) | {name: torch.ones(2)}, tmp_path / "model.safetensors")
+    message = refusal(family.preset(file=True), model=str(tmp_path / "model.safetensors"))
+    assert named in message
+    assert name in message
+
+
+def test_tensors_that_no_image_depends_on_are_left_out(family: Family, tmp_path: Path) -> None:
+    more = {"betas": torch.ones(5), "model_ema.decay": torch.ones(1), "first_stage_model.loss.logvar": torch.ones(1)}
+    more |= {
+        "sd15": {"cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None]},
+        "sd21": {"cond_stage_model.model.logit_scale": torch.ones(())},
+        "sdxl": {"conditioner.embedders.1.model.logit_scale": torch.ones(())},
+    }[family.name]
+    save_file(tensors_of(family.file) | more, tmp_path / "model.safetensors")
+    plan = plan_for(family.preset(file=True), model=str(tmp_path / "model.safetensors"))
+    assert close(make(plan), theirs(loaded_pipeline(family)))
+
+
+@pytest.mark.parametrize("name", ["model.diffusion_model.input_blocks.0.0.extra", "first_stage_model.decoder.extra"])
+def test_a_tensor_that_the_conversion_drops_is_refused(family: Family, tmp_path: Path, name: str) -> None:
+    save_file(tensors_of(family.file) | {name: torch.ones(2)}, tmp_path / "model.safetensors")
+    plan = plan_for(family.preset(file=True), model=str(tmp_path / "model.safetensors"))
+    with pytest.raises(WeightsError, match=r"\.extra"):
+        make(plan)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "wanted"),
+    [
+        ({"modelspec.predict_key": "v"}, "v_prediction"),  # as ComfyUI saves it
+        ({"modelspec.prediction_type": "v"}, "v_prediction"),
+        ({"modelspec.predict_key": "epsilon"}, "epsilon"),
+    ],
+)
+def test_what_metadata_says_of_the_prediction(
+    family: Family, tmp_path: Path, metadata: dict[str, str], wanted: str
+) -> None:
+    path = tmp_path / "model.safetensors"
+    save_file(tensors_of(family.file), path, metadata)
+    told: list[Event] = []
+    assert prediction_of(plan_for(family.preset(file=True), model=str(path)), told) == wanted
+    assert not [event for event in told if isinstance(event, Note) and "what it predicts" in event.text]
+
+
+def test_sd_turbo_in_one_file(second: Family, tmp_path: Path) -> None:
+    """Its text encoder lies where SD-XL's lies, with a last layer that is not read, and it predicts noise."""
+    prefix = "conditioner.embedders.0.model."
+    tensors = {
+        name.replace("cond_stage_model.model.", prefix): value for name, value in tensors_of(second.file).items()
+    }
+    last = {name: value for name, value in tensors.items() if name.startswith(f"{prefix}transformer.resblocks.1.")}
+    tensors |= {name.replace("resblocks.1.", "resblocks.2."): value.clone() for name, value in last.items()}
+    save_file(tensors, tmp_path / "sd_turbo.safetensors")
+    plan = plan_for(second.preset(file=True), model=str(tmp_path / "sd_turbo.safetensors"))
+    assert prediction_of(plan) == "epsilon"
+    pipeline = loaded_pipeline(second)
+    pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, prediction_type="epsilon")
+    assert close(make(plan), theirs(pipeline))
