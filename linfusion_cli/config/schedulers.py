@@ -29,7 +29,7 @@ SCHEDULERS: dict[str, SchedulerRow] = {
     "dpmpp_2m_sde": SchedulerRow("DPMSolverMultistepScheduler", {"algorithm_type": "sde-dpmsolver++"}),
     "euler": SchedulerRow("EulerDiscreteScheduler"),
     "euler_ancestral": SchedulerRow("EulerAncestralDiscreteScheduler"),
-    "heun": SchedulerRow("HeunDiscreteScheduler", asks_twice="after first"),
+    "heun": SchedulerRow("HeunDiscreteScheduler", _UNCLIPPED, asks_twice="after first"),
     "lcm": SchedulerRow("LCMScheduler", _UNCLIPPED),
     "pndm": SchedulerRow("PNDMScheduler", {"skip_prk_steps": True}, asks_twice="second"),
     "unipc": SchedulerRow("UniPCMultistepScheduler"),

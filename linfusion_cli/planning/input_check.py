@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from linfusion_cli.config.extras import inversion
 from linfusion_cli.config.job import Job
+from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
-from linfusion_cli.weights.safetensors_header import ENDING
+from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 
 def check_inputs(job: Job) -> None:
@@ -24,6 +26,9 @@ def check_inputs(job: Job) -> None:
         check_model(path, model.family, Path(model.configs).expanduser() if model.configs else None)
     if model.vae and (vae := find(model.vae)):
         check_vae(vae)
+    for text in extras.textual_inversions:
+        if (embedding := find(inversion(text)[0])) and embedding.is_file():
+            vectors_of(read_header(embedding), model.family)
     for place in extras.controlnets:
         if controlnet := find(place):
             check_controlnet(controlnet)

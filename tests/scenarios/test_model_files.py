@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,3 +202,23 @@ def test_sd_turbo_in_one_file(second: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(second)
     pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config, prediction_type="epsilon")
     assert close(make(plan), theirs(pipeline))
+
+
+def test_an_embedding_of_sd15_for_sd_xl_is_refused_by_the_plan(family: Family, tmp_path: Path) -> None:
+    save_file({"emb_params": torch.randn(2, 16)}, tmp_path / "moody.safetensors")
+    given = {"textual_inversions": (str(tmp_path / "moody.safetensors"),)}
+    if family.name == "sdxl":
+        assert "no textual inversion for Stable Diffusion XL" in refusal(family.preset(), **given)
+    else:
+        assert plan_for(family.preset(), **given).job.settings.extras.textual_inversions
+
+
+def test_a_scheduler_config_of_before_the_steps_offset(family: Family, tmp_path: Path) -> None:
+    """The pipelines of diffusers for 1.x and 2.x set it to 1, and never clip; that of SD-XL leaves it."""
+    folder = tmp_path / "model"
+    shutil.copytree(family.folder, folder)
+    path = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(path.read_text()) | {"steps_offset": 0}
+    path.write_text(json.dumps(config))
+    old = replace(family, folder=folder, presets=tmp_path)
+    assert close(make(plan_for(old.preset())), theirs(loaded_pipeline(old)))

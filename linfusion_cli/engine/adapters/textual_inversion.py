@@ -10,11 +10,11 @@ from torch import Tensor
 from linfusion_cli.config.extras import inversion
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.locate import find_first
-from linfusion_cli.weights.safetensors_header import ENDING
+from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
-XL_NAMES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}
 
 
 def add_inversions(pipeline: Any, texts: tuple[str, ...]) -> None:
@@ -26,30 +26,21 @@ def add_inversions(pipeline: Any, texts: tuple[str, ...]) -> None:
             encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])
             width = encoder.get_input_embeddings().weight.shape[1]
             if vectors.shape[1] != width:
-                raise WeightsError(
-                    f"--textual-inversion {path}: vectors of {vectors.shape[1]}, the model's {part} has {width}: for another family"
-                )
+                what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"
+                raise WeightsError(f"--textual-inversion {path}: {what}")
             if token in tokenizer.get_vocab():
-                raise WeightsError(
-                    f'--textual-inversion {path}: the word "{token}" is in the vocabulary already. Name another: {place}:TOKEN'
-                )
+                what = f'the word "{token}" is in the vocabulary already. Name another: {place}:TOKEN'
+                raise WeightsError(f"--textual-inversion {path}: {what}")
             pipeline.load_textual_inversion(
                 vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder
             )
 
 
 def _vectors(path: Path, pipeline: Any) -> dict[str, Tensor]:
-    """Text encoder -> vectors (count, width): SD-XL's files have one tensor per encoder, the others a single one."""
+    """Text encoder -> vectors (count, width). Raises WeightsError for a file in another layout."""
+    names = vectors_of(read_header(path), "sdxl" if getattr(pipeline, "text_encoder_2", None) is not None else "")
     tensors = read_tensors(path, None)
-    if set(tensors) >= set(XL_NAMES):
-        found = {part: tensors[name] for name, part in XL_NAMES.items()}
-    else:
-        found = {"text_encoder": tensors["emb_params"] if "emb_params" in tensors else next(iter(tensors.values()))}
-    for part in found:
-        if getattr(pipeline, part, None) is None:
-            raise WeightsError(
-                f"--textual-inversion {path}: has vectors for {part}, which the model lacks: for another family"
-            )
+    found = {part: tensors[name] for part, name in names.items()}
     return {part: vectors if vectors.ndim == 2 else vectors[None] for part, vectors in found.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
+from linfusion_cli.config.presets import ModelSettings
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
@@ -71,7 +72,7 @@ def load(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Models:
         False
     )
     vae = _vae(plan, source, dtype)
-    config = _scheduler_config(source, settings.model.prediction, notify)
+    config = _scheduler_config(source, settings.model, notify)
     linfusion = _linfusion(plan, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
     controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in settings.extras.controlnets)
@@ -112,9 +113,12 @@ def _vae_source(path: Path, plan: Plan) -> Source:
     )
 
 
-def _scheduler_config(source: Source, prediction: str, notify: Notify) -> dict[str, Any]:
+def _scheduler_config(source: Source, model: ModelSettings, notify: Notify) -> dict[str, Any]:
     """The noise schedule that the model was trained with, or that --prediction says."""
     config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
+    prediction = model.prediction
+    if model.family != "sdxl":
+        config["steps_offset"] = 1  # as StableDiffusionPipeline sets it; configs of 2022 lack it
     if prediction == "auto":
         if (
             isinstance(source, FileSource)
