@@ -22,3 +22,18 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(scope="session")
 def data() -> Path:
     return Path(__file__).parent / "data"
+
+
+@pytest.fixture(autouse=True)
+def host_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that runs inside a test owns the process until the test ends, and not for the tests after it."""
+    from linfusion_cli.system import process_setup
+
+    monkeypatch.setitem(process_setup._STATE, "owned", False)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What spans packages is slow: `make test-fast` leaves tests/scenarios out."""
+    for item in items:
+        if (Path(__file__).parent / "scenarios") in item.path.parents:
+            item.add_marker("slow")

@@ -62,6 +62,7 @@ def test_mounted_undoes_after_an_exception(family: Family) -> None:
     assert repr(unet) == printed
 
 
+@pytest.mark.slow
 def test_a_model_that_mount_refuses_stays_as_it_was(family: Family, other: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     printed = repr(pipeline.unet)
@@ -133,6 +134,7 @@ def test_arguments_that_bands_can_not_honour_are_refused_by_name(family: Family)
     assert "forward" not in unet.__dict__
 
 
+@pytest.mark.slow
 def test_generate_writes_what_stream_yields(tmp_path: Path) -> None:
     options: dict[str, Any] = {"seed": 3, "steps": 3, "device": "cpu"}
     events: list[Event] = []
@@ -160,6 +162,7 @@ def test_plan_tells_memory_and_refuses_by_name() -> None:
         linfusion_cli.generate(plan, size="64x64")
 
 
+@pytest.mark.slow
 def test_the_host_process_stays_as_it_was(tmp_path: Path) -> None:
     """No environment, no limit of Pillow's, no signal handlers, no change of the garbage collector."""
     code = f"""

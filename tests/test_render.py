@@ -195,7 +195,10 @@ def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.usefixtures("fake_engine")
 def test_no_folder_of_this_machine_is_stored_in_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "private" / "my-model"
-    folder.mkdir(parents=True)
+    folder.parent.mkdir()
+    source = builtin_folder("builtin:landscape")
+    assert source is not None
+    folder.symlink_to(source)
     preset = tmp_path / "private" / "mine.toml"
     preset.write_text(f'extends = "landscape"\n[model]\nrepositories = ["{folder}", "owner/name"]\n')
     request = Request(prompt="a lake", preset=str(preset), size="256x128", seed=3, output=tmp_path / "x.png")

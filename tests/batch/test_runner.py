@@ -63,6 +63,7 @@ def test_numbers_stay_with_their_images(batch) -> None:
     assert before.items() < batch.images().items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
@@ -85,6 +86,7 @@ def test_a_child_that_dies_is_named_and_its_image_made(batch, fault: str, cause:
     assert "going on after step 2" in err
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_replaced(batch) -> None:
     batch.environment = {"STAND_IN_HANG_SECONDS": "3"}
     batch.write("a FAULT:sigstop lake", PROMPTS[0])
@@ -127,6 +129,7 @@ def test_a_kill_of_the_parent_leaves_no_child_and_no_lock(batch) -> None:
     assert batch.leftovers() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_step_and_the_next_run_goes_on(batch, number: int, code: int) -> None:
     batch.environment = {"STAND_IN_STEP": "0.4"}
@@ -218,6 +221,7 @@ def test_a_strangers_file_is_never_replaced(batch) -> None:
     assert list(batch.folder.glob("*.png")) == [batch.folder / "x-1.png"]
 
 
+@pytest.mark.slow
 def test_limits_end_a_run_and_the_next_goes_on(batch) -> None:
     batch.write(*PROMPTS)
     code, _, err = batch.run("--limit", "3")

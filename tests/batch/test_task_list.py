@@ -72,6 +72,7 @@ def test_every_flag_of_generate_is_a_key() -> None:
         )
 
 
+@pytest.mark.slow
 def test_braces_that_would_make_too_many_or_go_too_deep_are_refused() -> None:
     for prompt, problem in (("{a|b}" * 40, "more than 1,000,000 images"), ("{a|" * 5000 + "}" * 5000, "too deep")):
         made, problems = tasks_of({"prompt": prompt})

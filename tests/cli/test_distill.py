@@ -25,6 +25,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_quiet_says_nothing_and_neither_do_the_libraries(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.endswith("_VERBOSITY")}
     words = [sys.executable, "-m", "linfusion_cli", *WORDS, "-q", "-o", str(tmp_path / "student")]

@@ -19,6 +19,8 @@ from linfusion_cli.distill.trainer import Distillation, distill
 from linfusion_cli.engine.attention.linfusion import WEIGHTS, LinFusion
 from linfusion_cli.training.schedule import Schedule
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("sd15", "sd21", "sdxl")
 
 

@@ -75,6 +75,7 @@ def wide(tiny_preset: Path) -> list[np.ndarray]:
     return make(plan_for(tiny_preset, "136x152"))[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", ["all", "sums", "nothing"])
 @pytest.mark.parametrize(("unet_rows", "vae_rows", "store_bytes"), [(3, 8, 0), (1, 40, 60_000), (0, 1000, 10**9)])
 def test_the_image_does_not_depend_on_bands_nor_on_what_waits_where(

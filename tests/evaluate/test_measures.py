@@ -30,6 +30,7 @@ def test_components() -> None:
     assert torch.equal(labels > 0, mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["sun", "moon"])
 @pytest.mark.parametrize("height", [128, 512])
 def test_a_rendered_body_is_one(body: str, height: int) -> None:

@@ -17,6 +17,8 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow
+
 PROMPTS = ["red hills at dawn, sun", "gray dunes at night, full moon, stars", "teal forest at noon"]
 CPU = find_machine("cpu")
 

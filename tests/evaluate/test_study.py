@@ -21,6 +21,8 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.models import CLASSIFIER
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow
+
 CPU = find_machine("cpu")
 
 

@@ -15,6 +15,8 @@ from linfusion_cli.landscapes import data, train_autoencoder, train_denoiser
 from linfusion_cli.landscapes.data import Bucket
 from linfusion_cli.models import builtin_folder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,6 +72,7 @@ def detail(scene: Scene, top: float) -> tuple[float, float]:
     return tuple(float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))  # type: ignore[return-value]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terrain", list(TERRAINS))
 def test_a_close_view_holds_more_than_an_enlargement(terrain: str) -> None:
     chosen = [

@@ -54,6 +54,7 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flock", "lease"])
 def test_sixteen_at_the_same_instant_have_one_winner(tmp_path: Path, kind: str) -> None:
     racers = [start(RACER, tmp_path / "lock", kind) for _ in range(16)]

@@ -166,6 +166,7 @@ def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.Monk
     assert small.peak_bytes <= 2 * 10**9
 
 
+@pytest.mark.slow
 @given(gigabytes=st.floats(0.6, 20), width=st.integers(1, 256), height=st.integers(1, 256))
 @settings(deadline=None, max_examples=30)
 def test_no_plan_is_over_its_budget(gigabytes: float, width: int, height: int) -> None:
@@ -184,6 +185,7 @@ def test_a_tight_budget_puts_less_in_memory_and_takes_longer() -> None:
     assert tight.seconds > wide.seconds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["16384x8192", "16384x16384"])
 @pytest.mark.parametrize("gigabytes", [8, 12, 24, 80])
 @pytest.mark.parametrize("preset", ["sd15-16k", "sdxl-16k"])

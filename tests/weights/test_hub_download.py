@@ -143,6 +143,7 @@ def test_a_mirror_is_tried_with_a_message(home: Path, tmp_path: Path) -> None:
     assert BIG not in [path.read_bytes() for path in home.rglob("models--good--copy/blobs/*")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "says"),
     [("gone", "is gone, or private"), ("gated", "accept its licence"), ("pickles", "only pickles such as a.bin")],

@@ -50,6 +50,7 @@ def prediction(store: ActivationStore, band_rows: int = 4, dilation: int = 1) ->
         return BandedUNet(unet, band_rows, store, WEIGHTS)(sample, torch.tensor(321), text, None, dilation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("streams", [Late, Early])
 @pytest.mark.parametrize(("band_rows", "dilation"), [(1, 1), (4, 1), (5, 3), (7, 16), (100, 1)])

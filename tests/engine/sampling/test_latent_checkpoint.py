@@ -63,6 +63,7 @@ def notes(events: list[Event]) -> list[str]:
     return [event.text for event in events if isinstance(event, Note)]
 
 
+@pytest.mark.slow
 def test_resumed_after_every_step_of_three_stages(tiny_preset: Path) -> None:
     plan, whole = plan_for(tiny_preset), Memory()
     assert len(plan.stages) == 3
@@ -75,6 +76,7 @@ def test_resumed_after_every_step_of_three_stages(tiny_preset: Path) -> None:
         assert np.array_equal(make(plan, Memory(kept), events), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
 def test_a_scheduler_goes_on_with_its_memory(tiny_preset: Path, scheduler: str) -> None:
     plan, whole = plan_for(tiny_preset, scheduler=scheduler, steps=6), Memory()
