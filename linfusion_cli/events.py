@@ -1,4 +1,4 @@
-"""What happens while an image is made: told by the engine, shown by the command line."""
+"""The events of a render: the engine sends them, the command line shows them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseStarted:
-    """A phase of the plan begins. `total` counts its steps (denoising) or rows of pixels (coding), `done` those of an earlier run."""
+    """A phase of the plan begins.
+
+    total: its steps (denoising) or rows of pixels (encoding, decoding); done: those of an earlier run
+    """
 
     name: str  # "load", "denoise", "encode", "decode", ...
     stage: int
@@ -26,7 +29,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseFinished:
-    """A phase is over: how long it took and the most memory that the process held meanwhile."""
+    """A phase is over: its duration, and the most memory that the process and the device held meanwhile."""
 
     name: str
     stage: int
@@ -37,7 +40,7 @@ class PhaseFinished:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySampled:
-    """What the process holds at this moment, about twice a second."""
+    """The memory of the process and the device at this moment, about twice a second."""
 
     resident_bytes: int
     device_bytes: int

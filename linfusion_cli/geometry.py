@@ -1,4 +1,4 @@
-"""Sizes, bands and halos in whole numbers."""
+"""Sizes and bands of rows, in whole numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMED_SIZES = {"4k": (3840, 2160), "8k": (7680, 4320), "16k": (15360, 8640)}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Size:
-    """Width and height, in pixels or in latents as the name of its holder says."""
+    """Width and height, in pixels unless a name says latents."""
 
     width: int
     height: int
@@ -69,7 +69,8 @@ def parse_size(text: str) -> Size:
     size = Size(int(match[1]), int(match[2]))
     if min(size.width, size.height) < 1 or max(size.width, size.height) > LARGEST_SIDE_PX:
         raise UsageError(
-            f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}"
+            f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. "
+            f"Nearest: {nearest_size(size)}"
         )
     if size != nearest_size(size):
         raise UsageError(f"--size {size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}")
@@ -87,14 +88,17 @@ def multiple_of(value: float, multiple: int = MULTIPLE_PX) -> int:
 
 
 def base_size(target: Size, train_area_px: float) -> Size:
-    """The size of stage 0: the target's aspect, about the area that the model was trained on, never above the target."""
+    """The size of stage 0: the aspect of the target, about the area of the training, at most the target."""
     scale = min(1.0, (train_area_px / target.area) ** 0.5)
     width = min(max(MULTIPLE_PX, multiple_of(target.width * scale)), target.width)
     return Size(width, min(max(MULTIPLE_PX, multiple_of(target.height * scale)), target.height))
 
 
 def _first_area_px(target: Size, train_area_px: float, factor: float, given: Size | None) -> float:
-    """The area of stage 0: the model's, or that of a given image to upscale, but at least such that the next stage is large enough for the model."""
+    """The area of stage 0: that of the training, or of a given image to upscale.
+
+    It is at least so large that the next stage reaches the area of the training.
+    """
     if given is None:
         return train_area_px
     scale = min(given.width / target.width, given.height / target.height)  # what stands over is cut off
@@ -102,21 +106,25 @@ def _first_area_px(target: Size, train_area_px: float, factor: float, given: Siz
 
 
 def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0, given: Size | None = None) -> tuple[Size, ...]:
-    """From the base to the target in even steps, as few as grow by no more than `factor` each, or a quarter of an octave above it.
+    """The sizes of all stages in pixels, from the base to the target, in even steps.
 
-    Even steps cost least: after doublings a last step of 1.4 would come from a stage of half the target's area. For a target
-    that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3). given: an image to upscale.
+    There are as few as possible that grow by no more than `factor` (or a quarter of an octave above it) each. Even
+    steps cost least: after doublings, a last step of 1.4 would start from a stage of half the target's area. For a
+    target that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3).
+    given: the size of an image to upscale
     """
     base = base_size(target, _first_area_px(target, train_area_px, factor, given))
     ratio = max(target.width / base.width, target.height / base.height)
     steps = 0 if target == base else max(1, math.ceil(math.log(ratio / LAST_GROWTH) / math.log(factor) - 1e-9))
     sizes = [base]
     for step in range(1, steps + 1):
-        part = step / steps
-        sides = [
-            multiple_of(first * (last / first) ** part)
-            for first, last in ((base.width, target.width), (base.height, target.height))
-        ]
-        if Size(*sides) != sizes[-1]:
-            sizes.append(Size(*sides))
+        size = _between(base, target, step / steps)
+        if size != sizes[-1]:
+            sizes.append(size)
     return tuple(sizes)
+
+
+def _between(first: Size, last: Size, part: float) -> Size:
+    """Part 0 is the first size, 1 the last; equal parts grow by equal factors."""
+    pairs = ((first.width, last.width), (first.height, last.height))
+    return Size(*(multiple_of(one * (other / one) ** part) for one, other in pairs))

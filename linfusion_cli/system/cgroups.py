@@ -1,6 +1,6 @@
-"""The control groups of this process (Linux, versions 1 and 2): what memory they leave, and how often they have killed for it.
+"""The control groups of this process (Linux, versions 1 and 2): their memory limits, and their out-of-memory kills.
 
-psutil does not know of them. A container, a systemd unit with MemoryMax= and a cluster's job are control groups.
+psutil does not read them. A container, a systemd unit with MemoryMax= and a cluster's job are control groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ ROOT, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Where a version keeps its groups below ROOT, and what its files are called."""
+    """The folder of a version's groups below ROOT, and the names of its files."""
 
     folder: str
     limit: str
@@ -32,7 +32,7 @@ VERSIONS = {
 
 
 def memory_limits() -> Iterator[tuple[int, int]]:
-    """(limit, used) in bytes of every group that has a limit, from this process's own up; file caches do not count as used."""
+    """(limit, used) in bytes of every group with a limit, from this process's own up; file caches are not counted."""
     for names, groups in _chains():
         for group in groups:
             try:
@@ -43,14 +43,14 @@ def memory_limits() -> Iterator[tuple[int, int]]:
 
 
 def oom_kills() -> int:
-    """How often the kernel has killed for memory in this process's own group; 0 where nobody counts."""
+    """How many processes of this process's own group the kernel has killed for memory; 0 without a count."""
     return sum(_row(groups[0] / names.kills, "oom_kill") for names, groups in _chains())
 
 
 def _chains() -> Iterator[tuple[_Names, list[Path]]]:
-    """For each version the groups that this process is in, the smallest first.
+    """For each version the groups that this process is in, the innermost first.
 
-    Inside a container paths may be those outside of it, which are not there: its topmost folder is its own group then.
+    Inside a container the paths may be those outside, which do not exist inside: then the top folder is its group.
     """
     for names, own in _memberships():
         top = ROOT / names.folder
@@ -72,7 +72,7 @@ def _memberships() -> Iterator[tuple[_Names, Path]]:
 
 
 def _row(path: Path, name: str) -> int:
-    """A number of a file with a name and a number in every line; 0 if it is not there."""
+    """The number beside a name, in a file with a name and a number in every line; 0 if it is missing."""
     try:
         rows = (line.split() for line in path.read_text(encoding="ascii").splitlines())
         return next((int(row[1]) for row in rows if row[0] == name), 0)

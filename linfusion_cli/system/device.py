@@ -1,4 +1,4 @@
-"""What is here: device, memory (container limits too), cores, speed; each finding with its reason."""
+"""The machine: device, memory (with the limits of containers), cores and speed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from linfusion_cli.errors import UsageError
 from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.speed import Speed, known_speeds, remember_speed
 
-LEARN_SECONDS = 2.0  # what takes less says little
+LEARN_SECONDS = 2.0  # shorter renders say little about the speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where the image will be computed.
 
-    device:       "cpu", "cuda", "cuda:N" or "mps"
-    total_bytes:  memory of that device (for the CPU: of the machine or of its container, whichever is less)
-    free_bytes:   what is free of it now
-    speeds:       those that were measured, by number format: a CPU may take thirty times as long in one as in another
+    device:      "cpu", "cuda", "cuda:N" or "mps"; reason: why it was chosen
+    total_bytes: memory of that device (for the CPU: of the machine or of its container, whichever is less)
+    free_bytes:  free memory of the device now
+    ram_bytes:   free RAM; for the CPU the same as free_bytes
+    speeds:      the measured ones, by number format: a CPU may be thirty times slower in one than in another
     """
 
     device: str
@@ -34,7 +35,7 @@ class Machine:
     total_bytes: int
     free_bytes: int
     cores: int
-    ram_bytes: int  # free RAM; for the CPU the same as free_bytes
+    ram_bytes: int
     speeds: Mapping[str, Speed] = field(default_factory=dict)
 
     @property
@@ -43,12 +44,12 @@ class Machine:
         return self.device.partition(":")[0]
 
     def speed(self, dtype: str) -> Speed:
-        """As it was measured in a number format, else as it is assumed of the kind."""
+        """The measured speed in a number format, else the assumed one of the kind of device."""
         return self.speeds.get(dtype) or Speed.assumed(self.kind, self.cores)
 
 
 def find_machine(device: str = "auto") -> Machine:
-    """Finds the device asked for ("auto", "cpu", "cuda", "cuda:N", "mps"); UsageError if it is not there."""
+    """Finds a device ("auto", "cpu", "cuda", "cuda:N" or "mps"). Raises UsageError if it is not there."""
     if device == "cpu":
         return _cpu("asked for")
     if device == "auto" and not may_have_accelerator():
@@ -57,12 +58,12 @@ def find_machine(device: str = "auto") -> Machine:
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def may_have_accelerator() -> bool:
-    """A cheap look, so that machines without a GPU need no torch for a plan."""
+    """A cheap check, so that machines without a GPU need no torch for a plan."""
     return (
         sys.platform == "darwin"
         or any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))
@@ -80,7 +81,7 @@ def _cpu(reason: str) -> Machine:
 
 
 def _own_bytes() -> int:
-    """What this process holds already, of its own: much, where a model is loaded."""
+    """Memory that this process alone holds already: much, if a model is loaded."""
     held = psutil.Process().memory_info()
     return int(held.rss - getattr(held, "shared", 0))
 
@@ -102,14 +103,14 @@ def _machine(device: str, name: str, reason: str, total: int, free: int, ram: in
 def learn_speed(
     machine: Machine, dtype: str, *, planned_seconds: float, taken_seconds: float, start_seconds: float
 ) -> None:
-    """Corrects the speed that a plan relied on by what its render took."""
+    """Corrects a speed by the time that a render took against its plan."""
     if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
         learned = machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds)
         remember_speed(machine.device_name, dtype, learned)
 
 
 def disk_free_bytes(folder: Path) -> int:
-    """Free space where a folder is, or will be."""
+    """Free space on the disk of a folder that exists or will be made."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free

@@ -1,6 +1,6 @@
-"""What torch, the driver and the system say about GPUs, for the doctor: facts only, nothing is computed on a GPU.
+"""What torch, the driver and the system report about GPUs, for the doctor; nothing is computed on a GPU.
 
-Facts of CUDA's versions: docs.nvidia.com/deploy/cuda-compatibility (a driver runs every build of its major version or an older one).
+A driver runs every CUDA build of its major version or an older one: docs.nvidia.com/deploy/cuda-compatibility.
 """
 
 from __future__ import annotations
@@ -22,7 +22,11 @@ BFLOAT16_SINCE = (8, 0)  # compute capability: older chips emulate it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
-    """One GPU that torch sees. capability: NVIDIA's compute capability, (0, 0) for others; `kernels`: this torch has code for it."""
+    """One GPU that torch sees.
+
+    capability: NVIDIA's compute capability, (0, 0) for others
+    bfloat16:   it computes in bfloat16, without emulation; kernels: this torch has code for it
+    """
 
     device: str
     name: str
@@ -35,10 +39,14 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accelerators:
-    """torch's build, the driver, and the GPUs that both of them reach. Texts are "" where nobody says.
+    """torch's build, the driver, and the GPUs that both of them reach. Unknown texts are "".
 
-    build: "cpu", "cuda 12.8" or "rocm 6.4"; driver_cuda: the newest CUDA version of the driver, (0, 0) if unknown
-    present: makers of GPUs whose drivers are here, whatever torch can; refused: a device file that this user can't open
+    build:       "cpu", "cuda 12.8" or "rocm 6.4"
+    driver_cuda: the newest CUDA version that the driver runs, (0, 0) if unknown
+    present:     makers of GPUs whose drivers are installed, whether or not torch can use them
+    refused:     a device file that this user can't open
+    hidden:      CUDA_VISIBLE_DEVICES leaves no GPU
+    complaint:   torch's own words on why it can't use CUDA
     """
 
     torch_version: str
@@ -48,19 +56,19 @@ class Accelerators:
     driver_cuda: tuple[int, int]
     present: tuple[str, ...]
     refused: str
-    hidden: bool  # CUDA_VISIBLE_DEVICES leaves none
-    complaint: str  # why torch can't use CUDA, in its own words
+    hidden: bool
+    complaint: str
 
 
 def look_here() -> Accelerators:
-    """Asks the torch that is installed."""
+    """Probes with the installed torch."""
     import torch
 
     return look(torch)
 
 
 def look(torch: Any) -> Accelerators:
-    """Asks a torch module, and the system around it."""
+    """Probes with a torch module and the system around it."""
     cuda, hip = getattr(torch.version, "cuda", None), getattr(torch.version, "hip", None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -72,21 +80,18 @@ def look(torch: Any) -> Accelerators:
         driver=driver_version(PROC),
         driver_cuda=driver_cuda_version(),
         present=tuple(maker for maker, path in (("NVIDIA", NVIDIA_CONTROL), ("AMD", AMD_CONTROL)) if path.exists()),
-        refused=next(
-            (
-                str(path)
-                for path in (NVIDIA_CONTROL, AMD_CONTROL)
-                if path.exists() and not os.access(path, os.R_OK | os.W_OK)
-            ),
-            "",
-        ),
+        refused=next((str(path) for path in (NVIDIA_CONTROL, AMD_CONTROL) if _refused(path)), ""),
         hidden=os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"),
         complaint=complaint or (str(caught[0].message).splitlines()[0] if caught else ""),
     )
 
 
+def _refused(path: Path) -> bool:
+    return path.exists() and not os.access(path, os.R_OK | os.W_OK)
+
+
 def driver_version(proc: Path) -> str:
-    """The version of NVIDIA's kernel module ("550.54.15"), as Linux tells it; "" if there is none."""
+    """The version of NVIDIA's kernel module on Linux ("550.54.15"); "" if there is none."""
     try:
         found = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", (proc / "version").read_text())
     except OSError:
@@ -106,7 +111,7 @@ def driver_cuda_version() -> tuple[int, int]:
 
 
 def _gpus(torch: Any) -> tuple[tuple[Gpu, ...], str]:
-    """What torch can use, and what it says where it can't."""
+    """The GPUs that torch can use, and its message if it fails."""
     found: list[Gpu] = []
     try:
         if torch.backends.mps.is_available():
@@ -151,7 +156,10 @@ def _apple(torch: Any) -> Gpu:
 
 
 def runs(capability: tuple[int, ...], built_for: tuple[str, ...]) -> bool:
-    """Whether code of one of the builds ("sm_86": this major version, this minor or later; "compute_86": or anything newer) runs on a chip."""
+    """Whether code for one of the builds runs on a chip of this compute capability.
+
+    "sm_86" runs on chips of the same major version and this minor version or later, "compute_86" on newer ones too.
+    """
     for name in built_for:
         kind, _, digits = name.rstrip("af").partition("_")
         if not digits.isdigit():

@@ -31,7 +31,7 @@ def owns_process() -> bool:
 
 
 def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
-    """Sets, before torch and diffusers are imported, that they print nothing, run no remote code and keep little memory.
+    """Keeps torch and diffusers, before they are imported, from printing, running remote code and hoarding memory.
 
     prepared_convolutions: how many convolutions torch and oneDNN keep prepared, for the life of the process
     """
@@ -66,7 +66,7 @@ def set_heap(mapped_bytes: int, kept_bytes: int) -> None:
 
 
 def lift_pixel_limit() -> None:
-    """Switches off Pillow's limit on image sizes: we have a limit of our own, and Pillow's is one for the whole process."""
+    """Switches off Pillow's limit on image sizes, which is one for the whole process: we check a limit of our own."""
     if owns_process():
         from PIL import Image
 

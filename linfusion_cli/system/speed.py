@@ -1,4 +1,4 @@
-"""How fast a device is at what a render does: assumed, measured, or learned from renders; kept in the user's cache."""
+"""How fast a device renders: assumed, measured, or learned from renders; stored in the user's cache."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from typing import Any
 
 import platformdirs
 
-LEARN_SHARE = (
-    0.5  # of the way to what a render took, from what was measured before: the machine may have been busy either time
-)
+LEARN_SHARE = 0.5  # of the way from the known speed to that of a render: the machine may have been busy either time
+ASSUMED: dict[str, tuple[float, float]] = {"cuda": (60e12, 60e9), "mps": (3e12, 6e9)}  # multiply-adds, values a second
+ASSUMED_PER_CORE = (30e9, 0.35e9)  # the same of a CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast a machine is at what a render does in one number format: known from a measurement or a render, or assumed of its kind.
+    """How fast a machine renders in one number format.
 
-    values_per_second: activations through a norm, an activation and a sum; link: between RAM and an accelerator;
-    call_seconds: what starting a layer on one band costs; start_seconds: until torch and diffusers are imported
+    macs_per_second:       multiply-adds of convolutions
+    values_per_second:     activations through a norm, an activation function and a sum
+    link_bytes_per_second: between RAM and an accelerator; file_bytes_per_second: of scratch files
+    call_seconds:          what starting a layer on one band costs
+    start_seconds:         until torch and diffusers are imported
+    measured:              by a benchmark or a render, else assumed for the kind of device
     """
 
     macs_per_second: float
@@ -33,8 +37,8 @@ class Speed:
 
     @staticmethod
     def assumed(kind: str, cores: int) -> Speed:
-        """Before any measurement."""
-        macs, values = {"cpu": (30e9 * cores, 0.35e9 * cores), "cuda": (60e12, 60e9), "mps": (3e12, 6e9)}[kind]
+        """The speed of a kind of device ("cpu", "cuda" or "mps") before any measurement. cores: of a CPU."""
+        macs, values = (rate * cores for rate in ASSUMED_PER_CORE) if kind == "cpu" else ASSUMED[kind]
         return Speed(
             macs_per_second=macs,
             values_per_second=values,
@@ -46,7 +50,7 @@ class Speed:
         )
 
     def learned(self, factor: float, start_seconds: float) -> Speed:
-        """What is known once a render ran so many times as fast as this says (all of it alike), after such a start."""
+        """The speed after a render that ran `factor` times as fast as this speed says, with such a start."""
         share = LEARN_SHARE if self.measured else 1.0
         factor, start = factor**share, self.start_seconds ** (1 - share) * start_seconds**share
         rates = ("macs_per_second", "values_per_second", "link_bytes_per_second", "file_bytes_per_second")
@@ -55,15 +59,15 @@ class Speed:
 
 
 def known_speeds(device_name: str) -> dict[str, Speed]:
-    """What was measured of this device before, by number format."""
+    """The stored speeds of a device, by number format; {} without any."""
     try:
         return {dtype: Speed(**numbers) for dtype, numbers in _stored_speeds()[device_name].items()}
-    except (KeyError, TypeError, AttributeError):  # none yet, or of another version of this program
+    except (KeyError, TypeError, AttributeError):  # none yet, or from another version of this program
         return {}
 
 
 def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
-    """Keeps a measurement for later plans; a cache that can't be written is no reason to stop."""
+    """Stores a speed for later plans; a cache that can't be written is ignored."""
     path, devices = _speeds_file(), _stored_speeds()
     own = {name: asdict(known) for name, known in {**known_speeds(device_name), dtype: speed}.items()}
     try:
@@ -76,7 +80,7 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
 
 
 def _stored_speeds() -> Any:
-    """What the file holds: device -> number format -> numbers; nothing where it can't be read."""
+    """The file's content: device -> number format -> numbers; {} if it can't be read."""
     try:
         return json.loads(_speeds_file().read_text())
     except (OSError, ValueError):

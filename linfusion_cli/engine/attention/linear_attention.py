@@ -1,4 +1,10 @@
-"""Generalised linear attention: normalised, non-causal (LinFusion, arXiv 2409.02097, section 3)."""
+"""Generalised linear attention: normalised and non-causal (LinFusion, arXiv 2409.02097, section 3).
+
+    out_i = phi(Q_i) S / (phi(Q_i) m + eps),   S = sum_j phi(K_j) V_j^T / L,   m = sum_j phi(K_j) / L
+
+over L tokens, with phi(u) = elu(u) + 1, Q = W_q (x + f_q(x)) and K = W_k (x + f_k(x)). S and m are sums over tokens, so
+an image can be read in parts: memory does not grow with its size.
+"""
 
 from __future__ import annotations
 
@@ -12,22 +18,22 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.memory.dtypes import for_sums
 
-EPSILON = 1e-4  # added to the normaliser by the official module
-BLOCK_TOKENS = 4096  # sums are taken over blocks of this many tokens, in order, whatever the size of the image
+EPSILON = 1e-4  # eps of the official module
+BLOCK_TOKENS = 4096  # tokens are summed in blocks of this size, in order, whatever the size of the image
 
 
 def feature_map(x: Tensor) -> Tensor:
-    """phi(u) = elu(u) + 1, elementwise and positive."""
+    """phi(u) = elu(u) + 1, elementwise, positive, of the shape of u (arXiv 2006.16236, eq. 7)."""
     return F.elu(x) + 1
 
 
 @dataclass(slots=True)
 class AttentionState:
-    """All that a layer remembers of the tokens it has seen: sums, so states of parts add up to that of the whole.
+    """The sums over all tokens that have been added so far.
 
-    key_value: (batch, heads, dim, dim), sum over tokens of K_j V_j^T, as precise as for_sums says
-    key:       (batch, heads, dim), sum over tokens of K_j, likewise
-    tokens:    how many tokens have been summed
+    key_value: (batch, heads, dim, dim), the sum of phi(K_j) V_j^T, in the dtype of for_sums
+    key:       (batch, heads, dim), the sum of phi(K_j), likewise
+    tokens:    the number L of tokens
     """
 
     key_value: Tensor
@@ -43,34 +49,33 @@ class AttentionState:
         return AttentionState(key_value, key_value.new_zeros(batch, heads, dim))
 
     def add(self, key: Tensor, value: Tensor, blocks: int = 1) -> None:
-        """Adds tokens: key (after the feature map) and value, both (batch, heads, tokens, dim), as so many equal blocks.
+        """Adds tokens in `blocks` equal blocks; if memory runs out, nothing is added.
 
-        A block is summed in float32 at least, never in half precision, not even under autocast: it flushes small values at
-        millions of tokens. Blocks are added up more precisely still. So the result depends on the blocks alone, not on how many came at a time.
+        key: phi(K), and value, both (batch, heads, tokens, dim).
+        A block is summed in float32 at least, even under autocast: half precision flushes small values to 0 at millions
+        of tokens. Blocks are added in the dtype of for_sums, so the result does not depend on what arrives together.
         """
         exact = torch.promote_types(torch.float32, key.dtype)
         split_key, split_value = (x.to(exact).unflatten(2, (blocks, -1)) for x in (key, value))
         with torch.autocast(key.device.type, enabled=False):
             key_value = (split_key.transpose(-1, -2) @ split_value).sum(2, dtype=self.key_value.dtype)
         key_sum = split_key.sum(3).sum(2, dtype=self.key.dtype)
-        self.key_value += key_value  # only now: if memory runs out above, nothing has been added
+        self.key_value += key_value  # only now, where memory can't run out any more
         self.key += key_sum
         self.tokens += key.shape[2]
 
     def read(self, query: Tensor) -> Tensor:
-        """The attention's output (batch, heads, tokens, dim) for queries after the feature map, same shape.
-
-        out_i = Q_i (S / L) / (Q_i . m + eps), with m the mean of the keys (arXiv 2409.02097, eq. 5-6).
-        """
+        """The attention's output for phi(Q), (batch, heads, tokens, dim), of the same shape and dtype."""
         exact = query.to(torch.promote_types(torch.float32, query.dtype))
         with torch.autocast(query.device.type, enabled=False):
+            # arXiv 2409.02097, eq. 5-6: sums divided by L, then normalised
             attended = exact @ (self.key_value / self.tokens).to(exact.dtype)
             normaliser = exact @ (self.key / self.tokens).to(exact.dtype).unsqueeze(-1) + EPSILON
         return (attended / normaliser).to(query.dtype)
 
 
 def nonlinearity(dim: int, mid_dim: int | None) -> nn.Module:
-    """f of the paper: Linear, LayerNorm, LeakyReLU, Linear; `mid_dim` None means `dim`, -1 means no f (identity)."""
+    """f of the paper, (..., dim) to (..., dim). mid_dim: its inner width; None means `dim`, -1 an identity."""
     if mid_dim == -1:
         return nn.Identity()
     mid = mid_dim or dim
@@ -78,9 +83,9 @@ def nonlinearity(dim: int, mid_dim: int | None) -> nn.Module:
 
 
 class LinearAttention(nn.Module):
-    """Drop-in for a self-attention of a diffusers transformer block; parameter names are the official ones.
+    """Replaces a self-attention of a diffusers transformer block; the parameter names are the official ones.
 
-    Memory beyond input and output is that of BLOCK_TOKENS tokens: keys are summed block by block, then read block by block.
+    Beyond input and output it takes the memory of BLOCK_TOKENS tokens: it sums the keys, then reads, block by block.
     """
 
     def __init__(self, dim: int, heads: int, mid_dim: int | None = None) -> None:
@@ -102,7 +107,7 @@ class LinearAttention(nn.Module):
     ) -> Tensor:
         """hidden_states (batch, tokens, channels) to the same shape.
 
-        Raises ValueError for cross-attention or a mask: linear attention stands for plain self-attention only.
+        Raises ValueError for cross-attention or a mask, which linear attention can't replace.
         """
         if attention_mask is not None or (
             encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
@@ -120,7 +125,7 @@ class LinearAttention(nn.Module):
         return state
 
     def key_value(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys after the feature map, and values, of some tokens (batch, tokens, channels): (batch, heads, tokens, dim)."""
+        """phi(K) and V of some tokens (batch, tokens, channels), each (batch, heads, tokens, dim)."""
         key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
         return key, self._split(self.to_v(hidden_states))
 
@@ -129,7 +134,7 @@ class LinearAttention(nn.Module):
         return self._project(state.read(self._query(hidden_states)))
 
     def _query(self, hidden_states: Tensor) -> Tensor:
-        """(batch, tokens, channels) to queries after the feature map, (batch, heads, tokens, dim)."""
+        """phi(Q) of some tokens (batch, tokens, channels), (batch, heads, tokens, dim)."""
         return feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
 
     def _project(self, attended: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Mounts LinFusion's linear attention on a diffusers UNet, and takes it off again as if nothing had been."""
+"""Mounts LinFusion's linear attention on a diffusers UNet, and unmounts it exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROJECTIONS = ("to_q", "to_k", "to_v", "to_out")
 
 @dataclass(frozen=True, slots=True)
 class AttentionSpec:
-    """Where a linear attention goes and its shape, as one entry of the official config's `modules_list`."""
+    """The name and shape of one linear attention: an entry of `modules_list` in the official config."""
 
     module_name: str
     dim: int
@@ -36,10 +36,10 @@ def self_attentions(unet: nn.Module) -> dict[str, nn.Module]:
 
 
 class LinFusion:
-    """Linear attentions for every self-attention of one UNet; `mount` and `unmount` are exact inverses.
+    """Linear attentions for every self-attention of one UNet; `unmount` undoes `mount` exactly.
 
-    keep_projections: only f_q and f_k are LinFusion's; queries, keys, values and output are projected by the UNet's own layers.
-    LinFusion's files carry the projections of the plain model, which would undo what a fine-tune learned there.
+    keep_projections: f_q and f_k are LinFusion's; the UNet's own layers project queries, keys, values and output.
+    LinFusion's files hold the projections of the plain model, which would undo what a fine-tune learned there.
     """
 
     def __init__(
@@ -82,7 +82,10 @@ class LinFusion:
         return LinFusion(specs, attentions, keep_projections=keep_projections)
 
     def narrowed(self, model: nn.Module) -> LinFusion:
-        """Linear attentions for a model that has some of the same self-attentions (a ControlNet): f is shared, its projections are kept."""
+        """Linear attentions for a model with some of the same self-attentions (a ControlNet).
+
+        They share f with these; the model keeps its projections.
+        """
         names = self_attentions(model)
         chosen = [
             (spec, attention)
@@ -109,7 +112,10 @@ class LinFusion:
         save_file(weights, folder / WEIGHTS, {"format": "pt"})
 
     def load_state_dict(self, weights: dict[str, Tensor], source: str) -> None:
-        """Takes over weights under the official names; WeightsError names the first that is missing, extra or of another shape."""
+        """Copies weights with the official names.
+
+        Raises WeightsError naming the first that is missing, extra or of another shape.
+        """
         own = {name: tuple(value.shape) for name, value in self.attentions.state_dict().items()}
         check_tensors(own, weights, source, extra_allowed=False)
         self.attentions.load_state_dict(weights)
@@ -117,23 +123,22 @@ class LinFusion:
     def check(self, unet: nn.Module) -> None:
         """Raises WeightsError naming the first self-attention of the UNet that these weights do not fit."""
         originals = self_attentions(unet)
-        wanted = {spec.module_name: spec for spec in self.specs}
-        for name in [*originals, *wanted]:
-            if name not in wanted or name not in originals:
+        specs = {spec.module_name: spec for spec in self.specs}
+        for name in [*originals, *specs]:
+            if name not in specs or name not in originals:
+                owner = "UNet" if name in originals else "file"
+                raise WeightsError(f"LinFusion weights of another model: the {owner} alone has {name}")
+            own, file = _spec_of(name, originals[name], 1), specs[name]
+            if (own.dim, own.heads) != (file.dim, file.heads):
                 raise WeightsError(
-                    f"LinFusion weights of another model: the {'UNet' if name in originals else 'file'} alone has {name}"
-                )
-            own = _spec_of(name, originals[name], 1)
-            if (own.dim, own.heads) != (wanted[name].dim, wanted[name].heads):
-                theirs = f"{wanted[name].dim} channels in {wanted[name].heads} heads"
-                raise WeightsError(
-                    f"LinFusion weights of another model: {name} has {theirs}, the UNet {own.dim} in {own.heads}"
+                    f"LinFusion weights of another model: {name} has {file.dim} channels in {file.heads} heads, "
+                    f"the UNet {own.dim} in {own.heads}"
                 )
 
     def mount(self, unet: nn.Module) -> None:
-        """Puts the linear attentions in the places of the UNet's self-attentions, on their device and in their dtype.
+        """Replaces the UNet's self-attentions by the linear attentions, on their device and in their dtype.
 
-        LoRA goes on after mounting, never before: it would stay on the modules that are taken out.
+        Mount before LoRA: a LoRA that is already there would stay on the modules that are taken out.
         Raises WeightsError if the weights do not fit, RuntimeError if already mounted.
         """
         if self._originals:
@@ -141,18 +146,15 @@ class LinFusion:
         self.check(unet)
         self._originals = self_attentions(unet)
         for spec, attention in zip(self.specs, self.attentions, strict=True):
+            original = self._originals[spec.module_name]
             if self.keep_projections:
-                self._own.append(
-                    _exchange(
-                        attention, {name: getattr(self._originals[spec.module_name], name) for name in PROJECTIONS}
-                    )
-                )
-            attention.to(next(self._originals[spec.module_name].parameters()))
+                self._own.append(_exchange(attention, {name: getattr(original, name) for name in PROJECTIONS}))
+            attention.to(next(original.parameters()))
             attention.train(unet.training)
             _replace(unet, spec.module_name, attention)
 
     def unmount(self, unet: nn.Module) -> None:
-        """Puts the very modules back that `mount` took out."""
+        """Puts back the modules that `mount` took out."""
         for name, module in self._originals.items():
             _replace(unet, name, module)
         for attention, own in zip(self.attentions, self._own, strict=self.keep_projections):
@@ -165,7 +167,7 @@ def _attentions(specs: tuple[AttentionSpec, ...]) -> nn.ModuleList:
 
 
 def _exchange(attention: nn.Module, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Puts the modules into an attention by name, and returns what was there."""
+    """Puts the modules into an attention by name, and returns those that were there."""
     before = {name: getattr(attention, name) for name in modules}
     for name, module in modules.items():
         setattr(attention, name, module)

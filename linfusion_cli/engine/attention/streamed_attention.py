@@ -1,4 +1,4 @@
-"""What a self-attention has to know of all tokens before it can answer for some: sums if it is linear, everything if not."""
+"""Self-attention over tokens that arrive in parts: linear attention keeps sums of them, softmax keys and values."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from linfusion_cli.engine.attention.linear_attention import AttentionState, Line
 
 
 class Seen(Protocol):
-    """The tokens of an image, as one self-attention remembers them."""
+    """What one self-attention keeps of an image's tokens."""
 
     def add(self, tokens: Tensor, rows: int) -> None:
-        """The next tokens (1, tokens, channels), of so many rows. Nothing is added if memory runs out."""
+        """Adds the next tokens (1, tokens, channels), of `rows` rows. If memory runs out, nothing is added."""
         ...
 
     def read(self, tokens: Tensor) -> Tensor:
@@ -24,7 +24,10 @@ class Seen(Protocol):
 
 
 def seen_by(attention: Any, like: Tensor, tokens: int) -> Seen:
-    """An empty memory of so many tokens for a LinearAttention or a diffusers Attention; `like` (1, any, channels) says where and how precise."""
+    """An empty state of a LinearAttention or a diffusers Attention, for `tokens` tokens.
+
+    like: (1, any, channels), a tensor of the tokens' device and dtype
+    """
     if isinstance(attention, LinearAttention):
         return _LinearSeen(attention, AttentionState.empty(attention.heads, like))
     return _SoftmaxSeen(attention, tokens)
@@ -44,7 +47,10 @@ class _LinearSeen:
 
 @dataclass(slots=True)
 class _SoftmaxSeen:
-    """Keys and values of all tokens, (2, heads, tokens, dim): twice the size of the activations, and time with the square of the area."""
+    """Keys and values of all tokens, (2, heads, tokens, dim).
+
+    They take twice the memory of the activations, and reading takes time with the square of the image's area.
+    """
 
     attention: Any
     tokens: int
@@ -55,9 +61,9 @@ class _SoftmaxSeen:
         key, value = self._split(self.attention.to_k(tokens)), self._split(self.attention.to_v(tokens))
         if self.key_value is None:
             self.key_value = key.new_empty(2, key.shape[1], self.tokens, key.shape[3])
-        place = slice(self.filled, self.filled + tokens.shape[1])
-        self.key_value[0, :, place], self.key_value[1, :, place] = key[0], value[0]
-        self.filled = place.stop
+        span = slice(self.filled, self.filled + tokens.shape[1])
+        self.key_value[0, :, span], self.key_value[1, :, span] = key[0], value[0]
+        self.filled = span.stop
 
     def read(self, tokens: Tensor) -> Tensor:
         assert self.key_value is not None

@@ -1,4 +1,4 @@
-"""Where activations wait between two sweeps: on the device, in RAM, or in a file, whichever is the fastest with space."""
+"""Where activations wait between two sweeps: on the device, in RAM, or in a file, the fastest that has space."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from linfusion_cli.planning.memory_budget import TIERS, StoreBudget, Tier, TierU
 class ActivationStore:
     """Makes slabs in the fastest tier with space, in the order in which they are asked for.
 
-    The plan makes the same choices in the same order, so it knows the tier of every slab. Where memory runs out although
-    the plan said otherwise, a slab goes to the next tier, and `oom` makes the bands lower.
+    The plan makes the same choices in the same order, so it knows the tier of every slab. Where memory runs out all the
+    same, a slab goes to the next tier, and `oom` makes the bands lower.
 
     device:     where bands are computed
     usage:      bytes of the slabs that are alive, by tier
@@ -75,7 +75,7 @@ class ActivationStore:
             self.prefetcher.start_sweep()
 
     def finish_band(self, band: Band, planned_height: int, height: int) -> None:
-        """A band of a sweep over `height` rows has been queued on the device: fetches what the next band will read."""
+        """A band of a sweep over `height` rows is queued on the device: fetches what the next band will read."""
         self._relieve()
         if self.prefetcher:
             following = Band(band.bottom, min(band.bottom + self.oom.band_height(planned_height), height))

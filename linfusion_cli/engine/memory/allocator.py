@@ -1,4 +1,4 @@
-"""Keeps the C library's heap small: weights in mappings of their own, freed memory given back."""
+"""Keeps the C library's heap small: weights lie in mappings of their own, freed memory goes back to the system."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ WEIGHT_BYTES = 1 << 20  # smaller ones do not matter
 
 @contextmanager
 def large_apart() -> Iterator[None]:
-    """Every weight gets memory of its own inside, which goes back when it is freed; afterwards the heap is one for bands.
+    """Inside, every weight gets a mapping of its own, which goes back when it is freed; afterwards bands share a heap.
 
-    Weights are read, changed in format and layout, and let go: in a heap the copies don't fit into the gaps that were left.
-    Only glibc has such a heap.
+    Weights are read, converted and freed: in a heap, later copies don't fit into the gaps. Only glibc has such a heap.
     """
     process_setup.set_heap(WEIGHT_BYTES, WEIGHT_BYTES)
     try:
         yield
     finally:
-        # Bands come and go all the time: a tenth of an image's time went into getting the top of the heap again. What
-        # waits is larger than a band: it is mapped on its own and goes back when it is freed.
+        # Bands come and go all the time: growing the heap again took a tenth of an image's time. Slabs are larger than
+        # bands: they get mappings of their own, which go back when they are freed.
         process_setup.set_heap(32 << 20, 96 << 20)
 
 
 class Relief:
-    """Gives freed memory back whenever the process holds nearly what was planned for it.
+    """Gives freed memory back to the system whenever the process holds nearly its planned peak.
 
-    Below that it is kept, because getting it again takes time. How much is kept depends on how threads met, so without
-    this the same command may need a tenth more than it did the last time.
+    Below that, freed memory is kept, because mapping it again takes time. How much is kept depends on the timing of
+    threads: without this, one run of a command may hold a tenth more than the run before.
     """
 
     def __init__(self, planned_bytes: int) -> None:
@@ -48,8 +47,8 @@ class Relief:
 def release_freed() -> None:
     """Gives freed memory back to the operating system.
 
-    glibc keeps what smaller pieces left between larger ones; over the phases of an image that adds up to hundreds of
-    megabytes. Other systems and devices need no help.
+    glibc keeps the gaps between live allocations; over the phases of an image they add up to hundreds of megabytes.
+    Other systems and devices need no help.
     """
     if trim := getattr(process_setup.libc(), "malloc_trim", None):
         trim(0)

@@ -1,4 +1,4 @@
-"""The meter: how long each phase takes and how much memory the process and the device hold meanwhile."""
+"""The meter: how long each phase takes, and how much memory the process and the device hold meanwhile."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import torch
 from linfusion_cli.engine.memory.allocator import release_freed
 from linfusion_cli.events import MemorySampled, Notify, PhaseFinished, PhaseStarted, Progressed
 
-INTERVAL_SECONDS = 0.02  # between looks
-SAMPLE_SECONDS = 0.5  # between samples that are told
+INTERVAL_SECONDS = 0.02  # between samples
+SAMPLE_SECONDS = 0.5  # between samples that are reported
 
 
 class Meter:
-    """Tells phases and samples to `notify`; a thread looks at the memory while a phase runs."""
+    """Reports phases and samples to `notify`; a thread samples the memory while a phase runs."""
 
     def __init__(self, device: torch.device, notify: Notify) -> None:
         self._device, self._notify = device, notify
@@ -27,9 +27,10 @@ class Meter:
 
     @contextmanager
     def phase(self, name: str, stage: int, total: int, unit: str, done: int = 0, counted: int = 0) -> Iterator[Counter]:
-        """Runs one phase, of which `done` was done before; the counter tells its progress.
+        """Runs one phase; the counter that it yields reports progress.
 
-        counted: to how many the counter counts, if that is not the total: rows of all layers stand for rows of the image.
+        done:    steps or rows that an earlier run has done
+        counted: what the counter reaches at the end, if not `total`: rows of all layers stand for rows of the image
         """
         self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit, done=done))
         release_freed()
@@ -55,7 +56,7 @@ class Counter:
     """Counts the steps or rows of a phase."""
 
     def __init__(self, notify: Notify, share: float = 1) -> None:
-        """share: of the phase's unit, for each that is counted here."""
+        """share: how much of the phase's unit one count is."""
         self._notify, self._done, self._share = notify, 0, share
 
     def reach(self, done: int) -> None:
@@ -69,7 +70,7 @@ class Counter:
 
 
 class _Watch:
-    """A thread that remembers the highest sample; it tells about two samples a second."""
+    """A thread that keeps the highest sample, and reports about two samples a second."""
 
     def __init__(self, sample: Callable[[], MemorySampled], notify: Notify) -> None:
         self._sample, self._notify = sample, notify

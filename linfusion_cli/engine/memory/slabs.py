@@ -79,7 +79,8 @@ class FileSlab:
         """
         size_bytes = math.prod(shape) * dtype.itemsize
         try:
-            file = tempfile.TemporaryFile(dir=folder, buffering=0, prefix=".linfusion-")  # noqa: SIM115  # the store closes it
+            # the store closes it
+            file = tempfile.TemporaryFile(dir=folder, buffering=0, prefix=".linfusion-")  # noqa: SIM115
         except OSError as error:
             raise _cannot_hold(folder, size_bytes, error) from error
         try:

@@ -1,4 +1,4 @@
-"""Where a model's weights are during a pass: all on the device, or each layer's only while it runs."""
+"""Where a model's weights lie during a pass: all on the device, or each layer's only while it runs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ STREAMED = ("resnets", "attentions")  # the children of a UNet's blocks that hol
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """resident: everything lies on the device; else layers lie in RAM and are copied to it for as long as they are used."""
+    """resident: all weights lie on the device; else those of layers lie in RAM, with a copy on it while they run."""
 
     device: torch.device
     resident: bool
 
     def move(self, unet: Any) -> Any:
-        """Moves a UNet or ControlNet to where its weights belong, unless they are there; gives it back."""
+        """Moves the weights of a UNet or ControlNet to where they belong, unless they are there; returns the model."""
         for name, value in [*unet.named_parameters(), *unet.named_buffers()]:
             if self.resident or set(STREAMED).isdisjoint(name.split(".")):
                 own(value, self.device)
@@ -35,7 +35,7 @@ class Weights:
 
     @contextmanager
     def lent(self, *modules: Any) -> Iterator[None]:
-        """The modules' weights are on the device inside, and where they were afterwards, whatever happens."""
+        """Inside, the modules' weights are on the device; afterwards, whatever happens, where they were."""
         kept: list[tuple[Tensor, Tensor]] = []
         if not self.resident:
             kept = [(value, value.data) for module in modules for value in [*module.parameters(), *module.buffers()]]

@@ -16,7 +16,7 @@ from linfusion_cli.planning.unet_cost import BATCHED_LATENTS
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What a text says to the UNet, for the prompt and for the negative prompt.
+    """The encoded prompt and negative prompt.
 
     embeddings, negative_embeddings: (1, tokens, dim)
     pooled, negative_pooled: (1, dim) for SD-XL, empty (1, 0) for the others
@@ -32,7 +32,7 @@ class Conditioning:
 
     @property
     def halves(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """What the prompt says, and what the negative prompt says."""
+        """(embeddings, pooled, images) of the prompt, and of the negative prompt."""
         return (self.embeddings, self.pooled, self.images), (
             self.negative_embeddings,
             self.negative_pooled,
@@ -56,7 +56,7 @@ class Predict(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A ControlNet (whole or in bands) with its embedded image; `timesteps` are those at which it acts, times `scale`."""
+    """A ControlNet (whole or in bands) with its embedded image. It acts at `timesteps`, multiplied by `scale`."""
 
     net: Any
     condition: Any
@@ -105,22 +105,24 @@ class Denoiser:
     def _predict(
         self, latents: Tensor, timestep: Tensor, dilation: int, embeddings: Tensor, pooled: Tensor, images: Tensor
     ) -> Tensor:
-        dtype = embeddings.dtype
-        added: dict[str, Any] = {}
-        if pooled.shape[-1]:
-            size = self.conditioned_size
-            ids = torch.tensor(
-                [[size.height, size.width, 0, 0, size.height, size.width]], dtype=dtype, device=latents.device
-            )
-            added = {"text_embeds": pooled, "time_ids": ids.expand(len(pooled), -1)}
-        sample = latents.to(dtype=dtype, memory_format=memory_format(latents.device.type))
+        sample = latents.to(dtype=embeddings.dtype, memory_format=memory_format(latents.device.type))
+        added = self._added(pooled, sample)
+        active = [control for control in self.controls if float(timestep) in control.timesteps]
         residuals = combined(
             [
                 control.net(sample, timestep, embeddings, added or None, control.condition, control.scale, dilation)
-                for control in self.controls
-                if float(timestep) in control.timesteps
+                for control in active
             ]
         )
         if images.shape[-1]:
             added = {**added, "image_embeds": [images]}
         return self.unet(sample, timestep, embeddings, added or None, dilation, residuals).float()
+
+    def _added(self, pooled: Tensor, like: Tensor) -> dict[str, Any]:
+        """SD-XL's pooled text and the size of the image, original and target, with no crop; {} for other families."""
+        if not pooled.shape[-1]:
+            return {}
+        size = self.conditioned_size
+        sizes = [[size.height, size.width, 0, 0, size.height, size.width]]
+        ids = torch.tensor(sizes, dtype=like.dtype, device=like.device)
+        return {"text_embeds": pooled, "time_ids": ids.expand(len(pooled), -1)}

@@ -1,4 +1,4 @@
-"""The latents of an image in the making as files, and back: with them an interrupted image goes on where it was."""
+"""The latents of an unfinished image as bytes of a file, and back: with them an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ NOT_STATE = frozenset({"_internal_dict"})  # a scheduler's configuration
 
 
 class Keeper(Protocol):
-    """Where checkpoints are kept; find() gives what keep() was given under that name, and b"" if there is nothing."""
+    """Stores checkpoints: find() returns what keep() got under a name, and b"" if there is nothing."""
 
     def find(self, name: str) -> bytes: ...
 
     def keep(self, name: str, data: bytes) -> None: ...
 
     def due(self, *, finished: bool) -> bool:
-        """Whether so much work is not kept yet that it should be: called after each step, and at the end of a stage."""
+        """Whether enough new work is unsaved: called after each step, and at the end of a stage."""
 
 
 class KeepNothing:
-    """A keeper for images that nobody wants to go on with."""
+    """A keeper for images that are not resumed."""
 
     def find(self, name: str) -> bytes:
         return b""
@@ -50,7 +50,7 @@ class KeepNothing:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The middle of a stage: `done` steps are done, and latents (1, channels, height, width) are their result."""
+    """The middle of a stage: `done` steps are done; latents (1, channels, height, width) are their result."""
 
     done: int
     latents: Tensor
@@ -59,15 +59,14 @@ class Resumed:
 class Checkpoints:
     """The checkpoints of one image: the results of stages, the start of the running stage, and its last kept step.
 
-    `fingerprint` names what the pixels depend on and the job does not say (weights, number format, device): what was kept
-    under another one is not used, and neither is what is damaged. Both are told.
+    fingerprint: names what the pixels depend on beside the job (weights, number format, device). A checkpoint with
+    another one, or a damaged one, is not used, and a note says so.
     """
 
     def __init__(self, keeper: Keeper, fingerprint: str, device: torch.device, notify: Notify) -> None:
         self._keeper, self._fingerprint, self._device, self._notify = keeper, fingerprint, device, notify
-        self._pending: dict[
-            str, Tensor
-        ] = {}  # what a later step needs to be of use, not kept yet: short images keep nothing
+        # not kept yet, but needed to resume from a later step: short images keep nothing
+        self._pending: dict[str, Tensor] = {}
 
     def finished(self, stage: int) -> Tensor | None:
         """The latents that a stage ended with, if they were kept."""
@@ -84,13 +83,12 @@ class Checkpoints:
         return self._find(_start(stage))
 
     def start(self, stage: int, latents: Tensor) -> None:
-        """A later stage starts from these latents; of what came before only stage 0 is still needed."""
-        self._pending = {name: kept for name, kept in self._pending.items() if name == _result(0)} | {
-            _start(stage): latents
-        }
+        """A later stage starts from these latents; of the earlier ones only those of stage 0 are still needed."""
+        needed = {name: kept for name, kept in self._pending.items() if name == _result(0)}
+        self._pending = {**needed, _start(stage): latents}
 
     def keeping(self, stage: int, scheduler: Scheduler, reach: Callable[[int], None]) -> Callable[[int, Tensor], None]:
-        """What to call after each step of a stage, with the count of steps done and their latents."""
+        """The function to call after each step of a stage, with the number of steps done and their latents."""
 
         def on_step(done: int, latents: Tensor) -> None:
             if self._keeper.due(finished=False):
@@ -103,7 +101,7 @@ class Checkpoints:
         return on_step
 
     def resume(self, stage: int, steps: int, scheduler: Scheduler) -> Resumed | None:
-        """The step of a stage to go on from, with the scheduler set back to it; None to begin the stage."""
+        """The step of a stage to resume from, with the scheduler set back to it; None to begin the stage."""
         found = self._open(STEP)
         if not found or found[1]["stage"] != stage:
             return None
@@ -132,9 +130,8 @@ class Checkpoints:
             self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
             return None
         if about["fingerprint"] != self._fingerprint:
-            self._notify(
-                Note(text=f"what was kept as {name} is of other weights, another device or another version: not used")
-            )
+            text = f"what was kept as {name} is of other weights, another device or another version: not used"
+            self._notify(Note(text=text))
             return None
         return tensors, about
 
@@ -158,7 +155,7 @@ def pack(tensors: dict[str, Tensor], about: dict[str, Any]) -> bytes:
 
 
 def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What pack() was given, on the CPU. Raises ValueError for anything that is not exactly that."""
+    """The arguments of pack(), on the CPU. Raises ValueError for data that pack() did not return."""
     try:
         tensors = load_tensors(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
@@ -171,9 +168,9 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def scheduler_state(scheduler: Any) -> tuple[dict[str, Tensor], Any]:
-    """Everything that a scheduler remembers from step to step: its tensors, and the rest as JSON that names them.
+    """The memory of a diffusers scheduler between two steps: its tensors, and the rest as JSON that names them.
 
-    Raises TypeError for a memory of a kind that can't be kept.
+    Raises TypeError for a value that can't be stored.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -193,7 +190,7 @@ def scheduler_state(scheduler: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: dict[str, Any], device: torch.device) -> None:
-    """Sets a fresh scheduler of the same kind back to what scheduler_state() saw."""
+    """Sets a new scheduler of the same class back to a state that scheduler_state() returned."""
 
     def live(value: Any) -> Any:
         if isinstance(value, dict):
@@ -206,7 +203,7 @@ def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: dict[st
 
 
 def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, *about: str) -> str:
-    """A name for what is computed with: every bit of the weights and of the encoded prompt counts, and so does `about`."""
+    """A digest of the weights, of the encoded prompt and of `about`; every bit counts."""
     digest = hashlib.sha256("\n".join((torch.__version__, *about)).encode())
     for module in modules:
         for name, tensor in module.state_dict().items():
@@ -218,7 +215,7 @@ def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, 
 
 
 def _sum(tensor: Tensor) -> int:
-    """The bits of a tensor as whole numbers, summed modulo 2^64: one other bit gives another sum, at the speed of memory."""
+    """The sum of a tensor's bits as 64-bit integers, modulo 2^64: any flipped bit changes it."""
     if tensor.device.type == "meta" or not tensor.numel():
         return 0
     flat = tensor.detach().contiguous().reshape(-1).view(torch.uint8)

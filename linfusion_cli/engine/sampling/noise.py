@@ -30,7 +30,7 @@ def gaussian(shape: tuple[int, int, int, int], seed: int, stage: int, draw: int 
 
 
 def generator(seed: int, stage: int, draw: int) -> torch.Generator:
-    """A generator for what a scheduler draws itself, started anew for each (seed, stage, draw): it needs no saved state."""
+    """A new generator for each (seed, stage, draw), for schedulers that draw noise: it needs no saved state."""
     start = np.random.Philox(key=_key(seed, stage, draw)).random_raw()
     return torch.Generator().manual_seed(int(start) >> 1)
 

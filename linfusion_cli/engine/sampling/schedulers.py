@@ -39,7 +39,7 @@ class Scheduler:
 
     @staticmethod
     def start(inner: Any, steps: int, strength: float, device: torch.device) -> Scheduler:
-        """Sets a diffusers scheduler to `steps` steps, of which the last `strength` part (0 to 1, rounded up) is run."""
+        """Sets a diffusers scheduler to `steps` steps. strength: the last part that is run, 0 to 1, rounded up."""
         inner.set_timesteps(steps, device=device)
         skipped = (steps - steps_run(steps, strength)) * inner.order
         timesteps = last_timesteps(inner, skipped)
@@ -74,8 +74,8 @@ class Scheduler:
 def make_scheduler(name: str, config: dict[str, Any]) -> Any:
     """A new diffusers scheduler of the table, with the model's noise schedule.
 
-    Raises UsageError if the name is unknown, if the class would ignore the model's zero terminal SNR, or if it can't add
-    noise to an image, which every upscale stage needs.
+    Raises UsageError if the name is unknown, if the class would ignore the model's zero terminal SNR, or if it can't
+    add noise to an image, which every upscale stage needs.
     """
     if name not in SCHEDULERS:
         raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))

@@ -1,4 +1,4 @@
-"""The UNet band by band, exactly: a chain of sweeps over the layers' rows (design 4)."""
+"""The UNet in bands of rows, exactly: a chain of sweeps over the rows of its layers (docs/design.md, section 4)."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ class PlainUNet:
         dilation: int = 1,
         residuals: Residuals | None = None,
     ) -> Tensor:
-        """sample (batch, channels, height, width) to the prediction of the same shape; `dilation` dilates every convolution.
+        """The prediction for a sample (batch, channels, height, width), of the same shape.
 
-        text: (batch, tokens, dim). added: what diffusers calls added_cond_kwargs (SD-XL's sizes, an IP-Adapter's images).
+        timestep:  (), the same for the whole batch; text: (batch, tokens, dim)
+        added:     diffusers' added_cond_kwargs (SD-XL's sizes, an IP-Adapter's images)
+        dilation:  of every convolution; residuals: what ControlNets add
         """
         options = residuals.for_diffusers() if residuals else {}
         with dilated(dilation):
@@ -52,7 +54,7 @@ class PlainUNet:
 
 @dataclass(frozen=True, slots=True)
 class BandedUNet:
-    """Called like PlainUNet and equal to it. `band_rows` is a band's height in rows of each level."""
+    """Called like PlainUNet, with equal results. band_rows: a band's height in rows of each level."""
 
     unet: Any
     band_rows: int
@@ -68,17 +70,18 @@ class BandedUNet:
         dilation: int = 1,
         residuals: Residuals | None = None,
     ) -> Tensor:
-        """See PlainUNet. Samples of a batch run one after the other. Raises WeightsError for a UNet that is built of other blocks."""
+        """See PlainUNet; the samples of a batch run one after the other.
+
+        Raises WeightsError for a UNet with blocks that can't run in bands.
+        """
         check(self.unet)
         residuals = residuals or Residuals.none(len(sample))
+        every = layers_of(self.unet, sample, timestep, text, added, dilation, self.band_rows, self.store, self.weights)
+        passes = (_Pass(self.unet, layers) for layers in every)
         return torch.cat(
             [
-                _Pass(self.unet, layers).run(sample[i : i + 1], residuals.samples[i])
-                for i, layers in enumerate(
-                    layers_of(
-                        self.unet, sample, timestep, text, added, dilation, self.band_rows, self.store, self.weights
-                    )
-                )
+                one.run(latents, added_inside)
+                for one, latents, added_inside in zip(passes, sample.split(1), residuals.samples, strict=True)
             ]
         )
 
@@ -93,7 +96,7 @@ class WholeOrBands:
 
     @staticmethod
     def of(unet: Any, band_rows: int, store: ActivationStore, weights: Weights) -> WholeOrBands:
-        """`band_rows`: of the bands, if they are needed."""
+        """band_rows: a band's height in rows of each level, if bands are needed."""
         return WholeOrBands(PlainUNet(unet), BandedUNet(unet, band_rows, store, weights), WholeFirst(store, "the UNet"))
 
     def __call__(
@@ -121,18 +124,16 @@ def layers_of(
     store: ActivationStore,
     weights: Weights,
 ) -> Sequence[Layers]:
-    """What the layers of a UNet or ControlNet need, for each sample of a batch."""
-    kind = UNet2DConditionModel  # a ControlNet computes the same, in a method that can't be called alone
+    """The layers of a UNet or ControlNet with the inputs of each sample of a batch; see PlainUNet and Layers."""
+    kind = UNet2DConditionModel  # a ControlNet computes the same, but not in methods of its own
     embedding: Tensor = unet.time_embedding(kind.get_time_embed(unet, sample=sample, timestep=timestep))
     more = kind.get_aug_embed(unet, emb=embedding, encoder_hidden_states=text, added_cond_kwargs=added or {})
     embedding = embedding if more is None else embedding + more
-    read: Text = (
-        unet.process_encoder_hidden_states(text, added or {})
-        if hasattr(unet, "process_encoder_hidden_states")
-        else text
-    )
-    whole = Layers(band_rows, dilation, embedding, read, store, weights)
-    return [replace(whole, embedding=embedding[i : i + 1], text=_sample(read, i)) for i in range(len(sample))]
+    context: Text = text
+    if hasattr(unet, "process_encoder_hidden_states"):
+        context = unet.process_encoder_hidden_states(text, added or {})
+    whole = Layers(band_rows, dilation, embedding, context, store, weights)
+    return [replace(whole, embedding=embedding[i : i + 1], text=_sample(context, i)) for i in range(len(sample))]
 
 
 def _sample(text: Text, i: int) -> Text:
@@ -144,16 +145,19 @@ def _sample(text: Text, i: int) -> Text:
 def check(unet: Any) -> None:
     """Raises WeightsError if a UNet or ControlNet has parts that can't run in bands."""
     blocks = [*unet.down_blocks, unet.mid_block, *getattr(unet, "up_blocks", ())]
-    strange = sorted({type(block).__name__ for block in blocks} - BANDABLE)
-    if strange or unet.config.resnet_time_scale_shift != "default":
-        named = ", ".join(strange) or f"resnet_time_scale_shift {unet.config.resnet_time_scale_shift}"
+    unsupported = sorted({type(block).__name__ for block in blocks} - BANDABLE)
+    if unsupported or unet.config.resnet_time_scale_shift != "default":
+        named = ", ".join(unsupported) or f"resnet_time_scale_shift {unet.config.resnet_time_scale_shift}"
         raise WeightsError(
             f"this UNet can't run in bands: {named}. Give more --max-memory, or a smaller --size, to run it whole"
         )
 
 
 def way_down(unet: Any, layers: Layers, sample: Field, inside: Sequence[Field]) -> list[Held]:
-    """From the first convolution's field through the middle block: every skip, and last the middle's output."""
+    """From the first convolution's field through the middle block: every skip, and the middle's output last.
+
+    inside: what T2I-Adapters add, see SampleResiduals
+    """
     x = layers.park(sample)
     skips, more = [x], list(inside)
     for block in unet.down_blocks:
@@ -180,7 +184,7 @@ def way_down(unet: Any, layers: Layers, sample: Field, inside: Sequence[Field]) 
 
 @dataclass(frozen=True, slots=True)
 class _Pass:
-    """One sample's way through the UNet."""
+    """One pass of one sample: through the down blocks, the middle and the up blocks."""
 
     unet: Any
     layers: Layers
@@ -200,7 +204,7 @@ class _Pass:
         return torch.cat([rows for _, rows in sweep(out, layers.band_rows, layers.store)], dim=2)
 
     def _up(self, stack: list[Held], block: Any) -> None:
-        """Works on the stack, so that what is needed no more is held by nobody."""
+        """Takes its inputs off the stack, so that slabs are freed as soon as they are no longer needed."""
         x = stack.pop()
         for resnet, transformer in pairs(block):
             skip = stack.pop()

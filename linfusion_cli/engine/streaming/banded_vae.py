@@ -1,8 +1,8 @@
-"""The autoencoder in exact sweeps over bands of rows: no tiles, no seams, statistics of the whole image (design 5).
+"""The autoencoder in exact sweeps over bands of rows: no tiles, no seams (docs/design.md, section 5).
 
-Plain decoding holds several full-size activations at once; here layers are computed band by band, from activations that
-wait in a store, or that are computed again where nothing waits. GroupNorm sees the statistics of the whole image,
-which a tile can't know.
+Plain decoding holds several full-size activations at once. Here layers are computed band by band, from activations that
+wait in a store, or are computed again where none wait. GroupNorm gets the statistics of the whole image, which a tile
+can't know.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ from linfusion_cli.engine.streaming.vae_attention import Attended
 from linfusion_cli.geometry import Band
 from linfusion_cli.planning.memory_budget import Keep
 
-OnRows = Callable[[int], None]  # told how many rows of some layer are done
+OnRows = Callable[[int], None]  # gets how many more rows of a layer are done
 
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
-    """Runs the layers of a diffusers AutoencoderKL.
+    """Runs the layers of a diffusers AutoencoderKL in sweeps.
 
     band_px: the height of a band in rows of each layer's output
-    keep:    for every level, full resolution first, what waits between its sweeps: "all" activations, "sums" of ResNet
-             blocks alone (what is inside them is computed again: half the memory), or "nothing" (every sweep starts at
-             the nearest level below that keeps something; the deepest level always does)
-    window:  how many latents the mid-block's attention sees, where there is one and there are more
+    keep:    for every level, full resolution first, what waits between its sweeps: "all" activations, "sums" (the
+             outputs of ResNet blocks; what is inside them is computed again, for half the memory), or "nothing" (every
+             sweep starts at the nearest deeper level that keeps something; the deepest always does)
+    window:  how many latents the attention of the middle block sees, if there are more
+    on_rows: gets the height of each band of each layer, see swept_rows
     """
 
     vae: Any
@@ -73,17 +74,19 @@ class Sweeper:
                 x = self._resnet(x, resnet, level)
             for upsampler in block.upsamplers or ():
                 x = self._inner(UpsampledConvolved.of(x.field, upsampler.conv), level - 1)
-        for band, rows in sweep(
-            Convolved.same(normalised(x, decoder.conv_norm_out, silu=True), decoder.conv_out), self.band_px, self.store
-        ):
+        out = Convolved.same(normalised(x, decoder.conv_norm_out, silu=True), decoder.conv_out)
+        for band, rows in sweep(out, self.band_px, self.store):
             yield band, rows.float()
             self.on_rows(band.height)
 
     @torch.inference_mode()
     def encode(self, image: Field) -> Tensor:
-        """The mean of the latents' distribution, (1, channels, height / 8, width / 8), float32; image about [-1, 1]."""
+        """The mean of the latents' distribution, float32 (1, channels, height / 8, width / 8).
+
+        image: (1, 3, height, width), about [-1, 1]
+        """
         encoder, dtype = self.vae.encoder, self.vae.dtype
-        numbers = Mapped(image, lambda rows: rows.to(dtype))  # images wait in float32 between stages
+        numbers = Mapped(image, lambda rows: rows.to(dtype))  # an image between two stages is float32
         x = self._inner(Convolved.same(numbers, encoder.conv_in), 0)
         for level, block in enumerate(encoder.down_blocks):
             release_freed()
@@ -100,19 +103,17 @@ class Sweeper:
         return whole.chunk(2, dim=1)[0].float()
 
     def _inner(self, source: Field, level: int) -> Held:
-        """What enters a ResNet block from elsewhere, or is inside it: cheap to compute again."""
+        """The input of a ResNet block that comes from another layer, or the field inside it: cheap to compute again."""
         if self.keep[level] == "all":
             return park(source, self.band_px, self.store, None, self.on_rows)
         return measure(source, self.band_px, self.store, self.on_rows)
 
     def _sum(self, source: Field, level: int, *unneeded: Field) -> Held:
-        """What a ResNet block gives; overwrites what is as wide and needed no more."""
+        """The output of a ResNet block; it overwrites one of `unneeded` with as many channels."""
         if self.keep[level] == "nothing":
             return measure(source, self.band_px, self.store, self.on_rows)
-        into = next(
-            (field for field in unneeded if isinstance(field, Parked) and field.channels == source.channels), None
-        )
-        return park(source, self.band_px, self.store, into, self.on_rows)
+        fits = (field for field in unneeded if isinstance(field, Parked) and field.channels == source.channels)
+        return park(source, self.band_px, self.store, next(fits, None), self.on_rows)
 
     def _resnet(self, x: Held, resnet: Any, level: int) -> Held:
         """x + conv2(silu(norm2(conv1(silu(norm1(x)))))), two sweeps."""
@@ -122,7 +123,7 @@ class Sweeper:
         return self._sum(Added(branch, skip), level, hidden.field, x.field)
 
     def _middle(self, block: Any) -> Iterator[Callable[[Held], Held]]:
-        """The layers of the middle block, one by one: who calls them holds nothing longer than it is needed."""
+        """The layers of the middle block, one by one, so that the caller frees each input as soon as it can."""
         deepest = len(self.keep) - 1
         yield partial(self._resnet, resnet=block.resnets[0], level=deepest)
         for attention, resnet in zip(block.attentions, block.resnets[1:], strict=True):
@@ -137,16 +138,12 @@ class Sweeper:
 
 
 def swept_rows(vae: Any, height_px: int, *, encode: bool) -> int:
-    """How many rows, over all layers, a decode (or encode) of an image of that height tells to `on_rows`."""
+    """How many rows, over all layers, on_rows counts in a decode (or encode) of an image of that height."""
     side = vae.encoder if encode else vae.decoder
     blocks = side.down_blocks if encode else side.up_blocks
     smallest = height_px >> (len(blocks) - 1)
     height: int = height_px if encode else smallest
-    rows: int = (
-        height
-        + (2 * len(side.mid_block.resnets) + sum(attention is not None for attention in side.mid_block.attentions))
-        * smallest
-    )
+    rows = height + _middle_sweeps(side.mid_block) * smallest
     for block in blocks:
         rows += 2 * len(block.resnets) * height
         if getattr(block, "downsamplers", None):
@@ -156,3 +153,7 @@ def swept_rows(vae: Any, height_px: int, *, encode: bool) -> int:
             height *= 2
             rows += height
     return rows if encode else rows + height
+
+
+def _middle_sweeps(block: Any) -> int:
+    return 2 * len(block.resnets) + sum(attention is not None for attention in block.attentions)

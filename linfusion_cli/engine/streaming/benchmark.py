@@ -1,4 +1,4 @@
-"""Measures, in about a second, how fast this machine does what a render consists of."""
+"""Measures, in about a second, how fast this machine runs the operations of a render."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.dtypes import DTYPES, for_sums
@@ -27,39 +27,41 @@ FILE_BYTES = 64 << 20
 
 @torch.inference_mode()
 def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
-    """The best of a few runs of a convolution, of a norm with its activation and its statistics, in bands, and of a scratch file.
+    """The best of a few runs of a convolution in bands, of a norm with its statistics, and of a scratch file.
 
     Raises OutputError if the scratch folder can't hold FILE_BYTES.
     """
     device, dtype = torch.device(machine.device), DTYPES[dtype_name]
-    store = ActivationStore.unlimited(device)
     image = torch.randn(1, CHANNELS, HEIGHT, WIDTH, dtype=dtype, device=device)
-    field = Parked.of(image)
-    conv = nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device, dtype)
-    norm = nn.GroupNorm(8, CHANNELS).to(device, dtype)
-    ones = torch.ones(CHANNELS, dtype=for_sums(image), device=device)
-    held = Held(field, Moments(ones, ones))
-    values = field.height * field.width * field.channels
-
-    def swept(source: Convolved | Mapped, band: int) -> float:
-        return _best(lambda: park(source, band, store, None, lambda _: None), device)
-
-    pointwise = swept(normalised(held, norm, silu=True), BAND)
-    calls = swept(normalised(held, norm, silu=True), 1) - pointwise
-    convolved = swept(Convolved.same(normalised(held, norm, silu=True), conv), BAND)
-    macs = 9 * CHANNELS * values
+    normed, conv = _normed(image), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1).to(device, dtype)
+    pointwise = _sweep_seconds(normed, BAND)
+    calls = _sweep_seconds(normed, 1) - pointwise
+    convolved = _sweep_seconds(Convolved.same(normed, conv), BAND)
+    macs = 9 * CHANNELS * image.numel()
     return replace(
         machine.speed(dtype_name),
         macs_per_second=macs / max(convolved - pointwise, 1e-6),
-        values_per_second=values / pointwise,
+        values_per_second=image.numel() / pointwise,
         call_seconds=max(calls, 1e-6) / (HEIGHT - HEIGHT / BAND),
         file_bytes_per_second=_file_speed(device, scratch),
         measured=True,
     )
 
 
+def _normed(image: Tensor) -> Mapped:
+    norm = nn.GroupNorm(8, CHANNELS).to(image.device, image.dtype)
+    ones = torch.ones(CHANNELS, dtype=for_sums(image), device=image.device)
+    return normalised(Held(Parked.of(image), Moments(ones, ones)), norm, silu=True)
+
+
+def _sweep_seconds(source: Convolved | Mapped, band_rows: int) -> float:
+    device = source.rows(Band(0, 1)).device
+    store = ActivationStore.unlimited(device)
+    return _best(lambda: park(source, band_rows, store, None, lambda _: None), device)
+
+
 def _file_speed(device: torch.device, scratch: Path) -> float:
-    """Bytes per second of writing a file and reading it again: as long as RAM is free, the operating system keeps it there."""
+    """Bytes per second of writing and reading a file, which the operating system keeps in RAM while that is free."""
     shape = (FILE_BYTES >> 20, 1 << 10, 1 << 10)
     slab = FileSlab.create(scratch, shape, torch.uint8, pinned=device.type == "cuda")
     rows, whole = torch.zeros(shape, dtype=torch.uint8), Band(0, shape[0])
@@ -74,7 +76,7 @@ def _file_speed(device: torch.device, scratch: Path) -> float:
 
 
 def _best(function: Callable[[], object], device: torch.device) -> float:
-    """Seconds of the fastest run, the first left out."""
+    """Seconds of the fastest run; the first one does not count."""
     seconds: list[float] = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()

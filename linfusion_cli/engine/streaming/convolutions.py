@@ -1,4 +1,4 @@
-"""Convolutions of fields: rows in, rows out, each with the halo it needs."""
+"""Convolutions of fields, each of which asks its source for the halo that it needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from linfusion_cli.geometry import Band
 
 @dataclass(frozen=True, slots=True)
 class Convolved(Derived):
-    """A convolution with zeros around the image; `padding` is (top, bottom, left, right)."""
+    """A convolution with zeros around the image. padding: (top, bottom, left, right), in rows and columns."""
 
     conv: nn.Conv2d
     padding: tuple[int, int, int, int]
@@ -33,15 +33,13 @@ class Convolved(Derived):
 
     @property
     def height(self) -> int:
-        return (self.source.height + self.padding[0] + self.padding[1] - self.conv.kernel_size[0]) // self.conv.stride[
-            0
-        ] + 1
+        padded = self.source.height + self.padding[0] + self.padding[1]
+        return (padded - self.conv.kernel_size[0]) // self.conv.stride[0] + 1
 
     @property
     def width(self) -> int:
-        return (self.source.width + self.padding[2] + self.padding[3] - self.conv.kernel_size[1]) // self.conv.stride[
-            1
-        ] + 1
+        padded = self.source.width + self.padding[2] + self.padding[3]
+        return (padded - self.conv.kernel_size[1]) // self.conv.stride[1] + 1
 
     def rows(self, band: Band) -> Tensor:
         top = band.top * self.conv.stride[0] - self.padding[0]
@@ -57,10 +55,10 @@ class Convolved(Derived):
 
 @dataclass(frozen=True, slots=True)
 class Convolution(Derived):
-    """A convolution module called as it is (an adapter inside it works), on rows with a margin that is cut off again.
+    """A convolution module, called as a whole (so a LoRA inside it works), on rows with a margin that is cut off again.
 
-    The module pads its input with zeros: right at the image's edges, and elsewhere within the margin. `dilation` is
-    what the pass multiplies the module's dilation and padding by.
+    The module pads its input with zeros: that is right at the image's edges, and elsewhere falls into the margin.
+    dilation: the factor by which the pass multiplies the module's dilation and padding
     """
 
     conv: Any  # behaves like nn.Conv2d with an odd square kernel and padding to keep (or, strided, halve) the size
@@ -98,7 +96,7 @@ class Convolution(Derived):
 
 @dataclass(frozen=True, slots=True)
 class Doubled(Sized):
-    """Every row and column twice, the last ones once where the size is odd."""
+    """Every row and column twice; the last ones once where the size is odd."""
 
     def rows(self, band: Band) -> Tensor:
         above = Band(band.top // 2, (band.bottom + 1) // 2)
@@ -108,13 +106,14 @@ class Doubled(Sized):
 
 @dataclass(frozen=True, slots=True)
 class UpsampledConvolved(Derived):
-    """A 3x3 convolution of the source with every row and column doubled, without making the doubled image.
+    """A 3x3 convolution of the source with every row and column doubled, without the doubled image.
 
-    A doubled place is read by a 3x3 kernel as at most 2x2 different source places, so each of the four phases (even or
-    odd row, even or odd column) is a 2x2 convolution whose weights are sums: 16 multiplications instead of 36.
+    A 3x3 kernel covers at most 2x2 different source places, so each of the four phases (even or odd row, even or odd
+    column) is a 2x2 convolution whose weights are sums: 16 multiplications instead of 36.
+    kernels: by row phase, then by column phase, each (out channels, in channels, 2, 2)
     """
 
-    kernels: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]  # by row phase, column phase
+    kernels: tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
     bias: Tensor | None
 
     @staticmethod
@@ -150,6 +149,6 @@ class UpsampledConvolved(Derived):
 
 
 def _halved(weight: Tensor, axis: int, phase: int) -> Tensor:
-    """Three taps over doubled places as two taps over source places; an even place shares its last two, an odd its first."""
+    """Three taps over doubled places as two over source places: even places share the last two, odd the first two."""
     first, middle, last = weight.unbind(axis)
     return torch.stack((first, middle + last) if phase == 0 else (first + middle, last), axis)

@@ -1,4 +1,4 @@
-"""Runs a model with every convolution dilated, without touching the model (dilated sampling, arXiv 2310.07702)."""
+"""Runs a model with every convolution dilated, without changing the model (dilated sampling, arXiv 2310.07702)."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def _dilated_conv2d(
 
 
 def dilated(factor: int) -> AbstractContextManager[Any]:
-    """A context in which every convolution is dilated by `factor` (1 changes nothing).
+    """A context in which every 2-D convolution is dilated by `factor` (1 changes nothing).
 
-    Dilation is a property of the pass, not of the model: an exception inside leaves the model as it was.
+    Dilation belongs to the pass, not to the model: an exception inside leaves the model as it was.
     """
     return _Dilated(factor) if factor > 1 else nullcontext()

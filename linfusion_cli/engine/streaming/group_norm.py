@@ -1,4 +1,4 @@
-"""GroupNorm's statistics of a whole image, gathered row by row so that they do not depend on the bands."""
+"""GroupNorm's statistics of a whole image, gathered row by row, so that they do not depend on the bands."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from linfusion_cli.engine.memory.dtypes import for_sums
 
 @dataclass(slots=True)
 class Statistics:
-    """Mean and sum of squared deviations of every row of an image, per channel; merged when all rows are there.
+    """Mean and sum of squared deviations per channel of every row of an image, merged when all rows are there.
 
-    A row is the unit whatever the band's height: the same image gives the same statistics.
+    Every row counts alone, whatever the band's height, so the same image gives the same statistics.
+    height: of the image
     """
 
     height: int
-    _rows: Tensor | None = (
-        None  # (2, height, channels): means and deviations; made at once, since small pieces would scatter over the heap
-    )
+    # (2, height, channels), means and deviations; allocated at once, since small tensors would scatter over the heap
+    _rows: Tensor | None = None
     _done: int = 0
     _width: int = 0
 
@@ -29,7 +29,7 @@ class Statistics:
         values = rows[0].permute(1, 2, 0)  # (height, width, channels), a view
         values = values.to(torch.promote_types(torch.float32, values.dtype))
         means = values.mean(1)
-        deviations = (values - means.unsqueeze(1)).square_().sum(1)  # two passes: many times as fast as torch.var_mean
+        deviations = (values - means.unsqueeze(1)).square_().sum(1)  # many times as fast as torch.var_mean
         if self._rows is None:
             self._rows = means.new_empty(2, self.height, means.shape[1])
         self._rows[0, self._done : self._done + len(means)] = means
@@ -38,7 +38,7 @@ class Statistics:
         self._width = values.shape[1]
 
     def moments(self) -> Moments:
-        """Mean and variance of all rows: Chan, Golub and LeVeque's merge."""
+        """Mean and variance of all rows, merged as Chan, Golub and LeVeque do (1983, The American Statistician)."""
         assert self._rows is not None
         assert self._done == self.height, "a norm needs all rows"
         means, deviations = self._rows.to(for_sums(self._rows))
@@ -49,17 +49,17 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Mean and variance per channel, (channels), as precise as for_sums says."""
+    """Mean and variance per channel, each (channels,), in the dtype of for_sums."""
 
     mean: Tensor
     variance: Tensor
 
     def joined(self, other: Moments) -> Moments:
-        """Those of the channels of both, one after the other."""
+        """The moments of the channels of both, one after the other."""
         return Moments(torch.cat([self.mean, other.mean]), torch.cat([self.variance, other.variance]))
 
     def group_norm(self, norm: nn.GroupNorm) -> tuple[Tensor, Tensor]:
-        """The scale and shift per channel, (channels), that make GroupNorm a multiplication and an addition."""
+        """The scale and shift per channel, each (channels,), that make GroupNorm a multiplication and an addition."""
         mean, within = self.mean.view(norm.num_groups, -1), self.variance.view(norm.num_groups, -1)
         group_mean = mean.mean(1, keepdim=True)
         variance = (within + (mean - group_mean).square()).mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Images that a user brings, as fields of rows: fitted to a size by enlarging to fill and cutting off what stands over."""
+"""The user's images as fields of rows, cut to the aspect of a size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from linfusion_cli.geometry import Size
 
 
 def read_fitted(image: InputImage, flag: str, size: Size) -> Tensor:
-    """An image's pixels (1, 3, height, width), uint8 (deep grey: float32 in [0, 1]), cut to the aspect of `size`. Raises UsageError if it is damaged."""
+    """The pixels of an image, (1, 3, height, width), cut to the aspect of `size`.
+
+    They are uint8, and float32 in [0, 1] for grey images of 16 bits. Raises UsageError if the file is damaged.
+    """
     return fitted(torch.from_numpy(read_pixels(image, flag)).permute(2, 0, 1)[None], size)
 
 
 def unit_field(pixels: Tensor, device: torch.device) -> Field:
-    """Pixels (1, 3, height, width) as a field of float32 in [0, 1] on a device; they wait in RAM as they are, a byte per number."""
+    """Pixels (1, 3, height, width) as a field of float32 in [0, 1] on a device; they wait in RAM as they are."""
     _, channels, height, width = pixels.shape
     return Mapped(Parked(MemorySlab(pixels[0].permute(1, 2, 0)), height, width, channels, device), _unit)
 
@@ -32,24 +35,24 @@ def _unit(rows: Tensor) -> Tensor:
 def fitted(pixels: Tensor, size: Size) -> Tensor:
     """The middle of an image (1, channels, height, width) in the aspect of `size`, as large as possible."""
     height, width = pixels.shape[2:]
-    wide, high = (
-        min(width, round(height * size.width / size.height)),
-        min(height, round(width * size.height / size.width)),
-    )
-    left, top = (width - max(wide, 1)) // 2, (height - max(high, 1)) // 2
-    return pixels[:, :, top : top + max(high, 1), left : left + max(wide, 1)]
+    wide = max(1, min(width, round(height * size.width / size.height)))
+    high = max(1, min(height, round(width * size.height / size.width)))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return pixels[:, :, top : top + high, left : left + wide]
 
 
 def canny(pixels: Tensor) -> Tensor:
-    """White edges on black, uint8 (1, 3, height, width), as ControlNets for edges want them. Raises UsageError if OpenCV is not installed."""
+    """White edges on black, uint8 (1, 3, height, width), for ControlNets of edges.
+
+    Raises UsageError if OpenCV is not installed.
+    """
     try:
         import cv2
     except ImportError as error:
         raise UsageError(
             '--control-preprocess canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"'
         ) from error
-    levels: Any = (
-        (pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8))[0].permute(1, 2, 0).numpy()
-    )
-    edges = cv2.Canny(cv2.cvtColor(levels, cv2.COLOR_RGB2GRAY), 100, 200)
+    levels = pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8)
+    rgb: Any = levels[0].permute(1, 2, 0).numpy()
+    edges = cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 100, 200)
     return torch.from_numpy(edges)[None, None].expand(1, 3, -1, -1)

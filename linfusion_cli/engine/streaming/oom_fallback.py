@@ -1,4 +1,4 @@
-"""What is done where memory runs out under a network that was planned to run on the whole image at once."""
+"""Where memory runs out under a network on the whole image at once, it goes on in bands."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class WholeFirst:
-    """The whole image at once until memory runs out, then in bands, from the same step. `name`: what is told of."""
+    """The whole image at once until memory runs out; then in bands, from the same step on.
+
+    name: of the network, for the note
+    """
 
     store: ActivationStore
     name: str
     fits: bool = True
 
     def run(self, whole: Callable[[], T], banded: Callable[[], T]) -> T:
-        """What one of the two ways gives; the second raises its errors."""
+        """The result of `whole`, or of `banded` once memory has run out; `banded` raises its own errors."""
         if self.fits:
             given = self.store.oom.attempt(whole, last=False)
             if given is not None:
                 return given
             self.fits = False
             self.store.oom.tell(
-                f"{self.name} on the whole image at once does not fit into memory although it was planned: it goes on in bands"
+                f"{self.name} on the whole image at once does not fit into memory although it was planned: "
+                "it goes on in bands"
             )
         return banded()

@@ -1,4 +1,4 @@
-"""What ControlNets and T2I-Adapters add inside the UNet."""
+"""Residuals: what ControlNets and T2I-Adapters add inside the UNet."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from linfusion_cli.geometry import Band
 
 @dataclass(frozen=True, slots=True)
 class SampleResiduals:
-    """For one sample; each field has the size and channels of what it is added to.
+    """The residuals of one sample; each field has the size and channels of what it is added to.
 
-    down:   one for every skip, from the first convolution on, added when the way down is done (ControlNet)
-    middle: added after the middle block (ControlNet); () or one
-    inside: one for every block on the way down, added inside it, and for some models one for the middle (T2I-Adapter)
+    down:   of a ControlNet, one for every skip from the first convolution on, added after the down blocks
+    middle: of a ControlNet, added after the middle block; () or one
+    inside: of a T2I-Adapter, one for every down block, added inside it, and for some models one for the middle block
     """
 
     down: tuple[Field, ...] = ()
@@ -33,28 +33,24 @@ class SampleResiduals:
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """For every sample of a batch."""
+    """The residuals of every sample of a batch."""
 
     samples: tuple[SampleResiduals, ...]
 
     @staticmethod
     def none(batch: int) -> Residuals:
-        """Nothing is added."""
+        """No residuals, for `batch` samples."""
         return Residuals((SampleResiduals(),) * batch)
 
     def plus(self, other: Residuals) -> Residuals:
-        """Both together."""
+        """The sums of these and other residuals of the same batch."""
         pairs = zip(self.samples, other.samples, strict=True)
-        return Residuals(
-            tuple(
-                SampleResiduals(*(_sums(a, b) for a, b in zip(one.groups, more.groups, strict=True)))
-                for one, more in pairs
-            )
-        )
+        sums = ((_sums(a, b) for a, b in zip(one.groups, more.groups, strict=True)) for one, more in pairs)
+        return Residuals(tuple(SampleResiduals(*groups) for groups in sums))
 
     @staticmethod
     def of(down: Sequence[Tensor] = (), middle: Tensor | None = None, inside: Sequence[Tensor] = ()) -> Residuals:
-        """From a diffusers ControlNet's (down, middle) or a T2I-Adapter's (inside) tensors (batch, channels, height, width)."""
+        """From tensors (batch, channels, height, width) of a ControlNet (down, middle) or a T2I-Adapter (inside)."""
         middles = () if middle is None else (middle,)
         batch = len((*down, *middles, *inside)[0])
         parts = [
@@ -64,7 +60,7 @@ class Residuals:
         return Residuals(tuple(SampleResiduals(*(tuple(group) for group in part)) for part in parts))
 
     def for_diffusers(self) -> dict[str, list[Tensor] | Tensor]:
-        """As the arguments of a diffusers UNet."""
+        """As keyword arguments of a diffusers UNet."""
         first = self.samples[0]
         options: dict[str, list[Tensor] | Tensor] = {}
         if first.inside:
@@ -76,7 +72,7 @@ class Residuals:
 
 
 def combined(parts: Sequence[Residuals]) -> Residuals | None:
-    """What several networks add, together; None if there are none."""
+    """The sums of several networks' residuals; None without networks."""
     return reduce(Residuals.plus, parts) if parts else None
 
 

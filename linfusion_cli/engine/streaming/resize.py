@@ -29,8 +29,8 @@ def _bilinear(x: Tensor) -> Tensor:
     return (1 - x.abs()).clamp(min=0)
 
 
-LINES = 64  # of the source at a time, where it is made smaller
-COLUMNS = 128  # of the target in one product: fewer are slow to start, more multiply by more zeros
+LINES = 64  # of the source at a time, where the image shrinks
+COLUMNS = 128  # of the target in one product: fewer cost more calls, more multiply by more zeros
 KERNELS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
     "lanczos": (3, _lanczos),
     "bicubic": (2, _bicubic),
@@ -40,14 +40,14 @@ KERNELS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """Which source places each target place reads, and with what weights; both (targets, taps)."""
+    """The source places that each target place reads, and their weights; both (targets, taps)."""
 
     places: Tensor
     weights: Tensor
 
     @staticmethod
     def between(source: int, target: int, kernel: str) -> Taps:
-        """Weights for a line of `source` places made into `target`; shrinking widens the kernel against aliasing."""
+        """Weights that resample a line of `source` places to `target`; shrinking widens the kernel against aliasing."""
         support, function = KERNELS[kernel]
         step = source / target
         stretch = max(1.0, step)
@@ -56,12 +56,12 @@ class Taps:
         offsets = torch.arange(-reach + 1, reach + 1)
         places = centre.floor().long().unsqueeze(1) + offsets
         weights = function((places - centre.unsqueeze(1)) / stretch)
-        weights = torch.where((places >= 0) & (places < source), weights, 0.0)  # beyond the border there is nothing
+        weights = torch.where((places >= 0) & (places < source), weights, 0.0)  # none beyond the border
         weights = weights / weights.sum(1, keepdim=True)
         return Taps(places.clamp(0, source - 1), weights.float())
 
     def matrix(self, targets: slice) -> tuple[Band, Tensor]:
-        """The source places that these targets read, and the matrix (targets, sources) that makes them."""
+        """The source places that these targets read, and the matrix (targets, sources) of their weights."""
         places, weights = self.places[targets], self.weights[targets]
         read = Band(int(places.min()), int(places.max()) + 1)
         return read, torch.zeros(len(places), read.height).scatter_add_(1, places - read.top, weights)
@@ -69,26 +69,27 @@ class Taps:
 
 @dataclass(frozen=True, slots=True)
 class Resized(Sized):
-    """A field at another size; values are kept within [low, high], where sharp kernels overshoot.
+    """A field at another size. Sharp kernels overshoot: values are clamped to [low, high].
 
     Products with small matrices, mostly zeros, are several times as fast as gathering each tap.
+    horizontal: for every COLUMNS columns of the target, the source columns that they read, and their matrix
     """
 
     vertical: Taps
-    horizontal: tuple[tuple[Band, Tensor], ...]  # for every COLUMNS of the target: what it reads, and its matrix
+    horizontal: tuple[tuple[Band, Tensor], ...]
     low: float
     high: float
 
     @staticmethod
     def to(source: Field, size: Size, kernel: str, low: float = -1.0, high: float = 1.0) -> Resized:
-        """Enlarges `source` to `size` with one of KERNELS."""
+        """Resamples `source` to `size` with one of KERNELS."""
         horizontal = Taps.between(source.width, size.width, kernel)
         blocks = tuple(horizontal.matrix(slice(left, left + COLUMNS)) for left in range(0, size.width, COLUMNS))
         return Resized(source, size, Taps.between(source.height, size.height, kernel), blocks, low, high)
 
     def rows(self, band: Band) -> Tensor:
         read, matrix = self.vertical.matrix(band.rows)
-        if self.source.width > self.width:  # a photo made small: never whole in floating point
+        if self.source.width > self.width:  # a photo that shrinks: never whole in floating point
             strips = (Band(read.top + strip.top, read.top + strip.bottom) for strip in bands(read.height, LINES))
             made = _down(matrix, torch.cat([self._across(self.source.rows(strip)) for strip in strips], dim=2))
         else:
@@ -96,7 +97,7 @@ class Resized(Sized):
         return made.clamp(self.low, self.high).contiguous(memory_format=torch.channels_last)
 
     def _across(self, lines: Tensor) -> Tensor:
-        """Lines (1, channels, rows, source width) at the target's width."""
+        """Lines (1, channels, rows, source width) resampled to the target's width."""
         return torch.cat(
             [lines[..., columns.rows] @ weights.to(lines).T for columns, weights in self.horizontal], dim=3
         )

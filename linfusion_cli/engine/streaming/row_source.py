@@ -1,8 +1,8 @@
-"""Images of activations that are computed row by row on demand, without the whole image.
+"""Fields: images of activations whose rows are computed on demand, without the whole image.
 
-A field answers `rows(band)` with exactly the rows that the plain layer would give, asking its source for the rows and
+A field answers `rows(band)` with exactly the rows that the plain layer would give. It asks its source for the rows and
 the halo that it needs. Statistics of a whole image (GroupNorm) are gathered band by band before the next layer starts
-(design, sections 4 and 5), so nothing is approximated.
+(docs/design.md, sections 4 and 5), so nothing is approximated.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Field(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A field that waits in a store, as (height, width, channels); `device` is where its rows are needed."""
+    """A field that waits in a slab, as (height, width, channels). device: where its rows are needed."""
 
     slab: Slab
     height: int
@@ -50,21 +50,16 @@ class Parked:
 
     @staticmethod
     def of(image: Tensor) -> Parked:
-        """From a tensor (1, channels, height, width), held where it is."""
+        """From a tensor (1, channels, height, width), on its own device."""
         values = image[0].permute(1, 2, 0).contiguous()
         height, width, channels = values.shape
         return Parked(MemorySlab(values), height, width, channels, image.device)
 
     @staticmethod
     def empty(like: Field, dtype: torch.dtype, store: ActivationStore) -> Parked:
-        """StoreBudget for a field."""
-        return Parked(
-            store.slab((like.height, like.width, like.channels), dtype),
-            like.height,
-            like.width,
-            like.channels,
-            store.device,
-        )
+        """An empty field of the size of `like`, in a slab of the store. Raises OutputError if a file finds no space."""
+        slab = store.slab((like.height, like.width, like.channels), dtype)
+        return Parked(slab, like.height, like.width, like.channels, store.device)
 
     def rows(self, band: Band) -> Tensor:
         rows = self.slab.read(band).unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
@@ -96,7 +91,7 @@ class Derived:
 
 @dataclass(frozen=True, slots=True)
 class Mapped(Derived):
-    """A function of each place alone, such as an activation, or a norm whose statistics are known."""
+    """A function of each place alone: an activation function, or a norm whose statistics are known."""
 
     function: Callable[[Tensor], Tensor]
 
@@ -156,7 +151,7 @@ class Extended(Sized):
 
 @dataclass(slots=True)
 class _Lines:
-    """Rows that are held, from `top` on."""
+    """The rows that were computed last, from row `top` on."""
 
     top: int = 0
     rows: Tensor | None = None
@@ -164,9 +159,9 @@ class _Lines:
 
 @dataclass(frozen=True, slots=True)
 class LineBuffer(Derived):
-    """A field that is computed once per sweep although its text_encoders overlap: it keeps the rows that may be asked for again.
+    """A field that computes each row once per sweep although requests overlap: it keeps the rows of the last request.
 
-    TextEncoders ask from the top down; a request that begins above the one before starts a new sweep.
+    Requests go from the top down; one that begins above the request before it starts a new sweep.
     """
 
     _lines: _Lines = field(default_factory=_Lines)
@@ -186,14 +181,14 @@ class LineBuffer(Derived):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A field and the moments of its channels: what a norm needs."""
+    """A field and the moments of its channels, which a norm needs."""
 
     field: Field
     moments: Moments
 
 
 def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
-    """GroupNorm with known statistics, then SiLU if asked for."""
+    """GroupNorm with known statistics, and SiLU after it if `silu`."""
     scale, shift = x.moments.group_norm(norm)
 
     def function(rows: Tensor) -> Tensor:
@@ -206,10 +201,11 @@ def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
 def sweep(
     source: Field, band_height: int, store: ActivationStore, use: Callable[[Band, Tensor], None] = lambda _, __: None
 ) -> Iterator[tuple[Band, Tensor]]:
-    """The field band by band, from the top; `use` gets every band first, and must change nothing if it fails.
+    """Yields the field band by band from the top: each band, and its rows (1, channels, band.height, width).
 
-    Where memory runs out, the band is computed again half as high, and so are all that follow. Nothing else is lost. Raises
-    the error of torch if a single row is too much.
+    use: gets every band first; it must change nothing if it fails
+    Where memory runs out, the band is computed again half as high, and so are all that follow. Raises torch's error if
+    a single row is too much.
     """
     top = 0
 
@@ -233,10 +229,11 @@ def sweep(
 def park(
     source: Field, band_height: int, store: ActivationStore, into: Parked | None, on_rows: Callable[[int], None]
 ) -> Held:
-    """Computes a field once, stores it and gathers its moments; `on_rows` is told the height of each band.
+    """Computes a field in one sweep, stores it and gathers its moments.
 
-    `into` is overwritten in place. It may be a field that `source` reads with a halo of up to band_height rows: writing
-    stays so far behind reading.
+    into:    a field to overwrite. `source` may read it with a halo of up to band_height rows: writing stays that far
+             behind reading. None takes a new slab.
+    on_rows: gets the height of each band
     """
     statistics = Statistics(source.height)
     behind: deque[tuple[Band, Tensor]] = deque()
@@ -253,7 +250,7 @@ def park(
 
 
 def measure(source: Field, band_height: int, store: ActivationStore, on_rows: Callable[[int], None]) -> Held:
-    """Gathers a field's moments and stores nothing: its text_encoders compute it again, each row once per sweep."""
+    """Gathers a field's moments in one sweep and stores nothing: later sweeps compute each row once more."""
     statistics = Statistics(source.height)
     for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         on_rows(band.height)

@@ -1,7 +1,8 @@
-"""The layers of a UNet, band by band, exactly: each is per token, local, or needs a small sum over the image (design 4).
+"""The layers of a UNet, band by band and exact: each is per token, local, or needs a small sum over the image.
 
-Between two sweeps over the image only sums have to be complete: GroupNorm's statistics and the attention's state.
-A ResNet block is two sweeps, a transformer block two; memory beyond the parked activations is that of one band.
+Between two sweeps over the image only sums must be complete: GroupNorm's statistics and the attention's state
+(docs/design.md, section 4). A ResNet block is two sweeps, a transformer block two. Beyond the parked activations they
+take the memory of one band.
 """
 
 from __future__ import annotations
@@ -19,16 +20,19 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Convolution
 from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Mapped, Parked, normalised, park, sweep
+from linfusion_cli.geometry import Band
 
 Text = Tensor | tuple[Tensor, list[Tensor]]  # (1, tokens, dim), and with an IP-Adapter its image tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Layers:
-    """One sample's pass through a diffusers UNet or ControlNet: its modules are called, their sweeps are ours.
+    """Runs the modules of a diffusers UNet or ControlNet in sweeps, for one sample.
 
-    band_rows: a band's height in rows of each level; dilation multiplies every convolution's (arXiv 2310.07702)
-    embedding: (1, dim), of the timestep; text: what the cross-attention reads
+    band_rows: a band's height in rows of each level
+    dilation:  multiplies that of every convolution (arXiv 2310.07702)
+    embedding: (1, dim), of the timestep
+    text:      what the cross-attention reads
     """
 
     band_rows: int
@@ -39,7 +43,7 @@ class Layers:
     weights: Weights
 
     def resnet(self, x: Held, resnet: Any) -> Held:
-        """conv2(silu(norm2(conv1(silu(norm1(x))) + time))) + shortcut(x); the sum overwrites the hidden half in place."""
+        """conv2(silu(norm2(conv1(silu(norm1(x))) + time))) + shortcut(x) in two sweeps; the sum overwrites conv1's."""
         with self.weights.lent(resnet):
             time = resnet.time_emb_proj(F.silu(self.embedding))[:, :, None, None]
             first = self.convolution(normalised(x, resnet.norm1, silu=True), resnet.conv1)
@@ -49,25 +53,22 @@ class Layers:
             return self.park(Added(branch, skip), hidden.field if self.dilation <= self.band_rows else None)
 
     def transformer(self, x: Held, transformer: Any) -> Held:
-        """One sweep adds up the first block's attention; each further sweep applies a block and adds up the next one's.
+        """One sweep sums for the first block's attention; each further one applies a block and sums for the next.
 
-        The result overwrites x, which nobody else holds yet.
+        The result overwrites x, which nothing else reads yet.
         """
         blocks = list(transformer.transformer_blocks)
-        enter, leave = (
-            _projection(module, linear=transformer.use_linear_projection)
-            for module in (transformer.proj_in, transformer.proj_out)
-        )
+        linear = transformer.use_linear_projection
+        enter, leave = (_projection(module, linear=linear) for module in (transformer.proj_in, transformer.proj_out))
         with self.weights.lent(transformer.norm, transformer.proj_in, transformer.proj_out):
             tokens: Field = Mapped(normalised(x, transformer.norm, silu=False), enter)
             with self.weights.lent(blocks[0]):
                 seen = self._seen(tokens, blocks[0], None)
             for block, following in pairwise(blocks):
                 with self.weights.lent(block, following):
-                    parked = (
-                        tokens if isinstance(tokens, Parked) else Parked.empty(tokens, self.embedding.dtype, self.store)
-                    )
-                    seen, tokens = self._seen(Mapped(tokens, self._function(block, seen)), following, parked), parked
+                    after = Mapped(tokens, self._function(block, seen))
+                    parked = tokens if isinstance(tokens, Parked) else self._empty(tokens)
+                    seen, tokens = self._seen(after, following, parked), parked
             with self.weights.lent(blocks[-1]):
                 done = Mapped(tokens, self._function(blocks[-1], seen))
                 return self.park(Added(Mapped(done, leave), x.field), x.field)
@@ -76,21 +77,26 @@ class Layers:
         return Convolution(source, conv, self.dilation)
 
     def park(self, source: Field, into: Field | None = None) -> Held:
-        """Computes a field and stores it, in place of `into` if that is parked."""
+        """Computes a field and stores it, in place of `into` if that is a parked field."""
         return park(source, self.band_rows, self.store, into if isinstance(into, Parked) else None, lambda _: None)
 
+    def _empty(self, like: Field) -> Parked:
+        return Parked.empty(like, self.embedding.dtype, self.store)
+
     def _seen(self, tokens: Field, block: Any, parked: Parked | None) -> Seen:
-        """What the block's self-attention knows of all tokens, which are also stored if there is where."""
+        """What the block's self-attention keeps of all tokens; `parked` gets the tokens too."""
         seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels), tokens.height * tokens.width)
-        for band, rows in sweep(
-            tokens, self.band_rows, self.store, lambda band, rows: seen.add(block.norm1(_tokens(rows)), band.height)
-        ):
+
+        def add(band: Band, rows: Tensor) -> None:
+            seen.add(block.norm1(_tokens(rows)), band.height)
+
+        for band, rows in sweep(tokens, self.band_rows, self.store, add):
             if parked is not None:
                 parked.write(band, rows)
         return seen
 
     def _function(self, block: Any, seen: Seen) -> Callable[[Tensor], Tensor]:
-        """A transformer block on some rows, given what its attention has seen."""
+        """A transformer block as a function of some rows, once its attention has seen all tokens."""
 
         def function(rows: Tensor) -> Tensor:
             tokens = _tokens(rows)
@@ -102,7 +108,7 @@ class Layers:
 
 
 def pairs(block: Any) -> list[tuple[Any, Any]]:
-    """A down or up block's ResNets, each with its transformer or None."""
+    """The ResNets of a down or up block, each with its transformer or None."""
     attentions = getattr(block, "attentions", None) or [None] * len(block.resnets)
     return list(zip(block.resnets, attentions, strict=True))
 

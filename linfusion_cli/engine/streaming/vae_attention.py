@@ -1,4 +1,4 @@
-"""The softmax attention in the middle of an autoencoder, over all latents or over a window of rows, in little memory."""
+"""The softmax attention in the middle of an autoencoder, over all latents or a window of rows, in little memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from linfusion_cli.engine.streaming.row_source import Derived
 from linfusion_cli.geometry import Band, bands
 
 BLOCK_ROWS = 16
-SCORES = 1 << 24  # how many products of a query and a key are alive at once
+SCORES = 1 << 24  # products of a query and a key that are alive at once
 
 
 @dataclass(frozen=True, slots=True)
 class Attended(Derived):
-    """What a diffusers Attention gives for a field that is already normalised; one head, as in Stable Diffusion.
+    """The output of a diffusers Attention with one head, for a field that is already normalised.
 
-    window: how many latents a row sees, at least; where the image has no more, the attention is exact. BLOCK_ROWS rows
-    see the same ones, always the same rows together: what they see does not depend on the bands.
+    window: the number of latents that a row attends to, at least; an image with no more gets exact attention.
+    The rows of a block of BLOCK_ROWS attend to the same latents, so the result does not depend on the bands.
     """
 
     attention: Any
@@ -29,18 +29,12 @@ class Attended(Derived):
     def rows(self, band: Band) -> Tensor:
         first, last = band.top // BLOCK_ROWS, -(-band.bottom // BLOCK_ROWS)
         blocks = [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
-        return torch.cat(
-            [
-                self._rows(Band(max(block.top, band.top), min(block.bottom, band.bottom)), self._seen(block))
-                for block in blocks
-            ],
-            dim=2,
-        )
+        parts = ((Band(max(block.top, band.top), min(block.bottom, band.bottom)), block) for block in blocks)
+        return torch.cat([self._rows(part, self._seen(block)) for part, block in parts], dim=2)
 
     def _rows(self, band: Band, seen: Band) -> Tensor:
-        queries = self.attention.to_q(_tokens(self.source.rows(band))).split(
-            max(1, SCORES // self.width), dim=1
-        )  # one part, unless very wide
+        tokens = self.attention.to_q(_tokens(self.source.rows(band)))
+        queries = tokens.split(max(1, SCORES // self.width), dim=1)  # one part, unless the image is very wide
         step = max(1, SCORES // (queries[0].shape[1] * self.width))
         online = [_Online.empty(query, float(self.attention.scale)) for query in queries]
         for part in bands(seen.height, step):
@@ -53,7 +47,7 @@ class Attended(Derived):
         return out.view(1, band.height, self.width, self.channels).permute(0, 3, 1, 2)
 
     def _seen(self, block: Band) -> Band:
-        """The rows that a block of queries sees: the window's worth, around it."""
+        """The rows that a block of queries attends to: about `window` latents, around the block."""
         rows = max(block.height, -(-self.window // self.width))
         if rows >= self.height:
             return Band(0, self.height)
@@ -65,7 +59,9 @@ class Attended(Derived):
 class _Online:
     """Softmax over keys that come in parts: sums are rescaled when a larger score turns up (arXiv 1805.02867).
 
-    query (1, queries, dim); highest, total (1, queries, 1); weighted (1, queries, dim); float32 at least.
+    query:          (1, queries, dim), already scaled
+    highest, total: (1, queries, 1), the largest score, and the sum of exp(score - highest)
+    weighted:       (1, queries, dim), the sum of values, each times exp(score - highest); float32 at least
     """
 
     query: Tensor
@@ -80,7 +76,7 @@ class _Online:
         return _Online(exact.to(query.dtype), nothing - torch.inf, nothing, torch.zeros_like(exact))
 
     def add(self, key: Tensor, value: Tensor) -> None:
-        """The next keys and values, (1, keys, dim)."""
+        """Adds keys and values, each (1, keys, dim)."""
         scores = (self.query @ key.transpose(1, 2)).to(self.weighted.dtype)
         highest = torch.maximum(self.highest, scores.amax(2, keepdim=True))
         scores = scores.sub_(highest).exp_()
@@ -90,6 +86,7 @@ class _Online:
         self.highest = highest
 
     def result(self) -> Tensor:
+        """(1, queries, dim)."""
         return (self.weighted / self.total).to(self.query.dtype)
 
 
