@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import FrameType
 from typing import Annotated
 
@@ -29,6 +30,7 @@ from linfusion_cli.cli import (
     upscale,
 )
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
+from linfusion_cli.system.library_output import listening
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import STOP
 
@@ -92,8 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     words, debug = without_debug(words)
     restore = _handle_signals()
+    libraries = listening(_show_line) if debug else nullcontext()
     try:
-        code = app(words, prog_name="linfusion", standalone_mode=False)
+        with libraries:
+            code = app(words, prog_name="linfusion", standalone_mode=False)
         if code == INTERRUPTED:
             return _fail("Interrupted", "interrupted", INTERRUPTED, words)
         return code if isinstance(code, int) else 0
@@ -115,10 +119,14 @@ def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
 
 
 def _show_traceback() -> None:
+    for line in traceback.format_exc().splitlines():
+        _show_line(line)
+
+
+def _show_line(line: str) -> None:
     from linfusion_cli.cli.text import safe
 
-    for line in traceback.format_exc().splitlines():
-        typer.echo(safe(line), err=True)
+    typer.echo(safe(line), err=True)
 
 
 def _explain(error: BaseException, words: Sequence[str]) -> int:

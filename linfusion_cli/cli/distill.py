@@ -93,12 +93,12 @@ def distill(
     quiet: QuietFlag = False,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
-    from linfusion_cli.system.process_setup import quiet_libraries
+    from linfusion_cli.system.process_setup import importing
 
-    quiet_libraries()
-    from linfusion_cli.distill.loss import Weights
-    from linfusion_cli.distill.trainer import Distillation
-    from linfusion_cli.training.schedule import Schedule
+    with importing():
+        from linfusion_cli.distill.loss import Weights
+        from linfusion_cli.distill.trainer import Distillation
+        from linfusion_cli.training.schedule import Schedule
 
     asked = Distillation(
         teacher=teacher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self, TextIO, cast
@@ -12,6 +13,7 @@ import typer
 
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError
+from linfusion_cli.system.library_output import listening
 
 if TYPE_CHECKING:
     import logging.handlers
@@ -32,6 +34,7 @@ class LogFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._handler: logging.handlers.RotatingFileHandler | None = None
+        self._libraries = ExitStack()
 
     def __enter__(self) -> Self:
         if self._path is None:
@@ -47,6 +50,7 @@ class LogFile:
         except OSError as error:
             raise OutputError(f"--log-file {self._path}: can't be written ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+        self._libraries.enter_context(listening(self.add))
         return self
 
     def __exit__(
@@ -54,6 +58,7 @@ class LogFile:
     ) -> None:
         if error is not None and not isinstance(error, GeneratorExit):
             self.add(_end(error))
+        self._libraries.close()
         if self._handler is not None:
             self._handler.close()
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from linfusion_cli.system import gc_pause
+from linfusion_cli.system import gc_pause, library_output
 
 UNBOUNDED = 1024  # prepared convolutions: what the libraries keep by default
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
@@ -38,8 +38,7 @@ def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
     if not owns_process():
         return
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"  # while they are imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     for cache_name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
@@ -53,8 +52,10 @@ def importing(prepared_convolutions: int = UNBOUNDED) -> Iterator[None]:
     if not owns_process():
         yield
         return
+    library_output.route_libraries()
     with gc_pause.none_expected():
         yield
+    library_output.route_libraries()
 
 
 def set_heap(mapped_bytes: int, kept_bytes: int) -> None:
