@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from linfusion_cli.errors import BusyError, WeightsError
 from linfusion_cli.weights.checksums import sha256_of, verify
+from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
 from linfusion_cli.weights.locate import HubPlace, cache_folder
 from linfusion_cli.weights.requirements import Need, files_of
 
@@ -139,40 +139,22 @@ def _check_disk(needed_bytes: int) -> None:
 def complete_blob(hub: HubPlace, name: str, sha256: str, size_bytes: int) -> None:
     """Makes the cache hold the blob of a file, under the name of its published hash; what it holds is not checked here.
 
-    An interrupted download leaves a .part file, which the next one completes. Raises BusyError if another process is at it,
-    and whatever huggingface_hub raises for a connection that fails.
+    An interrupted download leaves a .part file, which the next one completes. Raises BusyError if another process
+    downloads it, and whatever huggingface_hub raises for a connection that fails.
     """
     from filelock import FileLock, Timeout
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils._headers import build_hf_headers
 
     blob = cache_folder() / f"models--{hub.repository.replace('/', '--')}" / "blobs" / sha256
     if blob.exists():
         return
     blob.parent.mkdir(parents=True, exist_ok=True)
     part = blob.with_name(f"{sha256}.part")
-    url = hf_hub_url(hub.repository, name, revision=hub.revision or None)
-    location = get_hf_file_metadata(url).location
-    headers = build_hf_headers()
-    if urlsplit(location).netloc != urlsplit(url).netloc:
-        headers.pop(
-            "authorization", None
-        )  # the storage behind the hub has signed addresses, and no business with the token
+    location, headers = file_location(hub.repository, name, hub.revision)
     try:
         with FileLock(blob.with_name(f"{sha256}.lock"), timeout=0), part.open("ab", buffering=0) as file:
-            done = part.stat().st_size
-            if done > size_bytes:
+            if part.stat().st_size > size_bytes:
                 file.truncate(0)
-                done = 0
-            http_get(
-                location,
-                file,
-                resume_size=done,
-                headers=headers,
-                expected_size=size_bytes,
-                displayed_filename=Path(name).name,
-            )
+            download(location, headers, file, size_bytes, Path(name).name)
     except Timeout as error:
         raise BusyError(f"{hub}: another process downloads {name}. Wait for it") from error
     part.replace(blob)
@@ -181,7 +163,6 @@ def complete_blob(hub: HubPlace, name: str, sha256: str, size_bytes: int) -> Non
 @contextmanager
 def _explained(hub: HubPlace) -> Iterator[None]:
     """The ways in which a repository can't be had, in words, with what to do; never with a token."""
-    import httpx2
     from huggingface_hub import errors
 
     failure = ""
@@ -198,7 +179,7 @@ def _explained(hub: HubPlace) -> Iterator[None]:
         failure = f"{hub}: {_first_line(error)}"
     except errors.OfflineModeIsEnabled:
         failure = f"{hub} is not on this machine, and HF_HUB_OFFLINE forbids the network"
-    except (httpx2.TransportError, ConnectionError, TimeoutError) as error:
+    except transport_errors() as error:
         failure = f"{hub}: {site} can't be reached ({type(error).__name__}). What is downloaded so far is kept: run the same command again"
     except (errors.HfHubHTTPError, OSError) as error:
         failure = f"{hub}: {_first_line(error)}"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import IPAdapterAttnProcessor, IPAdapterAttnProcessor2_0
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from linfusion_cli.engine.compat_diffusers import mount_ip_adapter, unmount_ip_adapter
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder
@@ -56,21 +56,13 @@ class IPAdapter:
         """Puts the cross-attentions for images beside those of the text. Raises WeightsError if the adapter is of a kind that is not known."""
         self._processors, self._dim_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         try:
-            unet._load_ip_adapter_weights([self._state])
+            mount_ip_adapter(unet, self._state, self.scale)
         except (KeyError, RuntimeError, ValueError) as error:
             raise WeightsError(f"--ip-adapter {self.source}: of a kind that is not known ({error})") from error
-        unet.requires_grad_(False)
-        for processor in unet.attn_processors.values():
-            if isinstance(processor, IPAdapterAttnProcessor | IPAdapterAttnProcessor2_0):
-                processor.scale = [self.scale]
 
     def unmount(self, unet: Any) -> None:
         """The UNet without the adapter, its processors the very ones that were there."""
-        present = unet.attn_processors
-        unet.set_attn_processor({name: processor for name, processor in self._processors.items() if name in present})
-        del unet.encoder_hid_proj  # a module now; it was a plain None
-        unet.encoder_hid_proj = None
-        unet.config.encoder_hid_dim_type = self._dim_type
+        unmount_ip_adapter(unet, self._processors, self._dim_type)
 
     @torch.inference_mode()
     def embed(self, pipeline: Any, images: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
-import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from linfusion_cli.config.extras import Weighted
+from linfusion_cli.engine.compat_diffusers import (
+    activate_loras,
+    base_layer,
+    has_lora,
+    lora_delta,
+    remove_lora,
+    several_loras,
+    with_parameters,
+)
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.weights.adapter_files import lora_file
@@ -86,14 +92,14 @@ class Lora:
         name = adapter_name(number)
         if self.weight == 0 or not any(key.startswith("unet.") for key in self.tensors):
             return
-        with _several_meant():
+        with several_loras():
             self.pipeline_class.load_lora_into_unet(
                 dict(self.tensors), dict(self.alphas) if self.alphas else None, unet, adapter_name=name
             )
-        _settle(unet, name, self.weight)
+        activate_loras(unet, name, self.weight)
         for place, layer in list(unet.named_modules()):
-            if name in getattr(layer, "scaling", {}) and isinstance(layer.get_base_layer(), nn.Conv2d):
-                self._convolutions[place] = layer.get_base_layer()
+            if name in getattr(layer, "scaling", {}) and isinstance(base_layer(layer), nn.Conv2d):
+                self._convolutions[place] = base_layer(layer)
                 _replace(unet, place, _merged(layer))
 
     def unmount(self, unet: Any, number: int) -> None:
@@ -102,8 +108,8 @@ class Lora:
         for place, convolution in self._convolutions.items():
             _replace(unet, place, convolution)
         self._convolutions.clear()
-        if name in getattr(unet, "peft_config", {}):
-            remove(unet, name)
+        if has_lora(unet, name):
+            remove_lora(unet, name)
 
     def mount_texts(self, pipeline: Any, number: int) -> None:
         """The same for the text encoders, which keep it as long as they live."""
@@ -112,19 +118,11 @@ class Lora:
             if encoder is None or self.weight == 0 or not any(key.startswith(f"{part}.") for key in self.tensors):
                 continue
             alphas = dict(self.alphas) if self.alphas else None
-            with _several_meant():
+            with several_loras():
                 self.pipeline_class.load_lora_into_text_encoder(
                     dict(self.tensors), alphas, encoder, prefix=part, adapter_name=adapter_name(number)
                 )
-            _settle(encoder, adapter_name(number), self.weight)
-
-
-@contextmanager
-def _several_meant() -> Iterator[None]:
-    """peft warns of a second LoRA on one model, which is what was asked for."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        yield
+            activate_loras(encoder, adapter_name(number), self.weight)
 
 
 def adapter_name(number: int) -> str:
@@ -132,49 +130,11 @@ def adapter_name(number: int) -> str:
     return f"lora{number}"
 
 
-def _settle(model: nn.Module, name: str, weight: float) -> None:
-    """Every mounted LoRA acts, each with its weight; parameters need no gradients."""
-    for layer in _lora_layers(model):
-        if name in layer.scaling:
-            layer.set_scale(name, weight)
-        layer.set_adapter(list(layer.scaling))
-        layer.requires_grad_(False)
-        layer.eval()
-
-
-def _lora_layers(model: nn.Module) -> list[Any]:
-    from peft.tuners.tuners_utils import BaseTunerLayer
-
-    return [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
-
-
-def remove(model: Any, name: str) -> None:
-    """Takes one LoRA away again; after the last one the model's own layers are back in their places."""
-    layers = {id(layer) for layer in _lora_layers(model)}
-    for parent in list(model.modules()):
-        for attribute, child in list(parent.named_children()):
-            if id(child) in layers:
-                layer: Any = child
-                layer.delete_adapter(name)
-                if not list(layer.scaling):
-                    setattr(parent, attribute, layer.get_base_layer())
-    model.peft_config.pop(name, None)
-    if not model.peft_config:
-        del model.peft_config
-        model._hf_peft_config_loaded = False
-
-
 def _merged(layer: Any) -> nn.Module:
     """A convolution like the one inside a LoRA layer, with the LoRA added to its weight."""
-    base = layer.get_base_layer()
-    weight = base.weight
-    for name in layer.active_adapters:
-        weight = weight + layer.get_delta_weight(name).to(weight.dtype)
-    convolution = copy.copy(base)
-    convolution._parameters = dict(base._parameters)
-    convolution.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last), requires_grad=False)
-    merged: nn.Module = convolution
-    return merged
+    base = base_layer(layer)
+    weight = lora_delta(layer, base.weight)
+    return with_parameters(base, weight=weight.contiguous(memory_format=torch.channels_last))
 
 
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
@@ -219,6 +179,5 @@ def _layer(model: nn.Module, name: str) -> nn.Module | None:
 
 
 def _inputs(layer: Any) -> int | None:
-    base = layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
-    weight = getattr(base, "weight", None)
+    weight = getattr(base_layer(layer), "weight", None)
     return int(weight.shape[1]) if isinstance(weight, torch.Tensor) and weight.ndim > 1 else None

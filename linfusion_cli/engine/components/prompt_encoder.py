@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch import Tensor
 from linfusion_cli.config.input_images import read_pixels
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.engine.compat_diffusers import final_norm_found
 from linfusion_cli.engine.components.text_encoders import TextEncoders
 from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, needs_own_way
 from linfusion_cli.engine.sampling.denoiser import Conditioning
@@ -63,7 +62,7 @@ def _weighted(pipeline: Any, job: Job, device: torch.device) -> tuple[Tensor, ..
 
 
 def _diffusers(pipeline: Any, job: Job, prompt: str, negative: str, device: torch.device) -> tuple[Tensor, ...]:
-    with _final_norm_found(pipeline.text_encoder):
+    with final_norm_found(pipeline.text_encoder):
         encoded = pipeline.encode_prompt(
             prompt,
             device=device,
@@ -81,19 +80,6 @@ def _zeroed(pipeline: Any, encoded: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return encoded
     positive, negative, pooled, negative_pooled = encoded
     return positive, torch.zeros_like(negative), pooled, torch.zeros_like(negative_pooled)
-
-
-@contextmanager
-def _final_norm_found(encoder: Any) -> Iterator[None]:
-    """Clip-skip of diffusers looks for text_model.final_layer_norm, which transformers 5 calls final_layer_norm."""
-    if hasattr(encoder, "text_model"):
-        yield
-        return
-    encoder.__dict__["text_model"] = SimpleNamespace(final_layer_norm=encoder.final_layer_norm)
-    try:
-        yield
-    finally:
-        del encoder.__dict__["text_model"]
 
 
 def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:

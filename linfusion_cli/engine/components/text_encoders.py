@@ -17,9 +17,10 @@ from torch import Tensor
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter
 from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
+from linfusion_cli.engine.compat_diffusers import hollow
 from linfusion_cli.engine.loading.from_config import guarded, maker
 from linfusion_cli.engine.loading.model_files import FileSource, Source, open_source
-from linfusion_cli.engine.loading.safetensors_loader import CPU, build, hollow, own_all
+from linfusion_cli.engine.loading.safetensors_loader import CPU, build, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder

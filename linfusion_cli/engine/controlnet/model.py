@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ControlNetModel
-from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
-from torch import Tensor, nn
+from torch import Tensor
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.compat_diffusers import condition_embedded, controlnet_tensors
 from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.engine.streaming.dilation import dilated
@@ -66,7 +64,7 @@ class ControlNet:
             raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
         tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
         if any(name.startswith("control_model.") for name in tensors):
-            tensors = dict(convert_controlnet_checkpoint(tensors, config))
+            tensors = controlnet_tensors(tensors, config)
         make = maker(ControlNetModel, config | {ORDER: "rgb"}, str(path))
         model = build(make, [tensors], str(path)).requires_grad_(False)
         if config.get(ORDER) == "bgr":
@@ -109,7 +107,7 @@ class PlainControlNet:
         dilation: int = 1,
     ) -> Residuals:
         """What to add inside the UNet: for every skip, and for the middle."""
-        with dilated(dilation), _embedded(self.controlnet):
+        with dilated(dilation), condition_embedded(self.controlnet):
             down, middle = self.controlnet(
                 sample,
                 timestep,
@@ -120,17 +118,6 @@ class PlainControlNet:
                 return_dict=False,
             )
         return Residuals.of(down, middle)
-
-
-@contextmanager
-def _embedded(controlnet: Any) -> Iterator[None]:
-    """Lets the network take a condition that is embedded already: once per stage instead of once per step, and never dilated."""
-    embedding = controlnet.controlnet_cond_embedding
-    controlnet.controlnet_cond_embedding = nn.Identity()
-    try:
-        yield
-    finally:
-        controlnet.controlnet_cond_embedding = embedding
 
 
 def _config(path: Path, unet: Any) -> dict[str, Any]:

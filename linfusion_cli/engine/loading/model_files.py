@@ -10,14 +10,9 @@ from typing import Any, Protocol
 
 import torch
 import transformers
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-    convert_open_clip_checkpoint,
-)
 from torch import Tensor
 
+from linfusion_cli.engine.compat_diffusers import clip_tensors, open_clip_tensors, unet_tensors, vae_tensors
 from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
@@ -117,22 +112,24 @@ class FileSource:
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "unet":
-            return self._converted(convert_ldm_unet_checkpoint, self._read(dtype, UNET), part)
+            return self._converted(unet_tensors, self._read(dtype, UNET), part)
         if part == "vae":
             if any(
                 name.startswith("decoder.up_blocks.") for name in self.header.tensors
             ):  # an autoencoder alone, as diffusers names it
                 return self._read(dtype, "")
             given = self._read(dtype, VAE) or self._read(dtype, "")
-            return self._converted(convert_ldm_vae_checkpoint, given, part)
+            return self._converted(vae_tensors, given, part)
         return self._text_encoder(part, dtype)
 
-    def _converted(self, convert: Callable[..., Any], given: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    def _converted(
+        self, convert: Callable[..., dict[str, Tensor]], given: dict[str, Tensor], part: str
+    ) -> dict[str, Tensor]:
         """The tensors under the names of diffusers. Raises WeightsError if the file's are not those of the config."""
         for name in unused(given):
             del given[name]
         try:
-            found = dict(convert(dict(given), self.config(part)))
+            found = convert(dict(given), self.config(part))
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             what = f"its {part} has other layers than {self.configs / part}"
             raise WeightsError(f"{self.path}: {what}: another architecture, or a damaged file") from error
@@ -141,7 +138,7 @@ class FileSource:
 
     def _text_encoder(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "text_encoder" and (given := self._read(dtype, *FIRST_TEXT)):
-            return dict(convert_ldm_clip_checkpoint(given))
+            return clip_tensors(given)
         for prefix in OPEN_CLIP[part]:
             if given := self._read(dtype, prefix):
                 return self._open_clip(part, given, prefix)
@@ -154,7 +151,7 @@ class FileSource:
         for name in list(given):
             if name.startswith(blocks) and f"{blocks}{name.removeprefix(blocks).split('.')[0]}." not in layers:
                 del given[name]
-        return dict(convert_open_clip_checkpoint(_Shaped(_Config(config["hidden_size"])), given, prefix=prefix))
+        return open_clip_tensors(given, config["hidden_size"], prefix)
 
     def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
         return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
@@ -165,18 +162,6 @@ class FileSource:
             if not (self.configs / part / "tokenizer.json").exists()
             else FolderSource(self.configs, "").tokenizer(part)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Config:
-    hidden_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Shaped:
-    """What the conversion of OpenCLIP's names wants to know of a model: its width."""
-
-    config: _Config
 
 
 def open_source(path: Path, family: str, variant: str, configs: Path | None) -> Source:

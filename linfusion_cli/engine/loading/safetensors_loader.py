@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import init_empty_weights
 from torch import Tensor, nn
 
+from linfusion_cli.engine.compat_diffusers import hollow, rename_old_keys
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header
@@ -115,12 +115,6 @@ def build(
     return fill(hollow(make), tensors, source, extra_allowed=extra_allowed)
 
 
-def hollow(make: Callable[[], nn.Module]) -> Any:
-    """A model made without memory for its parameters: layers, names and shapes are there, for `fill`."""
-    with init_empty_weights():
-        return make()
-
-
 def fill(model: Any, tensors: Iterable[Mapping[str, Tensor]], source: str, *, extra_allowed: bool = False) -> Any:
     """Makes the tensors given the parameters of a hollow model; gives it back.
 
@@ -130,8 +124,7 @@ def fill(model: Any, tensors: Iterable[Mapping[str, Tensor]], source: str, *, ex
     given: dict[str, Tensor] = {}
     for part in tensors:
         given |= part
-    if hasattr(model, "_fix_state_dict_keys_on_load"):
-        model._fix_state_dict_keys_on_load(given)  # names of the autoencoder's attention before 2023
+    rename_old_keys(model, given)
     check_tensors({name: tuple(value.shape) for name, value in own.items()}, given, source, extra_allowed=extra_allowed)
     model.load_state_dict({name: value for name, value in given.items() if name in own}, assign=True)
     return model.eval()

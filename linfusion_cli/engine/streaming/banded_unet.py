@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch import Tensor
 
+from linfusion_cli.engine.compat_diffusers import time_and_added_embedding
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Doubled
@@ -125,10 +125,7 @@ def layers_of(
     weights: Weights,
 ) -> Sequence[Layers]:
     """The layers of a UNet or ControlNet with the inputs of each sample of a batch; see PlainUNet and Layers."""
-    kind = UNet2DConditionModel  # a ControlNet computes the same, but not in methods of its own
-    embedding: Tensor = unet.time_embedding(kind.get_time_embed(unet, sample=sample, timestep=timestep))
-    more = kind.get_aug_embed(unet, emb=embedding, encoder_hidden_states=text, added_cond_kwargs=added or {})
-    embedding = embedding if more is None else embedding + more
+    embedding = time_and_added_embedding(unet, sample, timestep, text, added or {})
     context: Text = text
     if hasattr(unet, "process_encoder_hidden_states"):
         context = unet.process_encoder_hidden_states(text, added or {})

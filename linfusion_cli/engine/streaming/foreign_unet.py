@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import Tensor
 
+from linfusion_cli.engine.compat_diffusers import UNet2DConditionOutput
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, check
