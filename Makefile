@@ -40,7 +40,7 @@ bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journa
 	$(BIN)/python bench/batch.py
 
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
-	$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))
+	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))
 
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images with details; resumes where it stopped
 	$(BIN)/python bench/pictures.py

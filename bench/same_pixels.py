@@ -94,7 +94,7 @@ def pixels_hash(arguments: list[str], threads: int) -> str:
 
 
 def main() -> int:
-    """Prints the hashes. Returns 1 if one differs from the expected ones, else 0."""
+    """Prints the hashes. Returns 1 if a render failed or a hash differs from the expected one."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--against", type=Path, help="a file with the expected hashes")
@@ -113,7 +113,8 @@ def main() -> int:
             if expected and expected.get(key) != found[key]:
                 print(f"{key}: {found[key]}, before: {expected.get(key)}", file=sys.stderr)
     print(json.dumps(found, indent=2))
-    return int(bool(expected) and expected != found)
+    failed = any(value.startswith("exit ") for value in found.values())
+    return int(failed or (bool(expected) and expected != found))
 
 
 if __name__ == "__main__":
