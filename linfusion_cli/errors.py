@@ -9,13 +9,25 @@
 
 Interrupts end with 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is allowed, and the nearest
 valid one or the next command to type.
+
+No message below cli/ spells a flag. An error about one option names it as `parameter`, and a message that mentions
+another option holds an Option part:
+
+    raise WeightsError(f"{path}: holds no autoencoder", parameter="vae")
+    raise OutputError(f"{path} already exists; use ", option("overwrite"), " or another ", option("output"))
+    notify(Note(text=Message("stage 1 was not kept. ", option("restart"), " makes it again")))
+
+Python users read "vae FILE: ..." and "use overwrite"; the command line prints "--vae FILE: ..." and "use --overwrite".
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
+MOST_CHARACTERS = 400  # of one line of a message
 INTERRUPTED = 130
 TERMINATED = 143
 NO_MEMORY = (
@@ -26,10 +38,94 @@ NO_MEMORY = (
 )  # torch on CPUs and cards, oneDNN
 
 
+Value = str | int | float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option that a message mentions, by its Python name, perhaps with a value to give it."""
+
+    key: str  # a key or an alias of config/options.py, or another parameter of a command: "lora", "keep_going"
+    value: Value = None
+
+    def __str__(self) -> str:
+        """As Python users write it: `overwrite`, `size="8k"`, `steps=30`."""
+        if self.value is None:
+            return self.key
+        return f"{self.key}={json.dumps(self.value, ensure_ascii=False) if isinstance(self.value, str) else self.value}"
+
+
+def option(key: str, value: Value = None) -> Option:
+    """A part of a message: the option `key`, or the advice to set it to `value`."""
+    return Option(key, value)
+
+
+Spell = Callable[[Option], str]
+
+
+class Message(str):
+    """A text for Python users that remembers which of its parts are options, so that the command line can print flags.
+
+    Parts are texts, options, and other messages or errors, which are taken over with their options. Every line is cut
+    in its middle to MOST_CHARACTERS. Formatting a message into another text gives plain text: pass it as a part instead.
+    """
+
+    parts: tuple[str | Option, ...]
+
+    def __new__(cls, *parts: str | Option | LinfusionError) -> Message:
+        flat = tuple(inner for part in parts for inner in _flat(part))
+        text = super().__new__(cls, _rendered(flat, str))
+        text.parts = flat
+        return text
+
+    def spelled(self, spell: Spell) -> str:
+        """The text with every option as `spell` writes it."""
+        return _rendered(self.parts, spell)
+
+    def as_json(self) -> list[str | list[Value]]:
+        """The parts for from_json(), to cross a process border."""
+        return [part if isinstance(part, str) else [part.key, part.value] for part in self.parts]
+
+    @staticmethod
+    def from_json(parts: str | Sequence[str | Sequence[Value]]) -> Message:
+        """The message that as_json() was made from; a plain text is a message without options."""
+        if isinstance(parts, str):
+            return Message(parts)
+        return Message(*(part if isinstance(part, str) else Option(str(part[0]), part[1]) for part in parts))
+
+
+def _flat(part: str | Option | LinfusionError) -> tuple[str | Option, ...]:
+    inner = part.message if isinstance(part, LinfusionError) else part
+    return inner.parts if isinstance(inner, Message) else (inner,)
+
+
+def _rendered(parts: Iterable[str | Option], spell: Spell) -> str:
+    text = "".join(part if isinstance(part, str) else spell(part) for part in parts)
+    return "\n".join(_shortened(line) for line in text.split("\n"))
+
+
+def _shortened(line: str) -> str:
+    """The line without its middle if it is too long: the beginning names what is wrong, the end says what to do."""
+    half = (MOST_CHARACTERS - 5) // 2
+    return line if len(line) <= MOST_CHARACTERS else f"{line[:half]} ... {line[-half:]}"
+
+
 class LinfusionError(Exception):
-    """The root: caught by the command line alone, and shown without a traceback."""
+    """The root: caught by the command line alone, and shown without a traceback.
+
+    parts: the message; see Message. parameter: the option that is wrong; its name is put before the message, which
+    then starts with the value given.
+    """
 
     exit_code = 1
+
+    def __init__(self, *parts: str | Option | LinfusionError, parameter: str = "") -> None:
+        self.parameter = parameter
+        self.message = Message(Option(parameter), " ", *parts) if parameter else Message(*parts)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return str(self.message)
 
 
 class UsageError(LinfusionError):

@@ -17,7 +17,7 @@ from linfusion_cli import __version__
 from linfusion_cli.config.extras import grown_from, local_name
 from linfusion_cli.config.job import Job, job_hash, unseeded_hash
 from linfusion_cli.config.required_weights import check_weights, refuse_missing
-from linfusion_cli.errors import LinfusionError, OutOfMemoryError, OutputError, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, OutputError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder
@@ -112,7 +112,7 @@ def prepare(plan: Plan) -> None:
     record_texts(record_of(plan, []))  # a text that can't be stored is found now
     tidy(job.output.parent)
     if job.stages_folder is not None:
-        make_folder(job.stages_folder, "--stages")
+        make_folder(job.stages_folder, parameter="stages_folder")
         for stage in _stages_with_images(plan):
             check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
 
@@ -127,7 +127,7 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
         try:
             check()
         except LinfusionError as error:
-            found.append(str(error))
+            found.append(error.message)
     return tuple(found)
 
 
@@ -249,7 +249,13 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
     missing = [str(stage.index) for stage in _stages_with_images(plan) if not _stage_path(folder, stage).exists()]
     if missing:
         notify(
-            Note(text=f"no image of stage {', '.join(missing)}: made before the interruption. --restart makes them all")
+            Note(
+                text=Message(
+                    f"no image of stage {', '.join(missing)}: made before the interruption. ",
+                    option("restart"),
+                    " makes them all",
+                )
+            )
         )
 
 
@@ -316,7 +322,7 @@ def _memory_log(path: Path | None) -> Iterator[TextIO | None]:
     try:
         file = path.open("w", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"--memory-log {path}: can't be written ({error.strerror})") from error
+        raise OutputError(f"{path}: can't be written ({error.strerror})", parameter="memory_log") from error
     with file:
         yield file
 
@@ -341,7 +347,10 @@ def _out_of_memory(plan: Plan) -> Iterator[None]:
             raise
         failure = str(error).splitlines()[0] if str(error) else "MemoryError"
     if failure:
-        advice = "close other programs, or give a smaller --size or --max-memory"
         raise OutOfMemoryError(
-            f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure}): {advice}"
+            f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure:.200}): "
+            "close other programs, or give a smaller ",
+            option("size"),
+            " or ",
+            option("max_memory"),
         )

@@ -1,6 +1,17 @@
 """The error tree: one exit code per family, as drawn."""
 
+import copy
+import json
+import pickle
+from dataclasses import asdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from linfusion_cli import errors
+from linfusion_cli.cli.spelling import flag, told
+from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, WeightsError, option
+from linfusion_cli.events import Note
 
 
 def test_each_family_has_its_own_exit_code() -> None:
@@ -20,3 +31,50 @@ def test_the_drawing_shows_every_family() -> None:
 def test_nearest_offers_the_closest_or_all() -> None:
     assert errors.nearest("sdxl-8kk", ["sdxl-8k", "sd15-4k"]) == 'Did you mean "sdxl-8k"?'
     assert errors.nearest("zzz", ["b", "a"]) == "Allowed: a, b"
+
+
+def test_an_error_about_an_option_names_it_in_the_words_of_its_reader() -> None:
+    error = WeightsError("/x/y.safetensors: holds no layer", parameter="lora")
+    assert str(error) == "lora /x/y.safetensors: holds no layer"
+    assert told(error) == "--lora /x/y.safetensors: holds no layer"
+
+
+def test_advice_is_written_in_the_words_of_its_reader() -> None:
+    error = UsageError("try ", option("dtype", "bfloat16"), " or ", option("steps", 20), " and ", option("overwrite"))
+    assert str(error) == 'try dtype="bfloat16" or steps=20 and overwrite'
+    assert told(error) == "try --dtype bfloat16 or --steps 20 and --overwrite"
+    assert told(Message(option("prompt_weights", False))) == "--no-prompt-weights"
+    assert told(Message(option("stages_folder", "my images"))) == "--stages 'my images'"
+
+
+def test_an_error_inside_a_message_keeps_its_options() -> None:
+    inner = UsageError("7: too many", parameter="clip_skip")
+    assert told(Message("a.txt:3: ", inner)) == "a.txt:3: --clip-skip 7: too many"
+    assert told(UsageError(inner, "!")) == "--clip-skip 7: too many!"
+
+
+@given(st.text(max_size=100))
+def test_text_of_users_is_never_taken_for_an_option(text: str) -> None:
+    shown = told(Message(text, option("size")))
+    assert shown == text + "--size"
+    assert Message.from_json(json.loads(json.dumps(Message(text, option("size")).as_json()))).spelled(flag) == shown
+
+
+def test_messages_survive_copies_pickles_and_json() -> None:
+    message = Message("give ", option("size", "8k"))
+    for same in (
+        asdict(Note(text=message))["text"],
+        copy.deepcopy(message),
+        pickle.loads(pickle.dumps(message)),
+        Message.from_json(json.loads(json.dumps(message.as_json()))),
+        pickle.loads(pickle.dumps(LinfusionError(message))).message,
+    ):
+        assert same.parts == ("give ", Option("size", "8k"))
+    assert Message.from_json("plain") == "plain"
+
+
+def test_long_lines_lose_their_middle() -> None:
+    error = UsageError("a" * 5000 + " give ", option("size"), "\nsecond")
+    first, second = told(error).split("\n")
+    assert len(first) <= errors.MOST_CHARACTERS
+    assert (first[:2], first[-11:], second) == ("aa", "give --size", "second")

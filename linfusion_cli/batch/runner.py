@@ -17,10 +17,13 @@ from linfusion_cli.errors import (
     BusyError,
     DiskFullError,
     LinfusionError,
+    Message,
     OutOfMemoryError,
     OutputError,
+    Spell,
     UsageError,
     WeightsError,
+    option,
 )
 from linfusion_cli.output.checkpoint_folder import hidden_folder, tidy
 from linfusion_cli.output.file_lock import Lock
@@ -99,9 +102,15 @@ class Runner:
     for a full disk. Who calls it asks STOP afterwards: told to stop, it returns as soon as the step in hand is kept."""
 
     def __init__(
-        self, journal: Journal, options: Options, tell: Callable[[Told], None], start: Callable[[], Child] = Child
+        self,
+        journal: Journal,
+        options: Options,
+        tell: Callable[[Told], None],
+        start: Callable[[], Child] = Child,
+        *,
+        spell: Spell = str,  # how options are written in what is told and in the journal
     ) -> None:
-        self._journal, self._options, self._tell, self._start = journal, options, tell, start
+        self._journal, self._options, self._tell, self._start, self._spell = journal, options, tell, start, spell
         self._child: Child | None = None
         self._summary = Summary()
         self._planned_bytes = 0
@@ -151,11 +160,11 @@ class Runner:
         if STOP.code:
             return False
         if options.limit and summary.made >= options.limit:
-            summary.stopped = "--limit is reached"
+            summary.stopped = f"{self._spell(option('limit'))} is reached"
         elif options.deadline and clock() >= options.deadline:
             summary.stopped = "the time is up"
         elif summary.failed and not options.keep_going:
-            summary.stopped = "an image failed; --keep-going goes on with the others"
+            summary.stopped = f"an image failed; {self._spell(option('keep_going'))} goes on with the others"
         return not summary.stopped
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
@@ -171,7 +180,7 @@ class Runner:
         if answer["kind"] == "stopped":
             tries.appendleft(attempt)
             return
-        code, message = int(answer["exit_code"]), str(answer["message"])
+        code, message = int(answer["exit_code"]), Message.from_json(answer["message"]).spelled(self._spell)
         if answer.get("error") == DiskFullError.__name__:  # the others would find no room either
             left = f"{self._summary.made} made, {self._summary.left} left"
             raise DiskFullError(

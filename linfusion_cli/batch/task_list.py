@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.config.job import LARGEST_SEED, Kind, Request
-from linfusion_cli.errors import LinfusionError, UsageError, nearest
+from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest
 
 MOST_TASKS = 1_000_000
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
@@ -94,7 +94,7 @@ def make_tasks(
     try:
         maker = _Maker(common, problems)
     except LinfusionError as error:  # in a flag, not in a list
-        problems.append(str(error))
+        problems.append(error.message)
         return []
     found = [task for row in rows for task in maker.tasks_of(row)]
     unique = list({task.id: task for task in reversed(found)}.values())[::-1]
@@ -136,7 +136,7 @@ class _Maker:
         except (
             LinfusionError
         ) as error:  # WeightsError too: a model that is not there is wrong in one row, not in the list
-            self._problems.append(f"{row.place}: {error}")
+            self._problems.append(Message(f"{row.place}: ", error))
 
     def _canonical(self, values: Mapping[str, object]) -> dict[str, object]:
         """The values under the names of Request."""
@@ -214,7 +214,7 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
         try:
             name = task.kind.name_of(template, task.prompt, task.seed, numbers.get(task.id, 0), task.id, "--name")
         except UsageError as error:
-            problems.append(f"{task.place}: {error}")
+            problems.append(Message(f"{task.place}: ", error))
             if len(problems) > 100:  # a bad template is bad for every row
                 break
             continue

@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli.config.job import Job, Request, job_hash, resolve
-from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError
+from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
 from linfusion_cli.events import Event
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import STOP
@@ -63,7 +63,10 @@ class _Maker:
         try:
             self._make(order)
         except LinfusionError as error:
-            self._say("failed", {"error": type(error).__name__, "message": str(error), "exit_code": error.exit_code})
+            self._say(
+                "failed",
+                {"error": type(error).__name__, "message": error.message.as_json(), "exit_code": error.exit_code},
+            )
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             traceback.print_exc()
@@ -96,7 +99,10 @@ class _Maker:
             return
 
         def notify(event: Event) -> None:
-            self._say("event", {"name": type(event).__name__, "fields": asdict(event)})
+            fields = {
+                key: value.as_json() if isinstance(value, Message) else value for key, value in asdict(event).items()
+            }
+            self._say("event", {"name": type(event).__name__, "fields": fields})
 
         rendered = render(plan, notify, self._model_cache)
         measured = {

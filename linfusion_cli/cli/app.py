@@ -29,6 +29,7 @@ from linfusion_cli.cli import (
     presets,
     upscale,
 )
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.system.library_output import listening
 from linfusion_cli.system.process_setup import own_process
@@ -133,7 +134,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
     """Prints what went wrong and returns the exit code of its family."""
     match error:
         case LinfusionError():
-            return _fail(type(error).__name__, str(error), error.exit_code, words)
+            return _fail(type(error).__name__, told(error), error.exit_code, words)
         case TyperException():
             if type(error).__name__ == "NoArgsIsHelpError":
                 typer.echo(error.format_message())

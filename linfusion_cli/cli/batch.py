@@ -14,7 +14,8 @@ import typer
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.shared_options import QuietFlag
-from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
+from linfusion_cli.cli.spelling import flag, told
+from linfusion_cli.errors import LinfusionError, Message, OutputError, UsageError, WeightsError
 from linfusion_cli.output.atomic_file import make_folder
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
@@ -157,7 +158,7 @@ def _tasks(
         journal = Journal(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
         tasks = make_tasks(rows, common, template, journal.numbers, problems)
     if problems:
-        raise UsageError(refusal(problems))
+        raise UsageError(refusal([told(problem) for problem in problems]))
     if not tasks:
         raise UsageError(f"{', '.join(files)}: there is no prompt in it")
     return journal, shard_of(tasks, *part)
@@ -176,7 +177,7 @@ def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *,
         _refuse_foreign(journal, tasks, thorough=options.thorough)
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
-            summary = Runner(journal, options, display.tell).run(tasks)
+            summary = Runner(journal, options, display.tell, spell=flag).run(tasks)
         finally:
             display.close()
     log.add(summary_line(summary))
@@ -217,14 +218,14 @@ def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:
     from linfusion_cli.config.required_weights import refuse_missing
 
     wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in journal.done}
-    problems: list[str] = []
+    problems: list[Message] = []
     for kind, place in reversed(wanted.items()):
         try:
             refuse_missing(kind.job.settings, kind.job.preset)
         except WeightsError as error:
-            problems.append(f"{place}: {error}")
+            problems.append(Message(f"{place}: ", error))
     if problems:
-        raise WeightsError(refusal(problems))
+        raise WeightsError(refusal([told(problem) for problem in problems]))
 
 
 def _is_foreign(journal: Journal, task: Task) -> bool:

@@ -13,7 +13,9 @@ import typer
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.render_display import emit, has_live_terminal
+from linfusion_cli.cli.spelling import flag
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
+from linfusion_cli.errors import Message
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -88,7 +90,7 @@ class BatchDisplay:
     def _event(self, told: Told) -> None:
         fields = told.fields["fields"]
         if told.fields["name"] == "Note":
-            self._line(f"note: {told.task.name}: {fields['text']}")
+            self._line(f"note: {told.task.name}: {Message.from_json(fields['text']).spelled(flag)}")
         self._image.see(told.fields["name"], fields)
         if self._bar is None and self._now() - self._said >= LINE_SECONDS:
             self._line(f"{told.task.name}: {self._image.text}, about {seconds_text(self._left_seconds())} left")

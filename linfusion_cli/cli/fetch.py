@@ -11,6 +11,7 @@ import typer
 
 from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.cli.shared_options import QuietFlag
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
@@ -108,11 +109,11 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
                 waiting = _along(path) + waiting
             _tell(need, str(path), as_json=as_json, quiet=quiet)
         except WeightsError as error:
-            failures.append(str(error))
+            failures.append(told(error))
             if as_json:
                 typer.echo(
                     json.dumps(
-                        {"type": "failed", "kind": need.kind, "places": list(need.places), "message": str(error)}
+                        {"type": "failed", "kind": need.kind, "places": list(need.places), "message": told(error)}
                     )
                 )
             if len(needs) > 1:

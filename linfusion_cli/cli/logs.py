@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Self, TextIO, cast
 
 import typer
 
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError
 from linfusion_cli.system.library_output import listening
@@ -79,7 +80,7 @@ def _end(error: BaseException) -> str:
     """What ended a command, in the words that its user reads."""
     if isinstance(error, SystemExit):
         return f"stopped by SIGTERM (exit code {error.code})"
-    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}: {error}"
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}: {told(error)}"
 
 
 class _Lines(io.TextIOBase):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.spelling import told
 
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
@@ -32,7 +33,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
 ) -> None:
     """Show stages, bands, work, memory and time of an image, and stop."""
-    from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_lines
+    from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_fields, plan_lines
     from linfusion_cli.config.job import resolve
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
@@ -41,7 +42,7 @@ def plan(
     made = make_plan(job, _measured(job, again=measure))
     stopped = obstacles(made)
     if as_json:
-        typer.echo(json.dumps({**made.as_dict(), "obstacles": stopped}, indent=2))
+        typer.echo(json.dumps({**plan_fields(made), "obstacles": [told(text) for text in stopped]}, indent=2))
         return
     for line in [*plan_lines(made)[1:], "", *phase_lines(made), *obstacle_lines(stopped)]:
         typer.echo(line)

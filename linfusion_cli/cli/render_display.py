@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import typer
 
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.text import (
     bytes_text,
     obstacle_lines,
+    plan_fields,
     plan_lines,
     result_lines,
     safe,
@@ -254,7 +256,7 @@ class JsonDisplay:
         self._plan, self._stream, self._now = plan, stream, now
         self._tracker = Tracker(plan, now)
         self._last = -JSON_INTERVAL_S
-        emit(stream, "plan", {"plan": plan.as_dict()})
+        emit(stream, "plan", {"plan": plan_fields(plan)})
 
     def notify(self, event: Event) -> None:
         self._tracker.see(event)
@@ -264,7 +266,7 @@ class JsonDisplay:
             case PhaseFinished():
                 emit(self._stream, "phase_done", asdict(event))
             case Note():
-                emit(self._stream, "note", {"text": event.text})
+                emit(self._stream, "note", {"text": told(event.text)})
             case Progressed():
                 self._progress(event)
             case MemorySampled():
@@ -334,7 +336,11 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
         emit(
             sys.stdout,
             "plan",
-            {"plan": plan.as_dict(), "sources": dict(plan.job.sources), "obstacles": list(obstacles)},
+            {
+                "plan": plan_fields(plan),
+                "sources": dict(plan.job.sources),
+                "obstacles": [told(text) for text in obstacles],
+            },
         )
         return
     for line in [

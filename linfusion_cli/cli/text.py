@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from linfusion_cli.cli.spelling import told
+
 if TYPE_CHECKING:
     from linfusion_cli.config.presets import Preset
     from linfusion_cli.planning.planner import Plan
@@ -15,7 +17,7 @@ def safe(text: object) -> str:
     """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
     from linfusion_cli.output.metadata import redacted, visible
 
-    return redacted(visible(str(text)))
+    return redacted(visible(told(text)))
 
 
 def wrong_value(error: BaseException) -> str:
@@ -90,6 +92,11 @@ def plan_lines(plan: Plan) -> list[str]:
         else (f"times are guesses: no image was made here in {plan.dtype} yet (linfusion plan measures)",)
     )
     return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess)]
+
+
+def plan_fields(plan: Plan) -> dict[str, object]:
+    """The plan for JSON, its notes with flags."""
+    return {**plan.as_dict(), "notes": [told(note) for note in plan.notes]}
 
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:

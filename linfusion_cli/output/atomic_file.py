@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from linfusion_cli.errors import DiskFullError, OutputError
+from linfusion_cli.errors import DiskFullError, OutputError, option
 
 _STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -274,7 +274,7 @@ def _check_target(path: Path, *, overwrite: bool) -> None:
 
 
 def _exists(path: Path) -> OutputError:
-    return OutputError(f"{str(path)!r} exists, kept; give --overwrite or another -o")
+    return OutputError(f"{str(path)!r} already exists; use ", option("overwrite"), " or another ", option("output"))
 
 
 def _refusal(path: Path, reason: str | None) -> OutputError:
@@ -292,16 +292,15 @@ def _explained(path: Path, remark: str = "") -> Generator[None]:
         raise DiskFullError(str(refusal)) if error.errno in FULL else refusal from error
 
 
-def make_folder(path: Path, flag: str = "") -> Path:
-    """Makes a folder and those above it, unless it is there; gives it back. `flag` is what the user named it with.
+def make_folder(path: Path, *, parameter: str = "") -> Path:
+    """Makes a folder and those above it, unless it is there; gives it back. `parameter`: the option that names it.
 
     Raises OutputError if it can't be made, or if something else has the name.
     """
-    place = f"{flag} {str(path)!r}".lstrip()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise OutputError(f"{place} is not a folder") from error
+        raise OutputError(f"{str(path)!r} is not a folder", parameter=parameter) from error
     except OSError as error:
-        raise OutputError(f"{place}: can't make the folder ({error.strerror})") from error
+        raise OutputError(f"{str(path)!r}: can't make the folder ({error.strerror})", parameter=parameter) from error
     return path

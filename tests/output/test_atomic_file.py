@@ -103,7 +103,7 @@ def test_a_partial_write_is_continued(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
-    with pytest.raises(OutputError, match="exists, kept; give --overwrite or another -o"):
+    with pytest.raises(OutputError, match="already exists; use overwrite or another output"):
         save(path, b"new")
     assert path.read_bytes() == b"old"
 
@@ -124,7 +124,7 @@ def test_a_file_that_appears_meanwhile_is_kept(tmp_path: Path, monkeypatch: pyte
     with AtomicFile(path) as file:
         file.write(b"new")
         path.write_bytes(b"other")
-        with pytest.raises(OutputError, match="exists, kept"):
+        with pytest.raises(OutputError, match="already exists"):
             file.commit()
     assert path.read_bytes() == b"other"
     assert os.listdir(tmp_path) == ["a.png"]
