@@ -50,12 +50,12 @@ def rename_old_keys(model: Any, tensors: dict[str, Tensor]) -> None:
 
 def unet_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """`model.diffusion_model.*` as UNet2DConditionModel names it."""
-    return dict(convert_ldm_unet_checkpoint(tensors, config))
+    return _present(convert_ldm_unet_checkpoint(tensors, config))
 
 
 def vae_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """`first_stage_model.*` (or without the prefix) as AutoencoderKL names it."""
-    return dict(convert_ldm_vae_checkpoint(tensors, config))
+    return _present(convert_ldm_vae_checkpoint(tensors, config))
 
 
 def clip_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -70,7 +70,12 @@ def open_clip_tensors(tensors: dict[str, Tensor], width: int, prefix: str) -> di
 
 def controlnet_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """`control_model.*` as ControlNetModel names it."""
-    return dict(convert_controlnet_checkpoint(tensors, config))
+    return _present(convert_controlnet_checkpoint(tensors, config))
+
+
+def _present(converted: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+    """Without the names that a conversion expects and the file lacks: it gives None for them."""
+    return {name: tensor for name, tensor in converted.items() if tensor is not None}
 
 
 @dataclass(frozen=True, slots=True)

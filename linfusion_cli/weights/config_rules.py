@@ -285,6 +285,12 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
     _check_levels(part, config, source)
 
 
+def deciding(part: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checked config that decide what is computed: the others have types that change with the library."""
+    settings = RULES[part].settings
+    return {key: value for key, value in config.items() if settings.get(key, ANY) is not ANY}
+
+
 def _class_names(config: Mapping[str, Any]) -> Iterable[object]:
     if "_class_name" in config:
         yield config["_class_name"]

@@ -81,7 +81,7 @@ def read_json_object(path: Path, largest_bytes: int) -> dict[str, Any]:
 
 def _check(path: Path, key: str, value: object) -> None:
     """Raises WeightsError for an entry of model_index.json that linfusion can't honour."""
-    if isinstance(value, list):
+    if isinstance(value, list) or key in (*COMPONENTS, *TOKENIZERS):
         _check_component(path, key, value)
     elif key == "force_zeros_for_empty_prompt":
         if not isinstance(value, bool):
@@ -93,9 +93,11 @@ def _check(path: Path, key: str, value: object) -> None:
         raise WeightsError(f"{path}: its setting {shown(key)} = {shown(value)} is unknown: images may depend on it")
 
 
-def _check_component(path: Path, key: str, value: list[object]) -> None:
+def _check_component(path: Path, key: str, value: object) -> None:
     """Raises WeightsError for a component that is unknown, or of another class than the one that linfusion reads."""
-    kind = value[1] if len(value) == 2 else value
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], str | None):
+        raise WeightsError(f"{path}: its {shown(key)} is {shown(value)}. Allowed: a library and a class, [text, text]")
+    kind = value[1]
     if kind is None or key in IGNORED_COMPONENTS or key in TOKENIZERS:
         return
     if key not in COMPONENTS:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.config_values import shown
 
 CONVOLUTION = 4  # dimensions of its weight
 ENDING = ".safetensors"
@@ -85,11 +86,13 @@ def _parsed(path: Path, text: bytes, size: int) -> Header:
         metadata = {str(key): str(value) for key, value in raw.pop("__metadata__", {}).items()}
         tensors = {name: _info(entry, 8 + len(text)) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise WeightsError(f"{path}: its safetensors header is damaged ({error}). {_again(path)}") from error
+        raise WeightsError(
+            f"{path}: its safetensors header is damaged ({shown(str(error), 150)}). {_again(path)}"
+        ) from error
     for name, info in tensors.items():
         if info.end - info.begin != math.prod(info.shape) * BITS[info.dtype] // 8:
             raise WeightsError(
-                f"{path}: its safetensors header is damaged (tensor {name} has other bytes than its shape). {_again(path)}"
+                f"{path}: its safetensors header is damaged (tensor {shown(name)} has other bytes than its shape). {_again(path)}"
             )
     end = max((info.end for info in tensors.values()), default=8 + len(text))
     if end != size:
@@ -102,7 +105,7 @@ def _info(entry: dict[str, object], base: int) -> TensorInfo:
     dtype, shape = str(entry["dtype"]), tuple(int(side) for side in cast("list[int]", entry["shape"]))
     begin, end = cast("list[int]", entry["data_offsets"])
     if dtype not in BITS or min(begin, *shape, 0) < 0:
-        raise ValueError(f"number format {dtype}, shape {shape}")
+        raise ValueError(f"number format {shown(dtype)}, shape {shown(list(shape))}")
     return TensorInfo(dtype, shape, base + begin, base + end)
 
 

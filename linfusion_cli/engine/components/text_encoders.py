@@ -25,6 +25,7 @@ from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.planner import Plan
+from linfusion_cli.weights.config_rules import deciding
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
@@ -148,7 +149,8 @@ def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
     if name == "CLIPTextModel":  # its names lost their prefix in transformers 5
         tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
     place, kind = part_name(source, part), getattr(transformers, name)
-    make = guarded(lambda: kind(transformers.CLIPTextConfig.from_dict(config)), name, place)
+    settings = deciding(part, config)
+    make = guarded(lambda: kind(transformers.CLIPTextConfig.from_dict(settings)), name, place)
     return build(make, [_without_unused(tensors, name)], place)
 
 

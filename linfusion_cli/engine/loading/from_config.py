@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
+
 from linfusion_cli.errors import WeightsError
 
 # What constructors of diffusers, transformers and torch raise for numbers that don't go together.
@@ -13,7 +15,8 @@ REFUSALS = (ArithmeticError, AssertionError, AttributeError, LookupError, NotImp
 
 def maker(kind: Any, config: Mapping[str, Any], source: str) -> Callable[[], Any]:
     """A function that makes a diffusers model of `kind` from its config; it raises WeightsError that names `source`."""
-    return guarded(lambda: kind.from_config(dict(config)), kind.__name__, source)
+    settings = {key: value for key, value in config.items() if not key.startswith("_")}  # "_" are notes of diffusers
+    return guarded(lambda: kind.from_config(settings), kind.__name__, source)
 
 
 def guarded(make: Callable[[], Any], name: str, source: str) -> Callable[[], Any]:
@@ -22,7 +25,7 @@ def guarded(make: Callable[[], Any], name: str, source: str) -> Callable[[], Any
     def function() -> Any:
         try:
             return make()
-        except (*REFUSALS, ValueError) as error:
+        except (*REFUSALS, StrictDataclassError, ValueError) as error:
             why = next(iter(str(error).splitlines()), "")[:120]
             raise WeightsError(f"{source}: its config makes no {name} ({type(error).__name__}: {why})") from error
 

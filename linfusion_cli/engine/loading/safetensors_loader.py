@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from linfusion_cli.engine.compat_diffusers import hollow, rename_old_keys
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
+from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header
 
 CPU = torch.device("cpu")
@@ -142,11 +143,11 @@ def check_tensors(
     for name, shape in own.items():
         if name not in given:
             raise WeightsError(
-                f"{source}: tensor {name} is missing: the file is damaged, incomplete or of another model"
+                f"{source}: tensor {shown(name)} is missing: the file is damaged, incomplete or of another model"
             )
         if tuple(given[name].shape) != shape:
-            raise WeightsError(f"{source}: tensor {name} has shape {tuple(given[name].shape)}, expected {shape}")
+            raise WeightsError(f"{source}: tensor {shown(name)} has shape {tuple(given[name].shape)}, expected {shape}")
     if not extra_allowed:
         for name in given:
             if name not in own:
-                raise WeightsError(f"{source}: tensor {name} is not expected")
+                raise WeightsError(f"{source}: tensor {shown(name)} is not expected")

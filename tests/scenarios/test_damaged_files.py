@@ -1,0 +1,102 @@
+"""Mutated configs and headers: each is used, or refused with the file's name; never a crash and never another error."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from families import Family, make_family, save_controlnet, tiny_pipeline
+from PIL import Image
+
+from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.engine.components.text_encoders import load_text_encoders
+from linfusion_cli.engine.components.unet_and_vae import load
+from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.planning.planner import make_plan
+from linfusion_cli.system.device import find_machine
+
+CONFIGS = ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json", "text_encoder/config.json")
+CONFIGS += ("model_index.json", "net/config.json")
+ODD: list[Any] = [None, True, False, 0, 1, -1, 3, 7, 10**18, 0.5, -1e308, "", "silu", "x" * 5000, [], [1], [0, 0], {}]
+ODD += [[16, 24, 32], [[1, 2], [3]], {"a": 1}, ["CrossAttnDownBlock2D"] * 2, ["x", "y"], float("nan"), [None, None]]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    family = make_family("sd15", tmp_path_factory.mktemp("small") / "all")
+    save_controlnet(tiny_pipeline("sd15"), family.folder / "net")
+    Image.new("RGB", (64, 64)).save(family.folder / "edges.png")
+    return family
+
+
+def attempt(family: Family, folder: Path, file: Path | None = None) -> str:
+    """Plans and loads everything; "" or the refusal."""
+    given: dict[str, Any] = {"model": str(file)} if file else {"model": str(folder)}
+    given |= {"controlnets": (str(folder / "net"),), "control_images": (folder / "edges.png",)}
+    request = Request(prompt="a lake", preset=family.preset(file=file is not None), size="64x64", seed=1, **given)
+    try:
+        plan = make_plan(resolve(request), find_machine("cpu"))
+        load(plan, load_text_encoders(plan), lambda _: None)
+    except WeightsError as error:
+        return str(error)
+    except UsageError as error:  # a file that says it is of another family than the preset
+        return str(error) if "Nearest: --preset" in str(error) else "another error"
+    return ""
+
+
+def mutated(config: dict[str, Any], chance: random.Random) -> dict[str, Any]:
+    """One entry less, another value of one, or an entry of a strange name."""
+    key = chance.choice(sorted(config))
+    match chance.randrange(6):
+        case 0:
+            return {name: value for name, value in config.items() if name != key}
+        case 1:
+            return config | {"strange": chance.choice(ODD)}
+        case 2 if isinstance(config[key], list):
+            return config | {key: config[key] * 2}
+        case _:
+            return config | {key: chance.choice(ODD)}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
+    folder, chance, refused = tmp_path / "model", random.Random(seed), 0
+    shutil.copytree(small.folder, folder)
+    for _ in range(25):
+        path = folder / chance.choice(CONFIGS)
+        text = path.read_text()
+        path.write_text(json.dumps(mutated(json.loads(text), chance)))
+        message = attempt(small, folder)
+        assert not message or str(folder) in message, message
+        assert len(message) - message.count(str(folder)) * len(str(folder)) <= 400, message
+        refused += bool(message)
+        path.write_text(text)
+    assert refused > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
+    chance, file = random.Random(seed), tmp_path / "model.safetensors"
+    data = small.file.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    for _ in range(25):
+        header = json.loads(data[8 : 8 + length])
+        name = chance.choice(sorted(set(header) - {"__metadata__"}))
+        match chance.randrange(5):
+            case 0:
+                del header[name]
+            case 1:
+                header[name + chance.choice(("", "x", ".weight"))] = header.pop(name)
+            case 2:
+                header[name] = chance.choice(ODD)
+            case 3:
+                header[name] |= {chance.choice(("dtype", "shape", "data_offsets")): chance.choice(ODD)}
+            case _:
+                header[name]["shape"] = [*header[name]["shape"][::-1], 1]
+        text = json.dumps(header).encode()
+        file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+        message = attempt(small, small.folder, file)
+        assert not message or str(file) in message, message
+        assert len(message) - message.count(str(file)) * len(str(file)) <= 400, message
