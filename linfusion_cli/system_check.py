@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -17,6 +16,7 @@ from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.config.presets import load_preset, preset_files
 from linfusion_cli.config.required_weights import needs_of
 from linfusion_cli.errors import LinfusionError, OutOfMemoryError
+from linfusion_cli.files import free_bytes, nearest_folder
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
@@ -184,10 +184,8 @@ def _disks() -> Iterator[Finding]:
         ("disk for weights", cache_folder(), "set HF_HOME to a folder on a larger disk"),
         ("disk here", Path(), "use -o on another disk"),
     ):
-        there = folder.absolute()
-        while not there.exists():
-            there = there.parent
-        free = shutil.disk_usage(there).free
+        there = nearest_folder(folder)
+        free = free_bytes(there)
         little = free < LITTLE_DISK_BYTES
         writable = os.access(there, os.W_OK)
         found = f"{free / 1e9:.1f} GB free in {folder.absolute()}" + ("" if writable else ", which can't be written")

@@ -45,7 +45,7 @@ def test_a_package_that_is_missing_has_its_install_command(monkeypatch: pytest.M
 def test_a_broken_preset_and_a_full_disk_do_not_stop_it(nothing_cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (nothing_cached / "presets").mkdir()
     (nothing_cached / "presets" / "mine.toml").write_text("[sampling]\nsteps = 0\n")
-    monkeypatch.setattr(system_check.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10**9})())
+    monkeypatch.setattr(system_check, "free_bytes", lambda _: 10**9)
     found = findings()
     assert found["preset mine"].state == "bad"
     assert "steps = 0" in found["preset mine"].found

@@ -16,8 +16,9 @@ from linfusion_cli.batch.task_list import Task
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.output import png_reader
 from linfusion_cli.output.checkpoint_folder import hidden_folder, read_plain
-from linfusion_cli.output.metadata import read_record, redacted
+from linfusion_cli.output.metadata import read_record
 from linfusion_cli.output.png_format import SIGNATURE
+from linfusion_cli.redaction import redacted
 
 State = Literal["done", "missing", "damaged", "foreign"]
 _END = b"\0\0\0\0IEND\xaeB`\x82"

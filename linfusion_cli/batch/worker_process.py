@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
-from linfusion_cli.output.metadata import redacted
+from linfusion_cli.redaction import redacted
 from linfusion_cli.system.cgroups import oom_kills
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,6 +25,7 @@ from linfusion_cli.cli.text import (
     setting_lines,
 )
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.redaction import redacted
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -319,8 +320,8 @@ def has_live_terminal() -> bool:
 
 
 def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:
-    """Writes one line of JSON, in ASCII: no control character of a prompt gets through."""
-    print(json.dumps({"type": kind, **fields}, allow_nan=False), file=stream, flush=True)
+    """Writes one line of JSON: in ASCII, so that no control character of a prompt gets through, and without secrets."""
+    print(redacted(json.dumps({"type": kind, **fields}, allow_nan=False)), file=stream, flush=True)
 
 
 def phase_text(plan: Plan, event: PhaseStarted) -> str:

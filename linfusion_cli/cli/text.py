@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def safe(text: object) -> str:
     """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
-    from linfusion_cli.output.metadata import redacted, visible
+    from linfusion_cli.output.metadata import visible
+    from linfusion_cli.redaction import redacted
 
     return redacted(visible(told(text)))
 

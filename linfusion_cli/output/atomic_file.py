@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
 import re
-import secrets
 import stat
 from collections.abc import Generator
 from pathlib import Path
@@ -16,10 +14,15 @@ from types import TracebackType
 from typing import Self
 
 from linfusion_cli.errors import DiskFullError, OutputError, option
+from linfusion_cli.files import (
+    TEMPORARY_SUFFIX,
+    UNSUPPORTED,
+    apply_umask,
+    create_locked,
+    host_digest,
+    sync_folder,
+)
 
-_STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
 
@@ -66,7 +69,7 @@ class AtomicFile:
         check_writable(self.path, self.size_bytes, overwrite=self.overwrite)
         self._final = self.path.absolute()  # a later chdir must not move it
         with _explained(self.path):
-            self._temporary, self._descriptor = _create_locked(self._final)
+            self._temporary, self._descriptor = create_locked(self._final)
         try:
             with _explained(self.path):
                 _reserve(self._descriptor, self.size_bytes)
@@ -96,12 +99,12 @@ class AtomicFile:
         descriptor = self._open_descriptor()
         with _explained(self.path):
             os.ftruncate(descriptor, self.written_bytes)
-            _open_to_umask(descriptor)
+            apply_umask(descriptor)
             os.fsync(descriptor)
             self._place(descriptor)
         self._discard()
         with _explained(self.path, "it is in place, but may not survive a power cut"):
-            _sync_folder(self._final.parent)
+            sync_folder(self._final.parent)
 
     def _open_descriptor(self) -> int:
         if self._descriptor < 0:
@@ -146,7 +149,7 @@ def sweep(folder: Path) -> list[Path]:
     A living owner holds a lock on its file, so nothing that is being written is touched. Raises OutputError where the
     folder can't be read.
     """
-    leftover = re.compile(rf"\..*-{_host()}-[0-9a-f]{{8}}\.part", re.DOTALL)
+    leftover = re.compile(rf"\..*-{host_digest()}-[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
     with _explained(folder):
         candidates = [folder / name for name in sorted(os.listdir(folder)) if leftover.fullmatch(name)]
     return [path for path in candidates if _removed_if_dead(path)]
@@ -169,65 +172,13 @@ def _removed_if_dead(path: Path) -> bool:
     return True
 
 
-def _create_locked(final: Path) -> tuple[Path, int]:
-    while True:
-        temporary = final.parent / _temporary_name(final.name)
-        try:
-            descriptor = os.open(temporary, _CREATE, 0o600)
-        except FileExistsError:
-            continue
-        # Where locks are not supported sweep() can't lock either and removes nothing.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # A sweep of another process may have taken the file between the two calls.
-        if os.fstat(descriptor).st_nlink:
-            return temporary, descriptor
-        os.close(descriptor)
-
-
-def _temporary_name(name: str) -> str:
-    stem = os.fsencode(name)[:_STEM_BYTES].decode("utf-8", "ignore")
-    return f".{stem}-{_host()}-{secrets.token_hex(4)}.part"
-
-
-def _host() -> str:
-    return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:8]
-
-
 def _reserve(descriptor: int, size_bytes: int) -> None:
     if not size_bytes or not hasattr(os, "posix_fallocate"):
         return
     try:
         os.posix_fallocate(descriptor, 0, size_bytes)
     except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-
-
-def _sync_folder(folder: Path) -> None:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return  # a folder that may be written but not read can't be opened to be synced
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def _open_to_umask(descriptor: int) -> None:
-    """Gives a file the mode that open() would have given it."""
-    # The mask can only be read by setting it; a file that another thread makes meanwhile gets the tighter one.
-    mask = os.umask(0o077)
-    os.umask(mask)
-    try:
-        os.fchmod(descriptor, 0o666 & ~mask)
-    except OSError as error:
-        # Sticks and cards (FAT, exFAT) keep no modes: no reason to lose the image.
-        if error.errno not in _UNSUPPORTED | {errno.EPERM}:
+        if error.errno not in UNSUPPORTED:
             raise
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
 
 KEYWORD = "linfusion"
@@ -18,7 +19,6 @@ PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
 _PLACE_FLAGS = frozenset({"output", "overwrite"})  # where the image goes is the choice of who repeats it
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
-_SECRETS = re.compile(r"hf_[A-Za-z0-9]{8,}|(?<=://)[^/\s@]+@")
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
 
@@ -41,12 +41,9 @@ def read_record(path: Path) -> dict[str, object]:
     if KEYWORD not in texts:
         raise UsageError(f"{str(path)!r} holds no linfusion record: another program made it, or its texts were removed")
     try:
-        record: object = json.loads(texts[KEYWORD])
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{str(path)!r}: its linfusion record can't be read") from error
-    if not isinstance(record, dict):
-        raise UsageError(f"{str(path)!r}: its linfusion record is no table")
-    values = cast("dict[str, object]", record)
+        values: dict[str, object] = parse_json(texts[KEYWORD], "its linfusion record")
+    except JsonError as error:
+        raise UsageError(f"{str(path)!r}: {error}") from error
     for key, kind in _NEEDED.items():
         if not isinstance(values.get(key), kind) or isinstance(values[key], bool):
             raise UsageError(f'{str(path)!r}: its linfusion record has no usable "{key}"')
@@ -168,11 +165,6 @@ def _one_line(text: str) -> str:
 def visible(text: str) -> str:
     """The text with every character escaped that a terminal would obey or hide, so that it can be printed."""
     return _escaped(text, _HIDDEN)
-
-
-def redacted(text: str) -> str:
-    """The text without what opens an account: tokens of the hub, and who somebody is in an address."""
-    return _SECRETS.sub("[secret]", text)
 
 
 def _escaped(text: str, categories: frozenset[str]) -> str:

@@ -12,6 +12,7 @@ from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.presets import ModelSettings
 from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
 from linfusion_cli.planning.input_check import check_inputs
@@ -25,7 +26,7 @@ from linfusion_cli.planning.model_shapes import (
     read_vae,
 )
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
-from linfusion_cli.system.device import Machine, disk_free_bytes
+from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
@@ -103,7 +104,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
     keep_text_encoders: the text and image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest
     budget that would do, if nothing fits.
     """
-    disk = disk_free_bytes(job.scratch_folder)
+    disk = free_bytes(job.scratch_folder)
     estimate = Estimate(
         job, machine, _architecture(job), dtype_of(job, machine), disk_bytes=disk, keep_text_encoders=keep_text_encoders
     )

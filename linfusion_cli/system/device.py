@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,13 +106,6 @@ def learn_speed(
     if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
         learned = machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds)
         remember_speed(machine.device_name, dtype, learned)
-
-
-def disk_free_bytes(folder: Path) -> int:
-    """Free space on the disk of a folder that exists or will be made."""
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _accelerator(device: str) -> Machine:

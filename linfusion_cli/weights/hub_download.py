@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import BusyError, WeightsError
+from linfusion_cli.files import free_bytes
+from linfusion_cli.redaction import redacted
 from linfusion_cli.weights.checksums import sha256_of, verify
 from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
 from linfusion_cli.weights.locate import HubPlace, cache_folder
 from linfusion_cli.weights.requirements import Need, files_of
 
-TOKEN = re.compile(r"hf_[A-Za-z0-9]{4,}")
 Say = Callable[[str], None]
 
 
@@ -54,11 +53,6 @@ def fetch(need: Need, say: Say) -> Path:
             if place is not need.places[-1]:
                 say(f"{error}; trying the next place")
     raise WeightsError("; ".join(problems))
-
-
-def redacted(text: str) -> str:
-    """A text without access tokens."""
-    return TOKEN.sub("hf_***", text)
 
 
 def _fetch(need: Need, hub: HubPlace, say: Say) -> Path:
@@ -127,12 +121,11 @@ def _wrong(path: Path, file: Published) -> str:
 
 def _check_disk(needed_bytes: int) -> None:
     folder = cache_folder()
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_bytes(folder)
     if needed_bytes > free:
         raise WeightsError(
-            f"{folder} has {free / 1e9:.1f} GB free, {needed_bytes / 1e9:.1f} GB are needed. Make room, or set HF_HOME to another disk"
+            f"{folder} has {free / 1e9:.1f} GB free, {needed_bytes / 1e9:.1f} GB are needed. "
+            "Make room, or set HF_HOME to another disk"
         )
 
 

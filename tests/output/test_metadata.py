@@ -181,9 +181,9 @@ def test_a_nul_has_no_command() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{", "can't be read"),
-        ("[" * 100_000, "can't be read"),
-        ("[]", "is no table"),
+        ("{", "is not JSON"),
+        ("[" * 100_000, "nested"),
+        ("[]", "holds a list"),
         ("{}", 'no usable "prompt"'),
         (json.dumps(made(seed="1; id")), 'no usable "seed"'),
         (json.dumps(made(seed=True)), 'no usable "seed"'),

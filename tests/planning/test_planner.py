@@ -150,16 +150,16 @@ def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
 
 
 def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(planner, "disk_free_bytes", lambda folder: 1000)
+    monkeypatch.setattr(planner, "free_bytes", lambda folder: 1000)
     with pytest.raises(OutputError, match=r"16384x8192 in 1\.0 GB of memory needs .* scratch files.*--scratch"):
         make_plan(job("16384x8192", max_memory="1GB"), LAPTOP)
 
 
 def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job("16384x8192", max_memory="2GB")
-    monkeypatch.setattr(planner, "disk_free_bytes", lambda folder: 10**12)
+    monkeypatch.setattr(planner, "free_bytes", lambda folder: 10**12)
     roomy = make_plan(asked, LAPTOP)
-    monkeypatch.setattr(planner, "disk_free_bytes", lambda folder: roomy.file_bytes * 2 // 3)
+    monkeypatch.setattr(planner, "free_bytes", lambda folder: roomy.file_bytes * 2 // 3)
     small = make_plan(asked, LAPTOP)
     assert small.file_bytes <= roomy.file_bytes * 2 // 3
     assert sum(phase.macs for phase in small.phases) > 1.1 * sum(phase.macs for phase in roomy.phases)

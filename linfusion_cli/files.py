@@ -1,0 +1,172 @@
+"""Files and folders: read only what is a regular file, write so that a name never leads to half a file.
+
+There is one way for each kind of output. A text or JSON file goes through `write_atomically`. What a library writes to
+a path of its own choice, a file or a whole folder, goes through `replacing`. An image or a checkpoint in a user's
+folder goes through `linfusion_cli.output.atomic_file.AtomicFile`, which builds on this module and adds what large
+files need: space that is reserved first, refusal to replace, and errors in the user's words. A download that can be
+continued (weights/hub_download.py) is none of these: its unfinished file must stay. This module imports nothing of
+ours and raises OSError alone, so that every floor can use it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
+TEMPORARY_SUFFIX = ".part"
+_STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a named pipe would be waited for without end
+
+
+def read_regular(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
+    """All of a regular file of at most limit_bytes; a symbolic link is followed only if `follow`.
+
+    Raises OSError: also for a folder, a pipe, a device, and a file that is larger.
+    """
+    descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
+    with os.fdopen(descriptor, "rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {limit_bytes:,} bytes", str(path))
+    return data
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Writes a small file: path holds either what it held before or all of data, also after a crash.
+
+    Several processes may write the same path; the last one wins. Makes the folder. Raises OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, descriptor = create_locked(path.absolute())
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            apply_umask(descriptor)
+            os.fsync(descriptor)
+            os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_folder(path.absolute().parent)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary path; what the body writes there, a file or a folder, becomes `path` if the body succeeds.
+
+    One process at a time may write a path this way: what a killed one left is removed first. A folder replaces no other
+    that holds anything. Raises OSError.
+    """
+    part = path.with_name(path.name + TEMPORARY_SUFFIX)
+    _remove(part)
+    try:
+        yield part
+        for written in sorted(part.rglob("*")) if part.is_dir() else [part]:
+            if written.is_file():
+                sync_file(written)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _remove(part)
+        raise
+    sync_folder(path.absolute().parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """Free space in bytes where a folder is, or will be. Raises OSError."""
+    return shutil.disk_usage(nearest_folder(folder)).free
+
+
+def nearest_folder(folder: Path) -> Path:
+    """The folder itself if it exists, else the lowest one above it that does."""
+    folder = folder.absolute()
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder
+
+
+def create_locked(final: Path) -> tuple[Path, int]:
+    """A new temporary file beside `final`, and its open descriptor, which holds a lock for as long as its owner lives."""
+    while True:
+        temporary = final.parent / temporary_name(final.name)
+        try:
+            descriptor = os.open(temporary, _CREATE, 0o600)
+        except FileExistsError:
+            continue
+        # Where locks are not supported, nobody can take this one for a dead process's either: nothing is removed there.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have removed the file between the two calls.
+        if os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name that tells the final name, this host, and no other temporary file."""
+    stem = os.fsencode(name)[:_STEM_BYTES].decode("utf-8", "ignore")
+    return f".{stem}-{host_digest()}-{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+
+
+def host_digest() -> str:
+    """Eight hexadecimal digits of this host's name."""
+    return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:8]
+
+
+def apply_umask(descriptor: int) -> None:
+    """Gives a file the mode that open() would have given it."""
+    # The mask can only be read by setting it; a file that another thread makes meanwhile gets the tighter one.
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        os.fchmod(descriptor, 0o666 & ~mask)
+    except OSError as error:
+        # Sticks and cards (FAT, exFAT) keep no modes: no reason to lose the file.
+        if error.errno not in UNSUPPORTED | {errno.EPERM}:
+            raise
+
+
+def sync_file(path: Path) -> None:
+    """Makes a file's content durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in a folder durable, where that is supported and allowed."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder that may be written but not read can't be opened to be synced
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,114 @@
+"""A name leads to a whole file or to what was there before; nothing else is read as a file."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli import files
+from linfusion_cli.files import free_bytes, nearest_folder, read_regular, replacing, write_atomically
+
+
+def test_a_written_file_is_whole_alone_and_of_the_umask(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    before = os.umask(0o027)
+    try:
+        write_atomically(path, "{}")
+        write_atomically(path, b"{1}")
+    finally:
+        os.umask(before)
+    assert path.read_bytes() == b"{1}"
+    assert os.listdir(path.parent) == ["a.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text("old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, "new")
+    with pytest.raises(OSError, match="No space"), replacing(path) as part:
+        part.write_text("new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_many_writers_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    texts = [str(number) * 100_000 for number in range(8)]
+    writers = [threading.Thread(target=write_atomically, args=(path, text)) for text in texts]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert path.read_text() in texts
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_is_replaced_and_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "a").symlink_to(tmp_path / "victim")
+    write_atomically(tmp_path / "a", "new")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert not (tmp_path / "a").is_symlink()
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    (tmp_path / "model.part").mkdir()
+    (tmp_path / "model.part" / "of a killed process").write_text("x")
+    with replacing(tmp_path / "model") as part:
+        part.mkdir()
+        (part / "inner").mkdir()
+        (part / "inner" / "a").write_text("1")
+        assert not (tmp_path / "model").exists()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "inner", "model"]
+
+
+def test_an_interrupted_body_leaves_nothing(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with replacing(tmp_path / "a") as part:
+            part.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path) == []
+
+
+def test_only_regular_files_within_the_limit_are_read(tmp_path: Path) -> None:
+    path, link = tmp_path / "a", tmp_path / "link"
+    path.write_bytes(b"12345")
+    link.symlink_to(path)
+    os.mkfifo(tmp_path / "pipe")
+    assert read_regular(path, 5) == read_regular(link, 5) == b"12345"
+    with pytest.raises(OSError, match="more than 4 bytes"):
+        read_regular(path, 4)
+    for odd in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(OSError, match="pipe or a device"):
+            read_regular(odd, 5)
+    with pytest.raises(OSError, match=os.strerror(40)):
+        read_regular(link, 5, follow=False)
+
+
+def test_free_space_is_that_of_the_folder_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def usage(folder: Path) -> object:
+        asked.append(folder)
+        return type("Usage", (), {"free": 7})
+
+    monkeypatch.setattr(files.shutil, "disk_usage", usage)
+    assert free_bytes(tmp_path / "a" / "b") == 7
+    monkeypatch.chdir(tmp_path)
+    assert nearest_folder(Path("a/b")) == tmp_path
+    assert asked == [tmp_path]
