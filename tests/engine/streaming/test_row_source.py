@@ -1,13 +1,10 @@
 """Where memory runs out under a band, the band is halved: the result is the same, nothing before it is computed again."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from tiny import KEEPS, limited, mounted, tiny_vae
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.engine.memory.slabs import FileSlab
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming import convolutions
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
@@ -86,21 +83,6 @@ def test_other_errors_are_not_taken_for_a_shortage() -> None:
 
     with pytest.raises(RuntimeError, match="cannot be multiplied"):
         list(sweep(Mapped(Parked.of(torch.zeros(1, 1, 7, 1)), fail), 4, ActivationStore.unlimited(CPU)))
-
-
-def test_what_finds_no_memory_waits_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise RuntimeError(
-            "[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 4000000 bytes."
-        )
-
-    notes: list[str] = []
-    store = ActivationStore(CPU, StoreBudget(10**9, 10**9, tmp_path), notes.append)
-    monkeypatch.setattr("linfusion_cli.engine.memory.activation_store.MemorySlab", full)
-    slab = store.slab((100, 100, 100), torch.float32)
-    assert isinstance(slab, FileSlab)
-    assert store.usage.held_bytes == {"device": 0, "memory": 0, "file": 4_000_000}
-    assert "0.00 GB more" in notes[0]
 
 
 def test_every_band_of_a_sweep_gives_memory_the_chance_to_go_back() -> None:
