@@ -82,9 +82,10 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
 def _stored_speeds() -> Any:
     """The file's content: device -> number format -> numbers; {} if it can't be read."""
     try:
-        return json.loads(_speeds_file().read_text())
+        stored = json.loads(_speeds_file().read_text())
     except (OSError, ValueError):
         return {}
+    return stored if isinstance(stored, dict) else {}
 
 
 def _speeds_file() -> Path:

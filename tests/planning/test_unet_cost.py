@@ -1,10 +1,11 @@
-"""The arithmetic of the plan is what the engine does: the same store_budget, taken in the same order, to the byte."""
+"""The plan's arithmetic of a UNet is what the engine does: the same slabs in the same order, to the byte."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from budgets import same_budget, same_budget_and_buffers
+from diffusers import ControlNetModel, UNet2DConditionModel
 from late import Late
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
@@ -12,66 +13,28 @@ from linfusion_cli.engine.controlnet.banded import BandedControlNet
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
-from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.residuals import combined
 from linfusion_cli.engine.streaming.row_source import Parked
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget, per_tier
-from linfusion_cli.planning.model_shapes import UNetShape, VaeShape
+from linfusion_cli.planning.memory_budget import StoreBudget
+from linfusion_cli.planning.model_shapes import UNetShape
 from linfusion_cli.planning.unet_cost import unet_cost
-from linfusion_cli.planning.vae_cost import vae_cost
 
 CPU = torch.device("cpu")
 TEXT = torch.zeros(1, 5, 8)
-KEEPS: list[tuple[Keep, ...]] = [
-    ("all",) * 3,
-    ("sums", "all", "all"),
-    ("sums",) * 3,
-    ("nothing", "all", "sums"),
-    ("nothing", "nothing", "all"),
-]
-
-
-def same_budget(store: ActivationStore, counter: CostCounter) -> None:
-    assert store.usage.peak_bytes == counter.peak_bytes
-    assert store.usage.held_bytes == per_tier(), "everything has been given back"
-
-
-def small_vae(*, attention: bool) -> AutoencoderKL:
-    return AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        block_out_channels=(8, 12, 20),
-        layers_per_block=2,
-        norm_num_groups=4,
-        mid_block_add_attention=attention,
-    ).eval()
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize("store_bytes", [0, 20_000, 10**9])
-@pytest.mark.parametrize("encode", [False, True])
-@pytest.mark.parametrize("attention", [False, True])
-def test_the_autoencoder_takes_the_room_that_was_planned(
-    attention: bool, keep: tuple[Keep, ...], store_bytes: int, encode: bool, tmp_path: Path
-) -> None:
-    vae = small_vae(attention=attention)
-    store_budget, size = StoreBudget(store_bytes, 0, tmp_path), Size(24, 40)
-    store = ActivationStore(CPU, store_budget)
-    sweeper = Sweeper(vae, 7, keep, 100, store, lambda _: None)
-    if encode:
-        sweeper.encode(Parked.of(torch.zeros(1, 3, size.height, size.width)))
-    else:
-        list(sweeper.decode(torch.zeros(1, 4, size.height // 4, size.width // 4)))
-    same_budget(
-        store,
-        vae_cost(
-            VaeShape((8, 12, 20), 2, attention, 0), size, 7, keep, 100, CostCounter(store_budget, 4), encode=encode
-        ),
-    )
-
-
-SHAPE, LATENT = UNetShape((8, 16, 24), (0, 1, 3), 2, 3, 8, (2, 2, 2), 1, 0, 0, 0), Size(10, 13)
+SHAPE = UNetShape(
+    channels=(8, 16, 24),
+    depths=(0, 1, 3),
+    layers=2,
+    middle_depth=3,
+    text_dim=8,
+    heads=(2, 2, 2),
+    f_divisor=1,
+    parameters=0,
+    linear_parameters=0,
+    controlnet_parameters=0,
+)
+LATENT = Size(10, 13)
 
 
 def small_unet(*, linear: bool) -> UNet2DConditionModel:
@@ -127,13 +90,6 @@ def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnet
     same_budget(store, unet_cost(SHAPE, LATENT, 4, 1, store_budget, 4, linear=False, controlnets=controlnets))
 
 
-def same_budget_and_buffers(store: ActivationStore, counter: CostCounter) -> None:
-    """What waits, to the byte; the buffers of copies are no more than was planned, and not much less."""
-    same_budget(store, counter)
-    assert store.prefetcher is not None
-    assert counter.buffer_bytes["device"] / 4 <= store.prefetcher.peak_bytes <= counter.buffer_bytes["device"]
-
-
 @pytest.mark.parametrize("dilation", [1, 6])
 @pytest.mark.parametrize("band_rows", [2, 4, 20])
 @pytest.mark.parametrize("memory_bytes", [0, 10**9])
@@ -144,25 +100,6 @@ def test_the_buffers_of_copies_are_planned(memory_bytes: int, band_rows: int, di
         unet = BandedUNet(small_unet(linear=True), band_rows, store, Weights(CPU, resident=True))
         unet(torch.zeros(1, 4, latent.height, latent.width), torch.tensor(3), TEXT, None, dilation)
     same_budget_and_buffers(store, unet_cost(SHAPE, latent, band_rows, dilation, store_budget, 4, linear=True))
-
-
-@pytest.mark.parametrize("keep", KEEPS)
-@pytest.mark.parametrize("attention", [False, True])
-@torch.inference_mode()
-def test_the_buffers_of_the_autoencoder_are_planned(attention: bool, keep: tuple[Keep, ...], tmp_path: Path) -> None:
-    store_budget, size = StoreBudget(0, 0, tmp_path, overlapped=True), Size(24, 96)
-    store = ActivationStore(CPU, store_budget, streams=Late())
-    list(
-        Sweeper(small_vae(attention=attention), 16, keep, 100, store, lambda _: None).decode(
-            torch.zeros(1, 4, size.height // 4, size.width // 4)
-        )
-    )
-    same_budget_and_buffers(
-        store,
-        vae_cost(
-            VaeShape((8, 12, 20), 2, attention, 0), size, 16, keep, 100, CostCounter(store_budget, 4), encode=False
-        ),
-    )
 
 
 def test_nothing_is_buffered_on_the_device_itself() -> None:

@@ -1,0 +1,61 @@
+"""GroupNorm from statistics that were gathered row by row is torch's, whatever the bands."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from linfusion_cli.engine.streaming.group_norm import Moments, Statistics
+from linfusion_cli.geometry import bands
+
+
+def image(height: int, width: int, channels: int = 8) -> Tensor:
+    generator = torch.Generator().manual_seed(height * width)
+    return 100 + 3 * torch.randn(1, channels, height, width, generator=generator, dtype=torch.float64)
+
+
+def gathered(values: Tensor, band_rows: int) -> Moments:
+    statistics = Statistics(values.shape[2])
+    for band in bands(values.shape[2], band_rows):
+        statistics.add(values[:, :, band.rows])
+    return statistics.moments()
+
+
+def applied(values: Tensor, moments: Moments, norm: nn.GroupNorm) -> Tensor:
+    scale, shift = moments.group_norm(norm)
+    return values * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
+
+
+@given(height=st.integers(2, 20), width=st.integers(1, 9), band_rows=st.integers(1, 21), affine=st.booleans())
+@settings(deadline=None)
+def test_it_is_torchs_group_norm(height: int, width: int, band_rows: int, affine: bool) -> None:
+    norm = nn.GroupNorm(4, 8, affine=affine).double().requires_grad_(False)
+    if affine:
+        norm.weight.copy_(torch.linspace(0.5, 2, 8))
+        norm.bias.copy_(torch.linspace(-1, 1, 8))
+    values = image(height, width)
+    assert torch.allclose(applied(values, gathered(values, band_rows), norm), norm(values))
+
+
+def test_bands_do_not_change_a_bit() -> None:
+    values = image(19, 7).float()
+    whole = gathered(values, 19)
+    for band_rows in (1, 4, 18):
+        parts = gathered(values, band_rows)
+        assert torch.equal(parts.mean, whole.mean)
+        assert torch.equal(parts.variance, whole.variance)
+
+
+def test_joined_moments_are_those_of_joined_channels() -> None:
+    one, other = image(6, 5), image(6, 5, 4) * 2
+    both, joined = gathered(torch.cat([one, other], 1), 2), gathered(one, 3).joined(gathered(other, 6))
+    assert torch.allclose(both.mean, joined.mean)
+    assert torch.allclose(both.variance, joined.variance)
+
+
+def test_a_norm_needs_all_rows() -> None:
+    statistics = Statistics(5)
+    statistics.add(image(4, 3))
+    with pytest.raises(AssertionError, match="all rows"):
+        statistics.moments()

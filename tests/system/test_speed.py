@@ -1,0 +1,52 @@
+"""Speeds are assumed of a kind of device, learned from renders, and stored where damage does no harm."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from linfusion_cli.system import speed
+from linfusion_cli.system.speed import Speed, known_speeds, remember_speed
+
+CPU = Speed.assumed("cpu", cores=2)
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    yield
+    speed._speeds_file().unlink(missing_ok=True)
+
+
+def test_a_cpu_counts_by_its_cores_and_an_accelerator_is_faster() -> None:
+    assert Speed.assumed("cpu", cores=8).macs_per_second == 4 * CPU.macs_per_second
+    assert Speed.assumed("cuda", cores=1) == Speed.assumed("cuda", cores=8)
+    assert Speed.assumed("cuda", 1).macs_per_second > Speed.assumed("mps", 1).macs_per_second > CPU.macs_per_second
+    assert not CPU.measured
+
+
+def test_the_first_render_replaces_what_was_assumed_and_later_ones_go_half_way() -> None:
+    first = CPU.learned(factor=4, start_seconds=2)
+    assert (first.macs_per_second, first.call_seconds) == (4 * CPU.macs_per_second, CPU.call_seconds / 4)
+    assert (first.start_seconds, first.measured) == (2, True)
+    second = first.learned(factor=4, start_seconds=8)
+    assert second.values_per_second == pytest.approx(2 * first.values_per_second)
+    assert second.start_seconds == pytest.approx(4)
+
+
+def test_each_device_and_number_format_has_its_own() -> None:
+    other = replace(CPU, macs_per_second=1.0)
+    remember_speed("one", "float32", CPU)
+    remember_speed("one", "bfloat16", other)
+    remember_speed("two", "float32", other)
+    assert known_speeds("one") == {"float32": CPU, "bfloat16": other}
+    assert known_speeds("two") == {"float32": other}
+    assert known_speeds("three") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"one": 3}', '{"one": {"float32": {"macs": 1}}}', "\x00"])
+def test_a_damaged_file_holds_nothing_and_is_replaced(content: str) -> None:
+    speed._speeds_file().parent.mkdir(parents=True, exist_ok=True)
+    speed._speeds_file().write_text(content)
+    assert known_speeds("one") == {}
+    remember_speed("one", "float32", CPU)
+    assert known_speeds("one") == {"float32": CPU}
