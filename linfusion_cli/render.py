@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli import __version__
-from linfusion_cli.config.extras import grown_from, local_name
+from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job, job_hash, unseeded_hash
-from linfusion_cli.config.required_weights import check_weights, refuse_missing
+from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, OutputError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
@@ -24,7 +24,8 @@ from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_fo
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.png_writer import PngWriter, largest_bytes
-from linfusion_cli.planning.planner import FEW_PREPARED, Plan, dtype_of
+from linfusion_cli.planning.planner import Plan, dtype_of
+from linfusion_cli.planning.render_plan import FEW_PREPARED
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine, learn_speed
 from linfusion_cli.system.process_setup import importing
@@ -33,7 +34,7 @@ from linfusion_cli.system.speed import Speed
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
-    from linfusion_cli.engine.pipeline import Image
+    from linfusion_cli.engine.pipeline import StageImage
 
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
@@ -100,8 +101,12 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) ->
 
 
 def check_ready(plan: Plan) -> None:
-    """Finds out what would stop the work, before any work. Raises WeightsError for weights that are missing or damaged."""
+    """Finds out what would stop the work, before any work.
+
+    Raises WeightsError for weights that are missing, damaged, or not those that the plan was made for.
+    """
     check_weights(plan.job.settings, plan.job.preset)
+    refuse_changed(plan.job.settings, plan.job.weights, plan.weight_stamps)
 
 
 def prepare(plan: Plan) -> None:
@@ -238,13 +243,13 @@ def _stage_path(folder: Path, stage: Stage) -> Path:
 
 def _stages_with_images(plan: Plan) -> tuple[Stage, ...]:
     """Those before the last; not the first where that is the user's own image."""
-    return plan.stages[1 if grown_from(plan.job.start) else 0 : -1]
+    return plan.stages[1 if plan.upscales_image else 0 : -1]
 
 
 def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
     """Images of stages exist only while their stage is made: an interrupted run without --stages has left none."""
     folder = plan.job.stages_folder
-    if folder is None or plan.job.settings.upscale.between != "pixel":
+    if folder is None or plan.join.between != "pixel":
         return
     missing = [str(stage.index) for stage in _stages_with_images(plan) if not _stage_path(folder, stage).exists()]
     if missing:
@@ -305,7 +310,7 @@ def _place_names(value: str | list[str]) -> str | list[str]:
     return local_name(value) if isinstance(value, str) else [local_name(place) for place in value]
 
 
-def _write(path: Path, image: Image, record: dict[str, Any], *, overwrite: bool) -> None:
+def _write(path: Path, image: StageImage, record: dict[str, Any], *, overwrite: bool) -> None:
     size: Size = image.stage.size
     with AtomicFile(path, largest_bytes(size), overwrite=overwrite) as file:
         with PngWriter(file, size, record_texts(record)) as png:

@@ -12,7 +12,7 @@ import pytest
 from linfusion_cli import render
 from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine import pipeline
-from linfusion_cli.engine.pipeline import Image
+from linfusion_cli.engine.pipeline import StageImage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
 from linfusion_cli.events import Event, Notify, PhaseFinished, PhaseStarted
 from linfusion_cli.models import builtin_folder
@@ -31,11 +31,11 @@ def quiet(event: Event) -> None:
     assert event is not None
 
 
-def fake_images(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+def fake_images(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
     """The engine's door with flat images behind it."""
     for stage in plan.stages:
         rows = iter([np.full((stage.size.height, stage.size.width, 3), 10 * stage.index, dtype=np.uint8)])
-        yield Image(stage, stage is plan.stages[-1], rows)
+        yield StageImage(stage, stage is plan.stages[-1], rows)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginnin
     phases = [phase for phase in plan.phases if phase.name != "load"]
     learned: list[dict[str, Any]] = []
 
-    def slow(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[Image]:
+    def slow(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[StageImage]:
         for number, phase in enumerate(plan.phases):
             notify(
                 PhaseStarted(name=phase.name, stage=phase.stage, total=9, unit="steps", done=int(phase == phases[0]))
@@ -120,7 +120,26 @@ def test_damaged_weights_are_named_before_any_work(tmp_path: Path, part: str) ->
     assert events == []
     data[-9] ^= 1
     path.write_bytes(data)
-    assert render.render(plan, events.append).path.exists()
+    again = plan_for(tmp_path, model=str(model), linfusion=str(model / "linfusion"))
+    assert render.render(again, events.append).path.exists()
+
+
+@pytest.mark.usefixtures("fake_engine")
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model.safetensors", "unet/config.json"])
+def test_weights_that_changed_since_the_plan_are_named_and_not_used(tmp_path: Path, part: str) -> None:
+    model = tmp_path / "mine"
+    shutil.copytree(builtin_folder("builtin:landscape") or Path(), model)
+    (model / "SHA256SUMS").unlink(missing_ok=True)  # else the file is refused as damaged
+    (tmp_path / "mine.toml").write_text(f'extends = "landscape"\n[model]\nrepositories = ["{model}"]\n')
+    plan = plan_for(tmp_path, preset=str(tmp_path / "mine.toml"))
+    file = model / part
+    before = file.read_bytes()
+    file.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))  # of the same size, as other weights of a model are
+    with pytest.raises(WeightsError, match="mine: these weights changed since the plan was made"):
+        render.render(plan, quiet)
+    assert not list(tmp_path.glob("*.png"))
+    file.write_bytes(before)
+    assert render.render(plan_for(tmp_path, preset=plan.job.preset), quiet).path.exists()
 
 
 @pytest.mark.usefixtures("fake_engine")
@@ -133,7 +152,7 @@ def test_an_existing_image_is_kept_unless_told(tmp_path: Path) -> None:
 
 
 def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_work(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+    def no_work(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
         raise AssertionError("the engine must not start")
 
     monkeypatch.setattr(pipeline, "images", no_work)
@@ -150,12 +169,12 @@ def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkey
 def test_an_interrupt_leaves_nothing_half_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
 ) -> None:
-    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
         def rows() -> Iterator[pipeline.Rows]:
             yield np.zeros((8, 256, 3), dtype=np.uint8)
             raise stop
 
-        yield Image(plan.stages[-1], True, rows())
+        yield StageImage(plan.stages[-1], True, rows())
 
     monkeypatch.setattr(pipeline, "images", broken)
     with pytest.raises(stop):
@@ -173,7 +192,7 @@ def test_an_interrupt_leaves_nothing_half_written(
 def test_running_out_of_memory_is_said_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def hungry(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+    def hungry(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
         raise error
         yield
 
@@ -183,7 +202,7 @@ def test_running_out_of_memory_is_said_with_advice(
 
 
 def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[Image]:
+    def broken(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
         raise RuntimeError("shapes differ")
         yield
 

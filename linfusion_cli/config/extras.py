@@ -11,7 +11,7 @@ from linfusion_cli.config.input_images import InputImage, inspect_image
 from linfusion_cli.config.presets import ExtrasSettings, Flag, Loaded, Preset, said
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
-from linfusion_cli.weights.locate import find, fingerprint, missing
+from linfusion_cli.weights.locate import find, fingerprint, missing, stamp
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
 
 DEFAULT_PRESET = "landscape"
@@ -174,13 +174,23 @@ def places_of(settings: Preset) -> tuple[str, ...]:
 
 
 def fingerprints(settings: Preset) -> dict[str, str]:
-    """Place -> fingerprint of the weights there, of those on this machine that somebody could exchange."""
-    found = {
-        place: find(place)
-        for place in places_of(settings)
-        if not place.startswith("builtin:") and Path(place).expanduser().exists()
-    }
-    return {local_name(place): fingerprint(path) for place, path in found.items() if path is not None}
+    """Location -> fingerprint of the weights there, of those on this machine that somebody could exchange."""
+    return {name: fingerprint(path) for name, path in _exchangeable(settings).items()}
+
+
+def stamps(settings: Preset) -> dict[str, str]:
+    """Location -> stamp of the files there: another one after anything was written to them."""
+    return {name: stamp(path) for name, path in _exchangeable(settings).items()}
+
+
+def _exchangeable(settings: Preset) -> dict[str, Path]:
+    """Name -> path of the weights outside the package and outside the hub's cache, whose files have their hashes as names."""
+    local = (
+        location
+        for location in places_of(settings)
+        if not location.startswith("builtin:") and Path(location).expanduser().exists()
+    )
+    return {local_name(location): path for location in local if (path := find(location)) is not None}
 
 
 def local_name(place: str) -> str:

@@ -19,7 +19,7 @@ from linfusion_cli.distill.variants import load_variant
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.components.model_cache import ModelCache
-from linfusion_cli.engine.components.unet_and_vae import Models
+from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.loading.safetensors_loader import own_all
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
@@ -30,6 +30,7 @@ from linfusion_cli.engine.streaming.banded_unet import PlainUNet
 from linfusion_cli.events import Notify
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find_first
@@ -58,11 +59,11 @@ class Way:
 class _Given(ModelCache):
     """A model_cache whose models were loaded elsewhere, perhaps with attentions that no preset can name."""
 
-    def __init__(self, conditioning: Conditioning, models: Models) -> None:
+    def __init__(self, conditioning: Conditioning, models: Components) -> None:
         super().__init__()
         self._given = conditioning, models
 
-    def take(self, plan: Plan, notify: Notify) -> tuple[Conditioning, Models]:
+    def take(self, plan: RenderPlan, notify: Notify) -> tuple[Conditioning, Components]:
         return self._given
 
 
@@ -78,7 +79,7 @@ class Maker:
         for part in (pipeline.unet, pipeline.vae):
             own_all(part, self.teacher.device)
         mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet))
-        self.models = Models(mounted, pipeline.vae, dict(pipeline.scheduler.config))
+        self.models = Components(mounted, pipeline.vae, dict(pipeline.scheduler.config))
 
     def _job(self, prompt: str, seed: int, size: Size | None) -> Job:
         attention = "softmax" if self.way.attention == "softmax" else "linear"
@@ -123,14 +124,14 @@ class Maker:
         other.__dict__.update(self.__dict__, way=way)
         return other
 
-    def _conditioning(self, job: Job, prompts: list[str]) -> Conditioning:
+    def _conditioning(self, negative_prompt: str, prompts: list[str]) -> Conditioning:
         with torch.inference_mode():
             encoded = self.teacher.pipeline.encode_prompt(
                 prompts,
                 device=self.teacher.device,
                 num_images_per_prompt=1,
                 do_classifier_free_guidance=True,
-                negative_prompt=[job.negative_prompt] * len(prompts),
+                negative_prompt=[negative_prompt] * len(prompts),
             )
         empty = encoded[0].new_zeros(len(prompts), 0)
         return Conditioning(encoded[0], encoded[1], *(encoded[2:] if len(encoded) == 4 else (empty, empty)))
@@ -138,13 +139,13 @@ class Maker:
     @torch.inference_mode()
     def _at_once(self, plan: Plan, prompts: list[str], seeds: list[int]) -> Iterator[Tensor]:
         """Single-stage images as one batch: the same as one by one."""
-        stage, sampling, config = plan.stages[0], plan.job.settings.sampling, self.models.scheduler_config
+        stage, sampling, config = plan.stages[0], plan.sampler, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
         clock = Clock.start(
             make_scheduler(sampling.scheduler, config), sampling.steps, stage.strength, self.teacher.device
         )
         total, interval = int(config["num_train_timesteps"]), sampling.guidance_interval
-        conditioning = self._conditioning(plan.job, prompts)
+        conditioning = self._conditioning(plan.conditioning.negative_prompt, prompts)
         denoiser = Denoiser(PlainUNet(unet), conditioning, sampling.guidance_scale, interval, total, stage.size)
         size = stage.canvas.latent()
         shape = (1, int(unet.config.in_channels), size.height, size.width)
@@ -161,7 +162,7 @@ class Maker:
     def _through_pipeline(self, prompt: str, seed: int, size: Size) -> Tensor:
         rows: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
         plan = self.plan(prompt, seed, size)
-        model_cache = _Given(self._conditioning(plan.job, [prompt]), self.models)
+        model_cache = _Given(self._conditioning(plan.conditioning.negative_prompt, [prompt]), self.models)
         for image in images(plan, lambda _: None, model_cache=model_cache):
             rows = list(image.rows)
         return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1)

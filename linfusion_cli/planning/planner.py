@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from typing import Any, NoReturn
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
-from linfusion_cli.config.extras import Weighted
+from linfusion_cli.config.extras import Weighted, stamps
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.presets import ModelSettings
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.files import free_bytes
-from linfusion_cli.geometry import Size, nearest_size
-from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
+from linfusion_cli.geometry import Size, base_size, nearest_size
+from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate
+from linfusion_cli.planning.engine_inputs import (
+    components,
+    conditioning_inputs,
+    control_inputs,
+    sampler_settings,
+    stage_join,
+    upscale_recipe,
+)
 from linfusion_cli.planning.input_check import check_inputs
-from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.model_shapes import (
     FAMILIES,
     Architecture,
@@ -25,77 +32,25 @@ from linfusion_cli.planning.model_shapes import (
     read_on_top,
     read_vae,
 )
+from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
-FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
 HALF = "bfloat16"  # as wide as float32, in half of its memory
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """A job made definite on a machine."""
+class Plan(RenderPlan):
+    """A RenderPlan and the job that it was made for, whose output and presets the engine has no use for.
+
+    weight_stamps: location -> stamp of the weights that the plan was made for
+    """
 
     job: Job
-    machine: Machine
-    stages: tuple[Stage, ...]
-    phases: tuple[Phase, ...]
-    dtype: str
-    attention: str
-    store_budget: StoreBudget
-    weights_resident: bool
-    keep_text_encoders: bool
-    budget_bytes: int
-    notes: tuple[str, ...]
-
-    @property
-    def peak_bytes(self) -> int:
-        return max(phase.peak_bytes for phase in self.phases)
-
-    @property
-    def ram_bytes(self) -> int:
-        """What waits in RAM beside an accelerator."""
-        return max(phase.ram_bytes for phase in self.phases)
-
-    @property
-    def file_bytes(self) -> int:
-        """What waits in scratch files."""
-        return max(phase.file_bytes for phase in self.phases)
-
-    @property
-    def seconds(self) -> float:
-        return sum(phase.seconds for phase in self.phases)
-
-    @property
-    def prepared_convolutions(self) -> int:
-        """How many convolutions torch and oneDNN may keep ready: few where bands have many heights, each with its own."""
-        return FEW_PREPARED if any(stage.bands.unet_latent for stage in self.stages) else MANY_PREPARED
-
-    def as_dict(self) -> dict[str, Any]:
-        """The plan for JSON."""
-        return {
-            "size": str(self.job.size),
-            "device": self.machine.device,
-            "device_name": self.machine.device_name,
-            "dtype": self.dtype,
-            "attention": self.attention,
-            "budget_bytes": self.budget_bytes,
-            "peak_bytes": self.peak_bytes,
-            "ram_bytes": self.ram_bytes,
-            "file_bytes": self.file_bytes,
-            "weights_resident": self.weights_resident,
-            "seconds": round(self.seconds, 1),
-            "speed_measured": self.machine.speed(self.dtype).measured,
-            "stages": [
-                {**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)}
-                for stage in self.stages
-            ],
-            "phases": [asdict(phase) for phase in self.phases],
-            "notes": list(self.notes),
-        }
+    weight_stamps: Mapping[str, str]
 
 
 def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
@@ -146,8 +101,19 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
     kept = tuple(estimate.with_cheapest_keep(stage, last=stage is stages[-1], budget=store_budget) for stage in stages)
     return Plan(
         job=job,
-        machine=machine,
+        weight_stamps=stamps(job.settings),
+        size=job.size,
+        seed=job.seed,
         stages=kept,
+        components=components(job, estimate.dtype, machine.device, kept),
+        conditioning=conditioning_inputs(job),
+        sampler=sampler_settings(job),
+        recipe=upscale_recipe(job),
+        join=stage_join(job),
+        start=job.start,
+        controls=control_inputs(job),
+        conditioned_size=base_size(job.size, job.settings.model.train_size_px**2),
+        machine=machine,
         phases=estimate.phases(kept, store_budget),
         dtype=estimate.dtype,
         attention=job.settings.model.attention,

@@ -96,11 +96,7 @@ def fingerprint(place: Path) -> str:
     Reads at most SAMPLES blocks of each file, so that it costs nothing beside an image; it is no protection against damage.
     """
     digest = hashlib.sha256()
-    for path in (
-        [place]
-        if place.is_file()
-        else sorted(path for path in place.rglob("*") if path.is_file() and path.suffix in (ENDING, ".json"))
-    ):
+    for path in _files(place):
         size = path.stat().st_size
         digest.update(f"{path.relative_to(place) if path != place else ''} {size}\n".encode())
         with path.open("rb") as file:
@@ -108,3 +104,19 @@ def fingerprint(place: Path) -> str:
                 file.seek(sample * (size // SAMPLES))
                 digest.update(file.read(SAMPLE_BYTES if size > SAMPLES * SAMPLE_BYTES else size))
     return digest.hexdigest()[:16]
+
+
+def stamp(place: Path) -> str:
+    """A short key of the names, sizes and times of a file or of a folder's files; reads none of them."""
+    digest = hashlib.sha256()
+    for path in _files(place):
+        status = path.stat()
+        digest.update(f"{path} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _files(place: Path) -> list[Path]:
+    """The file itself, or the weights and configs in a folder, in order."""
+    if place.is_file():
+        return [place]
+    return sorted(path for path in place.rglob("*") if path.is_file() and path.suffix in (ENDING, ".json"))

@@ -11,7 +11,7 @@ from diffusers import StableDiffusionPipeline
 from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine.components.prompt_encoder import encode
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
-from linfusion_cli.engine.pipeline import Image, images
+from linfusion_cli.engine.pipeline import StageImage, images
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Event, Note, PhaseFinished, PhaseStarted, Progressed
@@ -31,7 +31,7 @@ def quiet(event: Event) -> None:
     assert event is not None
 
 
-def make(plan: Plan) -> tuple[list[Image], list[np.ndarray]]:
+def make(plan: Plan) -> tuple[list[StageImage], list[np.ndarray]]:
     told, drawn = [], []
     for image in images(plan, quiet):
         told.append(image)
@@ -132,7 +132,9 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(load_text_encoders(plan), replace(plan.job, prompt="lake " * 80), events.append, torch.device("cpu"))
+    encode(
+        load_text_encoders(plan), replace(plan.conditioning, prompt="lake " * 80), events.append, torch.device("cpu")
+    )
     told = [event.text for event in events if isinstance(event, Note)]
     assert told == ["the prompt has 80 tokens, the model reads the first 46. --prompt-weights reads them all"]
 

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from linfusion_cli.config.job import Request, job_hash, resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
-from linfusion_cli.engine.components.unet_and_vae import Models, load
+from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.events import Event, Note, Notify
@@ -62,7 +62,7 @@ def make(plan: Plan) -> np.ndarray:
     return last.astype(float)
 
 
-def loaded(plan: Plan, notify: Notify = quiet) -> Models:
+def loaded(plan: Plan, notify: Notify = quiet) -> Components:
     return load(plan, load_text_encoders(plan), notify)
 
 

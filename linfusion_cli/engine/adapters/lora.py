@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linfusion_cli.config.extras import Weighted
 from linfusion_cli.engine.compat_diffusers import (
     activate_loras,
     base_layer,
@@ -43,10 +42,12 @@ class Lora:
     _convolutions: dict[str, nn.Module] = field(default_factory=dict)  # those that were there before, while mounted
 
     @staticmethod
-    def load(text: str, pipeline: Any) -> Lora:
-        """Reads "PLACE[:WEIGHT]". Raises WeightsError if the file holds no LoRA or one of another family than the pipeline's."""
-        wanted = Weighted.parse(text)
-        path = lora_file(find_first((wanted.place,), "", "--lora"))
+    def load(location: str, weight: float, pipeline: Any) -> Lora:
+        """Reads and checks a LoRA that acts with `weight`, -8 to 8.
+
+        Raises WeightsError if the file holds no LoRA or one of another family than the pipeline's.
+        """
+        path = lora_file(find_first((location,), "", "--lora"))
         check_kind(read_header(path).tensors, "lora", path, "--lora")
         if importlib.util.find_spec("peft") is None:
             raise UsageError('--lora needs the package peft. Install it with: pip install "linfusion-cli[lora]"')
@@ -57,7 +58,7 @@ class Lora:
                 f"--lora {path}: of a layout that is not known ({error}). Known: kohya's and diffusers'"
             ) from error
         tensors, alphas = converted
-        lora = Lora(path, wanted.weight, tensors, alphas, type(pipeline))
+        lora = Lora(path, weight, tensors, alphas, type(pipeline))
         lora._check(pipeline)
         return lora
 

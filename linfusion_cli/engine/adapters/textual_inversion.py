@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from linfusion_cli.config.extras import inversion
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.planning.render_plan import InversionInput
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.safetensors_header import ENDING, read_header
@@ -17,10 +17,10 @@ from linfusion_cli.weights.safetensors_header import ENDING, read_header
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 
 
-def add_inversions(pipeline: Any, texts: tuple[str, ...]) -> None:
-    """Adds each "PLACE[:TOKEN]" to the tokenizers and text encoders. Raises WeightsError if it is for another family."""
-    for text in texts:
-        place, token = inversion(text)
+def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> None:
+    """Adds each token to the tokenizers and text encoders. Raises WeightsError if it is for another family."""
+    for inversion in inversions:
+        place, token = inversion.location, inversion.token
         path = _file(find_first((place,), "", "--textual-inversion"))
         for part, vectors in _vectors(path, pipeline).items():
             encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])

@@ -9,67 +9,65 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.config.input_images import read_pixels
-from linfusion_cli.config.job import Job
-from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
 from linfusion_cli.engine.compat_diffusers import final_norm_found
 from linfusion_cli.engine.components.text_encoders import TextEncoders
 from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, needs_own_way
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.events import Note, Notify
+from linfusion_cli.planning.render_plan import ConditioningInputs
 
 
 @torch.inference_mode()
-def encode(text_encoders: TextEncoders, job: Job, notify: Notify, device: torch.device) -> Conditioning:
+def encode(
+    text_encoders: TextEncoders, inputs: ConditioningInputs, notify: Notify, device: torch.device
+) -> Conditioning:
     """Encodes the prompt, the negative prompt and the IP-Adapter's images, on a device where nothing else should be meanwhile.
 
     Raises UsageError for a damaged image.
     """
     with text_encoders.on(device):
         pipeline, adapter = text_encoders.pipeline, text_encoders.ip_adapter
-        encoded = (
-            _weighted(pipeline, job, device)
-            if job.settings.extras.prompt_weights
-            else _as_written(pipeline, job, notify, device)
-        )
-        if not job.negative_prompt.strip():
+        weighted = inputs.fragments is not None
+        encoded = _weighted(pipeline, inputs, device) if weighted else _as_written(pipeline, inputs, notify, device)
+        if not inputs.negative_prompt.strip():
             encoded = _zeroed(pipeline, encoded)
         positive, negative = encoded[:2]
         empty = positive.new_zeros(1, 0)
         pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
         images = (
-            adapter.embed(pipeline, (read_pixels(image, "--ip-image") for image in job.ip_images), device)
-            if adapter and job.ip_images
+            adapter.embed(pipeline, (read_pixels(image, "--ip-image") for image in inputs.images), device)
+            if adapter and inputs.images
             else (empty, empty)
         )
     return Conditioning(positive, negative, pooled, negative_pooled, *images)
 
 
-def _as_written(pipeline: Any, job: Job, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
+def _as_written(pipeline: Any, inputs: ConditioningInputs, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
     """The prompts without any syntax; tells what of it the model does not read."""
-    if example := looks_weighted(job.prompt):
-        notify(Note(text=f'"{example}" is drawn as written: --prompt-weights reads it as a weight'))
-    prompt = pipeline.maybe_convert_prompt(job.prompt, pipeline.tokenizer)  # words of several vectors
+    if inputs.unread_weight:
+        notify(Note(text=f'"{inputs.unread_weight}" is drawn as written: --prompt-weights reads it as a weight'))
+    prompt = pipeline.maybe_convert_prompt(inputs.prompt, pipeline.tokenizer)  # words of several vectors
     _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
-    return _diffusers(pipeline, job, job.prompt, job.negative_prompt, device)
+    return _diffusers(pipeline, inputs, device)
 
 
-def _weighted(pipeline: Any, job: Job, device: torch.device) -> tuple[Tensor, ...]:
+def _weighted(pipeline: Any, inputs: ConditioningInputs, device: torch.device) -> tuple[Tensor, ...]:
     """The prompts with their weights, of any length."""
-    prompt, negative = parse_weights(job.prompt), parse_weights(job.negative_prompt, "the negative prompt")
+    prompt, negative = inputs.fragments or (), inputs.negative_fragments or ()
     if any(needs_own_way(pipeline, fragments) for fragments in (prompt, negative)):
-        return encode_weighted(pipeline, prompt, negative, job.settings.extras.clip_skip)
-    return _diffusers(pipeline, job, plain_text(prompt), plain_text(negative), device)
+        return encode_weighted(pipeline, prompt, negative, inputs.clip_skip)
+    return _diffusers(pipeline, inputs, device)
 
 
-def _diffusers(pipeline: Any, job: Job, prompt: str, negative: str, device: torch.device) -> tuple[Tensor, ...]:
+def _diffusers(pipeline: Any, inputs: ConditioningInputs, device: torch.device) -> tuple[Tensor, ...]:
     with final_norm_found(pipeline.text_encoder):
         encoded = pipeline.encode_prompt(
-            prompt,
+            inputs.prompt,
             device=device,
             num_images_per_prompt=1,
             do_classifier_free_guidance=True,
-            negative_prompt=negative,
-            clip_skip=job.settings.extras.clip_skip or None,
+            negative_prompt=inputs.negative_prompt,
+            clip_skip=inputs.clip_skip or None,
         )
     return tuple(encoded)
 

@@ -24,7 +24,7 @@ from linfusion_cli.engine.loading.safetensors_loader import CPU, build, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
-from linfusion_cli.planning.planner import Plan
+from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import check_family
@@ -76,20 +76,20 @@ class TextEncoders:
         gc.collect()  # networks refer to themselves
 
 
-def load_text_encoders(plan: Plan) -> TextEncoders:
+def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     """The encoders in the plan's number format, partly in mapped files still.
 
     Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
     does not fit if they are of another model.
     """
-    extras, dtype = plan.job.settings.extras, DTYPES[plan.dtype]
-    source = _source(plan)
-    pipeline = _pipeline(plan, source, dtype)
-    add_inversions(pipeline, extras.textual_inversions)
-    loras = tuple(Lora.load(text, pipeline) for text in extras.loras)
+    inputs, dtype = plan.components, DTYPES[plan.dtype]
+    source = _source(inputs)
+    pipeline = _pipeline(inputs, source, dtype)
+    add_inversions(pipeline, inputs.inversions)
+    loras = tuple(Lora.load(lora.location, lora.scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
-    ip_adapter = IPAdapter.load(extras.ip_adapter, pipeline, extras.ip_scale, dtype) if extras.ip_adapter else None
+    ip_adapter = IPAdapter.load(inputs.ip_adapter, pipeline, inputs.ip_scale, dtype) if inputs.ip_adapter else None
     return TextEncoders(source, pipeline, loras, ip_adapter)
 
 
@@ -106,17 +106,17 @@ def pipeline_settings(source: Source, family: str) -> PipelineSettings:
     return read_pipeline_settings(source.configs if own else family_folder(family))
 
 
-def _source(plan: Plan) -> Source:
+def _source(inputs: ComponentInputs) -> Source:
     """The model, once its tensors have said that it is of the preset's family."""
-    model = plan.job.settings.model
-    path = find_first(model.repositories, model.revision, "--model")
-    check_family(path, model.variant, model.family, plan.job.preset)
-    return open_source(path, model.family, model.variant, Path(model.configs).expanduser() if model.configs else None)
+    path = find_first(inputs.model, inputs.revision, "--model")
+    check_family(path, inputs.variant, inputs.family, inputs.preset)
+    configs = Path(inputs.configs).expanduser() if inputs.configs else None
+    return open_source(path, inputs.family, inputs.variant, configs)
 
 
-def _pipeline(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
+def _pipeline(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     """A pipeline that reads prompts; images are not made by it."""
-    family = plan.job.settings.model.family
+    family = inputs.family
     parts: dict[str, Any] = {
         "unet": hollow(maker(UNet2DConditionModel, source.config("unet"), part_name(source, "unet"))),
         "vae": None,

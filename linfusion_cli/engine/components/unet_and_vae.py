@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL
 
-from linfusion_cli.config.presets import ModelSettings
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
@@ -21,14 +20,14 @@ from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Note, Notify
-from linfusion_cli.planning.planner import Plan
+from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import read_header
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class Components:
     """Everything that draws an image, and nothing that depends on its prompt or its size.
 
     mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
@@ -61,34 +60,32 @@ class Models:
             weights.move(unet)
 
 
-def load(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Models:
+def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Components:
     """What draws, in the plan's number format, partly in mapped files still; `move` brings it to the plan's device. Fills the text_encoders' hollow UNet.
 
     Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
     does not fit if they are of another model.
     """
-    settings, source, dtype = plan.job.settings, text_encoders.source, DTYPES[plan.dtype]
+    inputs, source, dtype = plan.components, text_encoders.source, DTYPES[plan.dtype]
     unet = fill(text_encoders.pipeline.unet, [source.tensors("unet", dtype)], part_name(source, "unet")).requires_grad_(
         False
     )
-    vae = _vae(plan, source, dtype)
-    config = _scheduler_config(source, settings.model, notify)
-    linfusion = _linfusion(plan, unet, dtype) if _linear(plan) else None
+    vae = _vae(inputs, source, dtype)
+    config = _scheduler_config(source, inputs, notify)
+    linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
-    controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in settings.extras.controlnets)
-    return Models(mounted, vae, config, controlnets)
+    controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in inputs.controlnets)
+    return Components(mounted, vae, config, controlnets)
 
 
-def _linear(plan: Plan) -> bool:
+def _linear(plan: RenderPlan) -> bool:
     return any(stage.attention == "linear" for stage in plan.stages)
 
 
-def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
+def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     """The autoencoder: another one if the preset names it, in float32 where its config says that float16 overflows."""
-    model = plan.job.settings.model
-    place = model.vae or (model.vae_float16 if dtype == torch.float16 else "")
-    if place:
-        source = _vae_source(find_first((place,), "", "--vae"), plan)
+    if inputs.vae:
+        source = _vae_source(find_first((inputs.vae,), "", "--vae"), inputs)
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
@@ -96,28 +93,24 @@ def _vae(plan: Plan, source: Source, dtype: torch.dtype) -> Any:
     return build(maker(AutoencoderKL, config, place), [source.tensors("vae", dtype)], place).requires_grad_(False)
 
 
-def _vae_source(path: Path, plan: Plan) -> Source:
+def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
     """A folder with the autoencoder itself, a whole model, or one file: in the original layout, or in that of diffusers."""
     if path.is_dir():
-        return (
-            FolderSource(path, plan.job.settings.model.variant)
-            if (path / "vae").is_dir()
-            else FolderSource(path, "", lone=True)
-        )
+        return FolderSource(path, inputs.variant) if (path / "vae").is_dir() else FolderSource(path, "", lone=True)
     if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
         raise WeightsError(f"--vae {path}: holds no autoencoder")
     return FileSource.open(
         path,
-        plan.job.settings.model.family,
-        Path(plan.job.settings.model.configs) if plan.job.settings.model.configs else None,
+        inputs.family,
+        Path(inputs.configs) if inputs.configs else None,
     )
 
 
-def _scheduler_config(source: Source, model: ModelSettings, notify: Notify) -> dict[str, Any]:
+def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify) -> dict[str, Any]:
     """The noise schedule that the model was trained with, or that --prediction says."""
     config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
-    prediction = model.prediction
-    if model.family != "sdxl":
+    prediction = inputs.prediction
+    if inputs.family != "sdxl":
         config["steps_offset"] = 1  # as StableDiffusionPipeline sets it; configs of 2022 lack it
     if prediction == "auto":
         if (
@@ -137,10 +130,10 @@ def _scheduler_config(source: Source, model: ModelSettings, notify: Notify) -> d
     return config
 
 
-def _linfusion(plan: Plan, unet: Any, dtype: torch.dtype) -> LinFusion:
+def _linfusion(inputs: ComponentInputs, unet: Any, dtype: torch.dtype) -> LinFusion:
     """The linear attention, once it has said that it is for this UNet."""
-    folder = _linfusion_folder(plan)
-    linfusion = LinFusion.load(folder, dtype, keep_projections=plan.job.settings.model.keep_projections)
+    folder = _linfusion_folder(inputs)
+    linfusion = LinFusion.load(folder, dtype, keep_projections=inputs.keep_projections)
     try:
         linfusion.check(unet)
     except WeightsError as error:
@@ -148,11 +141,10 @@ def _linfusion(plan: Plan, unet: Any, dtype: torch.dtype) -> LinFusion:
     return linfusion
 
 
-def _linfusion_folder(plan: Plan) -> Path:
-    model = plan.job.settings.model
-    if not model.linfusion:
+def _linfusion_folder(inputs: ComponentInputs) -> Path:
+    if not inputs.linfusion:
         raise WeightsError(
-            f"preset {plan.job.preset} names no LinFusion weights (model.linfusion). Try --attention softmax"
+            f"preset {inputs.preset} names no LinFusion weights (model.linfusion). Try --attention softmax"
         )
-    folder = find_first(model.linfusion, "", "--linfusion")
+    folder = find_first(inputs.linfusion, "", "--linfusion")
     return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder

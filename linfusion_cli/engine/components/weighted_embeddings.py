@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.prompt_weighting import Fragment, weighted
+from linfusion_cli.planning.render_plan import Fragment
 
 PARTS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 
@@ -101,7 +101,8 @@ def encoders(texts: Any, clip_skip: int) -> list[Encoder]:
 
 def needs_own_way(texts: Any, fragments: tuple[Fragment, ...]) -> bool:
     """Whether a prompt has weights, or more tokens than one chunk: else diffusers' own way is the same, and is taken."""
-    return weighted(fragments) or any(len(encoder.chunks(fragments)) > 1 for encoder in encoders(texts, 0))
+    weighted = any(fragment.weight != 1 for fragment in fragments)
+    return weighted or any(len(encoder.chunks(fragments)) > 1 for encoder in encoders(texts, 0))
 
 
 def encode_weighted(

@@ -13,29 +13,29 @@ from torch.nn import functional as F
 from linfusion_cli.engine.sampling.latent_checkpoint import Resumed
 from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.schedulers import Scheduler
+from linfusion_cli.planning.render_plan import UpscaleRecipe
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int, Tensor], None]  # steps done, latents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """How a stage mixes its branches; f below is the cosine factor of a timestep.
+class UpscaleInputs:
+    """What one later stage is made from.
 
-    skip_exponent, dilated_exponent: weight of the skip residual f^a1 and of the dilated branch f^a2
-    lowpass_exponent, lowpass_sigma: the low-pass before the dilated branch has sigma * (0.99 f^a3 + 0.01) latents
-    dilated_cutoff: below this weight the dilated branch is not run (0 = always run)
-    lowpass_padding: "reflect" or "zeros" (the official code pads with zeros)
-    match_statistics: end with the base's mean and deviation per channel
+    stage:    its index, from 1; dilation: how many times larger than stage 0 it is
+    start:    latents z0 of the enlarged image, (1, channels, height, width)
+    noise:    of the same shape; anchor: the latents of stage 0
+    seed:     0 to 2^32 - 1, for schedulers that draw noise at every step
     """
 
-    skip_exponent: float = 3.0
-    dilated_exponent: float = 1.0
-    lowpass_exponent: float = 1.0
-    lowpass_sigma: float = 1.0
-    dilated_cutoff: float = 0.02
-    lowpass_padding: str = "reflect"
-    match_statistics: bool = True
+    stage: int
+    dilation: int
+    start: Tensor
+    noise: Tensor
+    anchor: Tensor
+    seed: int
+    recipe: UpscaleRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,37 +101,30 @@ def base(
 
 
 def upscale(
-    denoise: Denoise,
-    clock: Clock,
-    start: Tensor,
-    noise: Tensor,
-    anchor: Tensor,
-    dilation: int,
-    recipe: Recipe,
-    seed: int,
-    stage: int,
-    on_step: OnStep,
-    resumed: Resumed | None = None,
+    denoise: Denoise, clock: Clock, inputs: UpscaleInputs, on_step: OnStep, resumed: Resumed | None = None
 ) -> Tensor:
-    """One later stage, or the rest of it.
-
-    start:    the enlarged image's latents z0; noise: of the same shape; anchor: the base stage's latents
-    dilation: how many times larger than the base this stage is
-    """
-    start = start.contiguous()
-    signal, amount = clock.levels[0]
-    latents = resumed.latents if resumed else signal * start + amount * noise
+    """Runs one later stage, or the rest of it where it was interrupted; returns its latents."""
+    start, noise, recipe = inputs.start.contiguous(), inputs.noise, inputs.recipe
+    latents = resumed.latents if resumed else _noised(start, noise, clock.levels[0])
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
-        timestep, (signal, amount) = clock.timesteps[index], clock.levels[index]
+        timestep = clock.timesteps[index]
         skip = clock.cosine(timestep) ** recipe.skip_exponent
-        latents = torch.lerp(latents, signal * start + amount * noise, skip)
-        prediction = blended(denoise, clock, latents, timestep, dilation, recipe)
-        latents = clock.step(prediction, index, latents, (seed,), stage)
+        latents = torch.lerp(latents, _noised(start, noise, clock.levels[index]), skip)
+        prediction = blended(denoise, clock, latents, timestep, inputs.dilation, recipe)
+        latents = clock.step(prediction, index, latents, (inputs.seed,), inputs.stage)
         on_step(index + 1, latents)
-    return match_statistics(latents, anchor) if recipe.match_statistics else latents
+    return match_statistics(latents, inputs.anchor) if recipe.match_statistics else latents
 
 
-def blended(denoise: Denoise, clock: Clock, latents: Tensor, timestep: Tensor, dilation: int, recipe: Recipe) -> Tensor:
+def _noised(start: Tensor, noise: Tensor, level: tuple[float, float]) -> Tensor:
+    """Latents with so much signal and noise."""
+    signal, amount = level
+    return signal * start + amount * noise
+
+
+def blended(
+    denoise: Denoise, clock: Clock, latents: Tensor, timestep: Tensor, dilation: int, recipe: UpscaleRecipe
+) -> Tensor:
     """The local and the dilated branch's predictions, blended: one scheduler step serves both.
 
     The official code steps twice and blends the results: the same for schedulers whose step is linear and without

@@ -13,7 +13,7 @@ from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine.components import model_cache as module
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.text_encoders import TextEncoders
-from linfusion_cli.engine.components.unet_and_vae import Models, load
+from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Event, Notify
 from linfusion_cli.planning.planner import Plan, make_plan
@@ -61,7 +61,7 @@ def test_what_reads_is_gone_before_what_draws_is_loaded_unless_it_stays(
         encoders.extend(weakref.ref(encoder) for encoder in text_encoders.modules)
         return encode(text_encoders, *rest)
 
-    def draw(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Models:
+    def draw(plan: Plan, text_encoders: TextEncoders, notify: Notify) -> Components:
         seen.append(sum(reference() is not None for reference in encoders))
         return load(plan, text_encoders, notify)
 
@@ -94,7 +94,7 @@ def test_models_that_stay_serve_the_next_image_and_no_other_kind(family: Family)
 
 
 def test_a_load_that_fails_leaves_nothing_half_done(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Models:
+    def refuse(*_: object) -> Components:
         raise WeightsError("torn")
 
     model_cache, plan = ModelCache(), plan_for(family, stay=True)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from linfusion_cli.engine.components.text_encoders import TextEncoders
-from linfusion_cli.engine.components.unet_and_vae import Models
+from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.memory.weight_offload import Weights
 
 CARD = torch.device("cuda:0")
@@ -39,7 +39,7 @@ class Movable(nn.Module):
 def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
     text, unet, vae, linear, control = (Movable() for _ in range(5))
     mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
-    models = Models(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]
+    models = Components(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]
     text_encoders = TextEncoders(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
     for _ in range(2):  # the second image of a batch finds the rest on the card
         models.leave_device()

@@ -43,7 +43,7 @@ def quiet(event: Event) -> None:
 
 def encoded(family: Family, prompt: str, **changes: Any) -> Conditioning:
     plan = plan_for(family, prompt, **changes)
-    return encode(load_text_encoders(plan), plan.job, quiet, CPU)
+    return encode(load_text_encoders(plan), plan.conditioning, quiet, CPU)
 
 
 def same(one: Conditioning, other: Conditioning) -> bool:
@@ -66,7 +66,7 @@ def test_without_weights_the_embeddings_are_what_they_were(family: Family) -> No
 def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family: Family, clip_skip: int) -> None:
     plan = plan_for(family, "a red house", clip_skip=clip_skip)
     text_encoders = load_text_encoders(plan)
-    wanted = encode(text_encoders, plan.job, quiet, CPU)
+    wanted = encode(text_encoders, plan.conditioning, quiet, CPU)
     with torch.inference_mode():
         found = encode_weighted(text_encoders.pipeline, parse_weights("a red house"), parse_weights("fog"), clip_skip)
     assert len(found) == (4 if family.name == "sdxl" else 2)
@@ -160,7 +160,7 @@ def test_words_of_a_users_own_with_weights(family: Family, tmp_path: Path) -> No
 def test_a_weight_in_a_prompt_that_is_drawn_as_written_is_told(family: Family) -> None:
     told: list[Event] = []
     plan = plan_for(family, "a (red:1.3) house", weights=False)
-    encode(load_text_encoders(plan), plan.job, told.append, CPU)
+    encode(load_text_encoders(plan), plan.conditioning, told.append, CPU)
     assert [event.text for event in told if isinstance(event, Note)] == [
         '"(red:1.3)" is drawn as written: --prompt-weights reads it as a weight'
     ]

@@ -113,9 +113,8 @@ def test_damaged_or_foreign_checkpoints_are_told_and_not_used(tiny_preset: Path,
     assert np.array_equal(make(plan, Memory(damaged), events), expected)
     assert any("damaged and not used: its checksum is wrong" in text for text in notes(events))
     events.clear()
-    other = dataclasses.replace(
-        plan, job=dataclasses.replace(plan.job, prompt="a forest")
-    )  # as if the text encoder had changed
+    forest = dataclasses.replace(plan.conditioning, prompt="a forest")
+    other = dataclasses.replace(plan, conditioning=forest)  # as if the text encoder had changed
     assert np.array_equal(make(other, Memory(whole.history[-3]), events), make(other, KeepNothing(), []))
     assert any("of other weights" in text for text in notes(events))
 

@@ -15,7 +15,7 @@ from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.sampling.progressive_upscale import (
     Clock,
-    Recipe,
+    UpscaleInputs,
     base,
     blended,
     lowpass,
@@ -25,9 +25,10 @@ from linfusion_cli.engine.sampling.progressive_upscale import (
 from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import PlainUNet
 from linfusion_cli.geometry import Size
+from linfusion_cli.planning.render_plan import UpscaleRecipe
 from linfusion_cli.planning.upscale_schedule import steps_run
 
-OFFICIAL = Recipe(lowpass_sigma=0.8, dilated_cutoff=0.0, lowpass_padding="zeros")
+OFFICIAL = UpscaleRecipe(lowpass_sigma=0.8, dilated_cutoff=0.0, lowpass_padding="zeros")
 CPU = torch.device("cpu")
 
 
@@ -103,9 +104,10 @@ def test_a_whole_stage_equals_the_official_run(official: Official, stage: int, s
         tensors[f"randn_like{stage - 1}"],
         tensors["stage0.final_latents"],
     )
-    latents = upscale(
-        official.denoiser, official.clock(strength), start, noise, anchor, 2**stage, OFFICIAL, 0, stage, no_step
+    inputs = UpscaleInputs(
+        stage=stage, dilation=2**stage, start=start, noise=noise, anchor=anchor, seed=0, recipe=OFFICIAL
     )
+    latents = upscale(official.denoiser, official.clock(strength), inputs, no_step)
     assert torch.allclose(latents, tensors[f"stage{stage}.final_latents"], atol=1e-4)
 
 
@@ -121,7 +123,7 @@ def test_the_cutoff_differs_by_no_more_than_its_weight(official: Official) -> No
     timestep = clock.timesteps[0]
     weight = clock.cosine(timestep)
     with_branch = blended(counting, clock, latents, timestep, 4, OFFICIAL)
-    without = blended(counting, clock, latents, timestep, 4, Recipe(dilated_cutoff=weight + 1e-6))
+    without = blended(counting, clock, latents, timestep, 4, UpscaleRecipe(dilated_cutoff=weight + 1e-6))
     assert calls == [1, 4, 1]
     smooth = match_statistics(lowpass(latents, 0.8 * (0.99 * weight + 0.01), 4, "zeros"), latents)
     spread = (official.denoiser(smooth, timestep, 4) - without).abs().max()
@@ -175,8 +177,9 @@ def test_any_scheduler_recovers_the_start_when_the_prediction_is_right(name: str
         amount = (1 - alphas[int(t)]).sqrt()
         return (z - signal * start) / amount
 
-    recipe = Recipe(match_statistics=False, dilated_cutoff=1.0)
-    result = upscale(truth, clock, start, noise, start, 2, recipe, 1, 1, no_step)
+    recipe = UpscaleRecipe(match_statistics=False, dilated_cutoff=1.0)
+    inputs = UpscaleInputs(stage=1, dilation=2, start=start, noise=noise, anchor=start, seed=1, recipe=recipe)
+    result = upscale(truth, clock, inputs, no_step)
     assert (result - start).abs().mean() < 0.1
 
 

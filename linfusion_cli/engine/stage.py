@@ -1,0 +1,263 @@
+"""One stage of an image: where its latents start, how they are denoised, and its pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.components.unet_and_vae import Components
+from linfusion_cli.engine.controlnet.inputs import stage_controls
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.meter import Counter, Meter
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser, Predict
+from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Resumed
+from linfusion_cli.engine.sampling.noise import gaussian
+from linfusion_cli.engine.sampling.progressive_upscale import Clock, OnStep, UpscaleInputs, base, upscale
+from linfusion_cli.engine.sampling.schedulers import make_scheduler
+from linfusion_cli.engine.streaming.banded_unet import BandedUNet, WholeOrBands
+from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
+from linfusion_cli.engine.streaming.image_source import read_fitted, unit_field
+from linfusion_cli.engine.streaming.resize import Resized
+from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked, sweep
+from linfusion_cli.geometry import Band
+from linfusion_cli.planning.render_plan import RenderPlan
+from linfusion_cli.planning.upscale_schedule import Stage
+
+Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class StageImage:
+    """A stage's image: its rows of pixels from the top, computed as they are asked for."""
+
+    stage: Stage
+    final: bool
+    rows: Iterator[Rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all stages of one image share."""
+
+    plan: RenderPlan
+    components: Components
+    weights: Weights
+    conditioning: Conditioning
+    meter: Meter
+    store: ActivationStore
+    checkpoints: Checkpoints
+
+    def stages(self) -> list[StageRun]:
+        """The stages in order, each linked to its neighbours."""
+        runs = [StageRun(self, stage) for stage in self.plan.stages]
+        for run, following in pairwise(runs):
+            run.following, following.previous = following, run
+        return runs
+
+
+@dataclass(slots=True)
+class StageRun:
+    """One stage at work: start(), run() and image(), in this order.
+
+    latents: (1, channels, height, width) of the stage's canvas in float32; None for stage 0 from noise, before run()
+    decoded: the image in [-1, 1] that the next stage starts from
+    """
+
+    shared: Run
+    stage: Stage
+    previous: StageRun | None = None
+    following: StageRun | None = None
+    latents: Tensor | None = None
+    decoded: Parked | None = None
+    recalled: bool = False
+    finished: bool = False
+
+    def start(self) -> None:
+        """Finds the latents that the stage starts from: kept ones, or those of an image; noise is added in run()."""
+        self.recall()
+        if self.finished:
+            return
+        if self.previous is None:
+            if self.shared.plan.start is not None:
+                self.latents = self._encode(self._users_image())
+            return
+        if self.latents is None:
+            self.latents = self._enlarged(self.previous)
+        self.shared.checkpoints.start(self.stage.index, self.latents)
+        self.previous.release()
+
+    def run(self) -> None:
+        """Denoises the latents, or the rest of the way from the step that was kept."""
+        if self.finished:
+            return
+        shared, stage = self.shared, self.stage
+        if stage.steps:  # none where stage 0 is the user's image
+            clock = self._clock()
+            resumed = shared.checkpoints.resume(stage.index, stage.steps, clock.scheduler)
+            done = resumed.done if resumed else 0
+            with shared.meter.phase("denoise", stage.index, stage.steps, "steps", done) as counter:
+                on_step = shared.checkpoints.keeping(stage.index, clock.scheduler, counter.reach)
+                self.latents = self._denoised(clock, on_step, resumed)
+        shared.checkpoints.finish(stage.index, _present(self.latents))
+
+    def image(self) -> StageImage | None:
+        """The final image, or the one that the next stage starts from; None where nothing needs the pixels."""
+        if self.following is None:
+            return StageImage(self.stage, True, _to_pixels(self._decode()))
+        if not self._is_image_of(self.following):
+            return None
+        self.decoded = self._park_decoded()
+        return StageImage(self.stage, False, _to_pixels(self._parked_rows(self.following.stage.bands.vae_px)))
+
+    def recall(self) -> None:
+        """Looks once for what an interrupted run kept: the latents that the stage ended with, or started from."""
+        if not self.recalled:
+            self.recalled, index = True, self.stage.index
+            self.latents = self.shared.checkpoints.finished(index)
+            self.finished = self.latents is not None
+            if not self.finished and index:
+                self.latents = self.shared.checkpoints.started(index)
+
+    def release(self) -> None:
+        """Lets go of what the next stage no longer needs; the latents of stage 0 serve all of them."""
+        self.decoded = None
+        if self.previous is not None:
+            self.latents = None
+
+    def _is_image_of(self, following: StageRun) -> bool:
+        """Whether the next stage starts from this stage's pixels, and has not started in an interrupted run."""
+        plan = self.shared.plan
+        if plan.join.between != "pixel" or (plan.upscales_image and self.previous is None):
+            return False
+        following.recall()
+        return following.latents is None
+
+    def _enlarged(self, previous: StageRun) -> Tensor:
+        """The latents of the stage before, enlarged to this stage's size."""
+        plan = self.shared.plan
+        if plan.upscales_image and previous.previous is None:
+            return self._encode(self._users_image())  # in its own resolution, which stage 0 may lack
+        if previous.decoded is not None:
+            return self._encode(previous.decoded)
+        before, size = Parked.of(_present(previous.latents)), self.stage.size.latent()
+        resized = Resized.to(before, size, plan.join.resize, -math.inf, math.inf)
+        bands = sweep(resized, self.stage.bands.vae_px, self.shared.store)
+        return torch.cat([rows for _, rows in bands], dim=2)
+
+    def _users_image(self) -> Field:
+        """The user's image in its own resolution, in [-1, 1], cut to the aspect of what is made."""
+        start = self.shared.plan.start
+        assert start is not None
+        pixels = read_fitted(start.image, start.flag, self.shared.plan.size)
+        return Mapped(unit_field(pixels, self.shared.store.device), lambda rows: rows * 2 - 1)
+
+    def _denoised(self, clock: Clock, on_step: OnStep, resumed: Resumed | None) -> Tensor:
+        plan, stage, noise = self.shared.plan, self.stage, self._noise()
+        if not stage.index:
+            noised = clock.first(noise, self.latents)
+            return base(self._denoiser(clock), clock, noised, (plan.seed,), on_step, resumed)
+        inputs = UpscaleInputs(
+            stage=stage.index,
+            dilation=stage.dilation,
+            start=_present(self.latents),
+            noise=noise,
+            anchor=self._anchor(),
+            seed=plan.seed,
+            recipe=plan.recipe,
+        )
+        return upscale(self._denoiser(clock), clock, inputs, on_step, resumed)
+
+    def _anchor(self) -> Tensor:
+        """The latents of stage 0."""
+        run = self
+        while run.previous is not None:
+            run = run.previous
+        return _present(run.latents)
+
+    def _park_decoded(self) -> Parked:
+        """The image of the stage's latents, (1, 3, height, width) in float32, in the activation store."""
+        size, store = self.stage.size, self.shared.store
+        slab = store.slab((size.height, size.width, 3), torch.float32)
+        image, top = Parked(slab, size.height, size.width, 3, store.device), 0
+        for rows in self._decode():
+            image.write(Band(top, top + rows.shape[2]), rows)
+            top += rows.shape[2]
+        return image
+
+    def _parked_rows(self, rows_px: int) -> Iterator[Tensor]:
+        """The rows of the parked image, which is held from the first of them on."""
+        if self.decoded is not None:
+            yield from (rows for _, rows in sweep(self.decoded, rows_px, self.shared.store))
+
+    def _decode(self) -> Iterator[Tensor]:
+        """The rows of the stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
+        stage, vae, latents = self.stage, self.shared.components.vae, _present(self.latents)
+        counted = swept_rows(vae, stage.canvas.height, encode=False)
+        shift = vae.config.shift_factor or 0.0
+        with self.shared.meter.phase("decode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
+            for band, rows in self._sweeper(counter).decode(latents / vae.config.scaling_factor + shift):
+                if band.top < stage.size.height:
+                    yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
+
+    def _encode(self, image: Field) -> Tensor:
+        """The latents of an image of any size, enlarged to the stage's."""
+        stage, vae = self.stage, self.shared.components.vae
+        counted = swept_rows(vae, stage.canvas.height, encode=True)
+        enlarged = Extended(Resized.to(image, stage.size, self.shared.plan.join.resize), stage.canvas)
+        with self.shared.meter.phase("encode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
+            latents = self._sweeper(counter).encode(enlarged)
+        shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
+        return (latents - shift) * scale
+
+    def _denoiser(self, clock: Clock) -> Denoiser:
+        shared, stage, sampler = self.shared, self.stage, self.shared.plan.sampler
+        components, weights, store = shared.components, shared.weights, shared.store
+        mounted = weights.move(components.mounted.attend(stage.attention))
+        kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
+        unet: Predict = kind(mounted, stage.band_latent, store, weights)
+        controls = stage_controls(components.controlnets, shared.plan.controls, stage, clock.timesteps, store, weights)
+        return Denoiser(
+            unet,
+            shared.conditioning,
+            sampler.guidance_scale,
+            sampler.guidance_interval,
+            int(components.scheduler_config["num_train_timesteps"]),
+            shared.plan.conditioned_size,
+            controls,
+        )
+
+    def _sweeper(self, counter: Counter) -> Sweeper:
+        bands, window = self.stage.bands, self.shared.plan.join.vae_window_latents
+        return Sweeper(self.shared.components.vae, bands.vae_px, bands.keep, window, self.shared.store, counter.add)
+
+    def _clock(self) -> Clock:
+        sampler = self.shared.plan.sampler
+        scheduler = make_scheduler(sampler.scheduler, self.shared.components.scheduler_config)
+        return Clock.start(scheduler, sampler.steps, self.stage.strength, self.shared.store.device)
+
+    def _noise(self) -> Tensor:
+        """Unit noise of the shape of the stage's latents, which depends on the seed and the stage alone."""
+        size = self.stage.canvas.latent()
+        shape = (1, int(self.shared.components.unet.config.in_channels), size.height, size.width)
+        return gaussian(shape, self.shared.plan.seed, self.stage.index).to(self.shared.store.device)
+
+
+def _present(latents: Tensor | None) -> Tensor:
+    """The latents of a stage that has started. Raises RuntimeError before."""
+    if latents is None:
+        raise RuntimeError("the stage has no latents yet; call start() and run() first")
+    return latents
+
+
+def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
+    """Rows (1, 3, rows, width) in [-1, 1] to whole levels 0 to 255, rounded."""
+    for band in bands:
+        levels = (band[0] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+        yield levels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -1,0 +1,113 @@
+"""Turns a job into what the engine is told of it: words, sampler, upscale recipe and images."""
+
+from __future__ import annotations
+
+import json
+
+from linfusion_cli.config.extras import Weighted, each, inversion
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.planning.render_plan import (
+    ComponentInputs,
+    ConditioningInputs,
+    ControlInput,
+    InversionInput,
+    LoraInput,
+    SamplerSettings,
+    StageJoin,
+    UpscaleRecipe,
+)
+from linfusion_cli.planning.upscale_schedule import Stage
+
+IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
+
+
+def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> ComponentInputs:
+    """The weights that a job names, for a number format, a device and the attentions of its stages."""
+    model, extras = job.settings.model, job.settings.extras
+    weighted = tuple(Weighted.parse(text) for text in extras.loras)
+    return ComponentInputs(
+        model=model.repositories,
+        revision=model.revision,
+        variant=model.variant,
+        family=model.family,
+        preset=job.preset,
+        configs=model.configs,
+        prediction=model.prediction,
+        linfusion=model.linfusion,
+        keep_projections=model.keep_projections,
+        vae=model.vae or (model.vae_float16 if dtype == "float16" else ""),
+        loras=tuple(LoraInput(lora.place, lora.weight) for lora in weighted),
+        inversions=tuple(InversionInput(*inversion(text)) for text in extras.textual_inversions),
+        controlnets=extras.controlnets,
+        ip_adapter=extras.ip_adapter,
+        ip_scale=extras.ip_scale,
+        cache_key=_cache_key(job, dtype, device, stages),
+    )
+
+
+def _cache_key(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> str:
+    """Everything that loading depends on."""
+    settings = job.settings.model_dump(mode="json", exclude=IMAGE_SECTIONS)
+    attentions = [stage.attention for stage in stages]
+    return json.dumps([settings, dict(job.weights), dtype, device, attentions], sort_keys=True)
+
+
+def conditioning_inputs(job: Job) -> ConditioningInputs:
+    """The prompts, parsed where prompt weighting is on. Raises UsageError for broken weights."""
+    extras = job.settings.extras
+    prompt, negative = job.prompt, job.negative_prompt
+    fragments = negative_fragments = None
+    if extras.prompt_weights:
+        fragments, negative_fragments = parse_weights(prompt), parse_weights(negative, "the negative prompt")
+        prompt, negative = plain_text(fragments), plain_text(negative_fragments)
+    return ConditioningInputs(
+        prompt=prompt,
+        negative_prompt=negative,
+        fragments=fragments,
+        negative_fragments=negative_fragments,
+        unread_weight="" if extras.prompt_weights else looks_weighted(prompt),
+        clip_skip=extras.clip_skip,
+        images=job.ip_images,
+    )
+
+
+def sampler_settings(job: Job) -> SamplerSettings:
+    """The sampler of stage 0 and of every later stage."""
+    sampling = job.settings.sampling
+    return SamplerSettings(
+        scheduler=sampling.scheduler,
+        steps=sampling.steps,
+        guidance_scale=sampling.guidance_scale,
+        guidance_interval=sampling.guidance_interval,
+    )
+
+
+def upscale_recipe(job: Job) -> UpscaleRecipe:
+    """How later stages mix their branches."""
+    upscale = job.settings.upscale
+    return UpscaleRecipe(
+        skip_exponent=upscale.skip_exponent,
+        dilated_exponent=upscale.dilated_exponent,
+        lowpass_exponent=upscale.lowpass_exponent,
+        lowpass_sigma=upscale.lowpass_sigma,
+        dilated_cutoff=upscale.dilated_cutoff,
+        lowpass_padding=upscale.lowpass_padding,
+        match_statistics=upscale.match_statistics,
+    )
+
+
+def stage_join(job: Job) -> StageJoin:
+    """How the image goes from one stage to the next."""
+    upscale = job.settings.upscale
+    return StageJoin(between=upscale.between, resize=upscale.resize, vae_window_latents=upscale.vae_window_latents)
+
+
+def control_inputs(job: Job) -> tuple[ControlInput, ...]:
+    """One input per ControlNet; a single scale or end serves all."""
+    extras, count = job.settings.extras, len(job.control_images)
+    scales, ends = each(extras.control_scales, count), each(extras.control_ends, count)
+    return tuple(
+        ControlInput(image=image, scale=scale, end=end, preprocess=extras.control_preprocess)
+        for image, scale, end in zip(job.control_images, scales, ends, strict=True)
+    )

@@ -1,0 +1,221 @@
+"""RenderPlan: everything that the engine is told, complete before any weight is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from linfusion_cli.config.extras import Start
+from linfusion_cli.config.input_images import InputImage
+from linfusion_cli.config.prompt_weighting import Fragment as Fragment
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.cost_estimate import Phase
+from linfusion_cli.planning.memory_budget import StoreBudget
+from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.system.device import Machine
+
+FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditioningInputs:
+    """What the text encoders and the image encoder read.
+
+    prompt, negative_prompt: the words without the syntax of prompt weighting, where that is on
+    fragments, negative_fragments: the same words, each with its weight; None where prompt weighting is off
+    unread_weight: an example like "(word:1.3)" of weights in the prompt where prompt weighting is off, else ""
+    clip_skip: how many of the last layers of the text encoder are left out, 0 to 11
+    images: those of the IP-Adapter
+    """
+
+    prompt: str
+    negative_prompt: str
+    fragments: tuple[Fragment, ...] | None
+    negative_fragments: tuple[Fragment, ...] | None
+    unread_weight: str
+    clip_skip: int
+    images: tuple[InputImage, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplerSettings:
+    """How noise becomes an image.
+
+    guidance_scale: from 1, which means no guidance; guidance_interval: the part of the timesteps, 0 to 1, where it acts
+    """
+
+    scheduler: str
+    steps: int
+    guidance_scale: float
+    guidance_interval: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpscaleRecipe:
+    """How a later stage mixes its branches (DemoFusion, arXiv 2311.16973); f below is the cosine factor of a timestep.
+
+    skip_exponent, dilated_exponent: weight of the skip residual f^a1 and of the dilated branch f^a2
+    lowpass_exponent, lowpass_sigma: the low-pass before the dilated branch has sigma * (0.99 f^a3 + 0.01) latents
+    dilated_cutoff: below this weight the dilated branch is not run (0 = always run)
+    lowpass_padding: "reflect" or "zeros" (the official code pads with zeros)
+    match_statistics: end with the mean and the deviation per channel of stage 0
+    """
+
+    skip_exponent: float = 3.0
+    dilated_exponent: float = 1.0
+    lowpass_exponent: float = 1.0
+    lowpass_sigma: float = 1.0
+    dilated_cutoff: float = 0.02
+    lowpass_padding: str = "reflect"
+    match_statistics: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageJoin:
+    """How an image goes from one stage to the next.
+
+    between: "pixel" decodes, enlarges and encodes it, "latent" enlarges its latents
+    vae_window_latents: up to this area the attention of the autoencoder sees the whole image at once
+    """
+
+    between: Literal["pixel", "latent"]
+    resize: str
+    vae_window_latents: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlInput:
+    """The image of one ControlNet. end: the part of the steps, 0 to 1, after which it acts no more."""
+
+    image: InputImage
+    scale: float
+    end: float
+    preprocess: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoraInput:
+    """A LoRA: its location, and how strongly it acts (-8 to 8)."""
+
+    location: str
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class InversionInput:
+    """A textual inversion: its location, and the word that stands for it in a prompt."""
+
+    location: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentInputs:
+    """Which weights are loaded, and how; "" is none.
+
+    model, linfusion: locations, of which the first that is on this machine is taken
+    configs:     a folder in diffusers layout whose configs a single file takes, "" for those of its family
+    cache_key:   the same for two plans exactly if they can share their components
+    """
+
+    model: tuple[str, ...]
+    revision: str
+    variant: str
+    family: str
+    preset: str
+    configs: str
+    prediction: str
+    linfusion: tuple[str, ...]
+    keep_projections: bool
+    vae: str
+    loras: tuple[LoraInput, ...]
+    inversions: tuple[InversionInput, ...]
+    controlnets: tuple[str, ...]
+    ip_adapter: str
+    ip_scale: float
+    cache_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenderPlan:
+    """One image on one machine, with nothing left to decide or to look up.
+
+    start: an image to begin with, None for noise
+    conditioned_size: the size in pixels that SD-XL is told, one that the model knows, at every stage
+    budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
+    keep_text_encoders: they stay loaded for the next image
+    """
+
+    size: Size
+    seed: int
+    stages: tuple[Stage, ...]
+    components: ComponentInputs
+    conditioning: ConditioningInputs
+    sampler: SamplerSettings
+    recipe: UpscaleRecipe
+    join: StageJoin
+    start: Start | None
+    controls: tuple[ControlInput, ...]
+    conditioned_size: Size
+    machine: Machine
+    dtype: str
+    attention: str
+    phases: tuple[Phase, ...]
+    store_budget: StoreBudget
+    weights_resident: bool
+    keep_text_encoders: bool
+    budget_bytes: int
+    notes: tuple[str, ...]
+
+    @property
+    def upscales_image(self) -> bool:
+        """Whether stage 0 is the user's image itself."""
+        return self.start is not None and not self.start.refined
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory of the device (on a CPU: of the process)."""
+        return max(phase.peak_bytes for phase in self.phases)
+
+    @property
+    def ram_bytes(self) -> int:
+        """The most that waits in RAM beside an accelerator."""
+        return max(phase.ram_bytes for phase in self.phases)
+
+    @property
+    def file_bytes(self) -> int:
+        """The most that waits in scratch files."""
+        return max(phase.file_bytes for phase in self.phases)
+
+    @property
+    def seconds(self) -> float:
+        """How long all phases take, as estimated."""
+        return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def prepared_convolutions(self) -> int:
+        """How many convolutions torch and oneDNN may keep ready: few for bands of many heights, each with its own."""
+        return FEW_PREPARED if any(stage.bands.unet_latent for stage in self.stages) else MANY_PREPARED
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for JSON."""
+        return {
+            "size": str(self.size),
+            "device": self.machine.device,
+            "device_name": self.machine.device_name,
+            "dtype": self.dtype,
+            "attention": self.attention,
+            "budget_bytes": self.budget_bytes,
+            "peak_bytes": self.peak_bytes,
+            "ram_bytes": self.ram_bytes,
+            "file_bytes": self.file_bytes,
+            "weights_resident": self.weights_resident,
+            "seconds": round(self.seconds, 1),
+            "speed_measured": self.machine.speed(self.dtype).measured,
+            "stages": [
+                {**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)}
+                for stage in self.stages
+            ],
+            "phases": [asdict(phase) for phase in self.phases],
+            "notes": list(self.notes),
+        }
