@@ -1,0 +1,29 @@
+"""What the engine is told of a job."""
+
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.planning.engine_inputs import components, conditioning_inputs
+
+
+def job_for(**changes: Any) -> Job:
+    return resolve(
+        Request(**{"prompt": "a (red:1.5) lake", "size": "64x64", "seed": 1, "output": Path("x.png")} | changes)
+    )
+
+
+def test_prompt_weighting_is_parsed_where_it_is_on() -> None:
+    plain, weighted = conditioning_inputs(job_for()), conditioning_inputs(job_for(prompt_weights=True))
+    assert (plain.prompt, plain.fragments, plain.unread_weight) == ("a (red:1.5) lake", None, "(red:1.5)")
+    assert (weighted.prompt, weighted.unread_weight) == ("a red lake", "")
+    assert [fragment.weight for fragment in weighted.fragments or ()] == [1.0, 1.5, 1.0]
+
+
+def test_the_cache_key_depends_on_what_is_loaded_and_on_nothing_else() -> None:
+    def key(dtype: str = "float32", **changes: Any) -> str:
+        return components(job_for(**changes), dtype, "cpu", ()).cache_key
+
+    assert key() == key(prompt="a hill", seed=2, steps=3)
+    assert key() != key("bfloat16")
+    assert key() != key(keep_projections=True)
