@@ -237,6 +237,11 @@ def resnet_pairs(old: str, new: str) -> list[tuple[str, str]]:
 
 
 def ldm_unet(unet: Any) -> dict[str, Tensor]:
+    return renamed(unet.state_dict(), ldm_unet_pairs(unet))
+
+
+def ldm_unet_pairs(unet: Any) -> list[tuple[str, str]]:
+    """Prefixes of diffusers' names, and those of the original layout."""
     layers, levels = unet.config.layers_per_block, len(unet.config.block_out_channels)
     pairs = [
         ("conv_in.", "input_blocks.0.0."),
@@ -270,7 +275,19 @@ def ldm_unet(unet: Any) -> dict[str, Tensor]:
         *resnet_pairs("mid_block.resnets.0", "middle_block.0"),
         *resnet_pairs("mid_block.resnets.1", "middle_block.2"),
     ]
-    return renamed(unet.state_dict(), [*pairs, ("mid_block.attentions.0.", "middle_block.1.")])
+    return [*pairs, ("mid_block.attentions.0.", "middle_block.1.")]
+
+
+def ldm_controlnet(tensors: dict[str, Tensor], unet: Any) -> dict[str, Tensor]:
+    """A ControlNet's tensors in the original layout, for a UNet of one layer per block and two levels."""
+    shared = {name: value for name, value in tensors.items() if not name.startswith("controlnet_")}
+    out = renamed(shared, ldm_unet_pairs(unet))
+    hint = {"conv_in.": "0.", **{f"blocks.{i}.": f"{2 * (i + 1)}." for i in range(6)}, "conv_out.": "14."}
+    pairs = [(f"controlnet_cond_embedding.{theirs}", f"input_hint_block.{ours}") for theirs, ours in hint.items()]
+    pairs.append(("controlnet_mid_block.", "middle_block_out.0."))
+    skips = {name.split(".")[1] for name in tensors if name.startswith("controlnet_down_blocks.")}
+    pairs += [(f"controlnet_down_blocks.{i}.", f"zero_convs.{i}.0.") for i in skips]
+    return out | renamed({name: value for name, value in tensors.items() if name not in shared}, pairs)
 
 
 def ldm_vae(vae: Any) -> dict[str, Tensor]:
@@ -383,9 +400,9 @@ def save_loras(pipeline: Any, folder: Path) -> tuple[Path, Path]:
     return folder / "kohya.safetensors", folder / "diffusers.safetensors"
 
 
-def save_controlnet(pipeline: Any, folder: Path) -> Path:
+def save_controlnet(pipeline: Any, folder: Path, embedding: tuple[int, ...] = (4, 8, 8, 8)) -> Path:
     torch.manual_seed(6)
-    net = ControlNetModel.from_unet(pipeline.unet, conditioning_embedding_out_channels=(4, 8, 8, 8))
+    net = ControlNetModel.from_unet(pipeline.unet, conditioning_embedding_out_channels=embedding)
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name.startswith(("controlnet_down", "controlnet_mid", "controlnet_cond")):

@@ -180,7 +180,6 @@ UNTESTED_BY_NAME = {
     "engine/controlnet/inputs.py",
     "engine/controlnet/model.py",
     "engine/loading/clip_tokenizer.py",
-    "engine/loading/from_config.py",
     "engine/loading/model_files.py",
     "evaluate/ablations.py",
     "evaluate/classifier.py",
@@ -207,13 +206,11 @@ UNTESTED_BY_NAME = {
     "training/ema.py",
     "training/muon.py",
     "training/schedule.py",
-    "weights/adapter_files.py",
     "weights/checksums.py",
     "weights/locate.py",
     "weights/model_check.py",
     "weights/model_family.py",
     "weights/requirements.py",
-    "weights/single_file.py",
 }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header
+from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo, read_header
 
 ENCODER = "image_encoder"
 FACTORS = (
@@ -59,17 +62,39 @@ def adapter_file(place: Path, family: str) -> Path:
 
 
 def encoder_folder(adapter: Path, place: Path) -> Path:
-    """The folder of the image encoder of an adapter's file that was found in a place. Raises WeightsError if there is none."""
-    folders = [
-        folder / ENCODER
-        for folder in (adapter.parent, adapter.parent.parent / "models", place if place.is_dir() else adapter.parent)
-    ]
-    folder = next((folder for folder in folders if (folder / "config.json").exists()), None)
-    if folder is None:
-        raise WeightsError(
-            f"--ip-adapter {adapter}: its image encoder is missing: there is no {folders[0]} with config.json and model{ENDING}"
-        )
-    return folder
+    """The folder of the image encoder of an adapter's file that was found in a place: the one of the width it reads.
+
+    The official repository has two, in models/ and in sdxl_models/, and adapters of either in both. Raises WeightsError
+    if there is none, or none of that width.
+    """
+    root = adapter.parent.parent
+    parents = [adapter.parent, root / "models", root / "sdxl_models", place if place.is_dir() else adapter.parent]
+    folders = [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
+    if not folders:
+        missing = f"there is no {parents[0] / ENCODER} with config.json and model{ENDING}"
+        raise WeightsError(f"--ip-adapter {adapter}: its image encoder is missing: {missing}")
+    key, width = _encoder_width(read_header(adapter).tensors)
+    widths = {folder: read_json_object(folder / "config.json", LARGEST_CONFIG_BYTES).get(key) for folder in folders}
+    for folder in folders:
+        if not width or widths[folder] == width:
+            return folder
+    what = f"it reads an image encoder with {key} {width}, {folders[0]} has {shown(widths[folders[0]])}"
+    raise WeightsError(f"--ip-adapter {adapter}: {what}. Put the encoder of the adapter there")
+
+
+def _encoder_width(tensors: Mapping[str, TensorInfo]) -> tuple[str, int]:
+    """The setting of the image encoder's config that an adapter depends on, and its value; 0 if the adapter does not tell.
+
+    The plain adapter reads the encoder's embedding, "plus" and "full" its hidden states.
+    """
+    for name, key in (
+        ("image_proj.proj.weight", "projection_dim"),
+        ("image_proj.proj_in.weight", "hidden_size"),
+        ("image_proj.proj.0.weight", "hidden_size"),
+    ):
+        if name in tensors and len(tensors[name].shape) > 1:
+            return key, tensors[name].shape[1]
+    return "projection_dim", 0
 
 
 def _only(folder: Path, flag: str, pattern: str, wanted: str) -> Path:

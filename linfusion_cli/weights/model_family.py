@@ -12,6 +12,10 @@ LDM_UNET = "model.diffusion_model."
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd21": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
 OF_TEXT_DIM = {768: "sd15", 1024: "sd21", 2048: "sdxl", 1280: "sdxl refiner"}
 LATENT_CHANNELS = 4
+# How tensors begin of models that are no UNets of Stable Diffusion 1.x, 2.x or XL.
+FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "Stable Diffusion 3"}
+FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
+FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -47,11 +51,19 @@ def family_of(tensors: Tensors, source: Path) -> str:
     Raises WeightsError for other architectures, the refiner, and UNets that also read an image (inpainting, depth).
     """
     first = _first(
-        tensors, (f"{LDM_UNET}input_blocks.0.0.weight", "control_model.input_blocks.0.0.weight", "conv_in.weight")
+        tensors,
+        (
+            f"{LDM_UNET}input_blocks.0.0.weight",
+            "control_model.input_blocks.0.0.weight",
+            "input_blocks.0.0.weight",
+            "conv_in.weight",
+        ),
     )
     projection = next((info for name, info in tensors.items() if name.endswith(".proj_in.weight")), None)
     if first is None or projection is None:
         kind = kind_of(tensors)
+        if name := next((name for start, name in FOREIGN.items() if any(key.startswith(start) for key in tensors)), ""):
+            raise WeightsError(f"{source}: {name}, which linfusion can't run. {_instead('unknown')}")
         raise WeightsError(
             f"{source}: no Stable Diffusion model of a known family; it looks like: {kind}. {_instead(kind)}"
         )

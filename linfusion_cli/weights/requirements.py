@@ -11,7 +11,7 @@ from typing import Literal
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.adapter_files import OFFICIAL
 from linfusion_cli.weights.locate import find
-from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, weight_files
+from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, STEMS, VARIANT, weight_files
 
 Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "lora", "textual-inversion"]
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
@@ -110,7 +110,7 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
             chosen = [name for name in names if name == "model_index.json"]
             for part in PARTS:
                 inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
-                chosen += [name for name in inside if name.endswith(WORDS) and not name.endswith(INDEX_ENDING)]
+                chosen += [name for name in inside if name.endswith(WORDS) and f"{ENDING}.index." not in name]
                 chosen += _weights(inside, need.variant) if part in WEIGHTY else []
             return chosen
         case "ip-adapter":
@@ -129,16 +129,25 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
 
 
 def _weights(names: list[str], variant: str) -> list[str]:
-    """The weights of one part: of the variant where there are any, in one file or in several with their index."""
-    for ending in ([f".{variant}"] if variant else []) + [""]:
-        indexes = [name for name in names if name.endswith(INDEX_ENDING) and (f"{ending}." in name or not ending)]
-        shards = [
-            name for name in names if "-of-" in name and name.endswith(ENDING) and (not ending or f"{ending}" in name)
-        ]
-        if indexes and shards:
-            return [indexes[0], *shards]
-        for stem in ("diffusion_pytorch_model", "model"):
-            found = [name for name in names if name.rpartition("/")[2] == f"{stem}{ending}{ENDING}"]
-            if found:
-                return found
+    """The weights of one part: of the variant where there are any, in one file or in several with their index.
+
+    A part that has one other variant alone is taken in that.
+    """
+    by_name = {name.rpartition("/")[2]: name for name in names}
+    for own in (variant, "") if variant else ("",):
+        if found := _of_variant(by_name, own):
+            return found
+    others = {match[1] for name in by_name if (match := VARIANT.fullmatch(name))}
+    return _of_variant(by_name, others.pop()) if len(others) == 1 else []
+
+
+def _of_variant(by_name: dict[str, str], variant: str) -> list[str]:
+    dot = f".{variant}" if variant else ""
+    for stem in STEMS:
+        indexes = (f"{stem}{ENDING}.index{dot}.json", f"{stem}{dot}{INDEX_ENDING}")
+        shards = [full for name, full in by_name.items() if name.startswith(f"{stem}{dot}-") and "-of-" in name]
+        if shards and (index := next((name for name in indexes if name in by_name), "")):
+            return [by_name[index], *(name for name in shards if name.endswith(ENDING))]
+        if whole := by_name.get(f"{stem}{dot}{ENDING}"):
+            return [whole]
     return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,11 @@ from linfusion_cli.weights.config_values import shown
 CONVOLUTION = 4  # dimensions of its weight
 ENDING = ".safetensors"
 INDEX_ENDING = ".safetensors.index.json"
+STEMS = ("diffusion_pytorch_model", "model")
+VARIANT = re.compile(r"(?:diffusion_pytorch_model|model)\.(?:safetensors\.index\.)?(\w+)\.(?:safetensors|json)")
+FOREIGN = {b"GGUF": "a GGUF file (quantised)", b"PK\x03\x04": "a zip archive or pickle"}
+FOREIGN |= dict.fromkeys((b"<!DOC", b"<!doc", b"<html", b"<HTML"), "a web page, not the file that it links to")
+FOREIGN |= {b"version ": "a Git LFS pointer, not the file itself"}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 LARGEST_HEADER_BYTES = 100_000_000  # the format's own limit
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
@@ -62,13 +68,21 @@ def read_header(path: Path) -> Header:
             size = path.stat().st_size
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
             if not 2 <= length <= min(LARGEST_HEADER_BYTES, size - 8):
-                raise WeightsError(
-                    f"{path}: not a safetensors file, or cut off within its header ({size} bytes). {_again(path)}"
-                )
+                raise WeightsError(_no_header(path, start, size))
             text = file.read(length)
     except OSError as error:
         raise WeightsError(f"{path}: can't be read ({error.strerror})") from error
     return _parsed(path, text, size)
+
+
+def _no_header(path: Path, start: bytes, size: int) -> str:
+    """What a file is that does not begin as safetensors files do."""
+    if path.suffix.lower() == ".onnx":
+        return f"{path}: an ONNX file, which linfusion can't read. Take the {ENDING} file of the same model"
+    for mark, what in FOREIGN.items():
+        if start.startswith(mark):
+            return f"{path}: {what}, which linfusion can't read. Take the {ENDING} file of the same model"
+    return f"{path}: not a safetensors file, or cut off within its header ({size} bytes). {_again(path)}"
 
 
 def refuse_pickle(path: Path) -> None:
@@ -118,20 +132,28 @@ def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
 
     Raises WeightsError if there is none, or if an index names a file that is not there.
     """
-    for ending in (f".{variant}", "") if variant else ("",):
-        for index in sorted(folder.glob(f"*{ending}{INDEX_ENDING}" if ending else f"*{INDEX_ENDING}")):
-            return _of_index(index)
-        found = [
-            path
-            for stem in ("diffusion_pytorch_model", "model")
-            if (path := folder / f"{stem}{ending}{ENDING}").exists()
-        ]
-        if found:
-            return (found[0],)
+    for own in (variant, "") if variant else ("",):
+        if found := _of_variant(folder, own):
+            return found
+    others = {match[1] for path in folder.glob(f"*{ENDING}*") if (match := VARIANT.fullmatch(path.name))}
+    if len(others) == 1:  # a folder that has one variant alone
+        return _of_variant(folder, others.pop())
     pickles = [path for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
     if pickles:
         refuse_pickle(pickles[0])
     raise WeightsError(f"{folder}: no {ENDING} file in it")
+
+
+def _of_variant(folder: Path, variant: str) -> tuple[Path, ...]:
+    """The files of a variant ("" is none), in one file or in several with their index; empty if there are none."""
+    dot = f".{variant}" if variant else ""
+    for stem in STEMS:
+        for name in (f"{stem}{ENDING}.index{dot}.json", f"{stem}{dot}{INDEX_ENDING}"):  # diffusers' name, older ones
+            if (folder / name).exists():
+                return _of_index(folder / name)
+        if (folder / f"{stem}{dot}{ENDING}").exists():
+            return (folder / f"{stem}{dot}{ENDING}",)
+    return ()
 
 
 def _of_index(index: Path) -> tuple[Path, ...]:

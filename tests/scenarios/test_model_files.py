@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, save_controlnet, tensors_of
+from families import Family, ldm_controlnet, loaded_pipeline, make_family, save_controlnet, tensors_of
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -222,3 +222,20 @@ def test_a_scheduler_config_of_before_the_steps_offset(family: Family, tmp_path:
     path.write_text(json.dumps(config))
     old = replace(family, folder=folder, presets=tmp_path)
     assert close(make(plan_for(old.preset())), theirs(loaded_pipeline(old)))
+
+
+@pytest.mark.parametrize("prefix", ["control_model.", ""])
+def test_a_controlnet_in_the_original_layout_with_and_without_prefix(
+    small: Family, second: Family, tmp_path: Path, prefix: str
+) -> None:
+    pipeline = loaded_pipeline(small)
+    folder = save_controlnet(pipeline, tmp_path / "net", (16, 32, 96, 256))  # as every file in this layout has it
+    tensors = ldm_controlnet(tensors_of(next(folder.glob("*.safetensors"))), pipeline.unet)
+    save_file({f"{prefix}{name}": value for name, value in tensors.items()}, tmp_path / "net.safetensors")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "e.png")
+    given = {"control_images": (tmp_path / "e.png",)}
+    wanted = make(plan_for(small.preset(), controlnets=(str(folder),), **given))
+    ours = make(plan_for(small.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))
+    assert np.array_equal(ours, wanted)
+    with pytest.raises(WeightsError, match=r"for Stable Diffusion 1\.x, not for this model"):
+        make(plan_for(second.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, ldm_unet, tiny_unet
+from families import FAMILIES, ldm_unet, tiny_unet, tiny_vae
 from safetensors.torch import save_file
 
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.locate import HubPlace, find, fingerprint
-from linfusion_cli.weights.model_family import check_kind, family_of, kind_of
+from linfusion_cli.weights.model_family import check_kind, family_of, family_of_model, kind_of
+from linfusion_cli.weights.requirements import Need, files_of
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 
@@ -106,3 +107,50 @@ def test_fingerprints_change_with_the_contents(file: Path) -> None:
     data[-1] ^= 1
     file.write_bytes(bytes(data))
     assert fingerprint(file) != before
+
+
+@pytest.mark.parametrize("variant", ["", "fp16"])
+@pytest.mark.parametrize("given", ["", "fp16"])
+@pytest.mark.parametrize("shard", ["10GB", "2KB"])
+def test_variants_and_shards_as_diffusers_writes_them(tmp_path: Path, variant: str, given: str, shard: str) -> None:
+    tiny_vae().save_pretrained(tmp_path, variant=variant or None, max_shard_size=shard)
+    found = weight_files(tmp_path, given)
+    assert sorted(found) == sorted(tmp_path.glob("*.safetensors"))
+    assert (len(found) > 1) == (shard == "2KB")
+    names = [f"vae/{path.name}" for path in sorted(tmp_path.iterdir())]
+    need = Need("model", ("owner/name",), "", given, "sd15")
+    assert {name for name in names if "safetensors" in name} <= set(files_of(need, "", ["model_index.json", *names]))
+
+
+def test_the_variant_asked_for_is_taken_before_the_others(tmp_path: Path) -> None:
+    vae = tiny_vae()
+    vae.save_pretrained(tmp_path)
+    vae.save_pretrained(tmp_path, variant="fp16", max_shard_size="2KB")
+    assert [path.name for path in weight_files(tmp_path)] == ["diffusion_pytorch_model.safetensors"]
+    assert all(".fp16-" in path.name for path in weight_files(tmp_path, "fp16"))
+
+
+@pytest.mark.parametrize(
+    ("start", "named"),
+    [(b"GGUF\3\0\0\0", "GGUF"), (b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "LFS pointer")],
+)
+def test_files_of_another_format_are_named(tmp_path: Path, start: bytes, named: str) -> None:
+    (tmp_path / "model.safetensors").write_bytes(start + b" " * 200)
+    with pytest.raises(WeightsError, match=named) as caught:
+        read_header(tmp_path / "model.safetensors")
+    assert "Remove" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("model.diffusion_model.joint_blocks.0.x", "Stable Diffusion 3"),
+        ("double_blocks.0.img_attn.proj.weight", "Flux"),
+        ("adapter.body.0.block1.weight", "a T2I-Adapter"),
+        ("lllite_unet_input_blocks_4_1.down.0.weight", "a ControlNet-LLLite"),
+    ],
+)
+def test_models_of_other_architectures_are_named(tmp_path: Path, name: str, named: str) -> None:
+    save_file({name: torch.ones(2, 2, 1)}, tmp_path / "model.safetensors")
+    with pytest.raises(WeightsError, match=named):
+        family_of_model(tmp_path / "model.safetensors")

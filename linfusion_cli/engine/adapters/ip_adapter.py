@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +15,10 @@ from linfusion_cli.engine.compat_diffusers import mount_ip_adapter, unmount_ip_a
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder
+from linfusion_cli.weights.config_rules import check_config, deciding
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
+from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
@@ -92,7 +93,9 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
 
 
 def _encoder(folder: Path, dtype: torch.dtype) -> Any:
-    config = CLIPVisionConfig.from_dict(json.loads((folder / "config.json").read_text()))
+    given = read_json_object(folder / "config.json", LARGEST_CONFIG_BYTES)
+    check_config("image_encoder", given, folder / "config.json")
+    config = CLIPVisionConfig.from_dict(deciding("image_encoder", given))
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         tensors |= read_tensors(file, dtype)

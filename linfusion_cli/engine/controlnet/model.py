@@ -21,7 +21,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.geometry import Band
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.locate import find_first
-from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of
+from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
 from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
@@ -60,10 +60,13 @@ class ControlNet:
         header = {name: info for file in files for name, info in read_header(file).tensors.items()}
         check_kind(header, "controlnet", path, "--controlnet")
         family = family_of(header, path)
-        if mismatch := _mismatch(config, unet):
+        mismatch = _mismatch(config, unet)
+        if not mismatch and (width := text_dim(header)) != unet.config.cross_attention_dim:
+            mismatch = f"it reads text of width {width}, the UNet of {unet.config.cross_attention_dim}"
+        if mismatch:
             raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
         tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
-        if any(name.startswith("control_model.") for name in tensors):
+        if any(name.startswith(("control_model.", "input_hint_block.")) for name in tensors):
             tensors = controlnet_tensors(tensors, config)
         make = maker(ControlNetModel, config | {ORDER: "rgb"}, str(path))
         model = build(make, [tensors], str(path)).requires_grad_(False)
