@@ -173,7 +173,6 @@ UNTESTED_BY_NAME = {
     "distill/batches.py",
     "distill/teacher.py",
     "engine/adapters/adapter_stack.py",
-    "engine/adapters/lora.py",
     "engine/adapters/textual_inversion.py",
     "engine/components/prompt_encoder.py",
     "engine/components/text_encoders.py",

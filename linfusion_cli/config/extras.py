@@ -36,23 +36,34 @@ def grown_from(start: Start | None) -> Size | None:
     return None if start is None or start.refined else start.image.size
 
 
+NUMBER = r":(-?\d+(?:\.\d*)?|-?\.\d+)"
+
+
 @dataclass(frozen=True, slots=True)
 class Weighted:
-    """A LoRA: where it is and how strongly it acts (-8 to 8)."""
+    """A LoRA: where it is and how strongly it acts on the UNet and on the text encoders (-8 to 8 each)."""
 
     place: str
     weight: float
+    text_weight: float
 
     @staticmethod
     def parse(text: str) -> Weighted:
-        """Reads "PLACE" or "PLACE:WEIGHT". Raises UsageError for a weight beyond the range."""
-        match = re.fullmatch(r"(.+):(-?\d+(?:\.\d*)?|-?\.\d+)", text)
-        place, weight = (match[1], float(match[2])) if match else (text, 1.0)
-        if not -HEAVIEST <= weight <= HEAVIEST:
+        """Reads "PLACE", "PLACE:WEIGHT" or "PLACE:WEIGHT:TEXT_WEIGHT". Raises UsageError for a weight beyond the range."""
+        place, *given = _numbers(text)
+        weights = [float(value) for value in given] or [1.0]
+        if not all(-HEAVIEST <= weight <= HEAVIEST for weight in weights):
+            nearest = ":".join(f"{min(max(weight, -HEAVIEST), HEAVIEST):g}" for weight in weights)
             raise UsageError(
-                f'--lora "{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{min(max(weight, -HEAVIEST), HEAVIEST):g}'
+                f'--lora "{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{nearest}'
             )
-        return Weighted(place, weight)
+        return Weighted(place, weights[0], weights[-1])
+
+
+def _numbers(text: str) -> list[str]:
+    """A place and the one or two numbers behind it, if there are."""
+    match = re.fullmatch(rf"(.+?)(?:{NUMBER})?{NUMBER}", text)
+    return [text] if match is None else [part for part in match.groups() if part is not None]
 
 
 def inversion(text: str) -> tuple[str, str]:
@@ -195,9 +206,10 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
 
 def local_name(place: str) -> str:
     """A place as strangers may see it: a file or folder of this machine by its name alone."""
-    text, colon, rest = (
-        place.rpartition(":") if ":" in place and not Path(place).expanduser().exists() else (place, "", "")
-    )
+    text, colon, rest = place, "", ""
+    if ":" in place and not Path(place).expanduser().exists():
+        bare, *numbers = _numbers(place)
+        text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else place.rpartition(":")
     return Path(text).name + colon + rest if text and Path(text).expanduser().exists() else place
 
 

@@ -174,11 +174,12 @@ def base_layer(layer: Any) -> Any:
     return layer.get_base_layer() if hasattr(layer, "get_base_layer") else layer
 
 
-def activate_loras(model: nn.Module, name: str, weight: float) -> None:
-    """Every mounted LoRA acts; the named one with the weight given. Parameters need no gradients."""
+def activate_loras(model: nn.Module, name: str, scalings: Mapping[str, float]) -> None:
+    """Every mounted LoRA acts; the named one with the factor given for each layer. Parameters need no gradients."""
+    for place, layer in model.named_modules():
+        if place in scalings and name in getattr(layer, "scaling", {}):
+            layer.scaling[name] = scalings[place]
     for layer in lora_layers(model):
-        if name in layer.scaling:
-            layer.set_scale(name, weight)
         layer.set_adapter(list(layer.scaling))
         layer.requires_grad_(False)
         layer.eval()

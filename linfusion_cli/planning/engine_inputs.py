@@ -37,7 +37,7 @@ def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> 
         linfusion=model.linfusion,
         keep_projections=model.keep_projections,
         vae=model.vae or (model.vae_float16 if dtype == "float16" else ""),
-        loras=tuple(LoraInput(lora.place, lora.weight) for lora in weighted),
+        loras=tuple(LoraInput(lora.place, lora.weight, lora.text_weight) for lora in weighted),
         inversions=tuple(InversionInput(*inversion(text)) for text in extras.textual_inversions),
         controlnets=extras.controlnets,
         ip_adapter=extras.ip_adapter,

@@ -99,6 +99,7 @@ class LoraInput:
 
     location: str
     scale: float
+    text_scale: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,12 @@ FACTORS = (
     ("down.weight", "up.weight"),
     ("lora_A.weight", "lora_B.weight"),
 )  # how the names of a layer's two factors end
+MERGED = (
+    "dora_scale",
+    "lora_mid.weight",
+    "lora_magnitude_vector",
+    "lora_B.bias",
+)  # beside the factors: never plain LoRA
 # Of h94/IP-Adapter, by family: the plain adapter, and its image encoder.
 OFFICIAL = {
     "sd15": (
@@ -39,14 +45,40 @@ def lora_file(place: Path) -> Path:
 
 
 def merged_parameters(lora: Header) -> int:
-    """Of the convolutions that a LoRA is added to: those that were there before wait beside the merged ones."""
-    parameters = 0
+    """Of the layers that a LoRA is merged into: the weights that were there before wait beside the merged ones.
+
+    Plain LoRA is merged into convolutions alone. A full matrix (`diff`) counts for the layers whose size no factor tells.
+    """
+    tensors, parameters = lora.tensors, 0
     for ending, other in FACTORS:
-        for name, down in lora.tensors.items():
-            up = lora.tensors.get(name.removesuffix(ending) + other)
-            if name.endswith(ending) and up is not None and len(down.shape) == CONVOLUTION:
+        for name, down in tensors.items():
+            up, stem = tensors.get(name.removesuffix(ending) + other), name.removesuffix(ending)
+            merged = len(down.shape) == CONVOLUTION or any(f"{stem}{mark}" in tensors for mark in MERGED)
+            if name.endswith(ending) and up is not None and merged:
                 parameters += up.shape[0] * math.prod(down.shape[1:])
+    for name, info in tensors.items():
+        stem, _, last = name.rpartition(".")
+        second = tensors.get(f"{stem}.{last[:-1]}b")
+        if last == "diff":
+            parameters += math.prod(info.shape)
+        elif last == "hada_w1_a" and second is not None:
+            sides = (
+                (info.shape[1], second.shape[1]) if f"{stem}.hada_t1" in tensors else (info.shape[0], second.shape[1])
+            )
+            parameters += math.prod(sides)
+        elif last in ("lokr_w1", "lokr_w1_a"):
+            parameters += _product(tensors, stem, "lokr_w1") * _product(tensors, stem, "lokr_w2")
     return parameters
+
+
+def _product(tensors: Mapping[str, TensorInfo], stem: str, name: str) -> int:
+    """The elements of a matrix of LoKr, which is whole or in two factors."""
+    whole, first, second = (tensors.get(f"{stem}.{name}{ending}") for ending in ("", "_a", "_b"))
+    if whole is not None:
+        return math.prod(whole.shape)
+    if first is None or second is None:
+        return 0
+    return first.shape[1 if f"{stem}.lokr_t2" in tensors else 0] * math.prod(second.shape[1:])
 
 
 def adapter_file(place: Path, family: str) -> Path:

@@ -17,6 +17,8 @@ FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "S
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
+LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale")
+
 Tensors = Mapping[str, TensorInfo]
 
 
@@ -25,7 +27,7 @@ def kind_of(tensors: Tensors) -> str:
     names = list(tensors)
     marks: dict[str, Callable[[str], bool]] = {
         "checkpoint": lambda name: name.startswith(f"{LDM_UNET}input_blocks."),
-        "lora": lambda name: "lora_" in name or name.endswith((".hada_w1_a", ".lokr_w1")) or ".lora." in name,
+        "lora": lambda name: any(mark in name for mark in LORA_MARKS),
         "ip-adapter": lambda name: name.startswith(("image_proj.", "ip_adapter.")),
         "controlnet": lambda name: name.startswith(
             ("controlnet_", "control_model.", "zero_convs.", "input_hint_block.")

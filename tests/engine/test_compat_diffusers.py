@@ -143,10 +143,10 @@ def test_load_ip_adapter_weights_and_processors(unet: Any) -> None:
     assert unet.encoder_hid_proj is None
 
 
-def test_peft_layers_scaling_set_scale_set_adapter(unet: Any) -> None:
+def test_peft_layers_scaling_set_adapter(unet: Any) -> None:
     StableDiffusionPipeline.load_lora_into_unet(lora(unet, "to_q"), None, unet, adapter_name="a")
     assert compat.has_lora(unet, "a")
-    compat.activate_loras(unet, "a", 0.25)
+    compat.activate_loras(unet, "a", {name: 0.25 for name, _ in unet.named_modules()})
     layers = compat.lora_layers(unet)
     assert layers
     assert all(layer.scaling == {"a": 0.25} and layer.active_adapters == ["a"] for layer in layers)
@@ -158,7 +158,7 @@ def test_delete_adapter_peft_config_and_hf_peft_config_loaded(unet: Any) -> None
     for name in ("lora0", "lora1"):
         with compat.several_loras():
             StableDiffusionPipeline.load_lora_into_unet(lora(unet, "to_q", "conv1"), None, unet, adapter_name=name)
-        compat.activate_loras(unet, name, 1.0)
+        compat.activate_loras(unet, name, {})
     compat.remove_lora(unet, "lora1")
     assert compat.has_lora(unet, "lora0")
     compat.remove_lora(unet, "lora0")
@@ -171,7 +171,7 @@ def test_delete_adapter_peft_config_and_hf_peft_config_loaded(unet: Any) -> None
 def test_get_delta_weight(unet: Any) -> None:
     tensors = lora(unet, "down_blocks.0.resnets.0.conv1")
     StableDiffusionPipeline.load_lora_into_unet(tensors, None, unet, adapter_name="a")
-    compat.activate_loras(unet, "a", 2.0)
+    compat.activate_loras(unet, "a", {"down_blocks.0.resnets.0.conv1": 2.0})
     layer = compat.lora_layers(unet)[0]
     down, up = tensors.values()
     expected = layer.get_base_layer().weight + 2 * torch.einsum("or,rihw->oihw", up[:, :, 0, 0], down)

@@ -1,16 +1,19 @@
-"""LoRA (arXiv 2106.09685) on the UNet and the text encoders, in kohya's and diffusers' layouts, through diffusers and peft."""
+"""LoRA (arXiv 2106.09685) and its kin on the UNet and the text encoders, mounted and taken off exactly."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from linfusion_cli.engine.adapters.lora_layers import TEXTS, UNET, layer_updates
+from linfusion_cli.engine.adapters.lycoris import Update
 from linfusion_cli.engine.compat_diffusers import (
     activate_loras,
     base_layer,
@@ -27,88 +30,74 @@ from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
 from linfusion_cli.weights.safetensors_header import read_header
 
-UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
-
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number` is its place on the command line."""
+    """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number` is its place on the command line.
+
+    weight acts on the UNet, text_weight on the text encoders. Plain LoRA goes beside linear layers, through peft; every other
+    kind, and every convolution, into a copy of the layer's weight.
+    """
 
     source: Path
     weight: float
-    tensors: Mapping[str, Tensor]
-    alphas: Mapping[str, float] | None
+    text_weight: float
+    updates: tuple[Update, ...]
     pipeline_class: Any
-    _convolutions: dict[str, nn.Module] = field(default_factory=dict)  # those that were there before, while mounted
+    _replaced: list[tuple[str, nn.Module]] = field(default_factory=list)  # those that were there before, while mounted
 
     @staticmethod
-    def load(location: str, weight: float, pipeline: Any) -> Lora:
-        """Reads and checks a LoRA that acts with `weight`, -8 to 8.
+    def load(location: str, weight: float, text_weight: float, pipeline: Any) -> Lora:
+        """Reads and checks a LoRA that acts on the UNet with `weight` and on the text encoders with `text_weight`.
 
-        Raises WeightsError if the file holds no LoRA or one of another family than the pipeline's.
+        Both are from -8 to 8. Raises WeightsError if the file holds no LoRA, one of another family than the pipeline's,
+        or a tensor of no known meaning.
         """
         path = lora_file(find_first((location,), "", "--lora"))
-        check_kind(read_header(path).tensors, "lora", path, "--lora")
+        header = read_header(path)
+        check_kind(header.tensors, "lora", path, "--lora")
         if importlib.util.find_spec("peft") is None:
             raise UsageError('--lora needs the package peft. Install it with: pip install "linfusion-cli[lora]"')
-        try:
-            converted = pipeline.lora_state_dict(read_tensors(path, None), unet_config=pipeline.unet.config)
-        except (ValueError, KeyError) as error:
-            raise WeightsError(
-                f"--lora {path}: of a layout that is not known ({error}). Known: kohya's and diffusers'"
-            ) from error
-        tensors, alphas = converted
-        lora = Lora(path, weight, tensors, alphas, type(pipeline))
-        lora._check(pipeline)
+        models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
+        updates = tuple(layer_updates(read_tensors(path, None), header.metadata, models, path))
+        lora = Lora(path, weight, text_weight, updates, type(pipeline))
+        lora._check(models)
         return lora
 
-    def _check(self, pipeline: Any) -> None:
-        """Names the first layer that is not in the model or of another size."""
-        found = False
-        for part in (UNET, *TEXTS):
-            model = getattr(pipeline, part, None)
-            for name, tensor in _downs(self.tensors, f"{part}."):
-                found = True
-                layer = None if model is None else _layer(model, name if part == UNET else _text_name(name))
-                width = None if layer is None else _inputs(layer)
-                if width != tensor.shape[1]:
-                    own = (
-                        "is not in the model"
-                        if width is None
-                        else f"reads {width} channels in the model, {tensor.shape[1]} in the file"
-                    )
-                    raise WeightsError(f"--lora {self.source}: for another model{self._family()}: {part}.{name} {own}")
-        if not found:
-            raise WeightsError(f"--lora {self.source}: holds no layer for the UNet or the text encoders")
+    def _check(self, models: Mapping[str, Any]) -> None:
+        """Names the first layer that is of another size."""
+        for update in self.updates:
+            layer = base_layer(models[update.part].get_submodule(update.module))
+            if misfit := update.misfit(layer):
+                name = f"{update.part}.{update.module}"
+                raise WeightsError(f"--lora {self.source}: for another model{self._family()}: {name} {misfit}")
 
     def _family(self) -> str:
-        width = next(
-            (tensor.shape[1] for name, tensor in _downs(self.tensors, "unet.") if name.endswith("attn2.to_k")), 0
-        )
-        family = OF_TEXT_DIM.get(width, "")
+        crosses = (each for each in self.updates if each.plain and each.module.endswith("attn2.to_k"))
+        family = OF_TEXT_DIM.get(next((int(each.parts["down"].shape[1]) for each in crosses), 0), "")
         return f" (of {FAMILY_NAMES.get(family, family)})" if family else ""
 
     def mount(self, unet: Any, number: int) -> None:
-        """Puts the LoRA's layers around the UNet's. Convolutions get it into their weights: bands read these themselves."""
-        name = adapter_name(number)
-        if self.weight == 0 or not any(key.startswith("unet.") for key in self.tensors):
+        """Puts the LoRA on the UNet. Convolutions get it into their weights: bands read these themselves."""
+        if self.weight == 0:
             return
-        with several_loras():
-            self.pipeline_class.load_lora_into_unet(
-                dict(self.tensors), dict(self.alphas) if self.alphas else None, unet, adapter_name=name
-            )
-        activate_loras(unet, name, self.weight)
+        name, beside = adapter_name(number), self._beside(UNET, unet)
+        if beside:
+            with several_loras():
+                self.pipeline_class.load_lora_into_unet(_state(beside), None, unet, adapter_name=name)
+            activate_loras(unet, name, {each.module: _scaling(each, self.weight) for each in beside})
         for place, layer in list(unet.named_modules()):
             if name in getattr(layer, "scaling", {}) and isinstance(base_layer(layer), nn.Conv2d):
-                self._convolutions[place] = base_layer(layer)
+                self._replaced.append((place, base_layer(layer)))
                 _replace(unet, place, _merged(layer))
+        self._replaced.extend(self._merge(UNET, unet, self.weight))
 
     def unmount(self, unet: Any, number: int) -> None:
         """Leaves the very modules that were there before `mount`."""
         name = adapter_name(number)
-        for place, convolution in self._convolutions.items():
-            _replace(unet, place, convolution)
-        self._convolutions.clear()
+        for place, module in reversed(self._replaced):
+            _replace(unet, place, module)
+        self._replaced.clear()
         if has_lora(unet, name):
             remove_lora(unet, name)
 
@@ -116,14 +105,61 @@ class Lora:
         """The same for the text encoders, which keep it as long as they live."""
         for part in TEXTS:
             encoder = getattr(pipeline, part, None)
-            if encoder is None or self.weight == 0 or not any(key.startswith(f"{part}.") for key in self.tensors):
+            if encoder is None or self.text_weight == 0:
                 continue
-            alphas = dict(self.alphas) if self.alphas else None
-            with several_loras():
-                self.pipeline_class.load_lora_into_text_encoder(
-                    dict(self.tensors), alphas, encoder, prefix=part, adapter_name=adapter_name(number)
-                )
-            activate_loras(encoder, adapter_name(number), self.weight)
+            name, beside = adapter_name(number), self._beside(part, encoder)
+            if beside:
+                with several_loras():
+                    self.pipeline_class.load_lora_into_text_encoder(
+                        _state(beside), None, encoder, prefix=part, adapter_name=name
+                    )
+                activate_loras(encoder, name, {each.module: _scaling(each, self.text_weight) for each in beside})
+            self._merge(part, encoder, self.text_weight)
+
+    def _beside(self, part: str, model: Any) -> list[Update]:
+        """The updates that peft puts beside the model's layers."""
+        return [_fitted(each, model) for each in self.updates if each.part == part and _through_peft(each)]
+
+    def _merge(self, part: str, model: Any, weight: float) -> list[tuple[str, nn.Module]]:
+        """Merges the other updates into copies of the layers; gives the places and the layers that were there."""
+        replaced: list[tuple[str, nn.Module]] = []
+        for update in self.updates:
+            if update.part == part and not _through_peft(update):
+                module = model.get_submodule(update.module)
+                inner = hasattr(module, "get_base_layer")
+                place, layer = update.module + (".base_layer" if inner else ""), base_layer(module)
+                replaced.append((place, layer))
+                _replace(model, place, with_parameters(layer, **update.merged(layer, weight)))
+        return replaced
+
+
+def _through_peft(update: Update) -> bool:
+    return update.plain and update.module.rpartition(".")[2] != "text_projection"
+
+
+def _fitted(update: Update, model: Any) -> Update:
+    """Factors of 1x1 convolutions for a linear layer, and the reverse: families differ in their projections."""
+    dims = base_layer(model.get_submodule(update.module)).weight.ndim
+    parts = {
+        name: value if value.ndim == dims else value.reshape(*value.shape[:2], *[1] * (dims - 2))
+        for name, value in update.parts.items()
+    }
+    return replace(update, parts=parts)
+
+
+def _state(updates: list[Update]) -> dict[str, Tensor]:
+    """The factors under the names that diffusers loads."""
+    state: dict[str, Tensor] = {}
+    for each in updates:
+        name = f"{each.part}.{each.module}"
+        state |= {f"{name}.lora_A.weight": each.parts["down"], f"{name}.lora_B.weight": each.parts["up"]}
+    return state
+
+
+def _scaling(update: Update, weight: float) -> float:
+    """As peft computes it, to the last bit."""
+    alpha = update.rank if update.alpha is None else update.alpha
+    return weight * alpha / (math.sqrt(update.rank) if update.root_rank else update.rank)
 
 
 def adapter_name(number: int) -> str:
@@ -141,44 +177,3 @@ def _merged(layer: Any) -> nn.Module:
 def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(model.get_submodule(parent), attribute, module)
-
-
-def _downs(tensors: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Layer names and first factors (rank, inputs[, height, width]) of a part, from either of diffusers' namings."""
-    for key, tensor in tensors.items():
-        name = key.removeprefix(prefix)
-        if key.startswith(prefix):
-            for ending in (".lora_A.weight", ".lora.down.weight", ".lora_linear_layer.down.weight", ".down.weight"):
-                if name.endswith(ending):
-                    yield _plain(name.removesuffix(ending)), tensor
-                    break
-
-
-def _plain(name: str) -> str:
-    """Names of attention layers before 2024: to_q_lora, processor.to_q_lora."""
-    name = name.replace(".processor.", ".")
-    return name.removesuffix("_lora").replace("to_out_lora", "to_out.0").replace("to_out.lora", "to_out.0") + (
-        ".0" if name.endswith("to_out_lora") else ""
-    )
-
-
-def _text_name(name: str) -> str:
-    """A text encoder's layer as transformers calls it."""
-    for theirs, ours in (("to_q", "q_proj"), ("to_k", "k_proj"), ("to_v", "v_proj"), ("to_out.0", "out_proj")):
-        if name.endswith(f".self_attn.{theirs}"):
-            name = name.removesuffix(theirs) + ours
-    return name.removeprefix("text_model.")
-
-
-def _layer(model: nn.Module, name: str) -> nn.Module | None:
-    for candidate in (name, f"text_model.{name}"):
-        try:
-            return model.get_submodule(candidate)
-        except AttributeError:
-            continue
-    return None
-
-
-def _inputs(layer: Any) -> int | None:
-    weight = getattr(base_layer(layer), "weight", None)
-    return int(weight.shape[1]) if isinstance(weight, torch.Tensor) and weight.ndim > 1 else None

@@ -86,7 +86,7 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     source = _source(inputs)
     pipeline = _pipeline(inputs, source, dtype)
     add_inversions(pipeline, inputs.inversions)
-    loras = tuple(Lora.load(lora.location, lora.scale, pipeline) for lora in inputs.loras)
+    loras = tuple(Lora.load(lora.location, lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
     ip_adapter = IPAdapter.load(inputs.ip_adapter, pipeline, inputs.ip_scale, dtype) if inputs.ip_adapter else None
