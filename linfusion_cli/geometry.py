@@ -65,15 +65,19 @@ def parse_size(text: str) -> Size:
         return Size(*named)
     match = re.fullmatch(r"\s*(-?\d+)\s*[xX×]\s*(-?\d+)\s*", text)
     if not match:
-        raise UsageError(f'--size "{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k')
+        raise UsageError(
+            f'"{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k', parameter="size"
+        )
     size = Size(int(match[1]), int(match[2]))
     if min(size.width, size.height) < 1 or max(size.width, size.height) > LARGEST_SIDE_PX:
         raise UsageError(
-            f"--size {size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. "
-            f"Nearest: {nearest_size(size)}"
+            f"{size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}",
+            parameter="size",
         )
     if size != nearest_size(size):
-        raise UsageError(f"--size {size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}")
+        raise UsageError(
+            f"{size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}", parameter="size"
+        )
     return size
 
 

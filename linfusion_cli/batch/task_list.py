@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.config.job import LARGEST_SEED, Kind, Request
-from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest
+from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, option
 
 MOST_TASKS = 1_000_000
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
@@ -157,7 +157,11 @@ class _Maker:
         key = ALIASES.get(key, key)
         if key in NOT_IN_ROWS:
             raise UsageError(
-                f'unknown key "{given}": a row does not say where its image goes or how it is worked on. --name and --output of the batch do'
+                f'unknown key "{given}": a row does not say where its image goes or how it is worked on. ',
+                option("name"),
+                " and ",
+                option("output"),
+                " of the batch do",
             )
         if key not in self._types and key not in ("width", "height"):
             raise UsageError(

@@ -260,11 +260,14 @@ def parse_bytes(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?", text.strip().upper())
     if not match or (text.strip().isdigit() and text.strip() != "0"):
-        raise UsageError(f'--max-memory "{text}": write a number and a unit, for example 6GB, 800MiB or 1.5G')
+        raise UsageError(
+            f'"{text}": write a number and a unit, for example 6GB, 800MiB or 1.5G', parameter="max_memory"
+        )
     amount = int(float(match[1]) * BYTES_PER_UNIT[match[2] or ""])
     if amount < 1:
         raise UsageError(
-            f'--max-memory "{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has'
+            f'"{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has',
+            parameter="max_memory",
         )
     return amount
 
@@ -367,7 +370,8 @@ def _checked_text(text: str, what: str, *, weights: bool) -> str:
 def _checked_seed(seed: int) -> int:
     if not 0 <= seed <= LARGEST_SEED:
         raise UsageError(
-            f"--seed {seed}: write a whole number from 0 to {LARGEST_SEED}. Nearest: {min(max(seed, 0), LARGEST_SEED)}"
+            f"{seed}: write a whole number from 0 to {LARGEST_SEED}. Nearest: {min(max(seed, 0), LARGEST_SEED)}",
+            parameter="seed",
         )
     return seed
 
@@ -375,7 +379,9 @@ def _checked_seed(seed: int) -> int:
 def _scratch(folder: Path | None, output: Path) -> Path:
     """A folder that is there, or the image's own."""
     if folder is not None and not os.path.isdir(folder):
-        raise UsageError(f'--scratch "{folder}": there is no such folder. Make it first: mkdir -p "{folder}"')
+        raise UsageError(
+            f'"{folder}": there is no such folder. Make it first: mkdir -p "{folder}"', parameter="scratch_folder"
+        )
     return output.parent if folder is None else folder
 
 
@@ -386,20 +392,23 @@ def checked_seconds(seconds: float | None) -> float:
     if not 0 <= seconds <= LARGEST_CHECKPOINT_SECONDS:
         low, high = 0.0, LARGEST_CHECKPOINT_SECONDS
         raise UsageError(
-            f"--checkpoint {seconds:g}: write seconds from {low:g} to {high:g}. Nearest: {high if seconds > high else low:g}"
+            f"{seconds:g}: write seconds from {low:g} to {high:g}. Nearest: {(high if seconds > high else low):g}",
+            parameter="checkpoint_seconds",
         )
     return seconds
 
 
 def _checked_device(device: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise UsageError(f'--device "{device}": {one_of(device, ("auto", "cpu", "cuda", "cuda:0", "mps"))}')
+        raise UsageError(
+            f'''"{device}": {one_of(device, ("auto", "cpu", "cuda", "cuda:0", "mps"))}''', parameter="device"
+        )
     return device
 
 
 def _checked_dtype(dtype: str) -> str:
     if dtype not in ("auto", *DTYPES):
-        raise UsageError(f'--dtype "{dtype}": {one_of(dtype, ("auto", *DTYPES))}')
+        raise UsageError(f'''"{dtype}": {one_of(dtype, ("auto", *DTYPES))}''', parameter="dtype")
     return dtype
 
 

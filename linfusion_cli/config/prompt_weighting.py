@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 
 STEP = 1.1  # "(word)" multiplies by it, "[word]" divides by it
 LARGEST_WEIGHT = 10.0
@@ -107,4 +107,6 @@ def _joined(what: str, fragments: list[Fragment]) -> Iterator[Fragment]:
 
 def _refuse(what: str, prompt: str, place: int, why: str) -> NoReturn:
     shown = prompt[max(0, place - 10) : place + 20]
-    raise UsageError(f'character {place + 1} of {what}, near "{shown}": {why}. {ESCAPE}, or leave out --prompt-weights')
+    raise UsageError(
+        f'character {place + 1} of {what}, near "{shown}": {why}. {ESCAPE}, or leave out ', option("prompt_weights")
+    )

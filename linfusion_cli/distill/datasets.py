@@ -28,11 +28,11 @@ def open_source(place: str, size_px: int, seed: int) -> Source:
         return Scenes(size_px, seed)
     path = Path(place).expanduser()
     if not path.exists():
-        raise UsageError(f'--data "{place}": there is no such file or folder. Allowed: {ALLOWED}')
+        raise UsageError(f'"{place}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
     source = _open(path)
     if not sum(source.blocks):
         lines = "".join(f"\n  {line}" for line in source.skipped[:5])
-        raise UsageError(f'--data "{place}": no image with a caption can be read. Allowed: {ALLOWED}{lines}')
+        raise UsageError(f'"{place}": no image with a caption can be read. Allowed: {ALLOWED}{lines}', parameter="data")
     return source
 
 
@@ -44,7 +44,7 @@ def _open(path: Path) -> Source:
     if parquets:
         return ParquetShards(parquets)
     if path.is_file():
-        raise UsageError(f'--data "{path}": neither a .tar nor a .parquet file. Allowed: {ALLOWED}')
+        raise UsageError(f'"{path}": neither a .tar nor a .parquet file. Allowed: {ALLOWED}', parameter="data")
     return CaptionFolder(path)
 
 
@@ -197,7 +197,9 @@ def _pyarrow_parquet() -> Any:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise UsageError("--data with .parquet files needs pyarrow: pip install 'linfusion-cli[train]'") from error
+        raise UsageError(
+            "with .parquet files needs pyarrow: pip install 'linfusion-cli[train]'", parameter="data"
+        ) from error
     return parquet
 
 

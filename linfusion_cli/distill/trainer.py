@@ -155,7 +155,8 @@ def _checked_size(size_px: int, teacher: Teacher) -> int:
     step = teacher.pixels_per_latent * 2 ** (len(teacher.pipeline.unet.config.block_out_channels) - 1)
     if size_px % step:
         raise UsageError(
-            f"--size {size_px}: the teacher takes multiples of {step} pixels. Nearest: {max(round(size_px / step), 1) * step}"
+            f"{size_px}: the teacher takes multiples of {step} pixels. Nearest: {max(round(size_px / step), 1) * step}",
+            parameter="size",
         )
     return size_px
 

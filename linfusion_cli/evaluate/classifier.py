@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.evaluate.attributes import ATTRIBUTES
 
 INPUT_PX = 128
@@ -95,6 +95,6 @@ def load_classifier(path: Path) -> Classifier:
         classifier.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (OSError, RuntimeError, ValueError) as error:
         raise WeightsError(
-            f"{path}: not the classifier's weights. Train them with: linfusion evaluate --train-classifier"
+            f"{path}: not the classifier's weights. Train them with: linfusion evaluate ", option("train_classifier")
         ) from error
     return classifier.eval()

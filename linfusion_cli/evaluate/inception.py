@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.errors import UsageError, WeightsError, option
 from linfusion_cli.evaluate.samples import read_image
 
 INCEPTION_PX = 299
@@ -66,7 +66,7 @@ def _scaled(image: Tensor) -> Tensor:
 
 def _metric(weights: Path | None, features: nn.Module | None) -> Any:
     if weights is not None and not weights.is_file():
-        raise WeightsError(f"--inception {weights}: there is no such file")
+        raise WeightsError(f"{weights}: there is no such file", parameter="inception")
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
 
@@ -85,6 +85,8 @@ def _hub_weights() -> Path:
     if not path.is_file():
         url = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
         raise WeightsError(
-            f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with --inception {name}"
+            f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with ",
+            option("inception"),
+            f" {name}",
         )
     return path

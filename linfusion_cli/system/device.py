@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.speed import Speed, known_speeds, remember_speed
 
@@ -117,11 +117,16 @@ def _accelerator(device: str) -> Machine:
     if device == "mps" or not torch.cuda.is_available():
         if device == "auto":
             return _cpu("no GPU that torch can use")
-        raise UsageError(f"--device {device}: not found by torch {torch.__version__} on this machine. Try --device cpu")
+        raise UsageError(
+            f"{device}: not found by torch {torch.__version__} on this machine. Try ",
+            option("device", "cpu"),
+            parameter="device",
+        )
     index = int(device.partition(":")[2] or 0)
     if index >= torch.cuda.device_count():
         raise UsageError(
-            f"--device {device}: there are {torch.cuda.device_count()}. Nearest: cuda:{torch.cuda.device_count() - 1}"
+            f"{device}: there are {torch.cuda.device_count()}. Nearest: cuda:{torch.cuda.device_count() - 1}",
+            parameter="device",
         )
     free, total = torch.cuda.mem_get_info(index)
     name = torch.cuda.get_device_name(index)

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available
 
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 
 
 def make_accelerator(device: str, precision: str, log_folder: Path | None = None) -> Accelerator:
@@ -18,13 +18,19 @@ def make_accelerator(device: str, precision: str, log_folder: Path | None = None
     Raises UsageError for a device that is not here, and for fp16 on the CPU, where it has no fast arithmetic.
     """
     if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'--device "{device}": allowed are auto, cpu and cuda; CUDA_VISIBLE_DEVICES says which GPUs')
+        raise UsageError(
+            f'"{device}": allowed are auto, cpu and cuda; CUDA_VISIBLE_DEVICES says which GPUs', parameter="device"
+        )
     gpu = torch.cuda.is_available()
     if device == "cuda" and not gpu:
-        raise UsageError(f"--device cuda: torch {torch.__version__} finds no GPU on this machine. Try --device cpu")
+        raise UsageError(
+            f"cuda: torch {torch.__version__} finds no GPU on this machine. Try ",
+            option("device", "cpu"),
+            parameter="device",
+        )
     cpu = device == "cpu" or not gpu
     if cpu and precision == "fp16":
-        raise UsageError("--precision fp16: on a CPU use bf16 or no")
+        raise UsageError("fp16: on a CPU use bf16 or no", parameter="precision")
     log = "tensorboard" if log_folder and is_tensorboard_available() else None
     accelerator = Accelerator(mixed_precision=precision, cpu=cpu, log_with=log, project_dir=log_folder)
     if log:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
@@ -100,7 +100,7 @@ def check_family(place: Path, variant: str, wanted: str, preset: str) -> None:
     family = family_of_model(place, variant)
     if family != wanted:
         what = f"of the family {family} ({FAMILY_NAMES[family]}), preset {preset} is for {wanted}"
-        raise WeightsError(f"{place}: {what}. Nearest: --preset {family}-4k")
+        raise WeightsError(f"{place}: {what}. Nearest: ", option("preset", f"{family}-4k"))
 
 
 def check_kind(tensors: Tensors, wanted: str, source: Path, flag: str) -> None:

@@ -59,7 +59,9 @@ class IPAdapter:
         try:
             mount_ip_adapter(unet, self._state, self.scale)
         except (KeyError, RuntimeError, ValueError) as error:
-            raise WeightsError(f"--ip-adapter {self.source}: of a kind that is not known ({error})") from error
+            raise WeightsError(
+                f"{self.source}: of a kind that is not known ({error})", parameter="ip_adapter"
+            ) from error
 
     def unmount(self, unet: Any) -> None:
         """The UNet without the adapter, its processors the very ones that were there."""
@@ -110,5 +112,6 @@ def _check(tensors: dict[str, Tensor], unet: Any, path: Path) -> None:
         theirs = keys[0].shape[1] if keys else 0
         family = FAMILY_NAMES.get(OF_TEXT_DIM.get(theirs, ""), "another model")
         raise WeightsError(
-            f"--ip-adapter {path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, the UNet {crosses} that read {wanted}"
+            f"{path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, the UNet {crosses} that read {wanted}",
+            parameter="ip_adapter",
         )

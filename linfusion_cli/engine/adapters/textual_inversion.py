@@ -27,10 +27,10 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
             width = encoder.get_input_embeddings().weight.shape[1]
             if vectors.shape[1] != width:
                 what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"
-                raise WeightsError(f"--textual-inversion {path}: {what}")
+                raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             if token in tokenizer.get_vocab():
                 what = f'the word "{token}" is in the vocabulary already. Name another: {place}:TOKEN'
-                raise WeightsError(f"--textual-inversion {path}: {what}")
+                raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             pipeline.load_textual_inversion(
                 vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder
             )
@@ -50,6 +50,7 @@ def _file(place: Path) -> Path:
     files = sorted(place.glob(f"*{ENDING}"))
     if len(files) != 1:
         raise WeightsError(
-            f"--textual-inversion {place}: one {ENDING} file is wanted, found {len(files)}. Name the file: {place}/FILE{ENDING}"
+            f"{place}: one {ENDING} file is wanted, found {len(files)}. Name the file: {place}/FILE{ENDING}",
+            parameter="textual_inversions",
         )
     return files[0]

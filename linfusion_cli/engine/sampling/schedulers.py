@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.config.schedulers import SCHEDULERS
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 from linfusion_cli.planning.upscale_schedule import steps_run
 
 ZERO_SNR = "rescale_betas_zero_snr"
@@ -106,7 +106,9 @@ def require_add_noise(scheduler: Any, name: str) -> None:
     """Raises UsageError for a scheduler that can't noise an image to a timestep."""
     if not hasattr(scheduler, "add_noise"):
         raise UsageError(
-            f'scheduler "{name}" can\'t add noise to an image, which the upscale needs. Try --scheduler ddim or euler'
+            f'''scheduler "{name}" can't add noise to an image, which the upscale needs. Try ''',
+            option("scheduler", "ddim"),
+            " or euler",
         )
 
 

@@ -18,7 +18,7 @@ from linfusion_cli.engine.streaming.oom_fallback import WholeFirst
 from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
 from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Joined, Parked, normalised, sweep
 from linfusion_cli.engine.streaming.unet_layers import Layers, Text, pairs
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.model_shapes import BANDABLE
 
@@ -146,7 +146,11 @@ def check(unet: Any) -> None:
     if unsupported or unet.config.resnet_time_scale_shift != "default":
         named = ", ".join(unsupported) or f"resnet_time_scale_shift {unet.config.resnet_time_scale_shift}"
         raise WeightsError(
-            f"this UNet can't run in bands: {named}. Give more --max-memory, or a smaller --size, to run it whole"
+            f"this UNet can't run in bands: {named}. Give more ",
+            option("max_memory"),
+            ", or a smaller ",
+            option("size"),
+            ", to run it whole",
         )
 
 

@@ -50,7 +50,7 @@ def canny(pixels: Tensor) -> Tensor:
         import cv2
     except ImportError as error:
         raise UsageError(
-            '--control-preprocess canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"'
+            'canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"', parameter="control_preprocess"
         ) from error
     levels = pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8)
     rgb: Any = levels[0].permute(1, 2, 0).numpy()
