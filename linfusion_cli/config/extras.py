@@ -9,7 +9,7 @@ from pathlib import Path
 
 from linfusion_cli.config.input_images import InputImage, inspect_image
 from linfusion_cli.config.presets import ExtrasSettings, Flag, Loaded, Preset, said
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
 from linfusion_cli.weights.locate import find, fingerprint, missing, stamp
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
@@ -55,7 +55,8 @@ class Weighted:
         if not all(-HEAVIEST <= weight <= HEAVIEST for weight in weights):
             nearest = ":".join(f"{min(max(weight, -HEAVIEST), HEAVIEST):g}" for weight in weights)
             raise UsageError(
-                f'--lora "{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{nearest}'
+                f'"{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{nearest}',
+                parameter="loras",
             )
         return Weighted(place, weights[0], weights[-1])
 
@@ -97,7 +98,9 @@ def check_family(family: str | None, settings: Preset, preset: str) -> None:
         nearest = PRESET_OF[family]
         theirs, ours = FAMILY_NAMES[family], FAMILY_NAMES[settings.model.family]
         raise UsageError(
-            f"--model is of the family {family} ({theirs}), preset {preset} is for {settings.model.family} ({ours}). Nearest: --preset {nearest}"
+            f"is of the family {family} ({theirs}), preset {preset} is for {settings.model.family} ({ours}). Nearest: ",
+            option("preset", str(nearest)),
+            parameter="model",
         )
 
 
@@ -117,7 +120,8 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     if given is not None and not grows:
         larger = nearest_size(Size(2 * given.width, 2 * given.height))
         raise UsageError(
-            f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: --size {larger}"
+            f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: ",
+            option("size", str(larger)),
         )
     if not grows or steps * strength >= 1:
         return
@@ -144,7 +148,11 @@ def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[Inp
     nets = len(extras.controlnets)
     if len(paths) != nets:
         raise UsageError(
-            f"there are {nets} of --controlnet and {len(paths)} of --control-image: each ControlNet wants one image"
+            f"there are {nets} of ",
+            option("controlnets"),
+            f" and {len(paths)} of ",
+            option("control_images"),
+            ": each ControlNet wants one image",
         )
     for flag, values in (("--control-scale", extras.control_scales), ("--control-end", extras.control_ends)):
         if nets and len(values) not in (1, nets):

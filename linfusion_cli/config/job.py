@@ -340,9 +340,9 @@ def _size(loaded: Loaded) -> Size:
         return parse_size(loaded.settings.output.size)
     except UsageError as error:
         place = loaded.places["output.size"]
-        raise UsageError(
-            str(error) if place == "--size" else f"{place} = {str(error).removeprefix('--size ')}"
-        ) from error
+        if place == "--size":
+            raise
+        raise UsageError(f"{place} = {str(error).removeprefix('size ')}") from error
 
 
 def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> str:

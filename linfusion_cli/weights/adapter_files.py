@@ -104,14 +104,14 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
     folders = [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
     if not folders:
         missing = f"there is no {parents[0] / ENCODER} with config.json and model{ENDING}"
-        raise WeightsError(f"--ip-adapter {adapter}: its image encoder is missing: {missing}")
+        raise WeightsError(f"{adapter}: its image encoder is missing: {missing}", parameter="ip_adapter")
     key, width = _encoder_width(read_header(adapter).tensors)
     widths = {folder: read_json_object(folder / "config.json", LARGEST_CONFIG_BYTES).get(key) for folder in folders}
     for folder in folders:
         if not width or widths[folder] == width:
             return folder
     what = f"it reads an image encoder with {key} {width}, {folders[0]} has {shown(widths[folders[0]])}"
-    raise WeightsError(f"--ip-adapter {adapter}: {what}. Put the encoder of the adapter there")
+    raise WeightsError(f"{adapter}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
 
 
 def _encoder_width(tensors: Mapping[str, TensorInfo]) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from linfusion_cli.batch.runner import shard_of
 from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, chosen, make_tasks, row_types, seeds_of
 from linfusion_cli.batch.worker import request_as_json, request_from
 from linfusion_cli.cli.app import app
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import Request, job_hash, resolve
 from linfusion_cli.errors import UsageError
 
@@ -78,7 +79,7 @@ def test_braces_that_would_make_too_many_or_go_too_deep_are_refused() -> None:
         made, problems = tasks_of({"prompt": prompt})
         assert made == []
         assert len(problems) == 1
-        assert problem in problems[0]
+        assert problem in told(problems[0])
 
 
 def test_rows_without_a_seed_get_one_from_their_words() -> None:
@@ -125,7 +126,7 @@ def test_a_row_that_can_not_be_is_a_problem(row: dict[str, object], problem: str
     assert [task.prompt for task in made] == ["good"]
     assert len(problems) == 1
     assert problems[0].startswith("list:2: ")
-    assert problem in problems[0]
+    assert problem in told(problems[0])
 
 
 @pytest.mark.parametrize("template", ["{slug}", "image", "{slug}-{size}"])

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.filename_template import SLUG_BYTES, expand, slug
 from linfusion_cli.config.job import (
     LARGEST_SEED,
@@ -29,7 +30,7 @@ ASKED = Request(prompt="a lake", seed=5, size="1024x512")
 def refusal(**changes: object) -> str:
     with pytest.raises(UsageError) as caught:
         resolve(replace(ASKED, **changes))  # type: ignore[arg-type]
-    return str(caught.value)
+    return told(caught.value)
 
 
 def test_a_request_becomes_a_job() -> None:

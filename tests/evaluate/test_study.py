@@ -39,7 +39,7 @@ def test_classifiers_are_kept(tmp_path: Path) -> None:
     again = load_classifier(tmp_path / "c.safetensors")
     assert torch.allclose(again.embed(images), classifier.embed(images), atol=1e-2)
     assert again.name(images)[0].keys() == ATTRIBUTES.keys()
-    with pytest.raises(WeightsError, match="--train-classifier"):
+    with pytest.raises(WeightsError, match="train_classifier"):
         load_classifier(tmp_path / "none.safetensors")
 
 

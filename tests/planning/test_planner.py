@@ -244,7 +244,7 @@ def test_the_users_images_count(tmp_path: Path) -> None:
 def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
     Image.new("RGB", (600, 400)).save(tmp_path / "photo.png")
     for size in ("600x400", "256x256"):
-        with pytest.raises(UsageError, match=rf"--size {size}: IMAGE has 600x400 already.* Nearest: --size 1200x800"):
+        with pytest.raises(UsageError, match=rf"--size {size}: IMAGE has 600x400 already.* Nearest: size=.1200x800"):
             job(size, upscale_image=tmp_path / "photo.png")
     assert [
         str(stage.size) for stage in make_plan(job("608x408", upscale_image=tmp_path / "photo.png"), LAPTOP).stages

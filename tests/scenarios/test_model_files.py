@@ -14,6 +14,7 @@ from families import Family, ldm_controlnet, loaded_pipeline, make_family, save_
 from PIL import Image
 from safetensors.torch import save_file
 
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import load
@@ -72,7 +73,7 @@ def refusal(preset: str, **changes: Any) -> str:
     """Of the plan alone: nothing is loaded."""
     with pytest.raises(WeightsError) as caught:
         plan_for(preset, **changes)
-    return str(caught.value)
+    return told(caught.value)
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])

@@ -19,6 +19,7 @@ from families import (
 from PIL import Image
 from safetensors.torch import save_file
 
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import Request, job_hash, resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import Components, load
@@ -69,7 +70,7 @@ def loaded(plan: Plan, notify: Notify = quiet) -> Components:
 def refusal(plan: Plan) -> str:
     with pytest.raises(WeightsError) as caught:
         loaded(plan)
-    return str(caught.value)
+    return told(caught.value)
 
 
 def test_lora_of_another_family_names_the_first_layer(small: Family, other: Family, tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_linfusion_of_another_family(small: Family, other: Family) -> None:
 
 
 def test_a_model_of_another_family_than_the_preset(small: Family, other: Family) -> None:
-    with pytest.raises(UsageError, match=r"family sdxl .* preset .* is for sd15 .* Nearest: --preset sdxl-4k"):
+    with pytest.raises(UsageError, match=r"family sdxl .* preset .* is for sd15 .* Nearest: preset=.sdxl-4k"):
         plan_for(small.preset(), model=str(other.file))
     assert resolve(Request(prompt="x", model=str(other.file))).preset == "sdxl-4k"
     text = Path(small.preset()).read_text().replace(str(small.folder), str(other.folder), 1)
@@ -229,7 +230,7 @@ def test_control_image_of_another_aspect_is_fitted_and_said(small: Family, tmp_p
         plan_for(small.preset(), "64x64", controlnets=(str(net),), control_images=(image,), control_preprocess="canny")
     )
     assert not np.array_equal(edges, make(plan))
-    with pytest.raises(UsageError, match="1 of --controlnet and 0 of --control-image"):
+    with pytest.raises(UsageError, match="1 of controlnets and 0 of control_images"):
         plan_for(small.preset(), controlnets=(str(net),))
 
 

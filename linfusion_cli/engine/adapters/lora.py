@@ -57,7 +57,9 @@ class Lora:
         header = read_header(path)
         check_kind(header.tensors, "lora", path, "--lora")
         if importlib.util.find_spec("peft") is None:
-            raise UsageError('--lora needs the package peft. Install it with: pip install "linfusion-cli[lora]"')
+            raise UsageError(
+                'needs the package peft. Install it with: pip install "linfusion-cli[lora]"', parameter="loras"
+            )
         models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
         updates = tuple(layer_updates(read_tensors(path, None), header.metadata, models, path))
         lora = Lora(path, weight, text_weight, updates, type(pipeline))
@@ -70,7 +72,9 @@ class Lora:
             layer = base_layer(models[update.part].get_submodule(update.module))
             if misfit := update.misfit(layer):
                 name = f"{update.part}.{update.module}"
-                raise WeightsError(f"--lora {self.source}: for another model{self._family()}: {name} {misfit}")
+                raise WeightsError(
+                    f"{self.source}: for another model{self._family()}: {name} {misfit}", parameter="loras"
+                )
 
     def _family(self) -> str:
         crosses = (each for each in self.updates if each.plain and each.module.endswith("attn2.to_k"))

@@ -75,7 +75,9 @@ def layer_updates(
         part, module = _layer(stem, names, key, path)
         group = grouped.setdefault((part, module), {})
         if name in group:
-            raise WeightsError(f"--lora {path}: two tensors for {part}.{module} ({name}); the second is {key[:120]}")
+            raise WeightsError(
+                f"{path}: two tensors for {part}.{module} ({name}); the second is {key[:120]}", parameter="loras"
+            )
         group[name] = tensor
     config = LoraConfig.read(metadata, path)
     peft = any(".lora_A." in key for key in tensors)
@@ -86,12 +88,13 @@ def _split(key: str, path: Path) -> tuple[str, str]:
     """A tensor's layer as the file calls it, and the tensor's canonical name."""
     for mark, meaning in UNSUPPORTED.items():
         if mark in f".{key}":
-            raise WeightsError(f"--lora {path}: holds {meaning} (tensor {key[:100]})")
+            raise WeightsError(f"{path}: holds {meaning} (tensor {key[:100]})", parameter="loras")
     for ending in sorted(ENDINGS, key=len, reverse=True):
         if key.endswith(ending):
             return key.removesuffix(ending) + ("_lora" if ending.startswith("_lora") else ""), ENDINGS[ending]
     raise WeightsError(
-        f"--lora {path}: tensor {key[:120]} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full"
+        f"{path}: tensor {key[:120]} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full",
+        parameter="loras",
     )
 
 
@@ -102,8 +105,12 @@ def _layer(stem: str, names: Mapping[str, Mapping[str, str]], key: str, path: Pa
             return part, names[part][name]
     part = next((part for part, _ in _candidates(stem)), UNET)
     if part in names:
-        raise WeightsError(f"--lora {path}: for another model: the model's {part} has no layer for tensor {key[:120]}")
-    raise WeightsError(f"--lora {path}: for another model: the model has no {part}, which tensor {key[:120]} is for")
+        raise WeightsError(
+            f"{path}: for another model: the model's {part} has no layer for tensor {key[:120]}", parameter="loras"
+        )
+    raise WeightsError(
+        f"{path}: for another model: the model has no {part}, which tensor {key[:120]} is for", parameter="loras"
+    )
 
 
 def _candidates(stem: str) -> Iterator[tuple[str, str]]:
@@ -207,10 +214,10 @@ class LoraConfig:
             values = json.loads(text or "{}")
         except (ValueError, OSError, RecursionError) as error:
             raise WeightsError(
-                f"--lora {path}: the LoRA's configuration in its header is damaged ({type(error).__name__})"
+                f"{path}: the LoRA's configuration in its header is damaged ({type(error).__name__})", parameter="loras"
             ) from error
         if not isinstance(values, dict):
-            raise WeightsError(f"--lora {path}: the LoRA's configuration in its header is no JSON object")
+            raise WeightsError(f"{path}: the LoRA's configuration in its header is no JSON object", parameter="loras")
         return LoraConfig(values, path)
 
     def alpha(self, part: str, module: str) -> tuple[float | None, bool]:
@@ -223,7 +230,8 @@ class LoraConfig:
             name = str(pattern).removeprefix("^").removesuffix("$")
             if re.fullmatch(r"[\w.\\]*", name) is None:
                 raise WeightsError(
-                    f"--lora {self._path}: its header's alpha_pattern {str(pattern)[:80]!r} is no plain layer name"
+                    f"{self._path}: its header's alpha_pattern {str(pattern)[:80]!r} is no plain layer name",
+                    parameter="loras",
                 )
             name = name.replace("\\", "")
             if module == name or (not str(pattern).startswith("^") and module.endswith(f".{name}")):
@@ -231,6 +239,6 @@ class LoraConfig:
                 break
         if value is not None and not (isinstance(value, int | float) and abs(value) < float("inf")):
             raise WeightsError(
-                f"--lora {self._path}: its header's lora_alpha is {str(value)[:40]!r}: a number is required"
+                f"{self._path}: its header's lora_alpha is {str(value)[:40]!r}: a number is required", parameter="loras"
             )
         return (None if value is None else float(value)), bool(self._values.get(f"{prefix}use_rslora"))

@@ -18,7 +18,7 @@ from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, S
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import Weights
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.locate import find_first
@@ -98,7 +98,7 @@ def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
     if path.is_dir():
         return FolderSource(path, inputs.variant) if (path / "vae").is_dir() else FolderSource(path, "", lone=True)
     if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
-        raise WeightsError(f"--vae {path}: holds no autoencoder")
+        raise WeightsError(f"{path}: holds no autoencoder", parameter="vae")
     return FileSource.open(
         path,
         inputs.family,
@@ -137,14 +137,14 @@ def _linfusion(inputs: ComponentInputs, unet: Any, dtype: torch.dtype) -> LinFus
     try:
         linfusion.check(unet)
     except WeightsError as error:
-        raise WeightsError(f"--linfusion {folder}: {error}") from error
+        raise WeightsError(f"{folder}: {error}", parameter="linfusion") from error
     return linfusion
 
 
 def _linfusion_folder(inputs: ComponentInputs) -> Path:
     if not inputs.linfusion:
         raise WeightsError(
-            f"preset {inputs.preset} names no LinFusion weights (model.linfusion). Try --attention softmax"
+            f"preset {inputs.preset} names no LinFusion weights (model.linfusion). Try ", option("attention", "softmax")
         )
     folder = find_first(inputs.linfusion, "", "--linfusion")
     return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder

@@ -64,7 +64,9 @@ class ControlNet:
         if not mismatch and (width := text_dim(header)) != unet.config.cross_attention_dim:
             mismatch = f"it reads text of width {width}, the UNet of {unet.config.cross_attention_dim}"
         if mismatch:
-            raise WeightsError(f"--controlnet {path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}")
+            raise WeightsError(
+                f"{path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}", parameter="controlnets"
+            )
         tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
         if any(name.startswith(("control_model.", "input_hint_block.")) for name in tensors):
             tensors = controlnet_tensors(tensors, config)
