@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget, TierUsage, per_tier
@@ -31,6 +31,7 @@ def test_an_unlimited_budget_is_all_on_the_device() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 80), max_size=20))
+@settings(deadline=None)
 def test_no_tier_is_ever_over_its_budget(sizes: list[int]) -> None:
     usage = TierUsage(BUDGET)
     tiers = []

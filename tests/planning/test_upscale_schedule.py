@@ -3,7 +3,7 @@
 from math import ceil
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linfusion_cli.config.schedulers import SCHEDULERS
@@ -14,6 +14,7 @@ STEPS, STRENGTH = st.integers(1, 200), st.floats(0.001, 1)
 
 
 @given(steps=STEPS, strength=STRENGTH)
+@settings(deadline=None)
 def test_the_steps_of_a_strength_are_rounded_up_and_at_least_one(steps: int, strength: float) -> None:
     run = steps_run(steps, strength)
     assert 1 <= run <= steps
@@ -29,6 +30,7 @@ def test_a_rounding_error_is_no_step(steps: int, strength: float, run: int) -> N
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @given(steps=STEPS, strength=STRENGTH)
+@settings(deadline=None)
 def test_times_fall_from_the_strength(scheduler: str, steps: int, strength: float) -> None:
     asked = times(scheduler, steps, strength)
     assert asked[0] == strength
@@ -49,6 +51,7 @@ def test_some_schedulers_ask_twice() -> None:
     kind=st.sampled_from(["cpu", "cuda", "mps"]),
     halvings=st.integers(0, 7),
 )
+@settings(deadline=None)
 def test_bands_are_within_their_image(width: int, height: int, kind: str, halvings: int) -> None:
     size = Size(width, height)
     bands = _bands(size, size, kind, halvings, levels=4)

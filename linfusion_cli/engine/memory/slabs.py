@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from linfusion_cli.errors import DiskFullError, OutputError
+from linfusion_cli.errors import DiskFullError, OutputError, option
 from linfusion_cli.geometry import Band
 
 Shape = tuple[int, int, int]  # height, width, channels: a row is contiguous
@@ -142,6 +142,8 @@ def _reserve(file: IO[bytes], size_bytes: int) -> None:
 def _cannot_hold(folder: Path, size_bytes: int, error: OSError) -> OutputError:
     kind = DiskFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else OutputError
     return kind(
-        f"scratch folder {folder}: can't hold {size_bytes / 1e9:.2f} GB more ({error.strerror}). "
-        "Give another with --scratch, or more memory"
+        f"scratch folder {folder}: can't hold {size_bytes / 1e9:.2f} GB more ({error.strerror}). Give another ",
+        option("scratch_folder"),
+        ", or more ",
+        option("max_memory"),
     )

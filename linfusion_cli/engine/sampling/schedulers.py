@@ -106,7 +106,7 @@ def require_add_noise(scheduler: Any, name: str) -> None:
     """Raises UsageError for a scheduler that can't noise an image to a timestep."""
     if not hasattr(scheduler, "add_noise"):
         raise UsageError(
-            f'''scheduler "{name}" can't add noise to an image, which the upscale needs. Try ''',
+            f'scheduler "{name}" can\'t add noise to an image, which the upscale needs. Try ',
             option("scheduler", "ddim"),
             " or euler",
         )

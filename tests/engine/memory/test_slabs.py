@@ -64,7 +64,8 @@ def test_a_full_disk_is_found_when_space_is_reserved(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(slabs, "_reserve", full)
     with pytest.raises(
-        OutputError, match=r"scratch folder .* can't hold 0\.00 GB more \(No space left.*--scratch"
+        OutputError,
+        match=r"scratch folder .* can't hold 0\.00 GB more \(No space left.*scratch_folder, or more max_memory",
     ) as told:
         FileSlab.create(tmp_path, (4, 4, 4), torch.float32, pinned=False)
     assert told.value.exit_code == 74

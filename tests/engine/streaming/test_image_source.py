@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linfusion_cli.engine.streaming.image_source import canny, fitted, unit_field
@@ -15,6 +15,7 @@ SIDES = st.integers(1, 64)
 
 
 @given(height=SIDES, width=SIDES, to_height=SIDES, to_width=SIDES)
+@settings(deadline=None)
 def test_the_largest_part_of_the_aspect_is_cut_from_the_middle(
     height: int, width: int, to_height: int, to_width: int
 ) -> None:
