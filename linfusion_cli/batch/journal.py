@@ -14,12 +14,14 @@ from typing import Literal, Self
 
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
 from linfusion_cli.output.checkpoint_folder import hidden_folder, read_plain
 from linfusion_cli.output.metadata import read_record
 from linfusion_cli.output.png_format import SIGNATURE
 from linfusion_cli.redaction import redacted
 
+LINE_BYTES = 64 << 20  # of a journal that are read; a row of numbers holds one of every image that was new
 State = Literal["done", "missing", "damaged", "foreign"]
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -165,10 +167,10 @@ def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
     """The lines that are whole; a torn one is what its writer died of."""
     for line in data.split(b"\n"):
         try:
-            row = json.loads(line) if line else None
-        except ValueError:
+            row = parse_json(line, "a line of a journal", LINE_BYTES) if line else None
+        except JsonError:
             continue
-        if isinstance(row, dict):
+        if row is not None:
             yield row
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from linfusion_cli.config.job import Job, Request, job_hash, resolve
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
 from linfusion_cli.events import Event
+from linfusion_cli.json_files import parse_json
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import STOP
 
@@ -44,7 +45,7 @@ def main() -> int:
     maker = _Maker(say)
     try:
         for line in sys.stdin:
-            maker.make(json.loads(line))
+            maker.make(parse_json(line, "an order"))
     except SystemExit:
         return TERMINATED
     except KeyboardInterrupt:

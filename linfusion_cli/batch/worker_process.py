@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ClassVar
 
+from linfusion_cli.json_files import parse_json
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.cgroups import oom_kills
 
@@ -133,14 +134,10 @@ class Child:
         last = next((word for word in reversed(self._words) if word.strip()), "")
         return f"the process {text}" + (f". Its last words: {last}" if last else "")
 
-    @property
-    def last_words(self) -> list[str]:
-        return list(self._words)
-
     def _read_answers(self, stream: IO[bytes]) -> None:
         for line in stream:
             with contextlib.suppress(ValueError):  # torn by its death
-                self._answers.put(json.loads(line))
+                self._answers.put(parse_json(line, "an answer"))
 
     def _read_words(self, stream: IO[bytes]) -> None:
         for line in stream:

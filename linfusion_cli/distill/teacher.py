@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from linfusion_cli.distill.loss import Batch
 from linfusion_cli.engine.attention.linfusion import self_attentions
 from linfusion_cli.errors import WeightsError, nearest
+from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.locate import find_first
 
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
@@ -36,7 +36,7 @@ class Teacher:
         disable_progress_bar()
         folder = find_first((place,), "", "--model")
         try:
-            name = json.loads((folder / INDEX).read_text())["_class_name"]
+            name = read_json(folder / INDEX)["_class_name"]
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
                 f"{place}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})"

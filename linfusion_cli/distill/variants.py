@@ -15,6 +15,8 @@ from linfusion_cli.distill.loss import Recorder
 from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState, LinearAttention, feature_map
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.files import write_atomically
+from linfusion_cli.json_files import read_json
 
 LINEAR = "linear"
 CONFIG, WEIGHTS = "variant.json", "variant.safetensors"  # not the official names: nobody shall load them as LinFusion
@@ -116,14 +118,14 @@ def _train_tokens(unet: Any) -> dict[str, int]:
 def save_variant(linfusion: LinFusion, variant: str, folder: Path) -> None:
     """Writes a variant under names that no LinFusion loader reads."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps({"variant": variant}) + "\n")
+    write_atomically(folder / CONFIG, json.dumps({"variant": variant}) + "\n")
     save_file({name: value.contiguous() for name, value in linfusion.attentions.state_dict().items()}, folder / WEIGHTS)
 
 
 def load_variant(folder: Path, unet: Any, mid_dim_scale: int = 1) -> LinFusion:
     """Reads what `save_variant` wrote, for this UNet; WeightsError if it is not there or does not fit."""
     try:
-        variant = json.loads((folder / CONFIG).read_text())["variant"]
+        variant = read_json(folder / CONFIG)["variant"]
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(f"{folder}: not a variant that linfusion distill wrote ({error})") from error

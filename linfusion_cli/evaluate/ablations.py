@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from linfusion_cli.evaluate.classifier import Classifier
 from linfusion_cli.evaluate.samples import Maker, Way
 from linfusion_cli.evaluate.study import COLUMNS, REPORT, Study, run_study
 from linfusion_cli.geometry import Size
+from linfusion_cli.json_files import read_json
 from linfusion_cli.system.device import Machine
 
 NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at most 1
@@ -88,7 +88,7 @@ def run_claims(
 
 def read_row(path: Path, name: str) -> dict[str, Score]:
     """One row of a report."""
-    return {key: Score(**value) for key, value in json.loads(path.read_text())["rows"][name].items()}
+    return {key: Score(**value) for key, value in read_json(path)["rows"][name].items()}
 
 
 def claims_table(rows: list[tuple[Claim, dict[str, Score]]], side_px: int) -> Iterator[str]:

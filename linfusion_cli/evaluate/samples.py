@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
 from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import PlainUNet
 from linfusion_cli.events import Notify
+from linfusion_cli.files import replacing
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.render_plan import RenderPlan
@@ -195,7 +195,7 @@ def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size:
         else iter(())
     )
     for done, (index, image) in enumerate(zip(missing, made, strict=True), len(prompts) - len(missing) + 1):
-        with _whole(place(folder, index)) as part:
+        with replacing(place(folder, index)) as part:
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "png")
         yield done
 
@@ -209,14 +209,3 @@ def read_image(path: Path) -> Tensor:
     """An image file as uint8 (3, height, width)."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name that becomes `path` when all went well."""
-    part = path.with_suffix(".part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -18,7 +18,9 @@ from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, 
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
 from linfusion_cli.evaluate.samples import Maker, Way, keep, place, read_image
+from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
+from linfusion_cli.json_files import read_json
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
 from linfusion_cli.system.device import Machine
@@ -102,12 +104,12 @@ def _claim(study: Study, prompts: list[str]) -> None:
     path = study.folder / ASKED
     try:
         study.folder.mkdir(parents=True, exist_ok=True)
-        found = json.loads(path.read_text()) if path.exists() else wanted
+        found = read_json(path) if path.exists() else wanted
         shared = min(len(prompts), len(found["prompts"]))
         ours, theirs = ({**about, "prompts": about["prompts"][:shared]} for about in (wanted, found))
         differing = [name for name in ours if ours[name] != theirs[name]]
         if not differing and (found is wanted or len(prompts) > shared):
-            path.write_text(json.dumps(wanted, indent=1) + "\n")
+            write_atomically(path, json.dumps(wanted, indent=1) + "\n")
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise OutputError(f"{study.folder}: can't be used ({error})") from error
     if differing:
@@ -196,7 +198,7 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
 def write_report(path: Path, about: dict[str, Any], rows: dict[str, dict[str, Score]]) -> None:
     """Every score of every row as JSON."""
     stored = {name: {key: asdict(score) for key, score in row.items()} for name, row in rows.items()}
-    path.write_text(json.dumps({**about, "rows": stored}, indent=1) + "\n")
+    write_atomically(path, json.dumps({**about, "rows": stored}, indent=1) + "\n")
 
 
 COLUMNS = (

@@ -10,6 +10,8 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
+from linfusion_cli.files import write_atomically
+from linfusion_cli.json_files import read_json
 from linfusion_cli.landscapes.train_denoiser import TOKENIZER, Student, build_scheduler, build_text_encoder, build_unet
 from linfusion_cli.training.trainer import averaged
 
@@ -54,4 +56,4 @@ def _write_sums(folder: Path) -> None:
 
 
 def _change(path: Path, **values: str) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | values, indent=2) + "\n")
+    write_atomically(path, json.dumps(read_json(path) | values, indent=2) + "\n")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
@@ -128,9 +129,8 @@ def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
     with effort.accelerator.main_process_first():
         if not place.exists():
             tokenizer = CLIPTokenizer.from_pretrained(start / TOKENIZER) if start else build_tokenizer()
-            part = place.with_suffix(".part")
-            tokenizer.save_pretrained(part)
-            part.rename(place)
+            with replacing(place) as part:
+                tokenizer.save_pretrained(part)
     return CLIPTokenizer.from_pretrained(place)
 
 
@@ -161,9 +161,8 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
             )
         )
         tokens.append(_tokens(tokenizer, list(part.captions)))
-    part_path = path.with_suffix(".part")
-    save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
-    part_path.rename(path)
+    with replacing(path) as part_path:
+        save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:

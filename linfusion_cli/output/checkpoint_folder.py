@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from linfusion_cli.errors import BusyError, OutputError, UsageError
+from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output.atomic_file import AtomicFile, sweep
 from linfusion_cli.output.file_lock import Lock
 from linfusion_cli.output.metadata import read_record
@@ -225,10 +226,9 @@ def _clear(path: Path) -> None:
 def _about(path: Path) -> dict[str, object]:
     """Which image a folder's checkpoints are for; nothing if that is not known."""
     try:
-        found = json.loads(read_plain(path / _ABOUT) or b"{}")
-    except ValueError:
+        return parse_json(read_plain(path / _ABOUT) or b"{}", str(path / _ABOUT))
+    except JsonError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _require_folder(path: Path) -> None:

@@ -16,6 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from linfusion_cli.errors import BusyError, OutputError
+from linfusion_cli.files import read_regular
+from linfusion_cli.json_files import parse_json
 
 LEASE_SECONDS = 600.0  # a lease that nobody renewed for so long may be dead
 RENEW_SECONDS = 20.0
@@ -219,12 +221,9 @@ def _untouched(path: Path, seconds: float) -> bool:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            found = json.loads(file.read(_MOST_BYTES))
+        return parse_json(read_regular(path, _MOST_BYTES, follow=False), str(path))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

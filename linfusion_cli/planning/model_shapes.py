@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder, lora_file, merged_parameters
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
@@ -147,7 +147,7 @@ def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
 def read_vae(folder: Path, like: VaeShape) -> VaeShape:
     """Reads the shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read."""
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = read_json(folder / "config.json")
         return VaeShape(
             channels=tuple(config["block_out_channels"]),
             layers=config.get("layers_per_block", like.layers),
@@ -169,7 +169,7 @@ def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None
     """
     like = FAMILIES[family]
     try:
-        unet = json.loads((folder / "unet" / "config.json").read_text())
+        unet = read_json(folder / "unet" / "config.json")
         linear = _parameters(linfusion or folder / "linfusion") or like.unet.linear_parameters
         shape = _unet_shape(unet, like.unet, _parameters(folder / "unet") or like.unet.parameters, linear)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

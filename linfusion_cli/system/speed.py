@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import platformdirs
+
+from linfusion_cli.files import write_atomically
+from linfusion_cli.json_files import read_json
 
 LEARN_SHARE = 0.5  # of the way from the known speed to that of a render: the machine may have been busy either time
 ASSUMED: dict[str, tuple[float, float]] = {"cuda": (60e12, 60e9), "mps": (3e12, 6e9)}  # multiply-adds, values a second
@@ -61,9 +63,17 @@ class Speed:
 def known_speeds(device_name: str) -> dict[str, Speed]:
     """The stored speeds of a device, by number format; {} without any."""
     try:
-        return {dtype: Speed(**numbers) for dtype, numbers in _stored_speeds()[device_name].items()}
+        found = {dtype: Speed(**numbers) for dtype, numbers in _stored_speeds()[device_name].items()}
     except (KeyError, TypeError, AttributeError):  # none yet, or from another version of this program
         return {}
+    return {dtype: speed for dtype, speed in found.items() if _is_usable(speed)}
+
+
+def _is_usable(speed: Speed) -> bool:
+    """Whether every number is one that a machine can have; a damaged cache must not reach a plan."""
+    numbers = [value for name, value in asdict(speed).items() if name != "measured"]
+    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
+    return plain and isinstance(speed.measured, bool) and all(1e-12 < value < 1e18 for value in numbers)
 
 
 def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
@@ -71,10 +81,7 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
     path, devices = _speeds_file(), _stored_speeds()
     own = {name: asdict(known) for name, known in {**known_speeds(device_name), dtype: speed}.items()}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_suffix(f".{os.getpid()}.part")
-        new.write_text(json.dumps({**devices, device_name: own}, indent=2))
-        new.replace(path)
+        write_atomically(path, json.dumps({**devices, device_name: own}, indent=2))
     except OSError:
         return
 
@@ -82,7 +89,7 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
 def _stored_speeds() -> Any:
     """The file's content: device -> number format -> numbers; {} if it can't be read."""
     try:
-        stored = json.loads(_speeds_file().read_text())
+        stored = read_json(_speeds_file())
     except (OSError, ValueError):
         return {}
     return stored if isinstance(stored, dict) else {}

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from linfusion_cli.errors import OutputError, UsageError, WeightsError
+from linfusion_cli.json_files import read_json
 
 PREFIX = "checkpoint-"
 TENSORS, OPTIMIZER, RUN = "tensors.safetensors", "optimizer.pt", "run.json"
@@ -79,7 +80,7 @@ def load(path: Path, identity: Identity) -> Checkpoint:
     Raises WeightsError if it is damaged, UsageError if it is of another run: the message names what differs.
     """
     try:
-        run = json.loads((path / RUN).read_text())
+        run = read_json(path / RUN)
         _check_identity(path, run["identity"], identity)
         tensors = load_file(path / TENSORS)
         optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")

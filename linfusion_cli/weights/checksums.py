@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.files import write_atomically
+from linfusion_cli.json_files import read_json
 
 SUMS = "SHA256SUMS"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -79,19 +80,14 @@ def _memory() -> Path:
 
 def _remembered() -> dict[str, list[int | str]]:
     try:
-        data: dict[str, list[int | str]] = json.loads(_memory().read_text())
+        return read_json(_memory())
     except (OSError, ValueError):
         return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _remember(path: str, mark: list[int | str]) -> None:
     """Best effort: without it, the file is checked again next time."""
-    file = _memory()
-    part = file.with_name(f"{file.name}.{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps({**_remembered(), path: mark}))
-        part.replace(file)
+        write_atomically(_memory(), json.dumps({**_remembered(), path: mark}))
     except OSError:
         return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.adapter_files import OFFICIAL
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, STEMS, VARIANT, weight_files
@@ -58,7 +58,7 @@ def missing_parts(folder: Path, kind: Kind, variant: str) -> list[str]:
         own = folder / kind if (folder / kind / "config.json").exists() else folder
         return [] if _has_weights(own, variant) else [kind]
     try:
-        index = json.loads((folder / "model_index.json").read_text())
+        index = read_json(folder / "model_index.json")
     except (OSError, ValueError):
         return ["model_index.json"]
     parts = [part for part in PARTS if isinstance(index.get(part), list) and index[part][0]]

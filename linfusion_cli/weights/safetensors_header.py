@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import parse_json, read_json
 from linfusion_cli.weights.config_values import shown
 
 CONVOLUTION = 4  # dimensions of its weight
@@ -96,7 +96,7 @@ def refuse_pickle(path: Path) -> None:
 
 def _parsed(path: Path, text: bytes, size: int) -> Header:
     try:
-        raw = cast("dict[str, dict[str, object]]", json.loads(text))
+        raw = cast("dict[str, dict[str, object]]", parse_json(text, "it"))
         metadata = {str(key): str(value) for key, value in raw.pop("__metadata__", {}).items()}
         tensors = {name: _info(entry, 8 + len(text)) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -158,7 +158,7 @@ def _of_variant(folder: Path, variant: str) -> tuple[Path, ...]:
 
 def _of_index(index: Path) -> tuple[Path, ...]:
     try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{index}: damaged ({error})") from error
     for name in names:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from linfusion_cli.engine.attention.linear_attention import LinearAttention
 from linfusion_cli.engine.loading.safetensors_loader import build, check_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import read_json
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -182,7 +183,7 @@ def _spec_of(name: str, attention: nn.Module, mid_dim_scale: int) -> AttentionSp
 
 def _read_specs(path: Path) -> tuple[AttentionSpec, ...]:
     try:
-        modules = json.loads(path.read_text())["modules_list"]
+        modules = read_json(path)["modules_list"]
         return tuple(
             AttentionSpec(m["module_name"], m["dim_n"], m["heads"], m.get("projection_mid_dim")) for m in modules
         )

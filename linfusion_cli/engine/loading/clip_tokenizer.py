@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import json
 from pathlib import Path
 from typing import Any
 
 from transformers import CLIPTokenizer
 
+from linfusion_cli.json_files import read_json
 from linfusion_cli.models import clip_merges_file
 
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
@@ -16,7 +16,7 @@ SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 def clip_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder that holds tokenizer_config.json alone: length and padding differ between the families."""
-    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config = read_json(folder / "tokenizer_config.json")
     merges = gzip.decompress(clip_merges_file().read_bytes()).decode().splitlines()
     letters = byte_letters()
     words = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from linfusion_cli.engine.compat_diffusers import clip_tensors, open_clip_tensor
 from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import read_json
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
@@ -182,7 +182,7 @@ def _read_config(part: str, path: Path) -> dict[str, Any]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = read_json(path)
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path}: not a readable config ({error})") from error
     return data
