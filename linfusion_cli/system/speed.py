@@ -89,10 +89,9 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
 def _stored_speeds() -> Any:
     """The file's content: device -> number format -> numbers; {} if it can't be read."""
     try:
-        stored = read_json(_speeds_file())
+        return read_json(_speeds_file())
     except (OSError, ValueError):
         return {}
-    return stored if isinstance(stored, dict) else {}
 
 
 def _speeds_file() -> Path:

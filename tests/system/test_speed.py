@@ -50,3 +50,16 @@ def test_a_damaged_file_holds_nothing_and_is_replaced(content: str) -> None:
     assert known_speeds("one") == {}
     remember_speed("one", "float32", CPU)
     assert known_speeds("one") == {"float32": CPU}
+
+
+@pytest.mark.parametrize("value", ['"fast"', "0", "-1", "1e999", "NaN", "true", "null", "[]", "9" * 5000])
+def test_a_number_that_no_machine_has_never_reaches_a_plan(value: str) -> None:
+    remember_speed("one", "float32", CPU)
+    path = speed._speeds_file()
+    whole = path.read_text()
+    damaged = whole.replace(str(CPU.macs_per_second), value)
+    assert damaged != whole
+    path.write_text(damaged)
+    assert known_speeds("one") == {}
+    remember_speed("one", "float32", CPU)
+    assert known_speeds("one") == {"float32": CPU}
