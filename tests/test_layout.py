@@ -35,7 +35,7 @@ FLOORS = (
     "config output",
     "weights system training geometry",
     "json_files",
-    "models events errors version files redaction",
+    "models events errors version files redaction png_chunks",
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
@@ -47,7 +47,7 @@ IMPORTS = {
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
     "engine.attention engine.loading planning config weights system training geometry events errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files",
-    "batch": "render planning config output system events errors redaction json_files",
+    "batch": "render planning config output system events errors redaction json_files png_chunks",
     "landscapes": "engine.attention training json_files files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry events errors version",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.memory planning events",
@@ -63,8 +63,8 @@ IMPORTS = {
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
     "planning": "config weights system geometry errors files json_files",
-    "config": "weights geometry errors system",
-    "output": "geometry errors json_files files",
+    "config": "weights geometry errors system png_chunks",
+    "output": "geometry errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files",
@@ -72,6 +72,7 @@ IMPORTS = {
     "json_files": "errors files",
     "files": "",
     "redaction": "",
+    "png_chunks": "",
     "models": "",
     "events": "",
     "errors": "",

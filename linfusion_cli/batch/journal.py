@@ -18,7 +18,7 @@ from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
 from linfusion_cli.output.checkpoint_folder import hidden_folder, read_plain
 from linfusion_cli.output.metadata import read_record
-from linfusion_cli.output.png_format import SIGNATURE
+from linfusion_cli.png_chunks import SIGNATURE
 from linfusion_cli.redaction import redacted
 
 LINE_BYTES = 64 << 20  # of a journal that are read; a row of numbers holds one of every image that was new

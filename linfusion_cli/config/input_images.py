@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +12,13 @@ from typing import Any
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, bands
+from linfusion_cli.png_chunks import chunks_of, whole
 from linfusion_cli.system.process_setup import lift_pixel_limit
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
 LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below an 16K image
 ORIENTATION = 0x0112
+EXIF_BYTES = 16 << 20  # of a PNG's EXIF data that are read
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned
 STRIP_ROWS = 64  # that are converted at a time
@@ -141,19 +142,11 @@ def _orientation(image: Any, path: Path) -> int:
         return 1
 
 
-def _png_chunk(path: Path, wanted: bytes) -> bytes:
-    """The data of a PNG's first chunk of a kind, b"" if there is none; reads the chunks' heads alone."""
+def _png_chunk(path: Path, kind: bytes) -> bytes:
+    """The data of a PNG's first chunk of a kind, b"" if there is none. Raises ValueError if the chunks are broken."""
     with path.open("rb") as file:
-        place, size = 8, path.stat().st_size
-        while place + 12 <= size:
-            file.seek(place)
-            length, kind = struct.unpack(">I4s", file.read(8))
-            if kind == wanted:
-                return file.read(length)
-            if kind == b"IEND":
-                break
-            place += 12 + length
-    return b""
+        found = next((chunk for chunk in chunks_of(file) if chunk.kind == kind), None)
+        return whole(file, found, EXIF_BYTES) if found else b""
 
 
 def _loses_depth(image: Any) -> bool:

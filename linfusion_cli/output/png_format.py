@@ -2,5 +2,4 @@
 
 from __future__ import annotations
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = 3

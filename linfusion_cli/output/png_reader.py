@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.png_format import CHANNELS, SIGNATURE
+from linfusion_cli.output.png_format import CHANNELS
+from linfusion_cli.png_chunks import PIECE_BYTES, Chunk, chunks_of, pieces, whole
 
 READ_TEXT_BYTES = 1 << 20  # of one text that is read, after inflating
-PIECE_BYTES = 1 << 20
 
 
 class Inflater(Protocol):
@@ -52,7 +50,9 @@ def read_text_chunks(path: Path) -> dict[str, str]:
     try:
         with path.open("rb") as file:
             return dict(
-                _text(chunk.kind, _whole(file, chunk)) for chunk in _chunks(file) if chunk.kind in _TEXT_READERS
+                _text(chunk.kind, whole(file, chunk, READ_TEXT_BYTES))
+                for chunk in chunks_of(file)
+                if chunk.kind in _TEXT_READERS
             )
     except OSError as error:
         raise UsageError(f"Can't read {str(path)!r}: {error.strerror}") from error
@@ -60,59 +60,13 @@ def read_text_chunks(path: Path) -> dict[str, str]:
         raise UsageError(f"Can't read the texts of {str(path)!r}: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    kind: bytes
-    start: int  # of the data, in bytes from the start of the file
-    length: int
-
-
-def _chunks(file: BinaryIO) -> Iterator[_Chunk]:
-    """Walks to IEND; the caller may read in between. Raises ValueError where the structure is broken."""
-    end = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if file.read(8) != SIGNATURE:
-        raise ValueError("it is no PNG")
-    position, kind = 8, b""
-    while kind != b"IEND":
-        file.seek(position)
-        head = file.read(8)
-        length, kind = struct.unpack(">I4s", head) if len(head) == 8 else (0, b"")
-        if not kind or position + 12 + length > end:
-            raise ValueError("it ends too early")
-        yield _Chunk(kind, position + 8, length)
-        position += 12 + length
-    if position != end:
-        raise ValueError(f"{end - position} bytes follow its end")
-
-
-def _pieces(file: BinaryIO, chunk: _Chunk) -> Iterator[bytes]:
-    """The data of a chunk in pieces of bounded size; the last step compares the checksum."""
-    file.seek(chunk.start)
-    crc, left = zlib.crc32(chunk.kind), chunk.length
-    while left:
-        piece = file.read(min(left, PIECE_BYTES))
-        if not piece:
-            raise ValueError("it ends too early")
-        crc, left = zlib.crc32(piece, crc), left - len(piece)
-        yield piece
-    if file.read(4) != struct.pack(">I", crc):
-        raise ValueError(f"the checksum of a chunk {chunk.kind!r} is wrong")
-
-
-def _whole(file: BinaryIO, chunk: _Chunk) -> bytes:
-    if chunk.length > READ_TEXT_BYTES:
-        raise ValueError(f"a chunk {chunk.kind!r} is {chunk.length:,} bytes long; at most {READ_TEXT_BYTES:,} are read")
-    return b"".join(_pieces(file, chunk))
-
-
 def _checked_size(file: BinaryIO) -> Size:
-    chunks = _chunks(file)
+    chunks = chunks_of(file)
     size = _read_header(file, next(chunks))
     left_bytes = size.height * (size.width * CHANNELS + 1)
     inflater = zlib.decompressobj()
     for chunk in chunks:
-        for piece in _pieces(file, chunk):
+        for piece in pieces(file, chunk):
             if chunk.kind == b"IDAT":
                 left_bytes -= _inflated_bytes(inflater, piece, left_bytes)
     if left_bytes or not inflater.eof:
@@ -120,10 +74,10 @@ def _checked_size(file: BinaryIO) -> Size:
     return size
 
 
-def _read_header(file: BinaryIO, chunk: _Chunk) -> Size:
+def _read_header(file: BinaryIO, chunk: Chunk) -> Size:
     if chunk.kind != b"IHDR" or chunk.length != 13:
         raise ValueError("its header is broken")
-    width, height, *kind = struct.unpack(">IIBBBBB", _whole(file, chunk))
+    width, height, *kind = struct.unpack(">IIBBBBB", whole(file, chunk, READ_TEXT_BYTES))
     if kind != [8, 2, 0, 0, 0] or not width or not height:
         raise ValueError("it is no 8-bit truecolour PNG as linfusion writes them")
     return Size(width, height)

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.png_format import CHANNELS, SIGNATURE
+from linfusion_cli.output.png_format import CHANNELS
+from linfusion_cli.png_chunks import SIGNATURE
 
 Pixels = npt.NDArray[np.uint8]
 
