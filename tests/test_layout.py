@@ -57,7 +57,7 @@ IMPORTS = {
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory engine.loading planning weights geometry errors",
     "engine.sampling": "engine.streaming engine.loading planning config geometry events errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning config system geometry errors",
-    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
+    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
     "engine.attention": "engine.memory engine.loading errors json_files",
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
