@@ -162,7 +162,6 @@ UNTESTED_BY_NAME = {
     "cli/doctor.py",
     "cli/evaluate.py",
     "cli/fetch.py",
-    "cli/flags.py",
     "cli/shared_options.py",
     "cli/spelling.py",
     "cli/text.py",

@@ -50,7 +50,8 @@ Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 
 """
 
 
-def _batch(
+@with_flags("batch")
+def batch(
     flags: dict[str, object],
     files: Annotated[
         list[str],
@@ -136,10 +137,6 @@ def _batch(
     make_folder(folder)
     with LogFile(log_file) as log:
         return _run(journal, tasks, options, log, as_json=as_json, quiet=quiet)
-
-
-NOT_OF_A_BATCH = frozenset({"seed", "output", "overwrite", "stages_folder", "memory_log", "restart"})
-batch = with_flags(_batch, NOT_OF_A_BATCH)
 
 
 def _tasks(

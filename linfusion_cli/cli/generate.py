@@ -43,7 +43,7 @@ Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights,
 """
 
 
-@with_flags
+@with_flags("generate")
 def generate(
     flags: dict[str, Any],
     prompt: Annotated[
@@ -51,13 +51,6 @@ def generate(
     ] = None,
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
-    ] = None,
-    init_image: Annotated[
-        Path | None, typer.Option("--init-image", metavar="FILE", help="Start from this image instead of from noise.")
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="How much of the init image is drawn again, above 0 to 1. Default: 0.75."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
@@ -67,9 +60,9 @@ def generate(
     log_file: LogFlag = None,
 ) -> None:
     """Make one image from a prompt."""
-    if strength is not None and init_image is None:
+    if flags["init_strength"] is not None and flags["init_image"] is None:
         raise UsageError("--strength says how much of --init-image is drawn again: give both")
-    request = request_of(read_prompt(prompt, prompt_file), flags, init_image=init_image, init_strength=strength)
+    request = request_of(read_prompt(prompt, prompt_file), flags)
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 

@@ -26,7 +26,7 @@ Times rest on a measurement of this machine of about a second, made once and kep
 """
 
 
-@with_flags
+@with_flags("plan")
 def plan(
     flags: dict[str, Any],
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed again.")] = False,

@@ -4,29 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+from linfusion_cli.config.options import by_key
 from linfusion_cli.errors import LinfusionError, Message, Option
-
-# Options whose flag is not their name with dashes.
-FLAGS = {
-    "upscale_image": "IMAGE",
-    "prompt": "PROMPT",
-    "loras": "--lora",
-    "textual_inversions": "--textual-inversion",
-    "controlnets": "--controlnet",
-    "control_images": "--control-image",
-    "control_scales": "--control-scale",
-    "control_ends": "--control-end",
-    "ip_images": "--ip-image",
-    "init_strength": "--strength",
-    "stages_folder": "--stages",
-    "scratch_folder": "--scratch",
-    "checkpoint_seconds": "--checkpoint",
-}
 
 
 def flag(option: Option) -> str:
     """`--size 8k`, `--overwrite`, `--no-prompt-weights`."""
-    name = FLAGS.get(option.key) or "--" + option.key.replace("_", "-")
+    row = by_key().get(option.key)
+    name = row.flag if row else "--" + option.key.replace("_", "-")
     if option.value is None or option.value is True:
         return name
     if option.value is False:

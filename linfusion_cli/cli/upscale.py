@@ -27,7 +27,7 @@ PNG, JPEG, WebP and TIFF are read; where the size has another shape than the ima
 """
 
 
-@with_flags
+@with_flags("upscale")
 def upscale(
     flags: dict[str, Any],
     image: Annotated[
@@ -36,15 +36,6 @@ def upscale(
     prompt: Annotated[str, typer.Argument(help="What it shows.", show_default=False)] = "",
     scale: Annotated[
         float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")
-    ] = None,
-    strength: Annotated[
-        float | None,
-        typer.Option(
-            "--strength",
-            "--upscale-strength",
-            metavar="X",
-            help="How much the first stage draws again, above 0 to 1. Default: as the preset says.",
-        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
@@ -58,7 +49,7 @@ def upscale(
         raise UsageError("give either --size or --scale, not both")
     if flags["size"] is None:
         flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale)
-    request = request_of(prompt, flags, upscale_image=image, upscale_strength=strength)
+    request = request_of(prompt, flags, upscale_image=image)
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+
+from linfusion_cli.config import options
+from linfusion_cli.config.job import Request
+from linfusion_cli.config.option_row import COMMANDS
+from linfusion_cli.config.options import OPTIONS, by_key, by_preset_key, flags_of
+from linfusion_cli.config.presets import schema
+
+NOT_OPTIONS = {"index"}  # the batch counts it
+
+
+def test_every_field_of_a_request_is_a_row_of_the_same_type_and_default() -> None:
+    hints = get_type_hints(Request)
+    assert {row.key: row.request_type for row in OPTIONS} == {
+        name: hint for name, hint in hints.items() if name not in NOT_OPTIONS
+    }
+    for field in dataclasses.fields(Request):
+        if field.name not in NOT_OPTIONS | {"prompt"}:
+            row = by_key()[field.name]
+            assert field.default == (() if row.repeatable else row.default), field.name
+
+
+def test_every_key_and_every_name_in_a_batch_is_there_once() -> None:
+    names = [name for row in OPTIONS for name in (row.key, *row.batch_aliases)]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_command_has_every_flag_once(command: str) -> None:
+    flags = [flag for row in flags_of(command) for flag in row.flags]
+    assert len(flags) == len(set(flags))
+    assert all(row.help and row.help.endswith((".", "...")) for row in flags_of(command))
+
+
+def test_preset_keys_are_those_of_the_schema() -> None:
+    assert set(by_preset_key()) <= set(schema())
+    assert len(by_preset_key()) == sum(bool(row.preset_key) for row in OPTIONS)
+    assert all(row.decides_pixels for row in by_preset_key().values())
+    for key, row in by_preset_key().items():
+        names = {str: "str", int: "int", float: "float", bool: "bool", Path: "str"}
+        annotation = str(schema()[key].annotation)
+        assert names[row.kind] in annotation or "Literal" in annotation, key
+
+
+def test_the_table_is_in_the_order_of_the_help() -> None:
+    assert options.OPTIONS[0].key == "prompt"
+    assert [row.key for row in flags_of("plan")][:2] == ["preset", "size"]
