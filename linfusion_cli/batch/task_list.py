@@ -17,32 +17,13 @@ from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.config.job import LARGEST_SEED, Kind, Request
+from linfusion_cli.config.options import OPTIONS
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, option
 
 MOST_TASKS = 1_000_000
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
-ALIASES = {
-    "negative": "negative_prompt",
-    "cfg_scale": "guidance",
-    "guidance_scale": "guidance",
-    "sampler": "scheduler",
-    "sampler_name": "scheduler",
-    "seeds": "seed",
-    "lora": "loras",
-    "controlnet": "controlnets",
-    "control_image": "control_images",
-    "ip_image": "ip_images",
-    "control_scale": "control_scales",
-    "control_end": "control_ends",
-    "textual_inversion": "textual_inversions",
-    "strength": "init_strength",
-    "scratch": "scratch_folder",
-    "stages": "stages_folder",
-    "checkpoint": "checkpoint_seconds",
-}
-NOT_IN_ROWS = frozenset(
-    {"index", "name", "output", "overwrite", "stages_folder", "memory_log", "checkpoint_seconds", "restart"}
-)
+ALIASES = {alias: row.key for row in OPTIONS for alias in row.batch_aliases}
+NOT_IN_ROWS = frozenset({"index", "name", *(row.key for row in OPTIONS if not row.in_batch_rows)})
 RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
 
 

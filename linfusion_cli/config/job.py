@@ -15,7 +15,9 @@ from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
 from linfusion_cli.config.filename_template import checked_name, expand, slug
 from linfusion_cli.config.input_images import InputImage
-from linfusion_cli.config.presets import DTYPES, Flag, Loaded, Preset, load_preset, one_of
+from linfusion_cli.config.option_row import OptionRow
+from linfusion_cli.config.options import OPTIONS, by_key
+from linfusion_cli.config.presets import DTYPES, Flag, Loaded, Preset, load_preset, one_of, schema
 from linfusion_cli.config.prompt_weighting import parse_weights
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size, parse_size
@@ -26,7 +28,6 @@ CHECKPOINT_SECONDS = 30.0
 LARGEST_CHECKPOINT_SECONDS = 86400.0
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
-PLACE_FLAGS = frozenset({"--vae", "--ip-adapter"})
 ID_DIGITS = 8  # of the job's hash in names
 Override = str | int | float | tuple[str | float, ...]
 BYTES_PER_UNIT = {
@@ -273,66 +274,43 @@ def parse_bytes(text: str) -> int:
 
 
 def _flags(request: Request) -> dict[str, Flag]:
-    """The flags that a user gave, by the key of the preset that they beat."""
-    without = request.linfusion == "none"
-    given = {
-        "model.repositories": Flag(flag="--model", value=(request.model,) if request.model else None),
-        "model.linfusion": Flag(
-            flag="--linfusion", value=(request.linfusion,) if request.linfusion and not without else None
-        ),
-        "model.vae": Flag(flag="--vae", value=request.vae),
-        "model.prediction": Flag(flag="--prediction", value=request.prediction),
-        "model.keep_projections": Flag(flag="--keep-projections", value=request.keep_projections),
-        "model.attention": Flag(flag="--linfusion", value="softmax")
-        if without
-        else Flag(flag="--attention", value=request.attention),
-        "model.base_attention": _base_attention(request),
-        "sampling.scheduler": Flag(flag="--scheduler", value=request.scheduler),
-        "sampling.steps": Flag(flag="--steps", value=request.steps),
-        "sampling.guidance_scale": Flag(flag="--guidance", value=request.guidance),
-        "sampling.negative_prompt": Flag(flag="--negative-prompt", value=request.negative_prompt),
-        "sampling.init_strength": Flag(flag="--strength", value=request.init_strength),
-        "upscale.strength": Flag(flag="--upscale-strength", value=request.upscale_strength),
-        "extras.loras": Flag(flag="--lora", value=request.loras or None),
-        "extras.textual_inversions": Flag(flag="--textual-inversion", value=request.textual_inversions or None),
-        "extras.clip_skip": Flag(flag="--clip-skip", value=request.clip_skip),
-        "extras.prompt_weights": Flag(flag="--prompt-weights", value=request.prompt_weights),
-        "extras.controlnets": Flag(flag="--controlnet", value=request.controlnets or None),
-        "extras.control_scales": Flag(flag="--control-scale", value=request.control_scales or None),
-        "extras.control_ends": Flag(flag="--control-end", value=request.control_ends or None),
-        "extras.control_preprocess": Flag(flag="--control-preprocess", value=request.control_preprocess),
-        "extras.ip_adapter": Flag(flag="--ip-adapter", value=request.ip_adapter),
-        "extras.ip_scale": Flag(flag="--ip-scale", value=request.ip_scale),
-        "output.size": Flag(flag="--size", value=request.size),
-    }
-    return {key: flag for key, flag in given.items() if flag.value is not None}
+    """The options that a user gave, by the key of the preset that they beat: the table's, and what they mean together."""
+    given = {row.preset_key: Flag(flag=row.flag, value=_given(row, request)) for row in OPTIONS if row.preset_key}
+    if request.linfusion == "none":  # softmax attention everywhere
+        softmax = Flag(flag=by_key()["linfusion"].flag, value="softmax")
+        given |= {"model.linfusion": Flag(flag=softmax.flag, value=None), "model.attention": softmax}
+    if request.base_attention is None:  # the attention of every stage speaks for stage 0, too
+        given["model.base_attention"] = given["model.attention"]
+    return {key: given[key] for key in schema() if key in given and given[key].value is not None}
+
+
+def _given(row: OptionRow, request: Request) -> object:
+    """What a request says of an option, as a preset would have it; None for nothing."""
+    value = getattr(request, row.key)
+    if row.preset_takes_list:
+        return (value,) if value else None
+    return None if value == () else value
 
 
 def _overrides(request: Request, flags: Mapping[str, Flag]) -> dict[str, Override]:
     """The flags that decide pixels, as they would be typed again where the files lie."""
+    locations = {row.flag for row in OPTIONS if row.is_location}
     overrides: dict[str, Override] = {}
     for flag in flags.values():
         if isinstance(flag.value, tuple):
             overrides[flag.flag] = extras.local_names(flag.value)
         elif isinstance(flag.value, str | int | float):
-            overrides[flag.flag] = extras.local_name(str(flag.value)) if flag.flag in PLACE_FLAGS else flag.value
+            overrides[flag.flag] = extras.local_name(str(flag.value)) if flag.flag in locations else flag.value
     if request.linfusion:
-        overrides["--linfusion"] = extras.local_name(request.linfusion)
-    if request.init_image and not request.upscale_image:
-        overrides["--init-image"] = request.init_image.name
-    for name, paths in (("--control-image", request.control_images), ("--ip-image", request.ip_images)):
-        if paths:
-            overrides[name] = tuple(path.name for path in paths)
+        overrides[by_key()["linfusion"].flag] = extras.local_name(request.linfusion)
+    for row in OPTIONS:
+        if row.kind is Path and row.decides_pixels and not row.is_positional:
+            given = getattr(request, row.key)
+            if row.repeatable and given:
+                overrides[row.flag] = tuple(path.name for path in given)
+            elif given and not request.upscale_image:  # which beats an image to start from
+                overrides[row.flag] = given.name
     return overrides
-
-
-def _base_attention(request: Request) -> Flag:
-    """--attention speaks for every stage, --base-attention for stage 0."""
-    if request.base_attention is not None:
-        return Flag(flag="--base-attention", value=request.base_attention)
-    if request.linfusion == "none":
-        return Flag(flag="--linfusion", value="softmax")
-    return Flag(flag="--attention", value=request.attention)
 
 
 def _size(loaded: Loaded) -> Size:
