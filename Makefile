@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full clean pictures claims
+.PHONY: reference help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full clean pictures claims
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-long: $(VENV)/.installed  ## adds the large sizes, the cost of the exact m
 
 bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
+
+reference: $(VENV)/.installed  ## writes docs/reference.md from the table of options
+	$(BIN)/python -m linfusion_cli.cli.reference > docs/reference.md
 
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
 	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))
