@@ -81,6 +81,10 @@ IMPORTS = {
 TORCH_ROOMS = ("engine", "training", "distill", "landscapes", "evaluate", "system")  # system asks it for a GPU, lazily
 
 
+# Files over 400 lines, or with a command of over 60, since the columns are 120. Nothing may be added here.
+STILL_LONG = {"cli/batch.py", "cli/distill.py", "cli/evaluate.py", "config/job.py", "config/presets.py"}
+
+
 def room_of(module: str) -> str:
     """The room of a module: "linfusion_cli.engine.memory.meter" -> "engine.memory"; the package itself is "version"."""
     parts = module.split(".")[1:]
@@ -145,13 +149,14 @@ def test_torch_lives_in_the_engine_and_in_training(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
-    assert text.count("\n") <= 460  # 400 again once config is split
+    name = str(path.relative_to(PACKAGE))
+    assert text.count("\n") <= 400 + 60 * (name in STILL_LONG)
     tree = ast.parse(text)
     assert ast.get_docstring(tree), "every module says in a sentence what it is"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             documentation = (ast.get_docstring(node, clean=False) or "").count("\n")
-            assert (node.end_lineno or 0) - node.lineno + 1 - documentation <= 90, node.name
+            assert (node.end_lineno or 0) - node.lineno + 1 - documentation <= 60 + 30 * (name in STILL_LONG), node.name
 
 
 # Modules whose test file of their name at the mirrored path is still missing: others test them. Only ever take names out.
