@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from linfusion_cli.errors import LinfusionError
+from linfusion_cli.errors import OutputError
 from linfusion_cli.files import read_regular
 
 LIMIT_BYTES = 16 << 20  # of a text, unless the caller knows better; the largest header of a known model has 0.5 MB
@@ -21,10 +21,10 @@ _ONLY_MARKS = bytes(set(range(256)) - set(b'"[]{}'))
 _CLOSE = bytes.maketrans(b"[]{}", b"\2\0\2\0")
 
 
-class JsonError(LinfusionError, ValueError):
+class JsonError(OutputError, ValueError):
     """A text is not the JSON object that it should be.
 
-    It is a ValueError, so that a reader can say what the file is for, and a LinfusionError, so that it is never shown
+    It is a ValueError, so that a reader can say what the file is for, and an OutputError (74), so that it is never shown
     as a fault of the program.
     """
 

@@ -65,7 +65,7 @@ def verify(path: Path, *, again: bool = False) -> None:
         return
     found = sha256_of(real)
     if found != wanted:
-        what = f"{path.name}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published"
+        what = f"{'/'.join(path.parts[-2:])}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published"
         raise WeightsError(
             f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): rm {real}"
         )

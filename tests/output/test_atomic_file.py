@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.output.atomic_file import AtomicFile, check_writable, sweep
+from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder, sweep
 
 ROOT = Path(__file__).parents[2]
 
@@ -319,3 +319,17 @@ def test_messages_hold_no_escape_codes(tmp_path: Path) -> None:
     with pytest.raises(OutputError) as caught:
         check_writable(tmp_path / "\x1b[31m" / "a.png", 1, overwrite=False)
     assert "\x1b" not in str(caught.value)
+
+
+def test_a_folder_is_made_with_those_above_it_and_may_be_there(tmp_path: Path) -> None:
+    folder = tmp_path / "a" / "b"
+    assert make_folder(folder) == make_folder(folder) == folder
+    assert folder.is_dir()
+
+
+def test_what_is_in_the_way_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"^stages_folder '.*file' is not a folder$"):
+        make_folder(tmp_path / "file", parameter="stages_folder")
+    with pytest.raises(OutputError, match="can't make the folder"):
+        make_folder(tmp_path / "file" / "below")
