@@ -21,7 +21,8 @@ from linfusion_cli.output.metadata import read_record
 from linfusion_cli.png_chunks import SIGNATURE
 from linfusion_cli.redaction import redacted
 
-LINE_BYTES = 64 << 20  # of a journal that are read; a row of numbers holds one of every image that was new
+LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
+NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -100,8 +101,9 @@ class Journal:
 
     def keep_numbers(self, ids: Sequence[str]) -> None:
         """Notes the new numbers, before a file is named by one."""
-        if new := {key: self._numbers[key] for key in ids if key in self._numbers and key not in self._noted}:
-            self.add("numbers", numbers=new)
+        new = [(key, self._numbers[key]) for key in ids if key in self._numbers and key not in self._noted]
+        for start in range(0, len(new), NUMBERS_PER_LINE):  # a line is read within limits, however long the list is
+            self.add("numbers", numbers=dict(new[start : start + NUMBERS_PER_LINE]))
 
     def name_of(self, task: Task) -> str:
         """Where the task's image is, or will be: under the name that it was finished with, if it was."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from linfusion_cli.batch import journal as journal_module
 from linfusion_cli.batch.journal import Journal
 from linfusion_cli.errors import OutputError
 
@@ -88,3 +89,14 @@ def test_a_planted_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="journal"):
         Journal(tmp_path).__enter__()
     assert victim.read_text() == "precious"
+
+
+def test_numbers_of_a_long_list_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "NUMBERS_PER_LINE", 3)
+    ids = [f"id{number}" for number in range(10)]
+    with Journal(tmp_path) as journal:
+        given = dict(journal.numbers(ids))
+        journal.keep_numbers(ids)
+    lines = path_of(tmp_path).read_text().splitlines()
+    assert sum('"numbers"' in line for line in lines) >= 4
+    assert Journal(tmp_path).numbers(ids) == given
