@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Scheduler = str
 else:
     Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
-PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 DTYPES: tuple[str, ...] = get_args(Dtype)
 
