@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
-from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
+from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo, read_header
 
 ENCODER = "image_encoder"
@@ -106,7 +106,7 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
         missing = f"there is no {parents[0] / ENCODER} with config.json and model{ENDING}"
         raise WeightsError(f"{adapter}: its image encoder is missing: {missing}", parameter="ip_adapter")
     key, width = _encoder_width(read_header(adapter).tensors)
-    widths = {folder: read_json_object(folder / "config.json", LARGEST_CONFIG_BYTES).get(key) for folder in folders}
+    widths = {folder: read_json_object(folder / "config.json").get(key) for folder in folders}
     for folder in folders:
         if not width or widths[folder] == width:
             return folder

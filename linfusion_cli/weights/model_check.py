@@ -8,7 +8,6 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import (
     INDEX,
-    LARGEST_CONFIG_BYTES,
     read_json_object,
     read_pipeline_settings,
 )
@@ -38,7 +37,7 @@ def check_part(folder: Path, part: str, inside: str = "") -> None:
     """Checks the config of one part, where there is one; whether a file is missing is told by who loads it."""
     path = folder / inside / ("scheduler_config.json" if part == "scheduler" else "config.json")
     if path.exists():
-        check_config(part, read_json_object(path, LARGEST_CONFIG_BYTES), path)
+        check_config(part, read_json_object(path), path)
 
 
 def check_controlnet(path: Path) -> None:

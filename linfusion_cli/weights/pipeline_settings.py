@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import JsonError, read_json
 from linfusion_cli.weights.config_values import shown
 
 INDEX = "model_index.json"
@@ -52,7 +52,7 @@ def read_pipeline_settings(folder: Path) -> PipelineSettings:
     images in a way that linfusion does not know, and for a file that can't be read.
     """
     path = folder / INDEX
-    index = read_json_object(path, LARGEST_CONFIG_BYTES)
+    index = read_json_object(path)
     name = index.get("_class_name", PIPELINES[0])
     if name not in PIPELINES:
         raise WeightsError(
@@ -64,19 +64,14 @@ def read_pipeline_settings(folder: Path) -> PipelineSettings:
     return PipelineSettings(bool(index.get("force_zeros_for_empty_prompt", True)))
 
 
-def read_json_object(path: Path, largest_bytes: int) -> dict[str, Any]:
-    """A JSON object. Raises WeightsError that names the file if it is missing, too large, or something else."""
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The object of a config, read within limits. Raises WeightsError that names the file if it is missing or odd."""
     try:
-        if path.stat().st_size > largest_bytes:
-            raise WeightsError(f"{path}: no config: larger than {largest_bytes >> 20} MB")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        return read_json(path, LARGEST_CONFIG_BYTES)
+    except FileNotFoundError as error:
         raise WeightsError(f"{path}: can't be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{path}: not valid JSON ({type(error).__name__}). Get the file again") from error
-    if not isinstance(data, dict):
-        raise WeightsError(f"{path}: holds a {type(data).__name__}, expected an object with settings")
-    return data
+    except JsonError as error:
+        raise WeightsError(error) from error
 
 
 def _check(path: Path, key: str, value: object) -> None:

@@ -18,7 +18,7 @@ from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder
 from linfusion_cli.weights.config_rules import check_config, deciding
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
-from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
+from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
@@ -95,7 +95,7 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
 
 
 def _encoder(folder: Path, dtype: torch.dtype) -> Any:
-    given = read_json_object(folder / "config.json", LARGEST_CONFIG_BYTES)
+    given = read_json_object(folder / "config.json")
     check_config("image_encoder", given, folder / "config.json")
     config = CLIPVisionConfig.from_dict(deciding("image_encoder", given))
     tensors: dict[str, Tensor] = {}

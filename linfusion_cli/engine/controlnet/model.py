@@ -22,7 +22,7 @@ from linfusion_cli.geometry import Band
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
-from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
+from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 SHARED: tuple[str, ...] = (
@@ -128,7 +128,7 @@ class PlainControlNet:
 def _config(path: Path, unet: Any) -> dict[str, Any]:
     """The folder's config; a single file has the UNet's shapes, or is for another model."""
     if path.is_dir():
-        config = read_json_object(path / "config.json", LARGEST_CONFIG_BYTES)
+        config = read_json_object(path / "config.json")
         check_config("controlnet", config, path / "config.json")
         return config
     return {"_class_name": "ControlNetModel", **{name: unet.config[name] for name in SHARED}}

@@ -18,7 +18,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
-from linfusion_cli.weights.pipeline_settings import LARGEST_CONFIG_BYTES, read_json_object
+from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, read_header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, is_turbo, lost, unused
 
@@ -175,7 +175,7 @@ def open_source(path: Path, family: str, variant: str, configs: Path | None) -> 
 
 def _read_config(part: str, path: Path) -> dict[str, Any]:
     """A part's config, once the rules have passed it."""
-    config = read_json_object(path, LARGEST_CONFIG_BYTES)
+    config = read_json_object(path)
     check_config(part, config, path)
     return config
 
