@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from linfusion_cli.engine.adapters.lora_layers import TEXTS, UNET, layer_updates
 from linfusion_cli.engine.adapters.lycoris import Update
+from linfusion_cli.engine.attention.linfusion import replace_module
 from linfusion_cli.engine.compat_diffusers import (
     activate_loras,
     base_layer,
@@ -93,14 +94,14 @@ class Lora:
         for place, layer in list(unet.named_modules()):
             if name in getattr(layer, "scaling", {}) and isinstance(base_layer(layer), nn.Conv2d):
                 self._replaced.append((place, base_layer(layer)))
-                _replace(unet, place, _merged(layer))
+                replace_module(unet, place, _merged(layer))
         self._replaced.extend(self._merge(UNET, unet, self.weight))
 
     def unmount(self, unet: Any, number: int) -> None:
         """Leaves the very modules that were there before `mount`."""
         name = adapter_name(number)
         for place, module in reversed(self._replaced):
-            _replace(unet, place, module)
+            replace_module(unet, place, module)
         self._replaced.clear()
         if has_lora(unet, name):
             remove_lora(unet, name)
@@ -133,7 +134,7 @@ class Lora:
                 inner = hasattr(module, "get_base_layer")
                 place, layer = update.module + (".base_layer" if inner else ""), base_layer(module)
                 replaced.append((place, layer))
-                _replace(model, place, with_parameters(layer, **update.merged(layer, weight)))
+                replace_module(model, place, with_parameters(layer, **update.merged(layer, weight)))
         return replaced
 
 
@@ -176,8 +177,3 @@ def _merged(layer: Any) -> nn.Module:
     base = base_layer(layer)
     weight = lora_delta(layer, base.weight)
     return with_parameters(base, weight=weight.contiguous(memory_format=torch.channels_last))
-
-
-def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, attribute = name.rpartition(".")
-    setattr(model.get_submodule(parent), attribute, module)

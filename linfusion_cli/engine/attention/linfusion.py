@@ -152,12 +152,12 @@ class LinFusion:
                 self._own.append(_exchange(attention, {name: getattr(original, name) for name in PROJECTIONS}))
             attention.to(next(original.parameters()))
             attention.train(unet.training)
-            _replace(unet, spec.module_name, attention)
+            replace_module(unet, spec.module_name, attention)
 
     def unmount(self, unet: nn.Module) -> None:
         """Puts back the modules that `mount` took out."""
         for name, module in self._originals.items():
-            _replace(unet, name, module)
+            replace_module(unet, name, module)
         for attention, own in zip(self.attentions, self._own, strict=self.keep_projections):
             _exchange(attention, own)
         self._originals, self._own = {}, []
@@ -191,6 +191,7 @@ def _read_specs(path: Path) -> tuple[AttentionSpec, ...]:
         raise WeightsError(f"{path}: not a LinFusion config ({error})") from error
 
 
-def _replace(unet: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(unet: nn.Module, name: str, module: nn.Module) -> None:
+    """Puts a module in the place of the one of that dotted name."""
     parent, _, attribute = name.rpartition(".")
     setattr(unet.get_submodule(parent), attribute, module)

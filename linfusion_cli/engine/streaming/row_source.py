@@ -255,3 +255,8 @@ def measure(source: Field, band_height: int, store: ActivationStore, on_rows: Ca
     for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         on_rows(band.height)
     return Held(LineBuffer(source), statistics.moments())
+
+
+def tokens_of(rows: Tensor) -> Tensor:
+    """(1, channels, height, width) to (1, tokens, channels)."""
+    return rows.permute(0, 2, 3, 1).flatten(1, 2)

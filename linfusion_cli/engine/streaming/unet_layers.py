@@ -19,7 +19,17 @@ from linfusion_cli.engine.attention.streamed_attention import Seen, seen_by
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Convolution
-from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Mapped, Parked, normalised, park, sweep
+from linfusion_cli.engine.streaming.row_source import (
+    Added,
+    Field,
+    Held,
+    Mapped,
+    Parked,
+    normalised,
+    park,
+    sweep,
+    tokens_of,
+)
 from linfusion_cli.geometry import Band
 
 Text = Tensor | tuple[Tensor, list[Tensor]]  # (1, tokens, dim), and with an IP-Adapter its image tokens
@@ -88,7 +98,7 @@ class Layers:
         seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels), tokens.height * tokens.width)
 
         def add(band: Band, rows: Tensor) -> None:
-            seen.add(block.norm1(_tokens(rows)), band.height)
+            seen.add(block.norm1(tokens_of(rows)), band.height)
 
         for band, rows in sweep(tokens, self.band_rows, self.store, add):
             if parked is not None:
@@ -99,7 +109,7 @@ class Layers:
         """A transformer block as a function of some rows, once its attention has seen all tokens."""
 
         def function(rows: Tensor) -> Tensor:
-            tokens = _tokens(rows)
+            tokens = tokens_of(rows)
             tokens = tokens + seen.read(block.norm1(tokens))
             tokens = tokens + block.attn2(block.norm2(tokens), encoder_hidden_states=self.text)
             return _rows(tokens + block.ff(block.norm3(tokens)), rows)
@@ -113,11 +123,6 @@ def pairs(block: Any) -> list[tuple[Any, Any]]:
     return list(zip(block.resnets, attentions, strict=True))
 
 
-def _tokens(rows: Tensor) -> Tensor:
-    """(1, channels, height, width) to (1, tokens, channels)."""
-    return rows.permute(0, 2, 3, 1).flatten(1, 2)
-
-
 def _rows(tokens: Tensor, like: Tensor) -> Tensor:
     """(1, tokens, channels) back to rows of the width of `like`."""
     return tokens.view(1, -1, like.shape[3], tokens.shape[2]).permute(0, 3, 1, 2)
@@ -125,4 +130,4 @@ def _rows(tokens: Tensor, like: Tensor) -> Tensor:
 
 def _projection(module: Any, *, linear: bool) -> Callable[[Tensor], Tensor]:
     """A projection in or out of a transformer: a linear layer over tokens, or a 1x1 convolution."""
-    return (lambda rows: _rows(module(_tokens(rows)), rows)) if linear else module
+    return (lambda rows: _rows(module(tokens_of(rows)), rows)) if linear else module

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.streaming.row_source import Derived
+from linfusion_cli.engine.streaming.row_source import Derived, tokens_of
 from linfusion_cli.geometry import Band, bands
 
 BLOCK_ROWS = 16
@@ -33,12 +33,12 @@ class Attended(Derived):
         return torch.cat([self._rows(part, self._seen(block)) for part, block in parts], dim=2)
 
     def _rows(self, band: Band, seen: Band) -> Tensor:
-        tokens = self.attention.to_q(_tokens(self.source.rows(band)))
+        tokens = self.attention.to_q(tokens_of(self.source.rows(band)))
         queries = tokens.split(max(1, SCORES // self.width), dim=1)  # one part, unless the image is very wide
         step = max(1, SCORES // (queries[0].shape[1] * self.width))
         online = [_Online.empty(query, float(self.attention.scale)) for query in queries]
         for part in bands(seen.height, step):
-            tokens = _tokens(self.source.rows(Band(seen.top + part.top, seen.top + part.bottom)))
+            tokens = tokens_of(self.source.rows(Band(seen.top + part.top, seen.top + part.bottom)))
             key, value = self.attention.to_k(tokens), self.attention.to_v(tokens)
             for each in online:
                 each.add(key, value)
@@ -88,8 +88,3 @@ class _Online:
     def result(self) -> Tensor:
         """(1, queries, dim)."""
         return (self.weighted / self.total).to(self.query.dtype)
-
-
-def _tokens(rows: Tensor) -> Tensor:
-    """(1, channels, height, width) to (1, tokens, channels)."""
-    return rows.permute(0, 2, 3, 1).flatten(1, 2)
