@@ -6,7 +6,6 @@ Pillow, no signal handlers, no log handlers. Every error is a LinfusionError who
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.option_row import OptionRow
+from linfusion_cli.config.options import by_key
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import UsageError, nearest
 from linfusion_cli.events import Event
@@ -23,13 +24,13 @@ from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.render import Rendered, check_ready, render
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.attention.mounting import Mounted
 
 Rows = npt.NDArray[np.uint8]
 OnEvent = Callable[[Event], None]
-FAMILY_OF_TEXT_DIM = {768: "sd15", 1024: "sd21", 2048: "sdxl"}
 
 
 def mount(pipe_or_unet: Any, weights: str | Path | None = None, *, keep_projections: bool = False) -> Mounted:
@@ -89,10 +90,10 @@ def plan(prompt: str, *, size: str | None = None, max_memory: str | None = None,
     Raises UsageError for an option that is unknown or out of range, OutOfMemoryError, with the least that would do, if
     nothing fits, and WeightsError for a model file that can't be used.
     """
-    hints = typing.get_type_hints(Request)
-    if unknown := sorted(options.keys() - hints):
-        raise UsageError(f'unknown option "{unknown[0]}". {nearest(unknown[0], sorted(hints))}')
-    values = {name: _value(hints[name], value) for name, value in options.items()}
+    rows = by_key()
+    if unknown := sorted(options.keys() - rows):
+        raise UsageError(f'unknown option "{unknown[0]}". {nearest(unknown[0], sorted(rows))}')
+    values = {name: _value(rows[name], value) for name, value in options.items()}
     request = Request(prompt=prompt, size=size, max_memory=max_memory, **values)
     return make_plan(resolve(request), find_machine(request.device))
 
@@ -136,11 +137,11 @@ def _ignore(event: Event) -> None:
     """The default for on_event."""
 
 
-def _value(hint: object, value: Any) -> Any:
-    """Lists become tuples, and texts become paths where the request has paths."""
+def _value(row: OptionRow, value: Any) -> Any:
+    """Lists become tuples, and texts become paths where the option is a path."""
     if isinstance(value, list | tuple):
-        return tuple(_value(hint, item) for item in value)
-    return Path(value) if "Path" in str(hint) and isinstance(value, str) else value
+        return tuple(_value(row, item) for item in value)
+    return Path(value) if row.kind is Path and isinstance(value, str) else value
 
 
 def _unet_of(pipe_or_unet: Any) -> Any:
@@ -153,7 +154,8 @@ def _unet_of(pipe_or_unet: Any) -> Any:
 def _official_weights(unet: Any) -> tuple[str, ...]:
     """Where the official LinFusion weights of the UNet's family are, as the family's preset says."""
     dim = unet.config.cross_attention_dim
-    if dim not in FAMILY_OF_TEXT_DIM:
-        known = ", ".join(map(str, FAMILY_OF_TEXT_DIM))
+    family = OF_TEXT_DIM.get(dim, "")
+    if family not in FAMILY_NAMES:
+        known = ", ".join(str(width) for width, name in OF_TEXT_DIM.items() if name in FAMILY_NAMES)
         raise UsageError(f"this UNet reads text of width {dim}, official weights are for {known}: name weights=...")
-    return load_preset(f"{FAMILY_OF_TEXT_DIM[dim]}-4k").settings.model.linfusion
+    return load_preset(f"{family}-4k").settings.model.linfusion

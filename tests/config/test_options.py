@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
@@ -43,9 +42,11 @@ def test_preset_keys_are_those_of_the_schema() -> None:
     assert len(by_preset_key()) == sum(bool(row.preset_key) for row in OPTIONS)
     assert all(row.decides_pixels for row in by_preset_key().values())
     for key, row in by_preset_key().items():
-        names = {str: "str", int: "int", float: "float", bool: "bool", Path: "str"}
-        annotation = str(schema()[key].annotation)
-        assert names[row.kind] in annotation or "Literal" in annotation, key
+        annotation = schema()[key].annotation
+        if get_origin(annotation) is Literal:
+            assert {type(word) for word in get_args(annotation)} == {row.kind}, key
+        else:
+            assert annotation == (tuple[row.kind, ...] if row.repeatable or row.preset_takes_list else row.kind), key
 
 
 def test_the_table_is_in_the_order_of_the_help() -> None:
