@@ -4,13 +4,15 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: reference help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full clean pictures claims
+.PHONY: reference help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full \
+  clean pictures claims
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## renders the first image with the built-in model
-	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite --output dusk.png
+	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite \
+	  --output dusk.png
 
 test: $(VENV)/.tested  ## runs the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
@@ -30,7 +32,7 @@ coverage: $(VENV)/.developed  ## the fast tests, and the lines of the package th
 bench: $(VENV)/.installed  ## the README's table, measured on this machine
 	$(BIN)/python bench/bench.py
 
-bench-long: $(VENV)/.installed  ## adds the large sizes, the cost of the exact methods, loading, and SD-v1.5 with random weights
+bench-long: $(VENV)/.installed  ## adds large sizes, the cost of exact methods, loading, SD-v1.5's shapes
 	$(BIN)/python bench/bench.py --long
 	$(BIN)/python bench/methods.py
 	$(BIN)/python bench/models.py
@@ -50,9 +52,11 @@ pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images 
 
 claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, resumes where it stopped
 	for variant in linear unnormalised causal; do \
-	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
+	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 \
+	    --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done
-	$(BIN)/linfusion evaluate --claims --preset bench/claims.toml --variants runs --prompts 72 --output runs/claims > runs/claims.md
+	$(BIN)/linfusion evaluate --claims --preset bench/claims.toml --variants runs --prompts 72 --output runs/claims \
+	  > runs/claims.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -14,7 +14,7 @@ import linfusion_cli
 
 
 def main(model: str, linfusion: str, prompt: str, output: str, size_px: int = 512) -> None:
-    """Draws one image with the linear attention mounted; outside the `with` block the pipeline is the plain one again."""
+    """Draws one image with the linear attention mounted; after the `with` block the pipeline is the plain one again."""
     pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
     with linfusion_cli.mounted(pipeline, linfusion), linfusion_cli.run_in_bands(pipeline, rows=32):
         generator = torch.Generator().manual_seed(7)

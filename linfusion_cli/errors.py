@@ -67,7 +67,7 @@ class Message(str):
     """A text for Python users that remembers which of its parts are options, so that the command line can print flags.
 
     Parts are texts, options, and other messages or errors, which are taken over with their options. Every line is cut
-    in its middle to MOST_CHARACTERS. Formatting a message into another text gives plain text: pass it as a part instead.
+    in its middle to MOST_CHARACTERS. A message that is formatted into another text becomes plain: pass it as a part.
     """
 
     parts: tuple[str | Option, ...]

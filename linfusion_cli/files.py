@@ -108,7 +108,7 @@ def nearest_folder(folder: Path) -> Path:
 
 
 def create_locked(final: Path) -> tuple[Path, int]:
-    """A new temporary file beside `final`, and its open descriptor, which holds a lock for as long as its owner lives."""
+    """A new temporary file beside `final`, and its open descriptor, which holds a lock as long as its owner lives."""
     while True:
         temporary = final.parent / temporary_name(final.name)
         try:

@@ -24,8 +24,8 @@ _CLOSE = bytes.maketrans(b"[]{}", b"\2\0\2\0")
 class JsonError(OutputError, ValueError):
     """A text is not the JSON object that it should be.
 
-    It is a ValueError, so that a reader can say what the file is for, and an OutputError (74), so that it is never shown
-    as a fault of the program.
+    It is a ValueError, so that a reader can say what the file is for, and an OutputError (74), so that it is never
+    shown as a fault of the program.
     """
 
 

@@ -85,7 +85,8 @@ def _version(package: str) -> str:
 
 
 def _device(machine: Machine) -> Iterator[Finding]:
-    found = f"{machine.device}: {machine.device_name} ({machine.reason}), {machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
+    memory = f"{machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
+    found = f"{machine.device}: {machine.device_name} ({machine.reason}), {memory}"
     yield Finding(about="device", state="ok", found=found)
     if machine.kind == "cpu":
         yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")

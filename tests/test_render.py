@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from linfusion_cli.system.device import find_machine
 
 
 def plan_for(folder: Path, **changes: object) -> Plan:
-    request = Request(prompt="a lake [/b]", size="256x128", seed=3, output=folder / "x.png", **changes)  # type: ignore[arg-type]
+    asked = Request(prompt="a lake [/b]", size="256x128", seed=3, output=folder / "x.png")
+    request = replace(asked, **changes)  # type: ignore[arg-type]
     return make_plan(resolve(request), find_machine("cpu"))
 
 

@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
-    """The command line without --debug, wherever it stands before "--", and whether it or LINFUSION_DEBUG=1 was there."""
+    """The words without any --debug before "--", and whether there was one or LINFUSION_DEBUG=1 is set."""
     end = words.index("--") if "--" in words else len(words)
     kept = [word for word in words[:end] if word != "--debug"] + list(words[end:])
     return kept, len(kept) < len(words) or os.environ.get("LINFUSION_DEBUG", "") not in ("", "0")

@@ -37,14 +37,15 @@ Examples:
 \b
 prompts.txt: a prompt a line, # for comments, flags after the prompt:
   a market in the rain --seed 7 --size 8k --negative "people, cars"
-.jsonl, .csv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. {a|b} and lists are multiplied out.
+.jsonl, .csv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. Every combination of {a|b} and
+of lists is made.
 
 \b
 The same command again does what is not done yet: images that are there and whole are skipped, an interrupted one goes
 on where it was. Lines may be added, removed and moved meanwhile. The journal is FOLDER/.linfusion/journal.jsonl.
 
 \b
-Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch is at work in the folder,
+Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch works in the folder,
 130 Ctrl-C, 143 SIGTERM; without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
 --status: 1 if an image is damaged or has failed, or if its name is taken.
 """
@@ -142,7 +143,7 @@ def batch(
 def _tasks(
     files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]
 ) -> tuple[Journal, list[Task]]:
-    """The tasks of this machine. Raises UsageError with everything that is wrong in the lists, before anything starts."""
+    """The tasks of this machine. Raises UsageError with every problem of the lists, before anything starts."""
     from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.batch.prompt_files import read_rows
@@ -210,7 +211,7 @@ def _refuse_foreign(journal: Journal, tasks: list[Task], *, thorough: bool) -> N
 
 
 def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:
-    """A model that is not on this machine is told before the first image; with --keep-going it costs its own images alone."""
+    """Raises WeightsError for models that are not on this machine, before the first image is made."""
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.config.required_weights import refuse_missing
 

@@ -27,7 +27,7 @@ LINE_SECONDS = 60.0  # between two lines about an image in hand, where there is 
 
 
 class BatchDisplay:
-    """Tells people (stderr, unless quiet), programs (stdout, if asked) and the log what happens. Failures are never quiet."""
+    """Shows a batch on stderr (unless quiet), as JSON on stdout (if asked) and in the log. Failures always show."""
 
     def __init__(self, log: LogFile, *, as_json: bool, quiet: bool, now: Callable[[], float] = time.monotonic) -> None:
         self._log, self._as_json, self._quiet, self._now = log, as_json, quiet, now

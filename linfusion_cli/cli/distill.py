@@ -18,7 +18,7 @@ EPILOG = """\b
 Examples:
   linfusion distill builtin:landscape --data scenes --steps 2000 -o my-linfusion
   linfusion distill stable-diffusion-v1-5/stable-diffusion-v1-5 --data laion/ --precision bf16 -o sd15-linfusion
-  linfusion distill ./my-sdxl --data shards/ --precision bf16 --mid-dim-scale 16 --gradient-checkpointing -o xl-linfusion
+  linfusion distill ./my-sdxl --data shards/ --precision bf16 --mid-dim-scale 16 --gradient-checkpointing -o xl-weights
   accelerate launch --num_processes 8 -m linfusion_cli distill ./my-sd15 --data laion/ --batch-size 12 -o sd15-linfusion
 
 \b

@@ -26,7 +26,8 @@ Examples:
 
 \b
 Only safetensors files are fetched. An interrupted download goes on where it was. Everything is checked against the
-published hashes. Repositories that want a login: hf auth login, or HF_TOKEN. Another hub: HF_ENDPOINT. Another disk: HF_HOME.
+published hashes. Repositories that want a login: hf auth login, or HF_TOKEN. Another hub: HF_ENDPOINT. Another disk:
+HF_HOME.
 """
 Places = list[str] | None
 
@@ -78,7 +79,8 @@ def fetch(
         needs += [Need(kind, (place,), "", variant, "") for place in places or []]  # type: ignore[arg-type]
     if not needs:
         raise UsageError(
-            "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... List the presets: linfusion presets list"
+            "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... "
+            "List the presets: linfusion presets list"
         )
     _fetch_all(needs, offline=offline, as_json=as_json, quiet=quiet)
 
@@ -92,7 +94,7 @@ def _needs_of(presets: list[str]) -> list[Need]:
 
 
 def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) -> None:
-    """Each need in turn; a model of unknown family brings its LinFusion weights along. Fails at the end if one failed."""
+    """Fetches each in turn, and the LinFusion weights of a model of unknown family. Fails at the end if one failed."""
     from linfusion_cli.cli.text import safe
 
     if as_json or quiet:

@@ -25,21 +25,24 @@ Examples:
   linfusion generate "a mountain lake at dawn" --size 16k --dry-run
   linfusion generate "a knight" --model ~/models/dreamshaper.safetensors --lora armour.safetensors:0.8
   linfusion generate "a (red:1.3) house, [fog]" --prompt-weights
-  linfusion generate "a house" --preset sdxl-4k --controlnet diffusers/controlnet-canny-sdxl-1.0 --control-image edges.png
+  linfusion generate "a house" -p sdxl-4k --controlnet diffusers/controlnet-canny-sdxl-1.0 --control-image edges.png
   linfusion generate "a house in snow" --init-image house.jpg --strength 0.5
   linfusion generate --prompt-file prompt.txt --quiet --log-file lake.log    (in a crontab, where % is special)
   echo "a mountain lake at dawn" | linfusion generate - --json
 
 \b
 The same command with the same --seed makes the same image. An interrupted one goes on where it was when the same
-command is given again, with the same pixels: what is done is kept beside the image, in .linfusion. --debug shows the traceback of an error.
+command is given again, with the same pixels: what is done is kept beside the image, in .linfusion. --debug shows the
+traceback of an error.
 
 \b
-Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, (word:1.3) is 1.3, [word] is 0.91, \\( is a bracket.
+Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, (word:1.3) is 1.3, [word] is 0.91,
+\\( is a bracket.
 
 \b
 The path of the image is the only line on stdout; everything else goes to stderr.
-Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 130 Ctrl-C, 143 SIGTERM.
+Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 130 Ctrl-C,
+143 SIGTERM.
 """
 
 

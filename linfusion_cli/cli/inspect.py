@@ -34,7 +34,7 @@ def inspect(
 
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:
-    """A record as "key: value" lines, tables indented, without what is empty; it may be a stranger's, so every text is escaped."""
+    """A record as "key: value" lines: tables indented, empty values left out, a stranger's texts escaped."""
     from linfusion_cli.output.metadata import visible
 
     lines: list[str] = []

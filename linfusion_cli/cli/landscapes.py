@@ -154,7 +154,7 @@ def _model_folder(place: str) -> Path:
 
 
 def _refuse_too_early(part: Part, folder: Path) -> None:
-    """The denoiser needs the autoencoder, the export both. Raises UsageError, with the command that makes what is missing."""
+    """Raises UsageError with the command that makes what is missing: autoencoder, or denoiser for the export."""
     results = {
         Part.autoencoder: folder / "autoencoder" / "vae" / "config.json",
         Part.denoiser: folder / "denoiser" / "tokenizer",

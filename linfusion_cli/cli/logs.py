@@ -1,4 +1,4 @@
-"""A log file for people: every line dated and made safe to show, the file renamed and begun anew before it grows large."""
+"""A log file for people: every line is dated and safe to show; the file is rotated before it grows large."""
 
 from __future__ import annotations
 

@@ -80,7 +80,8 @@ def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or
     job = resolve(Request(prompt="check", preset=file, seed=0))
     own = sum(source != "defaults.toml" for source in job.sources.values())
     typer.echo(
-        f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; {job.size} pixels, like {safe(job.output.name)}"
+        f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; "
+        f"{job.size} pixels, like {safe(job.output.name)}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The reference page of all options, made from the table: `python -m linfusion_cli.cli.reference > docs/reference.md`."""
+"""The reference page of all options: `python -m linfusion_cli.cli.reference > docs/reference.md`."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ class Tracker:
 
     @property
     def remaining_seconds(self) -> float:
-        """What is left: the running phase at its own speed, the later ones as planned, corrected by how the plan did so far."""
+        """What is left: the running phase at its own speed, later ones as planned, times the plan's error so far."""
         later = sum(seconds for _, _, seconds in self._planned)
         left, took, spent = 0.0, self._took, self._spent
         if self.current is not None:
@@ -178,7 +178,8 @@ class LineDisplay:
                 current = self._tracker.current
                 left = seconds_text(self._tracker.remaining_seconds)
                 self._print(
-                    f"stage {current.stage} {safe(current.name)}: {event.done}/{current.total} {current.unit}, about {left} left"
+                    f"stage {current.stage} {safe(current.name)}: "
+                    f"{event.done}/{current.total} {current.unit}, about {left} left"
                 )
             case Progressed() | MemorySampled():
                 pass
@@ -302,7 +303,7 @@ class JsonDisplay:
 
 
 def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
-    """The displays that fit: JSON on stdout if asked for; people read stderr, unless it shall be quiet, and a log if they want one.
+    """The displays that fit: JSON on stdout if asked for, a text display on stderr unless quiet, a log if there is one.
 
     Shows the plan at once.
     """

@@ -22,7 +22,10 @@ def safe(text: object) -> str:
 
 
 def wrong_value(error: BaseException) -> str:
-    """What the command line's library says of a flag's value, with the value, what is allowed, and the nearest that is; "" if it does not say."""
+    """What the command line's library says of a flag's value: the value, what is allowed and the nearest allowed one.
+
+    "" if it does not say.
+    """
     details = getattr(error.__cause__, "errors", None)
     flags = getattr(getattr(error, "param", None), "opts", ())
     if details is None or not flags:
@@ -84,7 +87,8 @@ def plan_lines(plan: Plan) -> list[str]:
         budget += f", autoencoder in bands of {bands.vae_px} rows"
     lines = [
         f"{job.size} pixels, preset {safe(job.preset)}, seed {job.seed}: {safe(job.prompt)}",
-        f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), {plan.dtype}, {plan.attention} attention{budget}",
+        f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), "
+        f"{plan.dtype}, {plan.attention} attention{budget}",
         *table(_stage_rows(plan), left=2),
     ]
     guess = (

@@ -21,7 +21,7 @@ HEAVIEST = 8.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """An image to start from. `refined`: stage 0 draws it again (--init-image); else stage 0 is the image itself (upscale)."""
+    """An image to start from. `refined`: stage 0 draws it again (init_image); else it is stage 0 itself (upscale)."""
 
     image: InputImage
     refined: bool
@@ -49,7 +49,7 @@ class Weighted:
 
     @staticmethod
     def parse(text: str) -> Weighted:
-        """Reads "PLACE", "PLACE:WEIGHT" or "PLACE:WEIGHT:TEXT_WEIGHT". Raises UsageError for a weight beyond the range."""
+        """Reads "PLACE", "PLACE:WEIGHT" or "PLACE:WEIGHT:TEXT_WEIGHT". Raises UsageError for a weight out of range."""
         place, *given = _numbers(text)
         weights = [float(value) for value in given] or [1.0]
         if not all(-HEAVIEST <= weight <= HEAVIEST for weight in weights):
@@ -203,7 +203,7 @@ def stamps(settings: Preset) -> dict[str, str]:
 
 
 def _exchangeable(settings: Preset) -> dict[str, Path]:
-    """Name -> path of the weights outside the package and outside the hub's cache, whose files have their hashes as names."""
+    """Name -> path of local weights outside the package and outside the hub's cache, which names files by hash."""
     local = (
         location
         for location in places_of(settings)

@@ -30,14 +30,14 @@ class _Field:
 
 
 def slug(text: str) -> str:
-    """A text as a part of a file name: NFC letters, digits, "-" and "_", at most 80 bytes, no leading "-"; never empty."""
+    """A text as a part of a file name: NFC letters, digits, "-" and "_"; 1 to 80 bytes, no leading "-"."""
     words = _NO_WORD.sub("-", unicodedata.normalize("NFC", text)).strip("-_")
     name = words.encode()[:SLUG_BYTES].decode(errors="ignore").strip("-_") or "picture"
     return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
 
 
 def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
-    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError, which names `place`, for anything else."""
+    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError that names `place` for anything else."""
     return "".join(
         [part if isinstance(part, str) else _filled(part, values, template, place) for part in _parts(template, place)]
     )
@@ -55,7 +55,8 @@ def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
             parts.append(match[0][0])
         elif match["name"] is None:
             raise UsageError(
-                f'{place} {shown(template)}: "{match[0]}" is no field. Fields: {_field_list()}; for a brace write {{{{ or }}}}'
+                f'{place} {shown(template)}: "{match[0]}" is no field. '
+                f"Fields: {_field_list()}; for a brace write {{{{ or }}}}"
             )
         else:
             parts.append(_Field(match[0], match["name"], int(match["width"] or 0)))
@@ -89,8 +90,7 @@ def checked_name(name: str, template: str, place: str) -> str:
     if ending and ending[0].lower() != ".png":
         raise UsageError(f'{place} {shown(template)}: images are PNG files. Write "{name[: ending.start()]}.png"')
     name = name if ending else f"{name}.png"
-    if len(name.encode(errors="replace")) > LARGEST_NAME_BYTES:
-        raise UsageError(
-            f"{place} {shown(template)}: the name has {len(name.encode(errors='replace'))} bytes: at most {LARGEST_NAME_BYTES}"
-        )
+    length = len(name.encode(errors="replace"))
+    if length > LARGEST_NAME_BYTES:
+        raise UsageError(f"{place} {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
     return name

@@ -26,7 +26,7 @@ STRIP_ROWS = 64  # that are converted at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputImage:
-    """An image on disk: the hash of the file, its size in pixels as seen (after its EXIF orientation), what is done to it.
+    """An image on disk: its hash, its size in pixels as seen (after its EXIF orientation), what is done to it.
 
     number_bytes: of each of a pixel's three numbers once it is read
     """
@@ -74,13 +74,15 @@ def fitting_note(image: InputImage, flag: str, size: Size) -> str:
         return ""
     sides = "left and right" if ratio > 1 else "top and bottom"
     lost = 100 * (1 - min(ratio, 1 / ratio))
-    return f"{flag} {image.path.name}: {image.size} is fitted to the shape of {size} by cutting off {lost:.0f} % at {sides}"
+    cut = f"cutting off {lost:.0f} % at {sides}"
+    return f"{flag} {image.path.name}: {image.size} is fitted to the shape of {size} by {cut}"
 
 
 def read_pixels(image: InputImage, flag: str) -> Any:
-    """The image as numpy (height, width, 3), upright, transparency laid on white: uint8, or float32 in [0, 1] for grey of more than 8 bits.
+    """The image as numpy (height, width, 3), upright, transparency laid on white.
 
-    Colours of 16 bits keep their upper 8. Raises UsageError if the file is damaged, or another one than when the job was made.
+    Its numbers are uint8, or float32 in [0, 1] for grey of more than 8 bits; colours of 16 bits keep their upper 8.
+    Raises UsageError if the file is damaged or has changed since the job was made.
     """
     from PIL import ImageOps
 
@@ -130,7 +132,10 @@ def _is_deep(image: Any) -> bool:
 
 
 def _orientation(image: Any, path: Path) -> int:
-    """The EXIF orientation, 1 to 8. Pillow would decode a whole PNG to find what stands behind its pixels; its chunks are walked instead."""
+    """The EXIF orientation, 1 to 8.
+
+    A PNG's chunks are walked: Pillow would decode the whole image to find an eXIf chunk behind the pixels.
+    """
     from PIL import Image
 
     try:
@@ -150,7 +155,7 @@ def _png_chunk(path: Path, kind: bytes) -> bytes:
 
 
 def _loses_depth(image: Any) -> bool:
-    """Whether a file has 16 bits per channel of which Pillow gives the upper 8: in colour, and in grey with transparency."""
+    """Whether Pillow gives only the upper 8 of a file's 16 bits per channel: colour, or grey with transparency."""
     return not _is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
 
 

@@ -93,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One image to make. Nothing is left to a default; None is what nobody wants: a start, a stages folder, a memory log."""
+    """One image to make. Nothing is left to a default; None turns off: a start, a stages folder, a memory log."""
 
     prompt: str
     negative_prompt: str
@@ -189,7 +189,7 @@ class Kind:
         self._fields = _shared_fields(self.job)
 
     def id_of(self, prompt: str, seed: int) -> str:
-        """The job_hash of the job with this prompt, which is checked, and seed. Raises UsageError for a seed that can't be."""
+        """The job_hash of the job with this checked prompt and this seed. Raises UsageError for a seed out of range."""
         return _finished_digest(self._digest, prompt, _checked_seed(seed))
 
     def seed_for(self, prompt: str, repeat: int) -> int:
@@ -274,7 +274,7 @@ def parse_bytes(text: str) -> int:
 
 
 def _flags(request: Request) -> dict[str, Flag]:
-    """The options that a user gave, by the key of the preset that they beat: the table's, and what they mean together."""
+    """The options that a user gave, by the preset key that they override, with what they imply together."""
     given = {row.preset_key: Flag(flag=row.flag, value=_given(row, request)) for row in OPTIONS if row.preset_key}
     if request.linfusion == "none":  # softmax attention everywhere
         softmax = Flag(flag=by_key()["linfusion"].flag, value="softmax")
@@ -324,7 +324,10 @@ def _size(loaded: Loaded) -> Size:
 
 
 def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> str:
-    """The prompt as it is used. Raises UsageError for one that is too long, no text, of broken weights, or empty where it must not be."""
+    """The prompt as it is used.
+
+    Raises UsageError for one that is too long, no text, of broken weights, or empty where it must not be.
+    """
     prompt = _checked_text(text, "the prompt", weights=weights)
     if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in prompt):
         raise UsageError(

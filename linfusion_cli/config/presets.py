@@ -244,7 +244,8 @@ def preset_files() -> dict[str, Path]:
 def find_preset(name: str, *, asked_by: Path | None = None) -> Path:
     """The file of a preset: `name` is a preset's name, or a path that ends in .toml.
 
-    A path in `extends` starts at the folder of `asked_by`, the file that has it; a file that extends its own name means the shipped one.
+    A path in `extends` starts at the folder of `asked_by`, the file that has it; a file that extends its own name
+    means the shipped one.
     Raises UsageError if there is no such preset, or if a name looks like a path.
     """
     if name.endswith(".toml"):
@@ -325,12 +326,12 @@ def _flat(layer: _Layer) -> Iterator[tuple[str, object]]:
         if section == "extends":
             continue
         if section not in Preset.model_fields:
-            raise UsageError(
-                f'{layer.where(section)}: unknown key "{section}". {nearest(section, [*Preset.model_fields, "extends"])}'
-            )
+            hint = nearest(section, [*Preset.model_fields, "extends"])
+            raise UsageError(f'{layer.where(section)}: unknown key "{section}". {hint}')
         if not isinstance(table, dict):
             raise UsageError(
-                f"{layer.where(section)}: {section} = {shown(table)}: {section} is a section; write [{section}] and its keys below"
+                f"{layer.where(section)}: {section} = {shown(table)}: {section} is a section; "
+                f"write [{section}] and its keys below"
             )
         for name, value in cast(dict[str, object], table).items():
             key = f"{section}.{name}"

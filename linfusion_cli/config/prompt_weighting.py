@@ -1,4 +1,4 @@
-"""Weights in prompts, "(word:1.3)" and "[word]": the syntax of AUTOMATIC1111's web UI, read into fragments of one weight each."""
+"""Weights in prompts, "(word:1.3)" and "[word]", in AUTOMATIC1111's syntax: fragments of one weight each."""
 
 from __future__ import annotations
 
@@ -28,8 +28,9 @@ class Fragment:
 def parse_weights(prompt: str, what: str = "the prompt") -> tuple[Fragment, ...]:
     """The fragments of a prompt, neighbours of one weight joined; their texts are the prompt without its weights.
 
-    (word) is 1.1, ((word)) is 1.21, [word] is 1/1.1, (word:1.3) is 1.3; nested weights multiply; a backslash before a bracket or
-    a backslash makes it a character like others. Raises UsageError for brackets that do not pair and for weights out of range.
+    (word) is 1.1, ((word)) is 1.21, [word] is 1/1.1, (word:1.3) is 1.3; nested weights multiply; a backslash before a
+    bracket or a backslash makes it a character like others. Raises UsageError for brackets that do not pair and for
+    weights out of range.
     """
     fragments: list[Fragment] = []
     opened: list[tuple[str, int, int]] = []  # the bracket, its place in the prompt, the first fragment inside
@@ -80,7 +81,8 @@ def _factor(what: str, prompt: str, bracket: str, start: int, end: str) -> float
                 what,
                 prompt,
                 start,
-                f"square brackets take no number, and words that change between steps are not known: (word:{number}) is a weight",
+                "square brackets take no number, and words that change between steps are not known: "
+                f"(word:{number}) is a weight",
             )
         return 1 / STEP
     weight = float(number) if number else STEP
@@ -95,7 +97,8 @@ def _joined(what: str, fragments: list[Fragment]) -> Iterator[Fragment]:
     for fragment in fragments:
         if abs(fragment.weight) > LARGEST_WEIGHT:
             raise UsageError(
-                f'{what} weighs "{fragment.text.strip()}" by {fragment.weight:.3g}: from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} is allowed'
+                f'{what} weighs "{fragment.text.strip()}" by {fragment.weight:.3g}: '
+                f"from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} is allowed"
             )
         if last is not None and fragment.weight != last.weight:
             yield last

@@ -37,8 +37,8 @@ def check_weights(settings: Preset, preset: str) -> None:
     """Reads every weight file whose hash is known, once for as long as it stays as it is.
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
-    WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear attention
-    are needed is decided by the number format and the stages: these are left to who loads them.
+    WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear
+    attention are needed is decided by the number format and the stages: these are left to who loads them.
     """
     refuse_missing(settings, preset)
     for need in needs_of(settings):
@@ -48,7 +48,10 @@ def check_weights(settings: Preset, preset: str) -> None:
 
 
 def refuse_missing(settings: Preset, preset: str) -> None:
-    """Raises WeightsError, with the command that fetches it, if something that every image needs is not on this machine. Reads nothing."""
+    """Raises WeightsError, with the command that fetches it, if a file that every image needs is not on this machine.
+
+    Reads no file.
+    """
     for need in needs_of(settings):
         if need.kind not in ("vae", "linfusion") and not any(find(place, need.revision) for place in need.places):
             own = need in needs_of(load_preset(preset).settings)  # then its other parts are wanted too
@@ -58,8 +61,8 @@ def refuse_missing(settings: Preset, preset: str) -> None:
 def refuse_changed(settings: Preset, planned: Mapping[str, str], planned_stamps: Mapping[str, str]) -> None:
     """Raises WeightsError that names the first weights that are no longer those of the plan.
 
-    planned, planned_stamps: fingerprints() and stamps() of when it was made. Files in the cache of the hub are not looked
-    at: their names are their hashes, which check_weights() holds them against.
+    planned, planned_stamps: fingerprints() and stamps() of when it was made. Files in the cache of the hub are not
+    looked at: their names are their hashes, which check_weights() holds them against.
     """
     for before, now in ((planned, fingerprints(settings)), (planned_stamps, stamps(settings))):
         for name in sorted({*before, *now}):

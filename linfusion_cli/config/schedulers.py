@@ -1,4 +1,4 @@
-"""The table of schedulers: a new one is a new row. Their classes are diffusers', imported by name in the engine alone."""
+"""The table of schedulers: a new one is a new row. The engine alone imports their classes, by name."""
 
 from __future__ import annotations
 

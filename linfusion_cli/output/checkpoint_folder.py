@@ -1,4 +1,4 @@
-"""Where an unfinished image is kept: a hidden folder beside the image, so that the same command goes on where it was."""
+"""Where an unfinished image is kept: a hidden folder beside the image, from which the same command goes on."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class CheckpointFolder:
         return unkept_seconds + step_seconds > self._interval_seconds
 
     def remember_seed(self, unseeded_key: str, seed: int) -> None:
-        """Says that nobody chose this seed: the same command without one goes on with it, if there is anything to go on with."""
+        """Notes that this seed was drawn: the same command without a seed resumes the image with it."""
         self._about |= {"key": unseeded_key, "seed": seed}
 
     def clear(self) -> None:
@@ -134,14 +134,14 @@ def kept_seed(folder: Path, unseeded_key: str) -> int | None:
 
 
 def tidy(folder: Path) -> None:
-    """Removes from a folder of images what dead processes left there and nobody needs: unfinished files, checkpoints."""
+    """Removes what dead processes left in a folder of images: temporary files, checkpoints of finished images."""
     sweep(folder)
     remove_old(folder)
     remove_finished(folder)
 
 
 def remove_finished(folder: Path) -> list[Path]:
-    """Removes checkpoints of images that were completed after them (by a process that died just then), and returns their folders."""
+    """Removes checkpoints older than their finished image, whose process died just then. Returns their folders."""
 
     def is_finished(path: Path) -> bool:
         about = _about(path)

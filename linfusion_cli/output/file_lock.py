@@ -31,9 +31,9 @@ _NETWORK = re.compile(r"nfs\d?|cifs|smb\w*|9p|ceph|lustre|gpfs|beegfs|glusterfs|
 class Lock:
     """One holder of a file at a time, over processes and, by a lease, over machines.
 
-    Entering raises BusyError at once if another process holds it, and OutputError where no lock can be made. `what` says
-    in the error what is being worked on. The system frees a flock with its process; a lease ends when its owner is seen
-    dead on this machine, or is not renewed.
+    Entering raises BusyError at once if another process holds it, and OutputError where no lock can be made. `what`
+    says in the error what is being worked on. The system frees a flock with its process; a lease ends when its owner
+    is seen dead on this machine, or is not renewed.
     """
 
     def __init__(self, path: Path, what: str, *, lease: bool | None = None) -> None:
@@ -177,7 +177,7 @@ def _process_space() -> str:
 
 
 def _is_dead(owner: dict[str, object]) -> bool:
-    """Whether the owner of a lease is known to be gone: of this machine, and either of an earlier boot or without a process."""
+    """Whether a lease's owner is surely gone: of this machine, and of an earlier boot or without a process."""
     me = _self()
     if not me["boot"] or owner.get("host") != me["host"]:
         return False

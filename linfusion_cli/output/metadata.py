@@ -127,7 +127,8 @@ def _encoded(word: str) -> bytes:
 def parameters_of(record: Mapping[str, object]) -> str:
     """The A1111 form: the prompt, the negative prompt if there is one, and one line of values, each on one line.
 
-    A prompt can't look like one of the other lines: its line breaks become spaces, and it is quoted if it begins like one.
+    A prompt can't look like one of the other lines: its line breaks become spaces, and it is quoted if it begins like
+    one.
     """
     lines = [_prompt_line(str(record["prompt"]))]
     if record.get("negative_prompt"):

@@ -136,7 +136,7 @@ class PngWriter:
                 self._submit()
 
     def close(self) -> None:
-        """Writes what is left and the end of the image; the sink stays open. Raises ValueError when rows are missing."""
+        """Writes the rest and the end of the image; leaves the sink open. Raises ValueError when rows are missing."""
         if self._closed:
             return
         try:

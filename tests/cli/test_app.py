@@ -75,7 +75,8 @@ def test_every_option_has_help(capsys: pytest.CaptureFixture[str]) -> None:
 def test_help_imports_nothing_heavy(command: list[str], allowed: set[str]) -> None:
     # Typer itself checks the options before a command with pydantic.
     result = python(
-        f"import sys\nfrom linfusion_cli.cli.app import main\nmain({[*command, '--help']})\nprint('LOADED', *sys.modules)"
+        "import sys\nfrom linfusion_cli.cli.app import main\n"
+        f"main({[*command, '--help']})\nprint('LOADED', *sys.modules)"
     )
     assert result.returncode == 0, result.stderr
     assert not (HEAVY - allowed) & set(result.stdout.splitlines()[-1].split())

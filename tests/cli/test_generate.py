@@ -52,7 +52,10 @@ def test_stdout_is_the_path_and_stderr_the_story(jobs: list[Job], capsys: pytest
 
 
 def test_every_flag_reaches_the_job(jobs: list[Job]) -> None:
-    flags = "--negative people --steps 30 --guidance 3 --scheduler euler --attention softmax --device cpu --dtype float16 --max-memory 6GB"
+    flags = (
+        "--negative people --steps 30 --guidance 3 --scheduler euler --attention softmax "
+        "--device cpu --dtype float16 --max-memory 6GB"
+    )
     assert (
         main(
             [

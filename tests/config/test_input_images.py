@@ -19,7 +19,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def deep_png(path: Path, colour: int, values: np.ndarray) -> Path:
-    """A PNG of 16 bits per channel, which Pillow can't write in colour. values: (height, width, channels); colour: PNG's colour type."""
+    """A PNG of 16 bits per channel, (height, width, channels); colour: PNG's colour type. Pillow writes none."""
     height, width = values.shape[:2]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)

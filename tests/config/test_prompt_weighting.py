@@ -41,7 +41,8 @@ def test_what_brackets_mean(prompt: str, wanted: list[tuple[str, float]]) -> Non
     [
         (
             "a (red house",
-            r'character 3 of the prompt, near "a \(red house": "\(" is never closed\. For the character itself put a backslash',
+            r'character 3 of the prompt, near "a \(red house": "\(" is never closed\. '
+            "For the character itself put a backslash",
         ),
         ("a red) house", r'character 6 .*"\)" closes nothing'),
         ("a (red] house", r'"\]" closes nothing'),

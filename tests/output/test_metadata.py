@@ -106,7 +106,8 @@ def test_any_prompt_can_be_written(prompt: str, negative: str) -> None:
 
 def test_parameters_look_as_others_write_them() -> None:
     assert parameters_of(made("a lake", negative_prompt="fog")) == (
-        "a lake\nNegative prompt: fog\nSteps: 25, Sampler: DDIM, CFG scale: 5, Seed: 1, Size: 4096x2048, Model: landscape, Version: linfusion 0.1.0"
+        "a lake\nNegative prompt: fog\nSteps: 25, Sampler: DDIM, CFG scale: 5, Seed: 1, Size: 4096x2048, "
+        "Model: landscape, Version: linfusion 0.1.0"
     )
 
 
@@ -137,7 +138,8 @@ def test_the_command_names_what_was_given() -> None:
         overrides={"steps": 30, "dilated_cutoff": 0.0, "keep_projections": True, "seed": 1, "fp16": None},
     )
     assert command_of(record) == (
-        "linfusion generate 'a lake' --preset landscape-4k --size 4096x2048 --seed 1 --negative-prompt fog --steps 30 --dilated-cutoff 0.0 --keep-projections"
+        "linfusion generate 'a lake' --preset landscape-4k --size 4096x2048 --seed 1 --negative-prompt fog --steps 30 "
+        "--dilated-cutoff 0.0 --keep-projections"
     )
 
 

@@ -21,7 +21,7 @@ def blocks(kind: str) -> list[str]:
 
 
 def cron_command(line: str) -> tuple[str, str]:
-    """What cron makes of a line (crontab(5)): five fields, then the command up to the first bare %, the rest as its input."""
+    """A crontab(5) line: five fields, then the command up to the first bare %, the rest as its input."""
     command = line.split(maxsplit=5)[5]
     parts = re.split(r"(?<!\\)%", command)
     return parts[0].replace("\\%", "%"), "\n".join(parts[1:])

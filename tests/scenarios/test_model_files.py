@@ -1,4 +1,4 @@
-"""Model files in the layouts that people have: the image of plain diffusers, or a refusal that names the file and the reason."""
+"""Model files in the layouts that people have: the image of plain diffusers, or a refusal with file and reason."""
 
 import json
 import shutil

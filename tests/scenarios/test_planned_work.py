@@ -1,4 +1,4 @@
-"""The three families in full size, without memory: the shapes that ship inside, and every tensor of the official LinFusion files."""
+"""The three families in full size, without memory: shipped shapes, every tensor of the official LinFusion files."""
 
 from typing import Any
 

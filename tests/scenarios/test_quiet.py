@@ -1,4 +1,4 @@
-"""--quiet is quiet: the command in a process of its own, on tiny models with everything mounted, writes nothing to stderr."""
+"""--quiet is quiet: a process of the command, on tiny models with everything mounted, writes nothing to stderr."""
 
 import os
 import subprocess

@@ -116,7 +116,8 @@ def test_a_pickle_in_place_of_weights_is_refused_and_does_not_run(tmp_path: Path
 def test_code_from_elsewhere_is_switched_off_before_diffusers_is_imported() -> None:
     code = (
         "import os; os.environ.pop('DIFFUSERS_DISABLE_REMOTE_CODE', None)\n"
-        "from linfusion_cli.system.process_setup import own_process, quiet_libraries; own_process(); quiet_libraries()\n"
+        "from linfusion_cli.system.process_setup import own_process, quiet_libraries\n"
+        "own_process(); quiet_libraries()\n"
         "from diffusers.utils import constants; print(constants.DIFFUSERS_DISABLE_REMOTE_CODE)"
     )
     done = subprocess.run(

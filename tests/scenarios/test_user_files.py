@@ -1,4 +1,4 @@
-"""What a user brings that does not fit, and what must not matter: refusals that name the reason, strength 0, bands, inverses."""
+"""User files that do not fit, and what must not matter: refusals that name the reason, strength 0, bands, inverses."""
 
 from pathlib import Path
 from typing import Any
