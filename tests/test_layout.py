@@ -19,7 +19,7 @@ FLOORS = (
     "cli",
     "evaluate",
     "distill api batch",
-    "landscapes render",
+    "landscapes render convert",
     "engine engine.pipeline",
     "engine.stage",
     "engine.components",
@@ -39,7 +39,7 @@ FLOORS = (
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
-    "cli": "evaluate distill batch landscapes render system_check planning config output weights system training "
+    "cli": "evaluate distill batch landscapes render convert system_check planning config output weights system training "
     "geometry models events errors version redaction",
     "__main__": "cli",
     "face": "api",
@@ -49,6 +49,7 @@ IMPORTS = {
     "distill": "landscapes engine.attention weights training errors json_files files",
     "batch": "render planning config output system events errors redaction json_files png_chunks",
     "landscapes": "engine.attention training json_files files",
+    "convert": "weights errors files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "
     "events errors version",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.memory planning events",
@@ -81,7 +82,15 @@ IMPORTS = {
     "errors": "",
     "": "",
 }
-TORCH_ROOMS = ("engine", "training", "distill", "landscapes", "evaluate", "system")  # system asks it for a GPU, lazily
+TORCH_ROOMS = (
+    "engine",
+    "convert",
+    "training",
+    "distill",
+    "landscapes",
+    "evaluate",
+    "system",
+)  # system asks it for a GPU, lazily
 
 
 # Files over 400 lines, or with a command of over 60, since the columns are 120. Nothing may be added here.

@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from linfusion_cli import __version__
 from linfusion_cli.cli import (
     batch,
+    convert,
     distill,
     doctor,
     evaluate,
@@ -42,6 +43,7 @@ Examples:
   linfusion batch prompts.txt --size 4k -o images
   linfusion upscale photo.jpg "a mountain lake" --preset sdxl-4k --scale 4
   linfusion fetch sd15-4k
+  linfusion convert old-model.ckpt
   linfusion doctor
   linfusion presets list
   linfusion inspect lake.png
@@ -65,6 +67,7 @@ app.command("batch", epilog=batch.EPILOG)(batch.batch)
 app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
+app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise WeightsError(
             f"{path}: {path.suffix} files are pickles, which run any code that somebody put in when they are opened. "
-            f"Take the {ENDING} file of the same model, or let its publisher convert it"
+            f"Take the {ENDING} file of the same model, or convert it safely: linfusion convert {shlex.quote(str(path))}"
         )
 
 
