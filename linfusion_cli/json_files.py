@@ -47,23 +47,32 @@ def read_json(path: Path, limit_bytes: int = LIMIT_BYTES) -> dict[str, Any]:
 def parse_json(text: bytes | str, name: str, limit_bytes: int = LIMIT_BYTES) -> dict[str, Any]:
     """The object that a text holds; `name` says in the error what was read.
 
+    Raises JsonError for anything else than an object, and for all that parse_json_value refuses.
+    """
+    found = parse_json_value(text, name, limit_bytes)
+    if not isinstance(found, dict):
+        raise JsonError(f"{name} holds a {type(found).__name__}, not an object in braces")
+    return found
+
+
+def parse_json_value(text: bytes | str, name: str, limit_bytes: int = LIMIT_BYTES) -> object:
+    """The value of any type that a text holds; `name` says in the error what was read.
+
     Raises JsonError for what RFC 8259 does not allow (NaN, Infinity, a byte order mark, bytes that are not UTF-8), for
     a name that stands twice in one object, for a number that no 64-bit type holds, for nesting beyond MOST_DEPTH, for
-    more than MOST_VALUES values, for a text of more than limit_bytes, and for anything else than an object.
+    more than MOST_VALUES values, and for a text of more than limit_bytes.
     """
     try:
         data = text.encode() if isinstance(text, str) else text
         _check_size(data, limit_bytes)
         found: object = _DECODER.decode(data.decode())
+        return found
     except json.JSONDecodeError as error:
         raise JsonError(f"{name} is not JSON at line {error.lineno}, column {error.colno}") from error
     except UnicodeError as error:
         raise JsonError(f"{name} is not UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise JsonError(f"{name} can't be used: {error}") from error
-    if not isinstance(found, dict):
-        raise JsonError(f"{name} holds a {type(found).__name__}, not an object in braces")
-    return found
 
 
 def _check_size(data: bytes, limit_bytes: int) -> None:

@@ -1,4 +1,4 @@
-"""What a folder's batches have done: a journal of JSON lines, each on disk before the next begins, and the images themselves."""
+"""What the batches of a folder have done: a journal of JSON lines, each synced before the next, and the images."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ class Journal:
     def state(self, task: Task, *, thorough: bool) -> State:
         """Whether the task's image is there and whole.
 
-        A file that is exactly as the journal noted it is believed after a look at its ends; another one is read whole, and
-        so is every one if `thorough`.
+        Of a file with the size and time that the journal noted only both ends are read. Any other file is read whole,
+        and so is every file if `thorough`.
         """
         path = os.path.join(
             self.folder, self.name_of(task)

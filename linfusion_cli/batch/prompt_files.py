@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import shlex
 import sys
@@ -16,12 +15,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from linfusion_cli.batch.problem_report import counted
-from linfusion_cli.errors import UsageError
+from linfusion_cli.config.options import OPTIONS
+from linfusion_cli.errors import Message, UsageError, option
+from linfusion_cli.json_files import parse_json_value
 
 LARGEST_FILE_BYTES = 256 << 20
 FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
-SHORT = {"-n": "--negative", "-p": "--preset", "-o": "--output"}  # as on the command line
-SWITCHES = ("prompt-weights", "keep-projections")  # need no value; --no-NAME switches off
+LONG_FLAGS = {short: row.flags[0] for row in OPTIONS for short in row.flags if len(short) == 2}
+SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
 WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
@@ -44,8 +45,9 @@ Found = Iterator[tuple[int, Mapping[str, object] | str]]  # line, values or what
 
 
 def read_rows(source: str, problems: list[str]) -> list[Row]:
-    """The rows of a file, or of standard input ("-", as .txt); what is wrong with a row goes to `problems` as "file:line: text".
+    """The rows of a file, or of standard input ("-", as .txt).
 
+    What is wrong with a row goes to `problems` as "file:line: text".
     Raises UsageError for a file that can't be read at all.
     """
     name = "stdin" if source == "-" else source
@@ -58,7 +60,7 @@ def read_rows(source: str, problems: list[str]) -> list[Row]:
     rows: list[Row] = []
     for line, found in READERS[suffix](text):
         if isinstance(found, str):
-            problems.append(f"{name}:{line}: {found}")
+            problems.append(Message(f"{name}:{line}: ", found))
         else:
             rows.append(Row(f"{name}:{line}", found))
     return rows
@@ -87,21 +89,24 @@ def _text(data: bytes, name: str) -> str:
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that hold something: split at line feeds alone, a prompt may hold the other characters that Unicode calls breaks."""
+    """The lines that are not blank, with their numbers.
+
+    Only a line feed ends a line: a prompt may hold the other characters that Unicode calls line breaks.
+    """
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.rstrip("\r")
 
 
 def _read_txt(text: str) -> Found:
-    """A prompt a line; # starts a comment line; flags may follow the prompt, or make up the line as in A1111's script."""
+    """A prompt a line; # starts a comment line; flags may follow the prompt or, as in A1111's script, be the line."""
     for number, line in _lines(text):
         if line.lstrip().startswith("#"):
             continue
         try:
             yield number, _flags(line)
-        except ValueError as error:
-            yield number, str(error)
+        except UsageError as error:
+            yield number, error.message
 
 
 def _flags(line: str) -> dict[str, object]:
@@ -112,9 +117,9 @@ def _flags(line: str) -> dict[str, object]:
     values: dict[str, object] = {"prompt": prompt} if prompt else {}
     for name, value in _pairs(rest):
         if name in values:
-            raise ValueError(f"--{name} is given twice")
+            raise UsageError(option(name), " is given twice")
         if value is None:
-            raise ValueError(f"--{name} lacks its value")
+            raise UsageError(option(name), " lacks its value")
         values[name] = value
     return values
 
@@ -135,11 +140,11 @@ def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
 
 def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
     """None: the value is missing."""
-    left = deque(SHORT.get(word, word) for word in words)
+    left = deque(LONG_FLAGS.get(word, word) for word in words)
     while left:
         word = left.popleft()
         if not word.startswith("--"):
-            raise ValueError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
+            raise UsageError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
         name, equals, value = word.removeprefix("--").partition("=")
         switch = name.removeprefix("no-")
         if switch in SWITCHES and not equals and (not left or left[0].lower() not in ("true", "false")):
@@ -149,13 +154,16 @@ def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
 
 
 def _words(text: str) -> list[str]:
-    """The words as a shell splits them; without backslashes by two expressions, which is ten times as fast as shlex."""
+    """The words as a shell splits them. Without backslashes two expressions do it, ten times as fast as shlex.
+
+    Raises UsageError for a quotation that is not closed.
+    """
     if "\\" not in text and WORDS.fullmatch(text):
         return [_unquoted(word) for word in WORD.findall(text)]
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise ValueError(f"{error} in the flags; write them as a shell does") from error
+        raise UsageError(f"{error} in the flags; write them as a shell does") from error
 
 
 def _unquoted(word: str) -> str:
@@ -165,20 +173,9 @@ def _unquoted(word: str) -> str:
 def _read_jsonl(text: str) -> Found:
     for number, line in _lines(text):
         try:
-            yield number, _entry(json.loads(line, parse_constant=_no_constant, object_pairs_hook=_no_doubles))
-        except (ValueError, RecursionError) as error:
+            yield number, _entry(parse_json_value(line, "the line"))
+        except ValueError as error:
             yield number, f"no JSON object: {error}"
-
-
-def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number")
-
-
-def _no_doubles(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is given twice")
-    return found
 
 
 def _entry(value: object) -> dict[str, object]:
@@ -208,10 +205,8 @@ def _read_csv(text: str) -> Found:
             header = [cell.strip() for cell in cells]
             if "prompt" not in [name.lower() for name in header] or len(set(header)) < len(header):
                 found = ", ".join(f'"{name}"' for name in header)
-                yield (
-                    line,
-                    f'the first line must name the columns, each once, one of them "prompt", with commas between them. Found: {found:.200}',
-                )
+                rule = 'the first line must name the columns, each once, one of them "prompt", with commas between them'
+                yield line, f"{rule}. Found: {found:.200}"
                 return
         elif len(cells) > len(header):
             yield (

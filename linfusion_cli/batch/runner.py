@@ -1,4 +1,4 @@
-"""The loop of a batch: one task after the other to the child, each outcome into the journal, until all are done or told to stop."""
+"""The loop of a batch: sends one task after the other to the worker, and writes each outcome to the journal."""
 
 from __future__ import annotations
 
@@ -98,8 +98,11 @@ def clock() -> float:
 
 
 class Runner:
-    """Runs the tasks of one folder. Raises nothing for a task that fails, but OutputError for a journal that can't be written and
-    for a full disk. Who calls it asks STOP afterwards: told to stop, it returns as soon as the step in hand is kept."""
+    """Runs the tasks of one folder.
+
+    A task that fails raises nothing. A journal that can't be written raises OutputError, a full disk DiskFullError.
+    Asked to stop, it returns as soon as the running step is kept: the caller looks at STOP afterwards.
+    """
 
     def __init__(
         self,
@@ -183,9 +186,8 @@ class Runner:
         code, message = int(answer["exit_code"]), Message.from_json(answer["message"]).spelled(self._spell)
         if answer.get("error") == DiskFullError.__name__:  # the others would find no room either
             left = f"{self._summary.made} made, {self._summary.left} left"
-            raise DiskFullError(
-                f"{message}. The batch ends here ({left}). Make room and give the same command again: what is done is kept"
-            )
+            advice = "Make room and give the same command again: what is done is kept"
+            raise DiskFullError(f"{message}. The batch ends here ({left}). {advice}")
         if code in FRESH and self._child is not None:
             self._child.kill()
             self._child = None
@@ -203,7 +205,7 @@ class Runner:
         tries.appendleft(again)
 
     def _again(self, attempt: _Try, code: int, ran_out: bool, cause: str) -> _Try | None:  # noqa: FBT001
-        """The next try, if there is one: with less memory after running out of it, or after a second unexplained kill."""
+        """The next try, or None. It plans less memory after memory ran out, and after a second unexplained kill."""
         if attempt.number > self._options.retries or code in PERMANENT or code == BusyError.exit_code:
             return None
         again = replace(attempt, number=attempt.number + 1)

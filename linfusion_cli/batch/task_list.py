@@ -1,4 +1,4 @@
-"""Rows become tasks: lists and {a|b} are multiplied out, seeds are fixed, and every task gets its id and its file's name."""
+"""Makes tasks of rows: multiplies out lists and {a|b}, fixes the seeds, and gives each task its id and file name."""
 
 from __future__ import annotations
 
@@ -145,9 +145,8 @@ class _Maker:
                 " of the batch do",
             )
         if key not in self._types and key not in ("width", "height"):
-            raise UsageError(
-                f'unknown key "{given}". {nearest(key, [*self._types, *(alias for alias, name in ALIASES.items() if name in self._types)])}'
-            )
+            aliases = [alias for alias, name in ALIASES.items() if name in self._types]
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases])}')
         self._names[given] = key
         return key
 
@@ -170,7 +169,11 @@ class _Maker:
         return [_converted(key, value, wanted)]
 
     def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
-        """One draft a seed. Without one the words give it, not the place: the same list gives the same images, and a line twice gives two."""
+        """One draft for each seed.
+
+        Without a seed the prompt's words give one, not its place in the list: the same list gives the same images, and
+        a line that stands there twice gives two.
+        """
         for given in seeds:
             if given is None:
                 repeat = self._seen.get((kind, prompt), 0)
@@ -183,7 +186,8 @@ class _Maker:
         key = tuple((name, *choices) for name, choices in lists.items())
         if key not in self._known:
             combinations = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-            self._known[key] = [self._kind(Request(prompt="", **values)) for values in combinations]  # type: ignore[arg-type]
+            requests = [Request(prompt="", **values) for values in combinations]  # type: ignore[arg-type]
+            self._known[key] = [self._kind(request) for request in requests]
         return self._known[key]
 
     def _kind(self, request: Request) -> Kind:
@@ -197,7 +201,7 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
     named: list[Task] = []
     for task in tasks:
         try:
-            name = task.kind.name_of(template, task.prompt, task.seed, numbers.get(task.id, 0), task.id, "--name")
+            name = task.kind.name_of(template, task.prompt, task.seed, numbers.get(task.id, 0), task.id, option("name"))
         except UsageError as error:
             problems.append(Message(f"{task.place}: ", error))
             if len(problems) > 100:  # a bad template is bad for every row
@@ -206,15 +210,14 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
         # Some file systems take "É.png", "é.png" and "é.png" (two characters) for the same name.
         owner = owners.setdefault(unicodedata.normalize("NFC", name).casefold(), task)
         if owner is not task:
-            problems.append(
-                f'{task.place}: "{name}" is the name of {owner.place} too. Put {{id}} or {{seed}} into --name'
-            )
+            text = f'{task.place}: "{name}" is the name of {owner.place} too. Put {{id}} or {{seed}} into '
+            problems.append(Message(text, option("name")))
         named.append(Task(task.id, task.place, task.prompt, task.seed, name, task.kind))
     return named
 
 
 def chosen(text: str) -> Iterator[str]:
-    """Every text that {a|b} stands for, the first choices first, one inside another too; braces without | are left as they are."""
+    """Every text that {a|b} stands for, the first choices first, nested ones too. Braces without | are text."""
     bounds = _first_choice(text) if "|" in text else None
     if bounds is None:
         yield text
@@ -255,9 +258,8 @@ def seeds_of(text: str) -> Iterator[int]:
         if last < first:
             raise UsageError(f'seeds "{text}": write them upwards: {last}..{first}')
         if last > LARGEST_SEED or last - first >= MOST_TASKS:
-            raise UsageError(
-                f'seeds "{text}": a seed is a whole number from 0 to {LARGEST_SEED}, and a range has {MOST_TASKS:,} at most'
-            )
+            allowed = f"a seed is a whole number from 0 to {LARGEST_SEED}, and a range has {MOST_TASKS:,} at most"
+            raise UsageError(f'seeds "{text}": {allowed}')
         yield from range(first, last + 1)
 
 

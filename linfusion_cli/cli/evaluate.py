@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.shared_options import Precision
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
 def _show(lines: Iterable[object], *, quiet: bool) -> None:
     """Tables go to stdout, the rest to stderr."""
     for line in lines:
-        text = str(line)
+        text = told(line)
         if text.startswith("|") or not quiet:
             typer.echo(text, err=not text.startswith("|"))
 

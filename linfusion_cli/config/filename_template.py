@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from linfusion_cli.config.presets import shown
-from linfusion_cli.errors import UsageError, nearest_name
+from linfusion_cli.errors import Option, UsageError, nearest_name
 
+Place = str | Option  # where a template was given, for messages
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
 SLUG_BYTES = 80
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug", "id")
@@ -36,7 +37,7 @@ def slug(text: str) -> str:
     return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
 
 
-def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
+def expand(template: str, values: Mapping[str, str | int], place: Place) -> str:
     """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError that names `place` for anything else."""
     return "".join(
         [part if isinstance(part, str) else _filled(part, values, template, place) for part in _parts(template, place)]
@@ -44,7 +45,7 @@ def expand(template: str, values: Mapping[str, str | int], place: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
+def _parts(template: str, place: Place) -> tuple[str | _Field, ...]:
     """A template, read once for the many names of a batch: texts and fields."""
     parts: list[str | _Field] = []
     end = 0
@@ -55,23 +56,24 @@ def _parts(template: str, place: str) -> tuple[str | _Field, ...]:
             parts.append(match[0][0])
         elif match["name"] is None:
             raise UsageError(
-                f'{place} {shown(template)}: "{match[0]}" is no field. '
-                f"Fields: {_field_list()}; for a brace write {{{{ or }}}}"
+                place,
+                f' {shown(template)}: "{match[0]}" is no field. '
+                f"Fields: {_field_list()}; for a brace write {{{{ or }}}}",
             )
         else:
             parts.append(_Field(match[0], match["name"], int(match["width"] or 0)))
     return tuple(part for part in (*parts, template[end:]) if part)
 
 
-def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: str) -> str:
+def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: Place) -> str:
     if field.name not in values:
         close = nearest_name(field.name, values)
         meant = f' Did you mean "{close}"?' if close else ""
-        raise UsageError(f'{place} {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}')
+        raise UsageError(place, f' {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}')
     value = values[field.name]
     if field.width and isinstance(value, str):
         raise UsageError(
-            f'{place} {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}'
+            place, f' {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}'
         )
     return f"{value:0{field.width}d}" if field.width else str(value)
 
@@ -80,17 +82,17 @@ def _field_list() -> str:
     return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
 
 
-def checked_name(name: str, template: str, place: str) -> str:
+def checked_name(name: str, template: str, place: Place) -> str:
     """The name with its ending; refuses what is no name of one PNG file."""
     if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(
-            f"{place} {shown(template)}: write the name of one file, without folders and control characters"
+            place, f" {shown(template)}: write the name of one file, without folders and control characters"
         )
     ending = _ENDING.search(name)
     if ending and ending[0].lower() != ".png":
-        raise UsageError(f'{place} {shown(template)}: images are PNG files. Write "{name[: ending.start()]}.png"')
+        raise UsageError(place, f' {shown(template)}: images are PNG files. Write "{name[: ending.start()]}.png"')
     name = name if ending else f"{name}.png"
     length = len(name.encode(errors="replace"))
     if length > LARGEST_NAME_BYTES:
-        raise UsageError(f"{place} {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
+        raise UsageError(place, f" {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
     return name

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
-from linfusion_cli.config.filename_template import checked_name, expand, slug
+from linfusion_cli.config.filename_template import Place, checked_name, expand, slug
 from linfusion_cli.config.input_images import InputImage
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import OPTIONS, by_key
@@ -202,7 +202,7 @@ class Kind:
             prompt, may_be_empty=self.request.upscale_image is not None, weights=self.job.settings.extras.prompt_weights
         )
 
-    def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: str) -> str:
+    def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: Place) -> str:
         """The name of that job's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
         return _name(template, place, self._fields, prompt, seed, index, lambda: job_id)
 
@@ -413,7 +413,7 @@ def _shared_fields(job: Job) -> dict[str, str | int]:
 
 def _name(
     template: str,
-    place: str,
+    place: Place,
     shared: Mapping[str, str | int],
     prompt: str,
     seed: int,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import random
 import tarfile
@@ -15,6 +14,7 @@ from PIL import Image
 
 from linfusion_cli.distill.batches import UNREADABLE, Source
 from linfusion_cli.errors import UsageError
+from linfusion_cli.json_files import parse_json
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SCENES = "scenes"
@@ -23,7 +23,7 @@ ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a f
 
 
 def open_source(place: str, size_px: int, seed: int) -> Source:
-    """Opens what `--data` names; raises UsageError if it is not there or holds no image that can be read."""
+    """Opens a folder, a file or the scenes. Raises UsageError if it is missing or holds no image that can be read."""
     if place == SCENES:
         return Scenes(size_px, seed)
     path = Path(place).expanduser()
@@ -134,9 +134,9 @@ class TarShards:
 def _caption(text: str, *, is_json: bool) -> str:
     if not is_json:
         return text.strip()
-    record = json.loads(text)
+    record = parse_json(text, "its .json")
     for key in ("caption", "text"):
-        if isinstance(record, dict) and isinstance(record.get(key), str):
+        if isinstance(record.get(key), str):
             return str(record[key]).strip()
     raise ValueError('its .json has neither "caption" nor "text"')
 
@@ -167,7 +167,7 @@ class ParquetShards:
         images = [name for name in ("image", "jpg", "png", "webp") if name in names]
         texts = [name for name in ("text", "caption", "txt") if name in names]
         if not images or not texts:
-            raise ValueError(f'its columns are {", ".join(names)}; wanted: "image" and "text"')
+            raise ValueError(f'its columns are {", ".join(names)}; required: "image" and "text"')
         return images[0], texts[0]
 
     def _read_group(self, path: Path, group: int) -> tuple[list[Any], list[Any]]:

@@ -1,4 +1,4 @@
-"""The loss of the distillation: noise error, distance from the teacher's prediction, distance between attention outputs."""
+"""The distillation loss: noise error, distance from the teacher's prediction, distance between attention outputs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Recorder:
 
 
 class Distiller:
-    """Teacher and student in one UNet: the student's linear attentions are mounted, and taken out for the teacher's pass."""
+    """Teacher and student in one UNet: the student's linear attentions are removed for the teacher's pass."""
 
     def __init__(self, unet: Any, linfusion: LinFusion, weights: Weights = Weights()) -> None:
         self.unet, self.linfusion, self.weights = unet, linfusion, weights

@@ -76,7 +76,8 @@ class Teacher:
     def batch(self, images: Tensor, captions: list[str], ids: Tensor, draw: torch.Generator) -> Batch:
         """Noises images to random timesteps.
 
-        images: (batch, 3, height, width) float32 in [-1, 1]; ids: (batch, 6) SD-XL's original size, crop and size in pixels
+        images: (batch, 3, height, width) float32 in [-1, 1]
+        ids:    (batch, 6) SD-XL's original size, crop and size in pixels
         draw:   a generator on the CPU: the same numbers on every device
         """
         latents = self._encode(images.to(self.device), draw)

@@ -31,7 +31,7 @@ class Distillation:
 
     size_px:       side of the training squares, 0 = the teacher's own
     batch_size:    images per process and part of a step; a step sees batch_size x accumulate x processes
-    mid_dim_scale: divides the width of the learned nonlinearities: 1 in the official SD-v1.5 and v2.1 files, 16 in SD-XL's
+    mid_dim_scale: divisor of the learned nonlinearities' width; in the official files 1 (SD-v1.5, v2.1) and 16 (SD-XL)
     """
 
     teacher: str
@@ -146,9 +146,8 @@ def _write(asked: Distillation, linfusion: LinFusion, weights: dict[str, Tensor]
         else:
             save_variant(linfusion, asked.variant, asked.output)
     except OSError as error:
-        raise OutputError(
-            f"{asked.output}: the weights can't be written ({error}). They are in its last checkpoint: make room, give the command again"
-        ) from error
+        advice = "They are in its last checkpoint: make room, give the command again"
+        raise OutputError(f"{asked.output}: the weights can't be written ({error}). {advice}") from error
 
 
 def _checked_size(size_px: int, teacher: Teacher) -> int:

@@ -1,4 +1,4 @@
-"""The paper's ablations of the linear attention: without normalisation, and causal. For experiments; no preset uses them."""
+"""The paper's ablations of the linear attention: unnormalised and causal. For experiments; no preset uses them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ CHUNK_TOKENS = 256
 
 
 class UnnormalisedAttention(LinearAttention):
-    """out = Q S / (L0 d): sums without the normaliser, so their size grows with the image (L0: tokens in training, d: head's dim)."""
+    """out = Q S / (L0 d): without a normaliser the sums grow with the image.
+
+    L0: tokens in training; d: the width of a head.
+    """
 
     train_tokens = 1
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from linfusion_cli.errors import Message, option
 from linfusion_cli.evaluate.bootstrap import Score
 from linfusion_cli.evaluate.classifier import Classifier
 from linfusion_cli.evaluate.samples import Maker, Way
@@ -18,7 +19,7 @@ NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at mos
 TIMES = (1, 2, 4)  # the training side, for direct sampling
 LARGE = 16  # times the training side, where the progressive upscale is looked at
 FEWER = 8  # so many times fewer prompts at that size
-# The attentions of the model, and those distilled from its softmax attention for so many steps each, by the folder of their weights.
+# The attentions of the model. Those distilled from its softmax attention follow, by the folder of their weights.
 ATTENTIONS = {"softmax": Way(attention="softmax"), "linear": Way()}
 DISTILLED = ("linear", "unnormalised", "causal")
 # The progressive upscale and each of its parts left out. A skip residual's weight is a cosine to this power.
@@ -41,7 +42,7 @@ class Claim:
     count: int
 
 
-def claims(variants: Path | None, count: int) -> Iterator[Claim | str]:
+def claims(variants: Path | None, count: int) -> Iterator[Claim | Message]:
     """The rows in order, and notes on those that can't be had."""
     ways = dict(ATTENTIONS)
     for name in DISTILLED:
@@ -49,7 +50,7 @@ def claims(variants: Path | None, count: int) -> Iterator[Claim | str]:
         if folder.is_dir():
             ways[f"{name}, distilled"] = Way(attention="linear" if name == "linear" else "variant", weights=str(folder))
         else:
-            yield f"no distilled {name} attention in {folder}. Make it: linfusion distill builtin:landscape --data scenes --variant {name} -o {folder}"
+            yield _missing(name, folder)
     for times in TIMES:
         for name, way in ways.items():
             yield Claim(f"{name}, direct", _direct(way), times, count)
@@ -60,6 +61,16 @@ def claims(variants: Path | None, count: int) -> Iterator[Claim | str]:
         yield Claim(f"progressive, {name}", ways[name], LARGE, few)
     yield Claim("linear, direct", _direct(Way()), LARGE, few)
     yield Claim("Lanczos enlargement", Way(lanczos=True), LARGE, few)
+
+
+def _missing(name: str, folder: Path) -> Message:
+    """A note with the command that makes the weights."""
+    options = (
+        part
+        for key, value in (("data", "scenes"), ("variant", name), ("output", str(folder)))
+        for part in (" ", option(key, value))
+    )
+    return Message(f"no distilled {name} attention in {folder}. Make it: linfusion distill builtin:landscape", *options)
 
 
 def _direct(way: Way) -> Way:
@@ -73,7 +84,7 @@ def run_claims(
     side = Maker(preset, Way(attention="softmax"), machine).train_size_px
     rows: list[tuple[Claim, dict[str, Score]]] = []
     for claim in claims(variants, count):
-        if isinstance(claim, str):
+        if isinstance(claim, Message):
             yield claim
             continue
         size = Size(side * claim.times, side * claim.times)

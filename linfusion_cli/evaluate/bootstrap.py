@@ -42,7 +42,7 @@ def frechet(ours: Tensor, theirs: Tensor) -> float:
 
 
 def standardised(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets of features in units in which each of theirs has mean 0 and deviation 1: none counts more than another."""
+    """Both sets of features, scaled so that each of `theirs` has mean 0 and deviation 1: all count alike."""
     mean, deviation = theirs.mean(0), theirs.std(0) + 1e-6
     return (ours - mean) / deviation, (theirs - mean) / deviation
 

@@ -83,7 +83,8 @@ def _hub_weights() -> Path:
     home = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser()
     path = home / "hub" / "checkpoints" / name
     if not path.is_file():
-        url = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+        release = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"
+        url = f"{release}/weights-inception-2015-12-05-6726825d.pth"
         raise WeightsError(
             f"Inception's weights are not on this machine. Fetch them: curl -L {url} -o {name}, and name them with ",
             option("inception"),

@@ -101,8 +101,8 @@ def band_energies(image: Tensor) -> list[float]:
 def texture(crops: Tensor) -> Tensor:
     """Crops, uint8 (count, 3, side, side), to numbers about their detail (count, 30).
 
-    Per octave of a Laplacian pyramid and per colour the logarithms of mean and root mean square: sensitive to sharpness,
-    blind to what is shown. The classifier's features are the other way round.
+    For each octave of a Laplacian pyramid and each colour: the logarithms of mean and root mean square. They depend on
+    sharpness and not on what is shown; for the classifier's features it is the other way round.
     """
     levels = crops.float() / 255
     numbers: list[Tensor] = []

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.errors import OutputError, UsageError, option
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, truth_of
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
@@ -114,12 +114,17 @@ def _claim(study: Study, prompts: list[str]) -> None:
         raise OutputError(f"{study.folder}: can't be used ({error})") from error
     if differing:
         raise UsageError(
-            f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with -o, or remove it"
+            f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with ",
+            option("output"),
+            ", or remove it",
         )
 
 
 def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, machine: Machine, name: str) -> Measured:
-    """Fresh scenes with the prompts' attributes (any attributes where a prompt is no scene's), other places and shapes."""
+    """Renders of new scenes, with other places and shapes but the prompts' attributes.
+
+    A prompt that describes no scene gets any attributes.
+    """
     rng = random.Random(f"{name}/{study.seed}")
     aspect = study.size.width / study.size.height
     scenes = [

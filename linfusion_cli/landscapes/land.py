@@ -93,7 +93,7 @@ def _folds(frame: Frame, below: Tensor, undulation: Tensor, seed: Tensor, near: 
 def _planted(
     colour: Tensor, cover: Tensor, frame: Frame, top: Tensor, seed: Tensor, near: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """A forest's tree rows; on hills, mountains and islands small groups of trees along the ridge, seen from close by."""
+    """A forest's rows of trees. Hills, mountains and islands get groups of trees on the ridge, visible from near."""
     rows = _rows(frame, near)
     if rows:
         cover, colour = cover.expand_as(colour[:, :1]).clone(), colour.clone()

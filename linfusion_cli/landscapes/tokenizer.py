@@ -14,7 +14,7 @@ MAX_TOKENS = 48
 
 
 def build_tokenizer() -> Any:
-    """Byte-level BPE trained on the words until each is one token; unknown words fall into pieces, never into errors."""
+    """Byte-level BPE, trained until each known word is one token. An unknown word becomes several tokens, no error."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

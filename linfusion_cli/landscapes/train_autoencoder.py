@@ -16,7 +16,7 @@ from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings
 
-# Images of 512 pixels too: the group statistics of small crops alone are not those of large images, whose colours would shift.
+# Images of 512 pixels too: with the group statistics of small crops alone, the colours of large images would shift.
 BUCKETS = (
     Bucket(128, 128, 4800, windows=False),
     Bucket(128, 128, 7200, windows=True),
@@ -95,7 +95,10 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None =
 
 
 def _batch(images: dict[int, Tensor], draw: torch.Generator, times: int) -> Tensor:
-    """Squares from the smallest images that hold them: `times` as many as the drawn kind of batch has; (B, 3, size, size) in [-1, 1]."""
+    """Random squares, (B, 3, size, size) in [-1, 1], cut from the smallest images that hold them.
+
+    B is `times` the count of the kind of batch that is drawn.
+    """
     crop = CROPS[int(torch.multinomial(torch.tensor([crop.share for crop in CROPS]), 1, generator=draw))]
     large_enough = images[min(size for size in images if size >= crop.size_px)]
     chosen = torch.randint(len(large_enough), (crop.count * times,), generator=draw)

@@ -37,7 +37,8 @@ BUCKETS = (
 )
 SHARES = (0.47, 0.18, 0.09, 0.12, 0.08, 0.06)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
-WINDOW_TIMESTEPS = 450  # windows are seen below it only; above it an image is composed: half the draws of whole scenes lie there for certain
+# Windows are trained on below it only. Above it an image is composed, so half the draws of whole scenes lie there.
+WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
 TOKENIZER = "tokenizer"
 ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded

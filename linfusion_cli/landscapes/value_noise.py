@@ -32,9 +32,10 @@ def value_noise(x: Tensor, seed: Tensor, *, smooth: bool = True) -> Tensor:
 
 
 def fractal(x: Tensor, seed: Tensor, frequency: float, gain: float, octaves: int, pixel: Tensor) -> Tensor:
-    """Octaves of value noise over x (batch, 1, 1, width), mean 0.5, each faded out before its wavelength falls below two pixels.
+    """Octaves of value noise over x (batch, 1, 1, width), with mean 0.5.
 
-    `pixel` is the size of a pixel in the units of `x`: the closer the view, the more octaves show.
+    Each octave fades out before its wavelength falls below two pixels. `pixel` is the size of a pixel in the units of
+    `x`: the closer the view, the more octaves show.
     """
     finest = float(pixel.min())
     count = sum(1.0 / (frequency * 2**octave) > 2 * finest for octave in range(octaves))

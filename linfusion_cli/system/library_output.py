@@ -1,4 +1,4 @@
-"""What the libraries say (their logs, Python's warnings, progress bars): to the log file or --debug, never between an image's lines."""
+"""Sends the libraries' logs, warnings and progress bars to the log file or the debug output, not between our lines."""
 
 from __future__ import annotations
 

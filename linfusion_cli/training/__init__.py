@@ -1,1 +1,1 @@
-"""What every training shares: rate schedule, moving average, checkpoints, the loop that goes on where it was stopped."""
+"""What every training shares: rate schedule, moving average, checkpoints, and the loop that resumes a stopped run."""

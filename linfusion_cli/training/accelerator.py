@@ -14,8 +14,10 @@ from linfusion_cli.errors import UsageError, option
 def make_accelerator(device: str, precision: str, log_folder: Path | None = None) -> Accelerator:
     """An accelerator for "auto", "cpu" or "cuda" (under `accelerate launch`: one per process).
 
-    precision: "no" (float32), "bf16" or "fp16". With `log_folder` a TensorBoard log is written there, if TensorBoard is installed.
-    Raises UsageError for a device that is not here, and for fp16 on the CPU, where it has no fast arithmetic.
+    precision: "no" (float32), "bf16" or "fp16". With `log_folder` a TensorBoard log is written there, if TensorBoard is
+    installed.
+
+    Raises UsageError for a device that is not here, and for fp16 on the CPU, which has no fast arithmetic for it.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(

@@ -95,13 +95,15 @@ def load(path: Path, identity: Identity) -> Checkpoint:
         pickle.UnpicklingError,
         SafetensorError,
     ) as error:
-        raise WeightsError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}). Remove this folder to start from what was before it"
-        ) from error
+        advice = "Remove this folder to start from what was before it"
+        raise WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). {advice}") from error
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the newest checkpoint in a run's folder; UsageError if there is none, WeightsError if it is damaged."""
+    """The tensors of the newest checkpoint in a run's folder.
+
+    Raises UsageError if there is none, WeightsError if it is damaged.
+    """
     found = newest(folder)
     if found is None:
         raise UsageError(f"{folder}: there is no checkpoint. Train first")
@@ -114,9 +116,9 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 def _check_identity(path: Path, stored: Identity, identity: Identity) -> None:
     for name in [*identity, *stored]:
         if stored.get(name) != identity.get(name):
+            differing = f"{name} is {stored.get(name)!r} there and {identity.get(name)!r} here"
             raise UsageError(
-                f"{path.parent} holds another run: {name} is {stored.get(name)!r} there and {identity.get(name)!r} here. "
-                "Name another folder, or remove it to start anew"
+                f"{path.parent} holds another run: {differing}. Name another folder, or remove it to start anew"
             )
 
 

@@ -1,4 +1,4 @@
-"""The loop of every training: one run that goes on where it was stopped, on a CPU, a GPU or several (Hugging Face accelerate)."""
+"""The loop of every training: a run that resumes where it was stopped, on a CPU, a GPU or several (by accelerate)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from linfusion_cli.training.checkpoint import Checkpoint, Identity
 from linfusion_cli.training.ema import MovingAverage
 from linfusion_cli.training.schedule import Schedule
 
-# Index of a batch -> its loss and the terms to show. The index is all that a batch depends on, so it is the data's position.
+# Index of a batch -> its loss and the terms to show. A batch depends on its index alone, so a run resumes from there.
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 TELL_EVERY_SECONDS = 5.0
 SMALLEST_SCALE = 1e-3  # a float16 loss scale below this means that every step overflows

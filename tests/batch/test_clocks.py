@@ -61,7 +61,7 @@ def test_until_is_a_time_of_day_in_every_season(
 
 @pytest.mark.parametrize("jump", [-400 * DAY, -3600.0, 3600.0, 400 * DAY])
 def test_no_deadline_moves_with_the_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: float) -> None:
-    """An hour to go is an hour to go, and a checkpoint is due after its seconds, whatever somebody sets the clock to."""
+    """Neither a deadline nor the next checkpoint moves when somebody sets the clock."""
     deadline = _deadline(None, 60.0)
     with CheckpointFolder(tmp_path / "x.png", "a" * 64, "id", 1000.0, urgent=lambda: False, tell=print) as keeper:
         real = time.time

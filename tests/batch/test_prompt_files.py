@@ -16,13 +16,18 @@ from linfusion_cli.batch.prompt_files import READERS, _words, read_rows
 from linfusion_cli.errors import UsageError
 
 SAME = {
-    "a.txt": '\ufeff# a list\na lake, at dawn\n\n  "quoted" hills --seed 7 --size 64x64 --negative "people, cars"\n--prompt "a b" --steps=5\r\n',
-    "a.jsonl": '{"prompt": "a lake, at dawn"}\n\n{"prompt": "\\"quoted\\" hills", "seed": "7", "size": "64x64", "negative": "people, cars"}\n'
+    "a.txt": '\ufeff# a list\na lake, at dawn\n\n  "quoted" hills --seed 7 --size 64x64 --negative "people, cars"\n'
+    '--prompt "a b" --steps=5\r\n',
+    "a.jsonl": '{"prompt": "a lake, at dawn"}\n\n'
+    '{"prompt": "\\"quoted\\" hills", "seed": "7", "size": "64x64", "negative": "people, cars"}\n'
     '{"prompt": "a b", "steps": "5"}\n',
-    "a.csv": 'prompt,seed,size,negative,steps\n"a lake, at dawn",,,,\n"""quoted"" hills",7,64x64,"people, cars",\na b,,,,5\n',
-    "a.toml": '[[jobs]]\nprompt = "a lake, at dawn"\n[[jobs]]\nprompt = \'"quoted" hills\'\nseed = "7"\nsize = "64x64"\nnegative = "people, cars"\n'
+    "a.csv": 'prompt,seed,size,negative,steps\n"a lake, at dawn",,,,\n"""quoted"" hills",7,64x64,"people, cars",\n'
+    "a b,,,,5\n",
+    "a.toml": '[[jobs]]\nprompt = "a lake, at dawn"\n[[jobs]]\nprompt = \'"quoted" hills\'\n'
+    'seed = "7"\nsize = "64x64"\nnegative = "people, cars"\n'
     '[[jobs]]\nprompt = "a b"\nsteps = "5"\n',
-    "a.yaml": '- a lake, at dawn\n- prompt: \'"quoted" hills\'\n  seed: "7"\n  size: 64x64\n  negative: people, cars\n- {prompt: a b, steps: "5"}\n',
+    "a.yaml": '- a lake, at dawn\n- prompt: \'"quoted" hills\'\n  seed: "7"\n  size: 64x64\n'
+    '  negative: people, cars\n- {prompt: a b, steps: "5"}\n',
 }
 
 
@@ -61,18 +66,21 @@ def test_flags_are_written_as_on_the_command_line(tmp_path: Path, line: str, val
 @pytest.mark.parametrize(
     ("name", "text", "problem"),
     [
-        ("a.txt", "a --seed", ":1: --seed lacks its value"),
-        ("a.txt", "a --seed 1 --seed 2", ":1: --seed is given twice"),
+        ("a.txt", "a --seed", ":1: seed lacks its value"),
+        ("a.txt", "a --seed 1 --seed 2", ":1: seed is given twice"),
         ("a.txt", "ok\na --negative no cars", ':2: "cars" belongs to no flag'),
         ("a.txt", "ok\na --negative 'open", ":2: No closing quotation"),
         ("a.jsonl", "{}\n[1]", ':2: no JSON object: write {"prompt": "..."}'),
-        ("a.jsonl", '{"prompt": NaN}', ":1: no JSON object: NaN is no number"),
-        ("a.jsonl", '{"prompt": "a", "prompt": "b"}', ":1: no JSON object: a key is given twice"),
-        ("a.jsonl", "[" * 100_000, ":1: no JSON object"),
+        ("a.jsonl", '{"prompt": NaN}', ":1: no JSON object: the line can't be used: NaN is no number"),
+        ("a.jsonl", '{"prompt": "a", "prompt": "b"}', "the name prompt stands twice"),
+        ("a.jsonl", "[" * 100_000, ":1: no JSON object: the line can't be used: it is nested more than 100 deep"),
+        ("a.jsonl", '{"prompt": "a", "seed": ' + "9" * 5000 + "}", "has 5000 digits, at most 20 are read"),
+        ("a.jsonl", '{"prompt": "a", "guidance": 1e999}', "the number 1e999 is out of range"),
         (
             "a.csv",
             "text\na",
-            ':1: the first line must name the columns, each once, one of them "prompt", with commas between them. Found: "text"',
+            ':1: the first line must name the columns, each once, one of them "prompt", '
+            'with commas between them. Found: "text"',
         ),
         ("a.csv", "prompt\na,b", ":2: 2 cells, but 1 column. Put quotes"),
         ("a.csv", 'prompt\n"a', ":2: no CSV"),
@@ -136,6 +144,6 @@ def test_words_are_those_of_a_shell(text: str) -> None:
         asked = "refused"
     try:
         found: list[str] | str = _words(text)
-    except ValueError:
+    except UsageError:
         found = "refused"
     assert found == asked

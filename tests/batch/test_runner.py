@@ -306,10 +306,8 @@ def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch
     batch.write("a lake", "a hill --lora nobody/nothing.safetensors --size 64x128")
     code, _, err = batch.run()
     assert code == 66
-    assert (
-        "list.txt:2: weights are not on this machine: nobody/nothing.safetensors. Fetch them with: linfusion fetch --lora"
-        in err
-    )
+    problem = "list.txt:2: weights are not on this machine: nobody/nothing.safetensors."
+    assert f"{problem} Fetch them with: linfusion fetch --lora" in err
     assert not batch.folder.exists()
     code, _, err = batch.run("--keep-going")
     assert (code, len(batch.images())) == (1, 1)
@@ -320,7 +318,7 @@ def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch
 def test_an_image_in_bands_gets_a_process_that_keeps_little(
     batch, monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, ...], children: int
 ) -> None:
-    """How many prepared convolutions stay is settled for the life of a process; what a small image keeps is too much for a large one."""
+    """A process keeps its prepared convolutions for good; those of a small image are too many beside a large one."""
     started = []
     of_child = worker_process.Child.__init__
     monkeypatch.setattr(worker_process.Child, "__init__", lambda self: (started.append(1), of_child(self))[1])

@@ -1,4 +1,4 @@
-"""What a list stands for: choices, lists and seeds multiplied out, ids that no place is part of, names that stay in their folder."""
+"""Tasks of a list: choices, lists and seeds multiplied out, ids without a place in them, names inside the folder."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ def _text(kind: type, dim: int = 16) -> torch.nn.Module:
     tokenizer = build_tokenizer()
     config = CLIPTextConfig(
         vocab_size=len(tokenizer), hidden_size=dim, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
-        max_position_embeddings=48, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, projection_dim=dim,
+        max_position_embeddings=48, bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
+        projection_dim=dim,
     )  # fmt: skip
     return kind(config)
 

@@ -67,8 +67,8 @@ def test_half_and_half_is_the_whole(teachers: dict[str, Path], folder: Path, tmp
     options = ["--steps", "8", "--quiet", "--float32", "--accumulate", "2", "--save-every", "3"]
     assert main(command(teachers["sd15"], folder, tmp_path / "whole", *options)) == 0
     asked = Distillation(
-        teacher=str(teachers["sd15"]), data=str(folder), output=tmp_path / "parts", schedule=Schedule(8, 1e-4, warmup=2), batch_size=2, accumulate=2,
-        save_every_steps=4,
+        teacher=str(teachers["sd15"]), data=str(folder), output=tmp_path / "parts",
+        schedule=Schedule(8, 1e-4, warmup=2), batch_size=2, accumulate=2, save_every_steps=4,
     )  # fmt: skip
     stopped = distill(asked, Accelerator(cpu=True))
     with pytest.MonkeyPatch.context() as patch:

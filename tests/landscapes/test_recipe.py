@@ -1,4 +1,4 @@
-"""The recipe: the same images everywhere, latents of unit scale, both attentions trained, every part from first to last."""
+"""The recipe: the same images everywhere, latents of unit scale, both attentions trained, every part run once."""
 
 from contextlib import nullcontext
 from multiprocessing.pool import ThreadPool

@@ -69,7 +69,8 @@ def detail(scene: Scene, top: float) -> tuple[float, float]:
     )  # with more around it than the filter reads
     enlarged = torch.nn.functional.interpolate(whole[:, :, y : y + 25, x : x + 25], scale_factor=16.0, mode="bicubic")
     crop = enlarged[:, :, 64 + y_more : 320 + y_more, 64 + x_more : 320 + x_more]
-    return tuple(float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))  # type: ignore[return-value]
+    first, second = (float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))
+    return first, second
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""GPUs for the doctor. No machine of the tests has one: a stand-in for torch, and one for the driver's files, say what a GPU would."""
+"""GPUs for the doctor. The tests need none: stand-ins answer for torch and for the driver's files."""
 
 import warnings
 from dataclasses import replace
