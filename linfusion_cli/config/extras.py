@@ -13,6 +13,7 @@ from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
 from linfusion_cli.weights.locate import find, fingerprint, missing, stamp
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+from linfusion_cli.weights.web_links import is_link
 
 DEFAULT_PRESET = "landscape"
 PRESET_OF = {"sd15": "sd15-4k", "sd21": "sd21-4k", "sdxl": "sdxl-4k"}
@@ -69,8 +70,9 @@ def _numbers(text: str) -> list[str]:
 
 def inversion(text: str) -> tuple[str, str]:
     """Place and token of "PLACE" or "PLACE:TOKEN"; without a token the file's name is the token."""
-    place, _, token = text.partition(":")
-    return place, token or Path(place).stem
+    scheme, marks, rest = text.partition("://") if is_link(text) else ("", "", text)
+    place, _, token = rest.partition(":")
+    return scheme + marks + place, token or Path(place).stem
 
 
 def family_here(model: str | None) -> str | None:

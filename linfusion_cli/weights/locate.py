@@ -9,7 +9,9 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import builtin_folder
+from linfusion_cli.weights.folder_advice import refuse_cache_folder
 from linfusion_cli.weights.safetensors_header import ENDING, refuse_pickle
+from linfusion_cli.weights.web_links import advice, hub_name, is_link
 
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16
 PART = re.compile(r"[A-Za-z0-9_][\w.-]*")  # of a name on the hub: no ".." and nothing hidden
@@ -26,7 +28,7 @@ class HubPlace:
     @staticmethod
     def parse(place: str, revision: str = "") -> HubPlace | None:
         """None if the text can't be a place on the hub."""
-        words, _, own = place.partition("@")
+        words, _, own = (hub_name(place) if is_link(place) else place).partition("@")
         parts = words.split("/")
         if len(parts) < 2 or not all(
             PART.fullmatch(part) for part in [*parts, *(own or revision or "main").split("/")]
@@ -48,6 +50,8 @@ def find(place: str, revision: str = "") -> Path | None:
     if path.exists():
         if path.is_file():
             refuse_pickle(path)
+        else:
+            refuse_cache_folder(path)
         return path
     hub = HubPlace.parse(place, revision)
     return None if hub is None else _cached(hub)
@@ -64,6 +68,8 @@ def find_first(places: tuple[str, ...], revision: str, flag: str) -> Path:
 def missing(places: tuple[str, ...], revision: str, flag: str, preset: str = "") -> WeightsError:
     """What to say, and to type, when none of the places is on this machine; preset: of which they are a part."""
     for place in places:
+        if is_link(place) and not hub_name(place):
+            return WeightsError(f"{flag} {place}: {advice(place)}")
         if (place.endswith((ENDING, "/")) and HubPlace.parse(place) is None) or place.startswith((".", "~", "/")):
             return WeightsError(f"{flag} {place}: there is no such file or folder")
     names = ", ".join(places)

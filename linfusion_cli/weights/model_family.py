@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError, option
+from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
@@ -89,6 +90,7 @@ def family_of_model(place: Path, variant: str = "") -> str:
     """The family of a diffusers folder or a single file on this machine. Raises WeightsError as family_of does."""
     if place.is_file():
         return family_of(read_header(place).tensors, place)
+    refuse_no_model(place)
     tensors: dict[str, TensorInfo] = {}
     for path in weight_files(place / "unet", variant):
         tensors |= read_header(path).tensors
