@@ -5,9 +5,10 @@
     ├── OutOfMemoryError          4   no plan fits into the memory that is there or allowed
     ├── WeightsError             66   weights are missing, damaged or of another model
     ├── OutputError              74   the image can't be written (place, permission, space)
-    └── BusyError                75   somebody else works on the same thing; try later
+    ├── BusyError                75   somebody else works on the same thing; try later
+    └── StandardOutputError     141   nobody reads standard output any more, or its disk is full
 
-Interrupts end with 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is allowed, and the nearest
+Interrupts end with 129 (SIGHUP), 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is allowed, and the nearest
 valid one or the next command to type.
 
 No message below cli/ spells a flag. An error about one option names it as `parameter`, and a message that mentions
@@ -28,6 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 MOST_CHARACTERS = 400  # of one line of a message
+HUNG_UP = 129
 INTERRUPTED = 130
 TERMINATED = 143
 NO_MEMORY = (
@@ -160,6 +162,16 @@ class BusyError(LinfusionError):
     """Another process holds what this one needs."""
 
     exit_code = 75
+
+
+class StandardOutputError(LinfusionError):
+    """Standard output can't be written: its reader has gone (a broken pipe), its disk is full, or it is closed."""
+
+    exit_code = 141  # 128 + SIGPIPE, as shells show it
+
+    def __init__(self, reason: str, *, reader_gone: bool = False) -> None:
+        self.reader_gone = reader_gone
+        super().__init__(f"standard output can't be written: {reason}")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from linfusion_cli import __version__
 from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job, job_hash, unseeded_hash
 from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
-from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, OutputError, option, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
+from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.png_writer import PngWriter, largest_bytes
 from linfusion_cli.planning.planner import Plan, dtype_of
@@ -61,11 +61,11 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) ->
     prepare(plan)
     measured = _Measured()
     stopper = _Stopper(notify)
-    with _memory_log(job.memory_log) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
+    with MemoryLog(job.memory_log, notify) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             measured.see(event)
-            _log(log, event, time.monotonic() - started)
+            log.add(event, time.monotonic() - started)
             notify(event)
             stopper.see(event)
 
@@ -317,28 +317,6 @@ def _write(path: Path, image: StageImage, record: dict[str, Any], *, overwrite: 
             for rows in image.rows:
                 png.write_rows(rows)
         file.commit()
-
-
-@contextmanager
-def _memory_log(path: Path | None) -> Iterator[TextIO | None]:
-    if path is None:
-        yield None
-        return
-    try:
-        file = path.open("w", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: can't be written ({error.strerror})", parameter="memory_log") from error
-    with file:
-        yield file
-
-
-def _log(log: TextIO | None, event: Event, at_seconds: float) -> None:
-    """One line: when it was, and the event, whose own `seconds` are how long a phase took."""
-    if log is not None:
-        log.write(
-            json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)}) + "\n"
-        )
-        log.flush()
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from linfusion_cli.events import Note
 def test_each_family_has_its_own_exit_code() -> None:
     families = errors.LinfusionError.__subclasses__()
     codes = {family.__name__: family.exit_code for family in families}
-    assert codes == {"UsageError": 2, "OutOfMemoryError": 4, "WeightsError": 66, "OutputError": 74, "BusyError": 75}
+    assert codes == {
+        "UsageError": 2,
+        "OutOfMemoryError": 4,
+        "WeightsError": 66,
+        "OutputError": 74,
+        "BusyError": 75,
+        "StandardOutputError": 141,
+    }
     assert len(set(codes.values())) == len(codes)
 
 

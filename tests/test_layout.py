@@ -68,7 +68,7 @@ IMPORTS = {
     "system_check": "planning config weights system errors files",
     "planning": "config weights system geometry errors files json_files",
     "config": "weights geometry errors system png_chunks",
-    "output": "geometry errors json_files files png_chunks",
+    "output": "geometry events errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files",

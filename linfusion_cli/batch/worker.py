@@ -13,7 +13,6 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from linfusion_cli.config.job import Job, Request, job_hash, resolve
@@ -21,7 +20,7 @@ from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Messag
 from linfusion_cli.events import Event
 from linfusion_cli.json_files import parse_json
 from linfusion_cli.system.process_setup import own_process
-from linfusion_cli.system.signals import STOP
+from linfusion_cli.system.signals import handle_signals
 
 if TYPE_CHECKING:
     from linfusion_cli.planning.planner import Plan
@@ -39,15 +38,14 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
     os.dup2(2, 1)  # what a library prints is no answer
     say = _speaker(answers)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)
+    handle_signals()
     threading.Thread(target=_beat, args=(say,), name="heartbeat", daemon=True).start()
     maker = _Maker(say)
     try:
         for line in sys.stdin:
             maker.make(parse_json(line, "an order"))
-    except SystemExit:
-        return TERMINATED
+    except SystemExit as stopped:
+        return stopped.code if isinstance(stopped.code, int) else TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
     return 0
@@ -169,10 +167,6 @@ def _beat(say: Say) -> None:
     pause = threading.Event()
     while not pause.wait(BEAT_SECONDS):
         say("beat", {})
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    STOP.ask(TERMINATED if signum == signal.SIGTERM else INTERRUPTED)
 
 
 def _die_with_parent() -> None:

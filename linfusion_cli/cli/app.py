@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from types import FrameType
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from typing import Annotated
 
 import typer
@@ -31,10 +28,19 @@ from linfusion_cli.cli import (
     upscale,
 )
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError, OutputError, UsageError
+from linfusion_cli.cli.streams import announce, standard_streams
+from linfusion_cli.errors import (
+    HUNG_UP,
+    INTERRUPTED,
+    LinfusionError,
+    OutOfMemoryError,
+    OutputError,
+    StandardOutputError,
+    UsageError,
+)
 from linfusion_cli.system.library_output import listening
 from linfusion_cli.system.process_setup import own_process
-from linfusion_cli.system.signals import STOP
+from linfusion_cli.system.signals import REASONS, handle_signals
 
 EPILOG = """\b
 Examples:
@@ -52,6 +58,8 @@ Examples:
 Every command has its own help: linfusion generate --help
 --debug works in any place and shows the traceback of an error; so does LINFUSION_DEBUG=1.
 """
+
+STOPPED_AS = {HUNG_UP: "HungUp", StandardOutputError.exit_code: StandardOutputError.__name__}
 
 app = typer.Typer(
     name="linfusion",
@@ -94,10 +102,17 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; no exception leaves it, and nothing else catches LinfusionError."""
-    own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    words, debug = without_debug(words)
-    restore = _handle_signals()
+    try:
+        with standard_streams():
+            return _run(*without_debug(words))
+    except BaseException as error:  # a second signal while the first is told; nothing can be said any more
+        return _code_of(error)
+
+
+def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's pair
+    own_process()
+    restore = handle_signals()
     libraries = listening(_show_line) if debug else nullcontext()
     try:
         with libraries:
@@ -113,6 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _explain(error, words)
     finally:
         restore()
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, SystemExit) and isinstance(error.code, int):
+        return error.code
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else LinfusionError.exit_code
 
 
 def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:
@@ -136,11 +157,13 @@ def _show_line(line: str) -> None:
 def _explain(error: BaseException, words: Sequence[str]) -> int:
     """Prints what went wrong and returns the exit code of its family."""
     match error:
+        case StandardOutputError() if "--json" not in words and error.reader_gone:
+            return error.exit_code  # `| head -1`: who closed the pipe wants no word about it
         case LinfusionError():
             return _fail(type(error).__name__, told(error), error.exit_code, words)
         case TyperException():
             if type(error).__name__ == "NoArgsIsHelpError":
-                typer.echo(error.format_message())
+                announce(error.format_message())
                 return UsageError.exit_code
             from linfusion_cli.cli.text import wrong_value
 
@@ -170,7 +193,8 @@ def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
     from linfusion_cli.cli.text import safe
 
     if "--json" in words:
-        emit(sys.stdout, "error", {"error": kind, "message": message, "exit_code": code})
+        with suppress(StandardOutputError):
+            emit(sys.stdout, "error", {"error": kind, "message": message, "exit_code": code})
     for i, line in enumerate(message.splitlines() or [""]):
         typer.echo(f"error: {safe(line)}" if i == 0 else safe(line), err=True)
     return code
@@ -183,17 +207,4 @@ def _command(words: Sequence[str]) -> str:
 
 def _exit_code(error: SystemExit, words: Sequence[str]) -> int:
     code = error.code if isinstance(error.code, int) else int(bool(error.code))
-    return _fail("Terminated", "stopped by SIGTERM", TERMINATED, words) if code == TERMINATED else code
-
-
-def _stop(signum: int, frame: FrameType | None) -> None:
-    STOP.ask(TERMINATED if signum == signal.SIGTERM else INTERRUPTED)
-
-
-def _handle_signals() -> Callable[[], object]:
-    """Makes SIGTERM and Ctrl-C unwind the stack, so that files are closed, at a good moment; returns what undoes it."""
-    if threading.current_thread() is not threading.main_thread():
-        return lambda: None
-    STOP.reset()
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    return lambda: [signal.signal(number, handler) for number, handler in before.items()]
+    return _fail(STOPPED_AS.get(code, "Terminated"), REASONS[code], code, words) if code in REASONS else code

@@ -15,7 +15,8 @@ from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.render_display import emit, has_live_terminal
 from linfusion_cli.cli.spelling import flag
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
-from linfusion_cli.errors import Message
+from linfusion_cli.errors import Message, StandardOutputError
+from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -35,6 +36,7 @@ class BatchDisplay:
         self._made, self._seconds = 0, 0.0  # images, and what they took
         self._image = _Image()
         self._said = now()
+        self._stdout_dead = False
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if not quiet and has_live_terminal():
@@ -48,12 +50,7 @@ class BatchDisplay:
         """Shows one event of the runner."""
         self._left = told.left
         if self._as_json and told.kind != "event":
-            fields = {key: value for key, value in told.fields.items() if key not in ("kind", "phases")}
-            emit(
-                sys.stdout,
-                told.kind,
-                {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text, **fields},
-            )
+            self._emit(told)
         match told.kind:
             case "made":
                 self._show_made(told)
@@ -71,6 +68,15 @@ class BatchDisplay:
                 self._event(told)
         self._update()
 
+    def _emit(self, told: Told) -> None:
+        """One line of JSON; if nobody reads it any more, the batch ends at a kept step."""
+        task = {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text}
+        fields = {key: value for key, value in told.fields.items() if key not in ("kind", "phases")}
+        try:
+            emit(sys.stdout, told.kind, {**task, **fields})
+        except StandardOutputError as error:
+            STOP.request(error.exit_code)
+
     def _show_made(self, told: Told) -> None:
         seconds, peak = told.fields["seconds"], told.fields["device_peak_bytes"] or told.fields["peak_bytes"]
         self._ended, self._image = self._ended + 1, _Image()
@@ -85,7 +91,17 @@ class BatchDisplay:
             f"[{self._ended}/{self._ended + self._left}] {name}: {seconds_text(seconds)}, peak {bytes_text(peak)}{left}"
         )
         if paths and not on_one_screen:
-            typer.echo(safe(told.fields["path"]))
+            self._announce(safe(told.fields["path"]))
+
+    def _announce(self, path: str) -> None:
+        """The path on stdout; where that is dead, this is told once, and the images are made all the same."""
+        if self._stdout_dead:
+            return
+        try:
+            typer.echo(path)
+        except StandardOutputError as error:
+            self._stdout_dead = True
+            self._line(f"note: {error}")
 
     def _event(self, told: Told) -> None:
         fields = told.fields["fields"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.shared_options import Precision, QuietFlag
+from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.text import safe
 
 if TYPE_CHECKING:
     from linfusion_cli.distill.trainer import Distillation
@@ -131,4 +133,4 @@ def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> No
     accelerator = make_accelerator(device, precision, asked.output / "run")
     show(train(asked, accelerator), quiet=quiet or not accelerator.is_main_process)
     if accelerator.is_main_process and not quiet:
-        typer.echo(str(asked.output))
+        announce(safe(asked.output))

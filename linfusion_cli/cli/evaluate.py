@@ -11,6 +11,8 @@ import typer
 
 from linfusion_cli.cli.shared_options import Precision
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -193,7 +195,7 @@ def _train(
     effort = Effort(make_accelerator(device, precision), seed)
     schedule = Schedule(1_000_000, 2e-3, minutes)
     show(train_classifier(folder / "run", folder / CLASSIFIER.name, schedule, effort, lessons), quiet=quiet)
-    typer.echo(str(folder / CLASSIFIER.name))
+    announce(safe(folder / CLASSIFIER.name))
 
 
 def _classifier() -> Classifier:

@@ -12,6 +12,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.shared_options import QuietFlag
+from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, 
 
 \b
 The path of the image is the only line on stdout; everything else goes to stderr.
-Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 130 Ctrl-C,
-143 SIGTERM.
+Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 129 SIGHUP,
+130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM.
 """
 
 
@@ -125,4 +126,4 @@ def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool) -
         displays.finish(rendered)
     log.add(f"made: {rendered.path}")
     if not as_json and not quiet:
-        typer.echo(safe(rendered.path))
+        announce(safe(rendered.path))

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.shared_options import Precision, QuietFlag
+from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.output.atomic_file import make_folder
 
@@ -87,7 +89,7 @@ def render(
         Image.fromarray(levels.numpy()).save(output / f"{index:04d}.png")
         (output / f"{index:04d}.txt").write_text(caption(scene, rng) + "\n")
     if not quiet:
-        typer.echo(f"{count} scenes in {output}")
+        announce(f"{count} scenes in {safe(output)}")
 
 
 @app.command(epilog=TRAIN_EPILOG)
@@ -139,7 +141,7 @@ def train(
     schedule = Schedule(steps, rate, minutes)
     for line in _train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None):
         if not quiet:
-            typer.echo(str(line))
+            announce(safe(line))
 
 
 def _model_folder(place: str) -> Path:

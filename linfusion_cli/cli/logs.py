@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Self, TextIO, cast
@@ -15,6 +16,7 @@ from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError
 from linfusion_cli.system.library_output import listening
+from linfusion_cli.system.signals import REASONS
 
 if TYPE_CHECKING:
     import logging.handlers
@@ -45,9 +47,12 @@ class LogFile:
         try:
             if self._path.is_symlink():
                 raise OSError(40, "it is a link")
+            if self._path.is_fifo():
+                raise OSError(22, "it is a pipe")
             self._handler = logging.handlers.RotatingFileHandler(
                 self._path, maxBytes=LARGEST_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
             )
+            self._handler.handleError = self._give_up  # type: ignore[method-assign]
         except OSError as error:
             raise OutputError(f"--log-file {self._path}: can't be written ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
@@ -61,7 +66,8 @@ class LogFile:
             self.add(_end(error))
         self._libraries.close()
         if self._handler is not None:
-            self._handler.close()
+            with suppress(OSError):  # what a full disk did not take is told already
+                self._handler.close()
 
     def add(self, text: str) -> None:
         """Writes a line."""
@@ -69,6 +75,19 @@ class LogFile:
             import logging
 
             self._handler.emit(logging.LogRecord("linfusion", logging.INFO, "", 0, safe(text), None, None))
+
+    def _give_up(self, record: logging.LogRecord) -> None:
+        """A log that can't be written is told once, on stderr; the work goes on without it."""
+        error = sys.exc_info()[1]
+        reason = getattr(error, "strerror", None) or str(error)
+        handler, self._handler = self._handler, None
+        if handler is not None:
+            with suppress(OSError, ValueError):
+                handler.close()
+        typer.echo(
+            safe(f"note: --log-file {self._path}: can't be written any more ({reason}); nothing more is logged"),
+            err=True,
+        )
 
     @property
     def stream(self) -> TextIO | None:
@@ -79,7 +98,8 @@ class LogFile:
 def _end(error: BaseException) -> str:
     """What ended a command, in the words that its user reads."""
     if isinstance(error, SystemExit):
-        return f"stopped by SIGTERM (exit code {error.code})"
+        reason = REASONS.get(error.code, "stopped") if isinstance(error.code, int) else "stopped"
+        return f"{reason} (exit code {error.code})"
     return "interrupted" if isinstance(error, KeyboardInterrupt) else f"ended by {type(error).__name__}: {told(error)}"
 
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
@@ -24,8 +25,10 @@ from linfusion_cli.cli.text import (
     seconds_text,
     setting_lines,
 )
+from linfusion_cli.errors import StandardOutputError
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.redaction import redacted
+from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -261,7 +264,14 @@ class JsonDisplay:
         emit(stream, "plan", {"plan": plan_fields(plan)})
 
     def notify(self, event: Event) -> None:
+        """Tells an event. A reader that has gone ends the work at a kept step; in no thread is an error raised."""
         self._tracker.see(event)
+        try:
+            self._emit(event)
+        except StandardOutputError as error:
+            STOP.request(error.exit_code)
+
+    def _emit(self, event: Event) -> None:
         match event:
             case PhaseStarted():
                 emit(self._stream, "phase", asdict(event))
@@ -282,10 +292,12 @@ class JsonDisplay:
             "device_peak_bytes": rendered.device_peak_bytes,
         }
         image = {"path": str(rendered.path), "seed": self._plan.job.seed}
-        emit(self._stream, "summary", {**image, **measured, **predicted, "record": rendered.record})
+        with suppress(StandardOutputError):  # the image is there: main() has nothing more to fail
+            emit(self._stream, "summary", {**image, **measured, **predicted, "record": rendered.record})
 
     def close(self) -> None:
-        self._stream.flush()
+        with suppress(StandardOutputError):
+            self._stream.flush()
 
     def _progress(self, event: Progressed) -> None:
         current, now = self._tracker.current, self._now()

@@ -1,10 +1,24 @@
-"""Requests to stop this process (Ctrl-C, SIGTERM), obeyed where no work is lost."""
+"""Requests to stop this process (Ctrl-C, SIGTERM, SIGHUP), obeyed where no work is lost."""
 
 from __future__ import annotations
 
+import signal
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
-from linfusion_cli.errors import INTERRUPTED
+from linfusion_cli.errors import HUNG_UP, INTERRUPTED, TERMINATED, StandardOutputError
+
+# Signal -> exit code. SIGHUP comes when the terminal is closed; Windows has none.
+CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED} | (
+    {signal.SIGHUP: HUNG_UP} if hasattr(signal, "SIGHUP") else {}
+)
+REASONS = {
+    HUNG_UP: "stopped by SIGHUP",
+    TERMINATED: "stopped by SIGTERM",
+    StandardOutputError.exit_code: "nobody reads standard output any more, or its disk is full; what is done is kept",
+}
 
 
 @dataclass(slots=True)
@@ -24,8 +38,12 @@ class Stop:
         if again or not self.patient:
             self.obey()
 
+    def request(self, code: int) -> None:
+        """Stops at the next place where nothing is lost. Raises nothing, so that any thread may call it."""
+        self.code = self.code or code
+
     def obey(self) -> None:
-        """Stops if there is a request: raises KeyboardInterrupt for Ctrl-C, SystemExit for SIGTERM."""
+        """Stops if there is a request: raises KeyboardInterrupt for Ctrl-C, SystemExit for all others."""
         if not self.code:
             return
         code = self.code
@@ -40,3 +58,21 @@ class Stop:
 
 
 STOP = Stop()
+
+
+def handle_signals() -> Callable[[], object]:
+    """Makes the signals of CODES ask STOP; returns what undoes it.
+
+    A signal that this process was told to ignore when it was started stays ignored (nohup, a shell's background jobs).
+    Only the main thread may change handlers: elsewhere nothing happens.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    STOP.reset()
+    heard = [number for number in CODES if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _stop) for number in heard}
+    return lambda: [signal.signal(number, handler or signal.SIG_DFL) for number, handler in before.items()]
+
+
+def _stop(signum: int, frame: FrameType | None) -> None:
+    STOP.ask(CODES[signal.Signals(signum)])

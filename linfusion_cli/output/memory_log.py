@@ -1,0 +1,60 @@
+"""The file of `memory_log`: one JSON object a line for each event of a render."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+from linfusion_cli.errors import Message, OutputError, option
+from linfusion_cli.events import Event, Note, Notify
+
+
+class MemoryLog:
+    """Writes events to `path`, in a with statement; nothing if path is None.
+
+    Entering raises OutputError if the file can't be opened, or if it is a pipe, which may have no reader. A log that
+    can't be written later (a full disk) is told through `notify`, once, and the render goes on without it.
+    """
+
+    def __init__(self, path: Path | None, notify: Notify) -> None:
+        self._path, self._notify = path, notify
+        self._file: TextIO | None = None
+
+    def __enter__(self) -> Self:
+        if self._path is None:
+            return self
+        try:
+            if self._path.is_fifo():
+                raise OSError(22, "it is a pipe")
+            self._file = self._path.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{self._path}: can't be written ({error.strerror})", parameter="memory_log") from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._close()
+
+    def add(self, event: Event, at_seconds: float) -> None:
+        """Writes when it was, and the event, whose own `seconds` are how long a phase took."""
+        if self._file is None:
+            return
+        line = json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)})
+        try:
+            self._file.write(line + "\n")
+            self._file.flush()
+        except OSError as error:
+            self._close()
+            text = f" {self._path}: can't be written any more ({error.strerror}); the image is made without it"
+            self._notify(Note(text=Message(option("memory_log"), text)))
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):  # what a full disk did not take
+                file.close()
