@@ -41,8 +41,8 @@ bench-long: $(VENV)/.installed  ## adds large sizes, the cost of exact methods, 
 bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
 
-reference: $(VENV)/.installed  ## writes docs/reference.md from the table of options
-	$(BIN)/python -m linfusion_cli.cli.reference > docs/reference.md
+reference: $(VENV)/.installed  ## writes docs/reference.md and the comments of presets/defaults.toml from the tables
+	$(BIN)/python -m linfusion_cli.cli.reference
 
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
 	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from linfusion_cli import __version__
 from linfusion_cli.config.extras import local_name
-from linfusion_cli.config.job import Job, job_hash, unseeded_hash
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.job_hash import job_hash, unseeded_hash
 from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed

@@ -12,8 +12,10 @@ from typing import Literal
 
 import psutil
 
-from linfusion_cli.config.job import Request, resolve
-from linfusion_cli.config.presets import load_preset, preset_files
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.preset_files import preset_files
+from linfusion_cli.config.presets import load_preset
+from linfusion_cli.config.request import Request
 from linfusion_cli.config.required_weights import needs_of
 from linfusion_cli.errors import LinfusionError, OutOfMemoryError
 from linfusion_cli.files import free_bytes, nearest_folder

@@ -34,7 +34,7 @@ def images(plan: Any, notify: Any, keeper: Any, model_cache: Any) -> Iterator[An
     """As engine.pipeline.images: stages of steps that each depend on the last, checkpoints after them, then rows."""
     import numpy as np
 
-    from linfusion_cli.config.job import job_hash
+    from linfusion_cli.config.job_hash import job_hash
     from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
 
     if model_cache is not None:

@@ -7,7 +7,7 @@ import pytest
 
 from linfusion_cli import system_check
 from linfusion_cli.cli.app import main
-from linfusion_cli.config import presets
+from linfusion_cli.config import preset_files as files_of_presets
 from linfusion_cli.system.gpu_probe import Accelerators
 from linfusion_cli.system_check import Finding, examine
 
@@ -17,7 +17,7 @@ def nothing_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(presets, "user_folder", lambda: tmp_path / "presets")
+    monkeypatch.setattr(files_of_presets, "user_folder", lambda: tmp_path / "presets")
     return tmp_path
 
 

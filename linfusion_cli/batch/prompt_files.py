@@ -21,7 +21,7 @@ from linfusion_cli.json_files import parse_json_value
 
 LARGEST_FILE_BYTES = 256 << 20
 FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
-LONG_FLAGS = {short: row.flags[0] for row in OPTIONS for short in row.flags if len(short) == 2}
+LONG_FLAGS = {f"-{short}": f"--{row.words[0]}" for row in OPTIONS for short in row.words if len(short) == 1}
 SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompt_files import Row
-from linfusion_cli.config.job import LARGEST_SEED, Kind, Request
-from linfusion_cli.config.options import OPTIONS
+from linfusion_cli.config.kind import Kind
+from linfusion_cli.config.option_rows import LARGEST_SEED
+from linfusion_cli.config.options import all_rows
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, option
 
 MOST_TASKS = 1_000_000
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
-ALIASES = {alias: row.key for row in OPTIONS for alias in row.batch_aliases}
-NOT_IN_ROWS = frozenset({"index", "name", *(row.key for row in OPTIONS if not row.in_batch_rows)})
 RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
 
 
@@ -56,9 +56,8 @@ class Task:
 
 
 def row_types() -> dict[str, object]:
-    """The keys that a row may have, with the types of their values: those of Request, but for what is the batch's."""
-    hints = typing.get_type_hints(Request)
-    return {name: hint for name, hint in hints.items() if name not in NOT_IN_ROWS}
+    """The keys that a row may have, with the types of their values: those of options, but for what is the batch's."""
+    return {row.key: row.request_type for row in all_rows() if row.in_batch_rows}
 
 
 def make_tasks(
@@ -89,6 +88,8 @@ class _Maker:
     def __init__(self, common: Mapping[str, object], problems: list[str]) -> None:
         self._problems = problems
         self._types = {key: _wants(hint) for key, hint in row_types().items()}
+        self._aliases = {alias: row.key for row in all_rows() for alias in row.batch_aliases}
+        self._not_in_rows = {"index", "name", *(row.key for row in all_rows() if not row.in_batch_rows)}
         self._names: dict[str, str] = {}
         self._common = {key: self._choices(key, value) for key, value in common.items()}
         self._kinds: dict[Request, Kind] = {}
@@ -135,8 +136,8 @@ class _Maker:
 
     def _name(self, given: str) -> str:
         key = given.strip().lower().replace("-", "_")
-        key = ALIASES.get(key, key)
-        if key in NOT_IN_ROWS:
+        key = self._aliases.get(key, key)
+        if key in self._not_in_rows:
             raise UsageError(
                 f'unknown key "{given}": a row does not say where its image goes or how it is worked on. ',
                 option("name"),
@@ -145,7 +146,7 @@ class _Maker:
                 " of the batch do",
             )
         if key not in self._types and key not in ("width", "height"):
-            aliases = [alias for alias, name in ALIASES.items() if name in self._types]
+            aliases = [alias for alias, name in self._aliases.items() if name in self._types]
             raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases])}')
         self._names[given] = key
         return key

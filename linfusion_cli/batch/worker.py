@@ -15,7 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from linfusion_cli.config.job import Job, Request, job_hash, resolve
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
 from linfusion_cli.events import Event
 from linfusion_cli.json_files import parse_json

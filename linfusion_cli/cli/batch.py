@@ -54,7 +54,7 @@ Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 
 
 @with_flags("batch")
 def batch(
-    flags: dict[str, object],
+    *,
     files: Annotated[
         list[str],
         typer.Argument(
@@ -112,6 +112,7 @@ def batch(
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
+    flags: dict[str, object],
 ) -> int:
     """Make the images of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options

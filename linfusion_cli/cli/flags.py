@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli.cli.spelling import declarations
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.options import by_key, flags_of
+from linfusion_cli.config.options import by_key, options_of
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from linfusion_cli.config.job import Request
+    from linfusion_cli.config.request import Request
 
 Command = Callable[..., Any]
 AS_TYPED = frozenset({"output"})  # a last "/" asks for a folder, and Path drops it
@@ -26,15 +27,21 @@ def complete_preset(incomplete: str) -> list[str]:
     return by_key()["preset"].completions(incomplete)
 
 
+def help_text(row: OptionRow) -> str:
+    """What --help says of a row: what it does, what is allowed, and a default that Typer does not show itself."""
+    default = f"Default: {row.default_from}." if row.default_from else ""
+    return " ".join(part for part in (row.help, row.limits, default) if part)
+
+
 def flag_parameter(row: OptionRow) -> inspect.Parameter:
     """The keyword parameter that makes Typer offer a row as a flag."""
     kind = str if row.key in AS_TYPED else row.kind
     hint: Any = list[kind] if row.repeatable else kind  # type: ignore[valid-type]
     option = typer.Option(
-        *(tuple(f"{flag}/--no-{flag[2:]}" for flag in row.flags) if row.is_switch else row.flags),
+        *declarations(row),
         metavar=row.metavar or None,
-        help=row.help,
-        autocompletion=row.completions if row.choices else None,
+        help=help_text(row),
+        autocompletion=row.completions if row.choices or row.suggestions else None,
         rich_help_panel=row.panel or None,
     )
     hint = Annotated[hint if row.default is not None else hint | None, option]
@@ -44,25 +51,35 @@ def flag_parameter(row: OptionRow) -> inspect.Parameter:
 def with_flags(command: str) -> Callable[[Command], Command]:
     """Adds the table's flags of a command to its function, which gets their values, by row, as its dict `flags`.
 
-    Typer learns a command's flags from its function's signature and annotations. The function that it is given here
-    takes any keywords, so both are set to what it stands for: the function's own parameters, then one for each row.
+    A function that has a dict `inputs` too gets the rows of its input in it. The flags stand in --help where these two
+    stand among the function's parameters, which are all keywords.
+
+    Typer learns a command's flags from its function's signature and annotations, and from nothing else: it has no call
+    to add an option. So the function that it is given takes any keywords, and both say what these are
+    (`__signature__` is Python's own way to do so, PEP 362).
     """
 
     def decorate(function: Command) -> Command:
-        rows = [flag_parameter(row) for row in flags_of(command)]
         signature = inspect.signature(function, eval_str=True)
-        own = [
+        groups: dict[str, list[inspect.Parameter]] = {"flags": [], "inputs": []}
+        for row in options_of(command):
+            groups["inputs" if row.is_input and "inputs" in signature.parameters else "flags"].append(
+                flag_parameter(row)
+            )
+        shown = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for name, parameter in signature.parameters.items()
-            if name != "flags"
+            for name, own in signature.parameters.items()
+            for parameter in groups.get(name, [own])
         ]
 
         def run(**values: Any) -> Any:
-            return function(flags={row.name: values.pop(row.name) for row in rows}, **values)
+            for group in groups.keys() & signature.parameters.keys():
+                values[group] = {row.name: values.pop(row.name) for row in groups[group]}
+            return function(**values)
 
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *rows]}
-        vars(run)["__signature__"] = signature.replace(parameters=[*own, *rows])
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+        vars(run)["__signature__"] = signature.replace(parameters=shown)
         return run
 
     return decorate
@@ -70,7 +87,7 @@ def with_flags(command: str) -> Callable[[Command], Command]:
 
 def request_of(prompt: str, flags: dict[str, Any], **more: Any) -> Request:
     """The request of a command line; repeated flags become tuples."""
-    from linfusion_cli.config.job import Request
+    from linfusion_cli.config.request import Request
 
     rows = by_key()
     values: dict[str, Any] = {

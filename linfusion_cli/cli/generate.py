@@ -16,7 +16,8 @@ from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from linfusion_cli.config.job import Job, Request
+    from linfusion_cli.config.job import Job
+    from linfusion_cli.config.request import Request
 
 EPILOG = """\b
 Examples:
@@ -49,24 +50,26 @@ Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights,
 
 @with_flags("generate")
 def generate(
-    flags: dict[str, Any],
+    *,
     prompt: Annotated[
         str | None, typer.Argument(help="What to draw. - reads it from standard input.", show_default=False)
     ] = None,
     prompt_file: Annotated[
         str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
     ] = None,
+    inputs: dict[str, Any],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
+    flags: dict[str, Any],
 ) -> None:
     """Make one image from a prompt."""
-    if flags["init_strength"] is not None and flags["init_image"] is None:
+    if inputs["init_strength"] is not None and inputs["init_image"] is None:
         raise UsageError("--strength says how much of --init-image is drawn again: give both")
-    request = request_of(read_prompt(prompt, prompt_file), flags)
+    request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 

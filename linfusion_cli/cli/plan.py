@@ -28,9 +28,10 @@ Times rest on a measurement of this machine of about a second, made once and kep
 
 @with_flags("plan")
 def plan(
-    flags: dict[str, Any],
+    *,
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
+    flags: dict[str, Any],
 ) -> None:
     """Show stages, bands, work, memory and time of an image, and stop."""
     from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_fields, plan_lines

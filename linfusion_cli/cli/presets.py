@@ -41,7 +41,8 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show 
 def list_presets() -> None:
     """List the presets with their sizes and what was measured."""
     from linfusion_cli.cli.text import safe, table
-    from linfusion_cli.config.presets import load_preset, preset_files, shipped_folder, user_folder
+    from linfusion_cli.config.preset_files import preset_files, shipped_folder, user_folder
+    from linfusion_cli.config.presets import load_preset
 
     rows = [["name", "model", "size", "from", "measured", "what it is"]]
     for name, path in preset_files().items():
@@ -75,7 +76,8 @@ def show(
 def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")]) -> None:
     """Say whether a preset can be used, and if not, which line is wrong."""
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.config.job import Request, resolve
+    from linfusion_cli.config.job import resolve
+    from linfusion_cli.config.request import Request
 
     job = resolve(Request(prompt="check", preset=file, seed=0))
     own = sum(source != "defaults.toml" for source in job.sources.values())

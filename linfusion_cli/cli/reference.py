@@ -1,21 +1,27 @@
-"""The reference page of all options: `python -m linfusion_cli.cli.reference > docs/reference.md`."""
+"""The reference page of all options and the comments of presets/defaults.toml; `make reference` writes both."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
 
-import typer
-
+from linfusion_cli.cli.spelling import declarations
+from linfusion_cli.config.defaults_comments import commented
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.options import OPTIONS
+from linfusion_cli.config.options import all_rows
+from linfusion_cli.config.preset_files import read_preset, shipped_folder
+from linfusion_cli.config.toml_text import shown
+from linfusion_cli.files import write_atomically
 
+PAGE = Path("docs/reference.md")  # from the folder of a checkout
 HEAD = """# Options
 
 Every option of `generate`, `upscale`, `plan` and `batch`. This page is made from the table of options
 (`linfusion_cli/config/option_rows.py`) by `make reference`; a test compares the two.
 
-| flag | Python | preset key | in a prompt list | commands | what it does |
-|---|---|---|---|---|---|"""
+| flag | Python | preset key | in a prompt list | commands | what it does | default |
+|---|---|---|---|---|---|---|"""
 
 
 def reference() -> str:
@@ -24,10 +30,37 @@ def reference() -> str:
 
 
 def _lines() -> Iterator[str]:
-    for row in OPTIONS:
-        flags = ", ".join(f"`{flag}`" for flag in row.flags) + (f" {row.metavar}" if row.metavar else "")
-        cells = (flags, f"`{row.key}`", _code(row.preset_key), _in_list(row), ", ".join(sorted(row.commands)), row.help)
+    for row in all_rows():
+        flags = ", ".join(f"`{flag}`" for flag in declarations(row) or (row.argument,))
+        does = " ".join(part for part in (row.help, row.details, row.limits) if part)
+        cells = (
+            f"{flags} {row.metavar}".strip(),
+            f"`{row.key}`",
+            _code(row.preset_key),
+            _in_list(row),
+            ", ".join(sorted(row.commands)),
+            does,
+            default_words(row),
+        )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def default_words(row: OptionRow) -> str:
+    """What an option is where nobody gives it: "auto", "as the preset says: 25", "what is free"."""
+    section, _, name = row.preset_key.partition(".")
+    value = _defaults().get(section, {}).get(name)
+    if value is not None:
+        return f"as the preset says: `{shown(value)}`"
+    if row.default is not None:
+        return f"`{row.default}`" if isinstance(row.default, str) else ("on" if row.default else "off")
+    return row.default_from or ("required" if row.is_required or row.argument else "none")
+
+
+@cache
+def _defaults() -> dict[str, dict[str, object]]:
+    """The sections of presets/defaults.toml."""
+    data = read_preset(shipped_folder() / "defaults.toml", "defaults.toml").data
+    return {section: dict(table) for section, table in data.items() if isinstance(table, dict)}
 
 
 def _code(text: str) -> str:
@@ -38,5 +71,12 @@ def _in_list(row: OptionRow) -> str:
     return ", ".join(f"`{name}`" for name in (row.key, *row.batch_aliases)) if row.in_batch_rows else ""
 
 
+def write_all() -> None:
+    """Writes the page and the comments of presets/defaults.toml into the checkout that is the current folder."""
+    defaults = shipped_folder() / "defaults.toml"
+    write_atomically(defaults, commented(defaults.read_text(encoding="utf-8")))
+    write_atomically(PAGE, reference())
+
+
 if __name__ == "__main__":
-    typer.echo(reference(), nl=False)
+    write_all()

@@ -352,7 +352,7 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
             "plan",
             {
                 "plan": plan_fields(plan),
-                "sources": dict(plan.job.sources),
+                "sources": {key: told(source) for key, source in plan.job.sources.items()},
                 "obstacles": [told(text) for text in obstacles],
             },
         )

@@ -1,25 +1,45 @@
-"""How the command line writes an option that a message names: `--lora` for "lora". Nothing below cli/ knows this."""
+"""How the command line writes an option that a message names: `--lora` for "loras". Nothing below cli/ knows this."""
 
 from __future__ import annotations
 
 import shlex
 
+from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import by_key
 from linfusion_cli.errors import LinfusionError, Message, Option
+
+
+def dashed(word: str) -> str:
+    """`--steps` for "steps", `-o` for "o"."""
+    return f"-{word}" if len(word) == 1 else f"--{word}"
+
+
+def flags_of(row: OptionRow) -> tuple[str, ...]:
+    """Every flag of a row, in the order of --help; () for an argument."""
+    return tuple(dashed(word) for word in row.words)
+
+
+def declarations(row: OptionRow) -> tuple[str, ...]:
+    """The same as Typer reads them: a switch with the flag that switches it off, `--vae-tiling/--no-vae-tiling`."""
+    return tuple(f"--{word}/--no-{word}" for word in row.words) if row.is_switch else flags_of(row)
 
 
 def flag(option: Option) -> str:
     """`--size 8k`, `--overwrite`, `--no-prompt-weights`."""
     row = by_key().get(option.key)
-    name = row.flag if row else "--" + option.key.replace("_", "-")
-    if option.value is None or option.value is True:
+    name = option.key.replace("_", "-") if row is None else row.name
+    if row is not None and row.argument:
         return name
+    if option.value is None or option.value is True:
+        return dashed(name)
     if option.value is False:
-        return name.replace("--", "--no-", 1)
-    return f"{name} {shlex.quote(str(option.value))}"
+        return f"--no-{name}"
+    return f"{dashed(name)} {shlex.quote(str(option.value))}"
 
 
 def told(text: object) -> str:
     """A text as the command line prints it: the options of a message or of an error as flags."""
+    if isinstance(text, Option):
+        return flag(text)
     message = text.message if isinstance(text, LinfusionError) else text
     return message.spelled(flag) if isinstance(message, Message) else str(text)

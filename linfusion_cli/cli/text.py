@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from linfusion_cli.cli.spelling import told
 
 if TYPE_CHECKING:
-    from linfusion_cli.config.presets import Preset
+    from linfusion_cli.config.preset_schema import Preset
+    from linfusion_cli.config.presets import Source
     from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
 
@@ -159,9 +160,9 @@ def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
     return table(rows)
 
 
-def setting_lines(settings: Preset, sources: Mapping[str, str]) -> list[str]:
+def setting_lines(settings: Preset, sources: Mapping[str, Source]) -> list[str]:
     """Every setting as TOML, each with where its value came from as a comment."""
-    from linfusion_cli.config.presets import shown
+    from linfusion_cli.config.toml_text import shown
 
     rows: list[list[str]] = []
     for section, table_of in settings.model_dump().items():

@@ -29,7 +29,7 @@ PNG, JPEG, WebP and TIFF are read; where the size has another shape than the ima
 
 @with_flags("upscale")
 def upscale(
-    flags: dict[str, Any],
+    *,
     image: Annotated[
         Path, typer.Argument(metavar="IMAGE", help="The image: PNG, JPEG, WebP or TIFF.", show_default=False)
     ],
@@ -37,19 +37,21 @@ def upscale(
     scale: Annotated[
         float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")
     ] = None,
+    inputs: dict[str, Any],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
+    flags: dict[str, Any],
 ) -> None:
     """Make an image of yours larger, and draw the detail that it lacks."""
     if scale is not None and flags["size"] is not None:
         raise UsageError("give either --size or --scale, not both")
     if flags["size"] is None:
         flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale)
-    request = request_of(prompt, flags, upscale_image=image)
+    request = request_of(prompt, {**inputs, **flags}, upscale_image=image)
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
@@ -61,5 +63,5 @@ def _size(image: Path, scale: float) -> str:
 
     if not 1 < scale <= 64:
         raise UsageError(f"--scale {scale:g}: write a number above 1, up to 64. Nearest: {2 if scale <= 1 else 64}")
-    size = inspect_image(image, "IMAGE").size
+    size = inspect_image(image, "upscale_image").size
     return str(nearest_size(Size(round(size.width * scale), round(size.height * scale))))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.config.input_images import InputImage, inspect_image
-from linfusion_cli.config.presets import ExtrasSettings, Flag, Loaded, Preset, said
+from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
+from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
 from linfusion_cli.weights.locate import find, fingerprint, missing, stamp
@@ -28,8 +29,9 @@ class Start:
     refined: bool
 
     @property
-    def flag(self) -> str:
-        return "--init-image" if self.refined else "IMAGE"
+    def parameter(self) -> str:
+        """The option that named it."""
+        return "init_image" if self.refined else "upscale_image"
 
 
 def grown_from(start: Start | None) -> Size | None:
@@ -76,7 +78,7 @@ def inversion(text: str) -> tuple[str, str]:
 
 
 def family_here(model: str | None) -> str | None:
-    """The family of --model by its tensors; None without one, or if it is not on this machine."""
+    """The family of a model by its tensors; None without one, or if it is not on this machine."""
     place = find(model) if model else None
     return None if place is None else family_of_model(place, "fp16")
 
@@ -95,7 +97,7 @@ def preset_name(preset: str | None, model: str | None) -> str:
 
 
 def check_family(family: str | None, settings: Preset, preset: str) -> None:
-    """Raises UsageError if the preset was made for another family than the model that --model names."""
+    """Raises UsageError if the preset was made for another family than the model."""
     if family is not None and family != settings.model.family:
         nearest = PRESET_OF[family]
         theirs, ours = FAMILY_NAMES[family], FAMILY_NAMES[settings.model.family]
@@ -109,40 +111,41 @@ def check_family(family: str | None, settings: Preset, preset: str) -> None:
 def start_from(init_image: Path | None, upscale_image: Path | None) -> Start | None:
     """The image to start from, looked at. Raises UsageError if it can't be read."""
     if upscale_image is not None:
-        return Start(image=inspect_image(upscale_image, "IMAGE"), refined=False)
-    return None if init_image is None else Start(image=inspect_image(init_image, "--init-image"), refined=True)
+        return Start(image=inspect_image(upscale_image, "upscale_image"), refined=False)
+    return None if init_image is None else Start(image=inspect_image(init_image, "init_image"), refined=True)
 
 
 def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     """Refuses to upscale an image to a size that is no larger, and stages whose first would run less than one step."""
-    settings, places = loaded.settings, loaded.places
+    settings, origins = loaded.settings, loaded.origins
     steps, strength, factor = settings.sampling.steps, settings.upscale.strength, settings.upscale.factor
     given = grown_from(start)
     grows = len(stage_sizes(size, settings.model.train_size_px**2, factor, given)) > 1
     if given is not None and not grows:
         larger = nearest_size(Size(2 * given.width, 2 * given.height))
         raise UsageError(
-            f"{places['output.size']} {size}: IMAGE has {given} already, and upscale makes larger. Nearest: ",
+            origins["output.size"],
+            f" {size}: ",
+            option("upscale_image"),
+            f" has {given} already, and upscale makes larger. Nearest: ",
             option("size", str(larger)),
         )
     if not grows or steps * strength >= 1:
         return
     few = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
     if strength * 1000 < 1:
-        raise UsageError(f"{said(places['upscale.strength'], f'{strength:g}')}: {few}. Nearest: {1 / steps:.3g}")
-    raise UsageError(f"{said(places['sampling.steps'], steps)}: {few}. Nearest: {-int(-1 // strength)} steps")
+        raise UsageError(said(origins["upscale.strength"], f"{strength:g}"), f": {few}. Nearest: {1 / steps:.3g}")
+    raise UsageError(said(origins["sampling.steps"], steps), f": {few}. Nearest: {-int(-1 // strength)} steps")
 
 
-def check_companions(flags: Mapping[str, Flag], extras: ExtrasSettings) -> None:
-    """Raises UsageError for a flag that would do nothing, because what it is about is not there."""
-    about = dict.fromkeys(
-        ("extras.control_scales", "extras.control_ends", "extras.control_preprocess"),
-        ("--controlnet", bool(extras.controlnets)),
-    )
-    about["extras.ip_scale"] = ("--ip-adapter", bool(extras.ip_adapter))
-    for key, (wanted, there) in about.items():
-        if key in flags and not there:
-            raise UsageError(f"{flags[key].flag} wants {wanted}")
+def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None:
+    """Raises UsageError for an option that would do nothing, because what it is about is not there."""
+    nets = ("controlnets", bool(extras.controlnets))
+    about = dict.fromkeys(("extras.control_scales", "extras.control_ends", "extras.control_preprocess"), nets)
+    about["extras.ip_scale"] = ("ip_adapter", bool(extras.ip_adapter))
+    for key, (companion, there) in about.items():
+        if key in given and not there:
+            raise UsageError(option(given[key].option), " wants ", option(companion))
 
 
 def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
@@ -156,19 +159,19 @@ def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[Inp
             option("control_images"),
             ": each ControlNet wants one image",
         )
-    for flag, values in (("--control-scale", extras.control_scales), ("--control-end", extras.control_ends)):
+    for key, values in (("control_scales", extras.control_scales), ("control_ends", extras.control_ends)):
         if nets and len(values) not in (1, nets):
-            raise UsageError(
-                f"{flag} is given {len(values)} times for {nets} ControlNets: give it once, or once for each"
-            )
-    return tuple(inspect_image(path, "--control-image") for path in paths)
+            said_often = f" is given {len(values)} times for {nets} ControlNets: give it once, or once for each"
+            raise UsageError(option(key), said_often)
+    return tuple(inspect_image(path, "control_images") for path in paths)
 
 
 def ip_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
     """The images of the IP-Adapter. Raises UsageError if there is one without the other."""
     if bool(paths) != bool(extras.ip_adapter):
-        raise UsageError(f"--{'ip-image' if paths else 'ip-adapter'} wants --{'ip-adapter' if paths else 'ip-image'}")
-    return tuple(inspect_image(path, "--ip-image") for path in paths)
+        given, companion = ("ip_images", "ip_adapter") if paths else ("ip_adapter", "ip_images")
+        raise UsageError(option(given), " wants ", option(companion))
+    return tuple(inspect_image(path, "ip_images") for path in paths)
 
 
 def each(values: tuple[float, ...], count: int) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from linfusion_cli.config.presets import shown
+from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import Option, UsageError, nearest_name
 
 Place = str | Option  # where a template was given, for messages

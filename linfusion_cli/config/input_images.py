@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import Message, UsageError, option
 from linfusion_cli.geometry import Size, bands
 from linfusion_cli.png_chunks import chunks_of, whole
 from linfusion_cli.system.process_setup import lift_pixel_limit
@@ -48,26 +48,27 @@ class InputImage:
         return self.held_bytes + DECODED_BYTES * self.size.area
 
 
-def inspect_image(path: Path, flag: str) -> InputImage:
+def inspect_image(path: Path, parameter: str) -> InputImage:
     """Looks at an image's header and hashes the file; decodes nothing.
 
-    Raises UsageError, naming the flag, for what can't be read, another format, and images beyond LARGEST_PIXELS.
+    Raises UsageError, naming the option `parameter`, for what can't be read, another format, and images beyond LARGEST_PIXELS.
     """
-    with _opened(path, flag) as image:
+    with _opened(path, parameter) as image:
         turned = _orientation(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
-        notes = [f"{flag} {path.name}: its transparency is laid on white"] if _has_alpha(image) else []
+        named = (option(parameter), f" {path.name}: ")
+        notes = [Message(*named, "its transparency is laid on white")] if _has_alpha(image) else []
         if getattr(image, "n_frames", 1) > 1:
-            notes.append(f"{flag} {path.name}: the first of its {image.n_frames} images is taken")
+            notes.append(Message(*named, f"the first of its {image.n_frames} images is taken"))
         if _loses_depth(image):
-            notes.append(f"{flag} {path.name}: its 16 bits per channel are read as 8")
+            notes.append(Message(*named, "its 16 bits per channel are read as 8"))
         number_bytes = 4 if _is_deep(image) else 1
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return InputImage(path=path, sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(notes))
 
 
-def fitting_note(image: InputImage, flag: str, size: Size) -> str:
+def fitting_note(image: InputImage, parameter: str, size: Size) -> str:
     """How an image of another aspect is fitted, "" if its aspect is the same to one part in a hundred."""
     ratio = image.size.width * size.height / (image.size.height * size.width)
     if abs(ratio - 1) < 0.01:
@@ -75,10 +76,10 @@ def fitting_note(image: InputImage, flag: str, size: Size) -> str:
     sides = "left and right" if ratio > 1 else "top and bottom"
     lost = 100 * (1 - min(ratio, 1 / ratio))
     cut = f"cutting off {lost:.0f} % at {sides}"
-    return f"{flag} {image.path.name}: {image.size} is fitted to the shape of {size} by {cut}"
+    return Message(option(parameter), f" {image.path.name}: {image.size} is fitted to the shape of {size} by {cut}")
 
 
-def read_pixels(image: InputImage, flag: str) -> Any:
+def read_pixels(image: InputImage, parameter: str) -> Any:
     """The image as numpy (height, width, 3), upright, transparency laid on white.
 
     Its numbers are uint8, or float32 in [0, 1] for grey of more than 8 bits; colours of 16 bits keep their upper 8.
@@ -86,16 +87,16 @@ def read_pixels(image: InputImage, flag: str) -> Any:
     """
     from PIL import ImageOps
 
-    with _opened(image.path, flag) as opened:
+    with _opened(image.path, parameter) as opened:
         try:
             upright: Any = ImageOps.exif_transpose(opened) if _orientation(opened, image.path) != 1 else opened
             upright.load()
             pixels = _grey(upright) if _is_deep(upright) else _levels(upright)
         except (OSError, SyntaxError, ValueError) as error:
-            raise UsageError(f"{flag} {image.path}: the image is damaged ({error})") from error
+            raise UsageError(f"{image.path}: the image is damaged ({error})", parameter=parameter) from error
     with image.path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
-            raise UsageError(f"{flag} {image.path}: the file changed since the job was made. Start again")
+            raise UsageError(f"{image.path}: the file changed since the job was made. Start again", parameter=parameter)
     return pixels
 
 
@@ -164,7 +165,7 @@ def _has_alpha(image: Any) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, flag: str) -> Iterator[Any]:
+def _opened(path: Path, parameter: str) -> Iterator[Any]:
     """The image, not decoded yet, with our own limit instead of Pillow's."""
     from PIL import Image, UnidentifiedImageError
 
@@ -174,19 +175,24 @@ def _opened(path: Path, flag: str) -> Iterator[Any]:
             warnings.simplefilter("ignore")  # of Pillow, about odd metadata
             image = Image.open(path, formats=FORMATS)
     except FileNotFoundError as error:
-        raise UsageError(f"{flag} {path}: there is no such file") from error
+        raise UsageError(f"{path}: there is no such file", parameter=parameter) from error
     except Image.DecompressionBombError as error:  # of a host process that keeps Pillow's limit
         limit = f"Pillow's limit in this process, {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
-        raise UsageError(f"{flag} {path}: larger than twice {limit}") from error
+        raise UsageError(f"{path}: larger than twice {limit}", parameter=parameter) from error
     except UnidentifiedImageError as error:
-        raise UsageError(f"{flag} {path}: not an image that can be read. Allowed: {', '.join(FORMATS)}") from error
+        raise UsageError(
+            f"{path}: not an image that can be read. Allowed: {', '.join(FORMATS)}", parameter=parameter
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(f"{flag} {path}: can't be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UsageError(
+            f"{path}: can't be read ({getattr(error, 'strerror', None) or error})", parameter=parameter
+        ) from error
     else:
         with image:
             if image.width * image.height > LARGEST_PIXELS:
                 limit = f"at most {LARGEST_PIXELS // 1_000_000} megapixels are read"
                 raise UsageError(
-                    f"{flag} {path}: says it has {image.width}x{image.height} pixels; {limit}. Make it smaller first"
+                    f"{path}: says it has {image.width}x{image.height} pixels; {limit}. Make it smaller first",
+                    parameter=parameter,
                 )
             yield image

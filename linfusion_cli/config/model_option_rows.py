@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from linfusion_cli.config.choices import ATTENTIONS, PREDICTIONS, PREPROCESSES
 from linfusion_cli.config.option_row import OptionRow
+from linfusion_cli.config.value_range import Range
 
 MODEL, EXTRAS, CONTROL = "The model", "On top of the model", "Images that guide"
 
@@ -12,9 +14,12 @@ MODEL_ROWS = (
     OptionRow(
         key="model",
         kind=str,
-        flags=("--model",),
         metavar="PLACE",
         help="A hub repository, a diffusers folder or a .safetensors file.",
+        details='A preset lists several, tried in order. On the hub: "owner/name" or "owner/name/file.safetensors". '
+        '"builtin:landscape" is the small model that ships inside this program.',
+        recorded_as_list=True,
+        least_items=1,
         panel=MODEL,
         preset_key="model.repositories",
         preset_takes_list=True,
@@ -23,9 +28,9 @@ MODEL_ROWS = (
     OptionRow(
         key="linfusion",
         kind=str,
-        flags=("--linfusion",),
         metavar="PLACE",
         help="Linear attention of your own, or none for softmax everywhere.",
+        details="A preset lists several, tried in order. It must belong to the model's family.",
         panel=MODEL,
         preset_key="model.linfusion",
         preset_takes_list=True,
@@ -34,17 +39,18 @@ MODEL_ROWS = (
     OptionRow(
         key="keep_projections",
         kind=bool,
-        flags=("--keep-projections",),
         help="Keep a fine-tune's own q, k, v and output.",
+        details="The file's own projections are those of the plain model; only the rest of the linear attention is "
+        "taken from it.",
         panel=MODEL,
         preset_key="model.keep_projections",
     ),
     OptionRow(
         key="vae",
         kind=str,
-        flags=("--vae",),
         metavar="PLACE",
         help="Another autoencoder.",
+        details='A name on the hub, a folder or a .safetensors file. "" = the model\'s own.',
         panel=MODEL,
         preset_key="model.vae",
         is_location=True,
@@ -52,36 +58,39 @@ MODEL_ROWS = (
     OptionRow(
         key="prediction",
         kind=str,
-        flags=("--prediction",),
         metavar="KIND",
-        help="auto, epsilon, v_prediction or v_prediction_zero_snr.",
+        help="What the UNet predicts; auto: what the model's files say.",
+        details="v_prediction_zero_snr is v_prediction with a noise schedule that ends in pure noise "
+        "(arXiv 2305.08891).",
+        choices=PREDICTIONS,
         panel=MODEL,
         preset_key="model.prediction",
     ),
     OptionRow(
         key="attention",
         kind=str,
-        flags=("--attention",),
         metavar="linear|softmax",
         help="Self-attention, of every stage.",
-        choices=("linear", "softmax"),
+        details="Memory and time of linear grow with the area, those of softmax, the original, with its square.",
+        choices=ATTENTIONS,
         preset_key="model.attention",
     ),
     OptionRow(
         key="base_attention",
         kind=str,
-        flags=("--base-attention",),
         metavar="linear|softmax",
         help="Self-attention of the first stage.",
-        choices=("linear", "softmax"),
+        details="There softmax is as fast and a little better: the image of the plain model.",
+        choices=ATTENTIONS,
         preset_key="model.base_attention",
     ),
     OptionRow(
         key="loras",
         kind=str,
-        flags=("--lora",),
+        names=("lora",),
         metavar="PLACE[:WEIGHT]",
         help="A LoRA. Repeatable.",
+        details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders.",
         repeatable=True,
         panel=EXTRAS,
         preset_key="extras.loras",
@@ -91,9 +100,10 @@ MODEL_ROWS = (
     OptionRow(
         key="textual_inversions",
         kind=str,
-        flags=("--textual-inversion",),
+        names=("textual-inversion",),
         metavar="PLACE[:TOKEN]",
         help="A word of your own. Repeatable.",
+        details="An embedding; TOKEN is the word that stands for it in the prompt, the file's name if not said.",
         repeatable=True,
         panel=EXTRAS,
         preset_key="extras.textual_inversions",
@@ -103,24 +113,26 @@ MODEL_ROWS = (
     OptionRow(
         key="clip_skip",
         kind=int,
-        flags=("--clip-skip",),
         metavar="N",
-        help="Leave out the text encoder's last layers, 0 to 11.",
+        help="Leave out so many of the text encoder's last layers.",
+        details="Many anime models want 1.",
+        range=Range(0, 11),
         panel=EXTRAS,
         preset_key="extras.clip_skip",
     ),
     OptionRow(
         key="prompt_weights",
         kind=bool,
-        flags=("--prompt-weights",),
         help="Read (word), (word:1.3) and [word] as weights, and prompts of any length.",
+        details='They weigh 1.1, 1.3 and 1/1.1; "\\(" is the character itself. Prompts longer than the text encoder reads '
+        "at once are read in chunks instead of being cut.",
         panel=EXTRAS,
         preset_key="extras.prompt_weights",
     ),
     OptionRow(
         key="controlnets",
         kind=str,
-        flags=("--controlnet",),
+        names=("controlnet",),
         metavar="PLACE",
         help="A ControlNet. Repeatable, each with an image.",
         repeatable=True,
@@ -132,7 +144,7 @@ MODEL_ROWS = (
     OptionRow(
         key="control_images",
         kind=Path,
-        flags=("--control-image",),
+        names=("control-image",),
         metavar="FILE",
         help="Its image.",
         repeatable=True,
@@ -143,9 +155,12 @@ MODEL_ROWS = (
     OptionRow(
         key="control_scales",
         kind=float,
-        flags=("--control-scale",),
+        names=("control-scale",),
         metavar="X",
-        help="How strongly it acts, 0 to 2. Default: 1.",
+        help="How strongly it acts.",
+        details="One number serves all ControlNets.",
+        range=Range(0, 2),
+        default_from="1",
         repeatable=True,
         panel=CONTROL,
         preset_key="extras.control_scales",
@@ -154,9 +169,12 @@ MODEL_ROWS = (
     OptionRow(
         key="control_ends",
         kind=float,
-        flags=("--control-end",),
+        names=("control-end",),
         metavar="X",
-        help="Until which part of the steps, 0 to 1. Default: 1.",
+        help="Until which part of the steps of a stage it acts.",
+        details="One number serves all ControlNets.",
+        range=Range(0, 1),
+        default_from="1",
         repeatable=True,
         panel=CONTROL,
         preset_key="extras.control_ends",
@@ -165,18 +183,19 @@ MODEL_ROWS = (
     OptionRow(
         key="control_preprocess",
         kind=str,
-        flags=("--control-preprocess",),
         metavar="KIND",
         help="Make edges of it first: canny.",
+        details="It needs OpenCV.",
+        choices=PREPROCESSES,
         panel=CONTROL,
         preset_key="extras.control_preprocess",
     ),
     OptionRow(
         key="ip_adapter",
         kind=str,
-        flags=("--ip-adapter",),
         metavar="PLACE",
         help="Images as prompts.",
+        details='A folder or hub repository with its file and its image encoder, or the file. "" = none.',
         panel=CONTROL,
         preset_key="extras.ip_adapter",
         is_location=True,
@@ -184,7 +203,7 @@ MODEL_ROWS = (
     OptionRow(
         key="ip_images",
         kind=Path,
-        flags=("--ip-image",),
+        names=("ip-image",),
         metavar="FILE",
         help="Its image. Repeatable.",
         repeatable=True,
@@ -195,9 +214,9 @@ MODEL_ROWS = (
     OptionRow(
         key="ip_scale",
         kind=float,
-        flags=("--ip-scale",),
         metavar="X",
-        help="How strongly it acts, 0 to 2.",
+        help="How strongly it acts.",
+        range=Range(0, 2),
         panel=CONTROL,
         preset_key="extras.ip_scale",
     ),

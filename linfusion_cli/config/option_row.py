@@ -6,47 +6,61 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from linfusion_cli.config.value_range import Range
+
 GENERATE, UPSCALE, PLAN, BATCH = "generate", "upscale", "plan", "batch"
 COMMANDS = frozenset({GENERATE, UPSCALE, PLAN, BATCH})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionRow:
-    """One option of generate, upscale, plan and batch, and of config/job.py's Request."""
+    """One option of generate, upscale, plan and batch, and of config/request.py's Request.
+
+    The sentences of `help`, `details`, the range and the choices make its help, its comment in presets/defaults.toml
+    and its line of the reference page.
+    """
 
     key: str  # the field of Request
     kind: type  # str, int, float, bool or Path: the type of one value
-    flags: tuple[str, ...]  # every spelling, in the order of --help; "IMAGE" is a positional argument
-    help: str
-    recorded_flag: str = ""  # the spelling of messages and records; "": the first of `flags`
+    help: str  # what it does, in sentences: shown everywhere
+    details: str = ""  # more sentences, for presets/defaults.toml and the reference page
+    names: tuple[str, ...] = ()  # words that name it on a command line, in the order of --help; (): its key
+    argument: str = ""  # "IMAGE": it has no such name, its value alone is typed
+    recorded_name: str = ""  # the one of `names` that messages and records use; "": the first
     default: str | bool | None = None  # None: as `default_from` says
     default_from: str = ""  # in words; "": nothing, or the preset where there is a preset key
     repeatable: bool = False
     metavar: str = ""
     panel: str = ""
-    choices: tuple[str, ...] | Callable[[], Iterable[str]] = ()  # for the shell's completion
-    commands: frozenset[str] = COMMANDS  # that offer it as a flag
+    range: Range | None = None  # of each value
+    choices: tuple[str, ...] = ()  # every allowed word; (): any text
+    suggestions: tuple[str, ...] | Callable[[], Iterable[str]] = ()  # for the shell, where other values are allowed too
+    commands: frozenset[str] = COMMANDS  # that offer it
     preset_key: str = ""  # "sampling.steps"; "": no preset sets it
     preset_takes_list: bool = False  # the preset key holds a list of alternatives, and this option names one
+    least_items: int = 0  # of that list
+    allowed: str = ""  # what the preset key may hold, in words; "": as type, range and choices say
     decides_pixels: bool = True
     record_key: str = ""  # the record's own entry of this value; "": its overrides hold it, if it decides pixels
+    recorded_as_list: bool = False  # the record's overrides hold it as a list of one
+    is_input: bool = False  # an image to start from: --help shows it beside the prompt
     is_location: bool = False  # of weights or an image: a record holds no folder of a local one
     in_batch_rows: bool = True  # a row of a prompt list may set it
     batch_aliases: tuple[str, ...] = ()  # other names for it in such a row
 
     @property
-    def flag(self) -> str:
-        """The spelling of messages and records."""
-        return self.recorded_flag or self.flags[0]
+    def words(self) -> tuple[str, ...]:
+        """The names on a command line, without dashes: ("negative", "negative-prompt", "n"); () for an argument."""
+        return () if self.argument else self.names or (self.key.replace("_", "-"),)
 
     @property
-    def is_positional(self) -> bool:
-        """Whether it is typed without a flag."""
-        return not self.flags[0].startswith("-")
+    def name(self) -> str:
+        """The name in messages and records: "steps", "negative-prompt", "IMAGE"."""
+        return self.argument or self.recorded_name or self.words[0]
 
     @property
     def is_switch(self) -> bool:
-        """Whether it has a --no- form, for what a preset may have switched on."""
+        """Whether it can be switched off, too, as a preset may have switched it on."""
         return self.kind is bool and self.default is None
 
     @property
@@ -61,7 +75,15 @@ class OptionRow:
         """Whether a request can't be without it."""
         return self.key == "prompt"
 
+    @property
+    def limits(self) -> str:
+        """A sentence of the range or the choices: "From 1 to 500."; "" for a text without choices."""
+        if self.range is not None:
+            limits = self.range.words(self.kind) if self.range.multiple_of > 1 else self.range.ends
+            return f"{limits[0].upper()}{limits[1:]}."
+        return f"One of {', '.join(self.choices)}." if self.choices and "|" not in self.metavar else ""
+
     def completions(self, incomplete: str) -> list[str]:
         """The choices that begin as typed."""
-        names = self.choices() if callable(self.choices) else self.choices
+        names = self.choices or (self.suggestions() if callable(self.suggestions) else self.suggestions)
         return [name for name in names if name.startswith(incomplete)]

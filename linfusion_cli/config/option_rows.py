@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
+from linfusion_cli.config.choices import DTYPES
 from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
+from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.config.value_range import Range
 
-
-def _preset_names() -> Iterable[str]:
-    from linfusion_cli.config.presets import preset_files
-
-    return preset_files()
-
+LARGEST_SEED = 2**32 - 1
+LARGEST_CHECKPOINT_SECONDS = 86400.0  # a day
 
 IMAGE_ROWS = (
     OptionRow(
         key="prompt",
         kind=str,
-        flags=("PROMPT",),
+        argument="PROMPT",
         help="What to draw.",
         commands=frozenset({GENERATE, UPSCALE}),
         record_key="prompt",
@@ -27,7 +25,7 @@ IMAGE_ROWS = (
     OptionRow(
         key="upscale_image",
         kind=Path,
-        flags=("IMAGE",),
+        argument="IMAGE",
         help="The image to make larger: PNG, JPEG, WebP or TIFF.",
         commands=frozenset({UPSCALE}),
         record_key="upscaled",
@@ -36,57 +34,67 @@ IMAGE_ROWS = (
     OptionRow(
         key="upscale_strength",
         kind=float,
-        flags=("--strength", "--upscale-strength"),
-        recorded_flag="--upscale-strength",
+        names=("strength", "upscale-strength"),
+        recorded_name="upscale-strength",
         metavar="X",
-        help="How much the first stage draws again, above 0 to 1. Default: as the preset says.",
+        help="How much of the steps the first upscale stage runs again.",
+        details="Stage s of n uses strength x (1 - (s-1)/n). Lower keeps closer to the stage before, higher draws more "
+        "new detail.",
+        range=Range(0, 1),
+        default_from="as the preset says",
         preset_key="upscale.strength",
+        is_input=True,
         commands=frozenset({UPSCALE}),
     ),
     OptionRow(
         key="init_image",
         kind=Path,
-        flags=("--init-image",),
         metavar="FILE",
         help="Start from this image instead of from noise.",
+        is_input=True,
         commands=frozenset({GENERATE}),
         is_location=True,
     ),
     OptionRow(
         key="init_strength",
         kind=float,
-        flags=("--strength",),
+        names=("strength",),
         metavar="X",
-        help="How much of the init image is drawn again, above 0 to 1. Default: 0.75.",
+        help="How much of the init image is drawn again: the part of the steps that stage 0 runs.",
+        details="1 forgets the image.",
+        range=Range(0, 1, above=True),
+        default_from="0.75",
         preset_key="sampling.init_strength",
+        is_input=True,
         commands=frozenset({GENERATE}),
         batch_aliases=("strength",),
     ),
     OptionRow(
         key="preset",
         kind=str,
-        flags=("--preset", "-p"),
+        names=("preset", "p"),
         metavar="NAME",
-        help="A preset or a .toml file. Default: landscape, or that of --model.",
-        choices=_preset_names,
+        help="A preset or a .toml file.",
+        suggestions=preset_files,
         record_key="preset",
-        default_from="landscape, or the preset of the model's family",
+        default_from="landscape, or that of the model's family",
     ),
     OptionRow(
         key="size",
         kind=str,
-        flags=("--size",),
         metavar="WxH",
         help="Pixels: 4k, 8k, 16k or WIDTHxHEIGHT in multiples of 8.",
-        choices=("4k", "8k", "16k"),
+        details="4k is 3840x2160, 8k is 7680x4320, 16k is 15360x8640.",
+        suggestions=("4k", "8k", "16k"),
+        allowed='"4k", "8k", "16k" or "WIDTHxHEIGHT" in pixels',
         preset_key="output.size",
     ),
     OptionRow(
         key="seed",
         kind=int,
-        flags=("--seed",),
         metavar="N",
-        help="0 to 4294967295. Drawn, and shown, if left out.",
+        help="The same seed makes the same image.",
+        range=Range(0, LARGEST_SEED),
         record_key="seed",
         default_from="drawn, and shown",
         commands=COMMANDS - {BATCH},
@@ -95,36 +103,37 @@ IMAGE_ROWS = (
     OptionRow(
         key="negative_prompt",
         kind=str,
-        flags=("--negative", "--negative-prompt", "-n"),
+        names=("negative", "negative-prompt", "n"),
         metavar="TEXT",
         help="What not to draw.",
+        details='"" = nothing in particular.',
         preset_key="sampling.negative_prompt",
-        recorded_flag="--negative-prompt",
+        recorded_name="negative-prompt",
         batch_aliases=("negative",),
     ),
     OptionRow(
         key="steps",
         kind=int,
-        flags=("--steps",),
         metavar="N",
-        help="Denoising steps of the first stage, 1 to 500.",
+        help="Denoising steps of the first stage.",
+        details="Upscale stage s runs strength_s x steps of them. lcm makes at most 50.",
+        range=Range(1, 500),  # half of the training steps: beyond, some schedulers begin too late or divide by 0
         preset_key="sampling.steps",
     ),
     OptionRow(
         key="guidance",
         kind=float,
-        flags=("--guidance",),
         metavar="X",
-        help="How strongly the prompt pulls, 1 to 100. 1 = off, half the time.",
+        help="How strongly the prompt pulls. 1 = off, half the time.",
+        range=Range(1, 100),
         preset_key="sampling.guidance_scale",
         batch_aliases=("cfg_scale", "guidance_scale"),
     ),
     OptionRow(
         key="scheduler",
         kind=str,
-        flags=("--scheduler",),
         metavar="NAME",
-        help="The sampler: ddim, euler, dpmpp_2m, ...",
+        help="The sampler.",
         choices=tuple(SCHEDULERS),
         preset_key="sampling.scheduler",
         batch_aliases=("sampler", "sampler_name"),
@@ -132,7 +141,7 @@ IMAGE_ROWS = (
     OptionRow(
         key="output",
         kind=Path,
-        flags=("--output", "-o"),
+        names=("output", "o"),
         metavar="FILE",
         help="The PNG to write, or a folder. Fields such as {seed} and {slug} are filled in.",
         decides_pixels=False,
@@ -143,7 +152,6 @@ IMAGE_ROWS = (
     OptionRow(
         key="overwrite",
         kind=bool,
-        flags=("--overwrite",),
         help="Replace the file if it exists.",
         default=False,
         decides_pixels=False,
@@ -156,36 +164,33 @@ RUN_ROWS = (
     OptionRow(
         key="device",
         kind=str,
-        flags=("--device",),
         metavar="NAME",
         help="auto, cpu, cuda, cuda:N or mps.",
         default="auto",
-        choices=("auto", "cpu", "cuda", "cuda:0", "mps"),
+        suggestions=("auto", "cpu", "cuda", "cuda:0", "mps"),
     ),
     OptionRow(
         key="dtype",
         kind=str,
-        flags=("--dtype",),
         metavar="NAME",
-        help="auto (as the preset says), float16, bfloat16 or float32.",
+        help="The number format; auto: as the preset says.",
         default="auto",
-        choices=("auto", "float16", "bfloat16", "float32"),
+        choices=("auto", *DTYPES),
     ),
     OptionRow(
         key="max_memory",
         kind=str,
-        flags=("--max-memory",),
         metavar="SIZE",
-        help="Use no more than this, for example 6GB or 800MiB. Default: what is free.",
+        help="Use no more than this, for example 6GB or 800MiB.",
         decides_pixels=False,
         default_from="what is free",
     ),
     OptionRow(
         key="scratch_folder",
         kind=Path,
-        flags=("--scratch",),
+        names=("scratch",),
         metavar="FOLDER",
-        help="Put here, while rendering, what does not fit into memory. Default: where the image goes.",
+        help="Put here, while rendering, what does not fit into memory.",
         decides_pixels=False,
         default_from="the folder of the image",
         batch_aliases=("scratch",),
@@ -193,7 +198,7 @@ RUN_ROWS = (
     OptionRow(
         key="stages_folder",
         kind=Path,
-        flags=("--stages",),
+        names=("stages",),
         metavar="FOLDER",
         help="Keep the image of each stage here.",
         decides_pixels=False,
@@ -204,7 +209,6 @@ RUN_ROWS = (
     OptionRow(
         key="memory_log",
         kind=Path,
-        flags=("--memory-log",),
         metavar="FILE",
         help="Write the memory of each phase here, as JSON lines.",
         decides_pixels=False,
@@ -214,9 +218,10 @@ RUN_ROWS = (
     OptionRow(
         key="checkpoint_seconds",
         kind=float,
-        flags=("--checkpoint",),
+        names=("checkpoint",),
         metavar="SECONDS",
-        help="The most work that an interruption may cost; 0 keeps every step. Default: 30.",
+        help="The most work that an interruption may cost; 0 keeps every step.",
+        range=Range(0, LARGEST_CHECKPOINT_SECONDS),
         decides_pixels=False,
         default_from="30",
         in_batch_rows=False,
@@ -225,7 +230,6 @@ RUN_ROWS = (
     OptionRow(
         key="restart",
         kind=bool,
-        flags=("--restart",),
         help="Do not go on with what an interrupted run left; start over.",
         default=False,
         decides_pixels=False,

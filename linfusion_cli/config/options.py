@@ -11,6 +11,11 @@ from linfusion_cli.config.option_rows import IMAGE_ROWS, RUN_ROWS
 OPTIONS: tuple[OptionRow, ...] = (*IMAGE_ROWS, *MODEL_ROWS, *RUN_ROWS)  # in the order of --help
 
 
+def all_rows() -> tuple[OptionRow, ...]:
+    """Every row, in the order of --help."""
+    return OPTIONS
+
+
 def by_key() -> dict[str, OptionRow]:
     """The rows by the field of Request."""
     return {row.key: row for row in OPTIONS}
@@ -21,6 +26,6 @@ def by_preset_key() -> dict[str, OptionRow]:
     return {row.preset_key: row for row in OPTIONS if row.preset_key}
 
 
-def flags_of(command: str) -> Iterator[OptionRow]:
-    """The rows that a command offers as flags."""
-    return (row for row in OPTIONS if command in row.commands and not row.is_positional)
+def options_of(command: str) -> Iterator[OptionRow]:
+    """The rows that a command offers by name."""
+    return (row for row in OPTIONS if command in row.commands and not row.argument)

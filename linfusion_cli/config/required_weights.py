@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from linfusion_cli.config.extras import Weighted, fingerprints, inversion, stamps
-from linfusion_cli.config.presets import Preset, load_preset
+from linfusion_cli.config.preset_schema import Preset
+from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.locate import find, missing

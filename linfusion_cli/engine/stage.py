@@ -155,7 +155,7 @@ class StageRun:
         """The user's image in its own resolution, in [-1, 1], cut to the aspect of what is made."""
         start = self.shared.plan.start
         assert start is not None
-        pixels = read_fitted(start.image, start.flag, self.shared.plan.size)
+        pixels = read_fitted(start.image, start.parameter, self.shared.plan.size)
         return Mapped(unit_field(pixels, self.shared.store.device), lambda rows: rows * 2 - 1)
 
     def _denoised(self, clock: Clock, on_step: OnStep, resumed: Resumed | None) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import load_variant
 from linfusion_cli.engine.adapters.adapter_stack import Mounted

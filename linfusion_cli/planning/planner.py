@@ -10,7 +10,7 @@ from typing import NoReturn
 from linfusion_cli.config.extras import Weighted, stamps
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
-from linfusion_cli.config.presets import ModelSettings
+from linfusion_cli.config.preset_schema import ModelSettings
 from linfusion_cli.errors import OutOfMemoryError, OutputError
 from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
@@ -178,9 +178,9 @@ def dtype_of(job: Job, machine: Machine) -> str:
 
 def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
     """What the user would not expect: how images are fitted, and that an unusual UNet needs more memory."""
-    starts = [(job.start.image, job.start.flag)] if job.start else []
-    given = [*starts, *((image, "--control-image") for image in job.control_images)]
-    fitted = [fitting_note(image, flag, job.size) for image, flag in given]
+    starts = [(job.start.image, job.start.parameter)] if job.start else []
+    given = [*starts, *((image, "control_images") for image in job.control_images)]
+    fitted = [fitting_note(image, parameter, job.size) for image, parameter in given]
     images = [image for image, _ in given] + list(job.ip_images)
     whole = (
         ""

@@ -18,7 +18,9 @@ from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, chosen, make_task
 from linfusion_cli.batch.worker import request_as_json, request_from
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import Request, job_hash, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import UsageError
 
 

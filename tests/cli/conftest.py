@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
 

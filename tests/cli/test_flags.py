@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from linfusion_cli.cli.flags import complete_preset, output_path, request_of, with_flags
 from linfusion_cli.config import options
 from linfusion_cli.config.option_row import COMMANDS, OptionRow
-from linfusion_cli.config.options import flags_of
+from linfusion_cli.config.options import options_of
 from linfusion_cli.errors import UsageError
 
 
@@ -36,8 +36,8 @@ def parsed(command: str, *words: str) -> dict[str, Any]:
 def test_a_command_gets_each_of_its_rows_and_its_own(command: str) -> None:
     flags = parsed(command, "--own")
     assert flags.pop("own") is True
-    assert list(flags) == [row.key for row in flags_of(command)]
-    assert flags == {row.key: row.default for row in flags_of(command)}
+    assert list(flags) == [row.key for row in options_of(command)]
+    assert flags == {row.key: row.default for row in options_of(command)}
 
 
 def test_values_have_the_rows_types() -> None:
@@ -60,7 +60,7 @@ def test_the_signature_is_what_typer_reads() -> None:
     def run(flags: dict[str, Any]) -> None:
         """Runs."""
 
-    assert list(inspect.signature(run).parameters) == [row.key for row in flags_of("plan")]
+    assert list(inspect.signature(run).parameters) == [row.key for row in options_of("plan")]
 
 
 def test_an_output_folder_must_be_there(tmp_path: Path) -> None:
@@ -76,6 +76,6 @@ def test_preset_names_complete() -> None:
 
 
 def test_a_new_row_is_a_new_flag(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = OptionRow(key="sharpness", kind=float, flags=("--sharpness",), metavar="X", help="How crisp edges are.")
+    row = OptionRow(key="sharpness", kind=float, metavar="X", help="How crisp edges are.")
     monkeypatch.setattr(options, "OPTIONS", (*options.OPTIONS, row))
     assert parsed("generate", "--sharpness", "0.5")["sharpness"] == 0.5

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.cli.app import main
-from linfusion_cli.config import presets
-from linfusion_cli.config.presets import load_preset, schema, shipped_folder
+from linfusion_cli.config import preset_files as files_of_presets
+from linfusion_cli.config.preset_files import shipped_folder
+from linfusion_cli.config.preset_schema import schema
+from linfusion_cli.config.presets import load_preset
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder in the place of the user's own presets."""
-    monkeypatch.setattr(presets, "user_folder", lambda: tmp_path)
+    monkeypatch.setattr(files_of_presets, "user_folder", lambda: tmp_path)
     return tmp_path
 
 

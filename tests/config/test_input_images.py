@@ -53,9 +53,9 @@ def gradient(width: int = 12, height: int = 8) -> np.ndarray:
 def test_formats(tmp_path: Path, ending: str) -> None:
     path, options = tmp_path / f"a.{ending}", {"lossless": True} if ending == "webp" else {}
     Image.fromarray(gradient()).save(path, **options)
-    image = inspect_image(path, "IMAGE")
+    image = inspect_image(path, "upscale_image")
     assert (image.size, image.notes) == (Size(12, 8), ())
-    pixels = read_pixels(image, "IMAGE")
+    pixels = read_pixels(image, "upscale_image")
     assert (pixels.shape, pixels.dtype) == ((8, 12, 3), np.uint8)
     if ending != "jpg":
         assert np.array_equal(pixels, gradient())
@@ -66,7 +66,7 @@ def test_orientation(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(gradient()).save(tmp_path / "a.png", exif=exif)
-    image = inspect_image(tmp_path / "a.png", "IMAGE")
+    image = inspect_image(tmp_path / "a.png", "upscale_image")
     assert image.size == (Size(8, 12) if orientation >= 5 else Size(12, 8))
     a = gradient()
     upright = [
@@ -80,16 +80,16 @@ def test_orientation(tmp_path: Path, orientation: int) -> None:
         np.rot90(a),
     ]
     wanted = upright[orientation - 1]
-    assert np.array_equal(read_pixels(image, "IMAGE"), wanted)
+    assert np.array_equal(read_pixels(image, "upscale_image"), wanted)
 
 
 def test_transparency_is_laid_on_white_with_a_note(tmp_path: Path) -> None:
     rgba = np.dstack([gradient(), np.zeros((8, 12), dtype=np.uint8)])
     rgba[0, 0, 3] = 255
     Image.fromarray(rgba).save(tmp_path / "a.png")
-    image = inspect_image(tmp_path / "a.png", "IMAGE")
-    assert image.notes == ("IMAGE a.png: its transparency is laid on white",)
-    pixels = read_pixels(image, "IMAGE")
+    image = inspect_image(tmp_path / "a.png", "upscale_image")
+    assert image.notes == ("upscale_image a.png: its transparency is laid on white",)
+    pixels = read_pixels(image, "upscale_image")
     assert np.array_equal(pixels[0, 0], gradient()[0, 0])
     assert (pixels[1:] == 255).all()
 
@@ -97,7 +97,7 @@ def test_transparency_is_laid_on_white_with_a_note(tmp_path: Path) -> None:
 def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
     deep = np.array([[0, 1, 40000, 65535]], dtype=np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
-    pixels = read_pixels(inspect_image(tmp_path / "a.png", "IMAGE"), "IMAGE")
+    pixels = read_pixels(inspect_image(tmp_path / "a.png", "upscale_image"), "upscale_image")
     assert np.allclose(pixels[0, :, 0] * 65535, deep[0], atol=0.01)
 
 
@@ -105,21 +105,21 @@ def test_sixteen_bits_are_kept(tmp_path: Path) -> None:
 def test_sixteen_bits_of_colour_are_read_as_eight_and_that_is_told(tmp_path: Path, ending: str) -> None:
     deep = np.array([[[0, 255, 256], [0x80FF, 0x7F00, 40000], [65535, 65280, 1]]], dtype=np.uint16)
     path = deep_png(tmp_path / "a.png", 2, deep) if ending == "png" else deep_tiff(tmp_path / "a.tiff", deep)
-    image = inspect_image(path, "IMAGE")
-    assert image.notes == (f"IMAGE a.{ending}: its 16 bits per channel are read as 8",)
-    pixels = read_pixels(image, "IMAGE")
+    image = inspect_image(path, "upscale_image")
+    assert image.notes == (f"upscale_image a.{ending}: its 16 bits per channel are read as 8",)
+    pixels = read_pixels(image, "upscale_image")
     assert np.array_equal(pixels, deep >> 8)
     assert np.abs(pixels / 255 - deep / 65535).max() < 1 / 255
 
 
 def test_sixteen_bits_with_transparency(tmp_path: Path) -> None:
     path = deep_png(tmp_path / "a.png", 6, np.array([[[65535, 0, 32768, 65535], [0, 0, 0, 0]]], dtype=np.uint16))
-    image = inspect_image(path, "IMAGE")
+    image = inspect_image(path, "upscale_image")
     assert image.notes == (
-        "IMAGE a.png: its transparency is laid on white",
-        "IMAGE a.png: its 16 bits per channel are read as 8",
+        "upscale_image a.png: its transparency is laid on white",
+        "upscale_image a.png: its 16 bits per channel are read as 8",
     )
-    assert np.array_equal(read_pixels(image, "IMAGE"), [[[255, 0, 128], [255, 255, 255]]])
+    assert np.array_equal(read_pixels(image, "upscale_image"), [[[255, 0, 128], [255, 255, 255]]])
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6])
@@ -131,16 +131,16 @@ def test_an_orientation_that_stands_behind_the_pixels(tmp_path: Path, orientatio
     data = (tmp_path / "a.png").read_bytes()
     end = len(data) - 12  # of IEND
     (tmp_path / "a.png").write_bytes(data[:end] + chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")) + data[end:])
-    before, behind = (inspect_image(tmp_path / name, "IMAGE") for name in ("before.png", "a.png"))
+    before, behind = (inspect_image(tmp_path / name, "upscale_image") for name in ("before.png", "a.png"))
     assert behind.size == before.size
-    assert np.array_equal(read_pixels(behind, "IMAGE"), read_pixels(before, "IMAGE"))
+    assert np.array_equal(read_pixels(behind, "upscale_image"), read_pixels(before, "upscale_image"))
 
 
 def test_a_png_whose_chunks_are_damaged_has_no_orientation(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.png")
     data = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(data[:-12] + chunk(b"eXIf", b"nonsense") + b"\xff\xff\xff\xff")
-    image = inspect_image(tmp_path / "a.png", "IMAGE")
+    image = inspect_image(tmp_path / "a.png", "upscale_image")
     assert image.size == Size(12, 8)
 
 
@@ -157,36 +157,36 @@ def test_a_bomb_is_refused_by_its_header_alone(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
     )
     with pytest.raises(UsageError, match=message):
-        inspect_image(tmp_path / "a.png", "IMAGE")
+        inspect_image(tmp_path / "a.png", "upscale_image")
     assert pillows_limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_what_is_no_image_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--init-image .*no such file"):
-        inspect_image(tmp_path / "none.png", "--init-image")
+    with pytest.raises(UsageError, match=r"init_image .*no such file"):
+        inspect_image(tmp_path / "none.png", "init_image")
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(UsageError, match=r"not an image that can be read\. Allowed: PNG, JPEG, WEBP, TIFF"):
-        inspect_image(tmp_path / "a.png", "IMAGE")
+        inspect_image(tmp_path / "a.png", "upscale_image")
     with pytest.raises(UsageError, match="can't be read"):
-        inspect_image(tmp_path, "IMAGE")
+        inspect_image(tmp_path, "upscale_image")
     Image.fromarray(gradient(200, 200)).save(tmp_path / "b.png")
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:20000])
     with pytest.raises(UsageError, match="the image is damaged"):
-        read_pixels(inspect_image(tmp_path / "b.png", "IMAGE"), "IMAGE")
+        read_pixels(inspect_image(tmp_path / "b.png", "upscale_image"), "upscale_image")
 
 
 def test_an_image_that_changes_after_it_was_looked_at_is_refused(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.png")
-    image = inspect_image(tmp_path / "a.png", "IMAGE")
+    image = inspect_image(tmp_path / "a.png", "upscale_image")
     Image.fromarray(gradient()[::-1]).save(tmp_path / "a.png")
     with pytest.raises(UsageError, match="the file changed"):
-        read_pixels(image, "IMAGE")
+        read_pixels(image, "upscale_image")
 
 
 def test_how_another_aspect_is_fitted_is_said(tmp_path: Path) -> None:
     Image.fromarray(gradient()).save(tmp_path / "a.png")
-    image = inspect_image(tmp_path / "a.png", "--control-image")
-    assert fitting_note(image, "--control-image", Size(96, 64)) == ""
-    note = fitting_note(image, "--control-image", Size(64, 64))
-    assert note == "--control-image a.png: 12x8 is fitted to the shape of 64x64 by cutting off 33 % at left and right"
+    image = inspect_image(tmp_path / "a.png", "control_images")
+    assert fitting_note(image, "control_images", Size(96, 64)) == ""
+    note = fitting_note(image, "control_images", Size(64, 64))
+    assert note == "control_images a.png: 12x8 is fitted to the shape of 64x64 by cutting off 33 % at left and right"
     assert "top and bottom" in fitting_note(image, "x", Size(128, 64))

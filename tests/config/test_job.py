@@ -6,22 +6,12 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.filename_template import SLUG_BYTES, expand, slug
-from linfusion_cli.config.job import (
-    LARGEST_SEED,
-    PIXELS_VERSION,
-    ZEROED_VERSION,
-    Request,
-    job_hash,
-    parse_bytes,
-    resolve,
-    what_decides_pixels,
-)
-from linfusion_cli.errors import UsageError
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.option_rows import LARGEST_SEED
+from linfusion_cli.config.request import Request
+from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size
 
 ASKED = Request(prompt="a lake", seed=5, size="1024x512")
@@ -44,7 +34,7 @@ def test_a_request_becomes_a_job() -> None:
         Size(1024, 512),
         "landscape",
     )
-    assert (job.settings.sampling.steps, job.sources["sampling.steps"]) == (30, "--steps")
+    assert (job.settings.sampling.steps, job.sources["sampling.steps"]) == (30, option("steps"))
     assert (job.device, job.dtype, job.max_memory_bytes, job.overwrite) == ("cpu", "auto", 6 * 10**9, False)
     assert (job.stages_folder, job.memory_log) == (Path("stages"), None)
     assert job.output == Path("landscape-5-1024x512.png")
@@ -52,7 +42,7 @@ def test_a_request_becomes_a_job() -> None:
 
 
 def test_a_flag_that_equals_the_preset_is_still_the_source() -> None:
-    assert resolve(replace(ASKED, steps=25)).sources["sampling.steps"] == "--steps"
+    assert resolve(replace(ASKED, steps=25)).sources["sampling.steps"] == option("steps")
 
 
 def test_a_job_is_frozen() -> None:
@@ -160,80 +150,3 @@ def test_the_file_of_a_preset_gives_its_name_to_the_image(tmp_path: Path) -> Non
     file = tmp_path / "my best.toml"
     file.write_text("")
     assert resolve(replace(ASKED, preset=str(file))).output == Path("my-best-5-1024x512.png")
-
-
-@given(st.text())
-@example("../../etc/passwd")
-@example("con")
-@example("-rf")
-@example(".hidden\x1b[0m\u202e\x00")
-@example("猫" * 100)
-@settings(max_examples=60, deadline=None)
-def test_a_slug_is_a_harmless_part_of_a_name(text: str) -> None:
-    name = slug(text)
-    assert name
-    assert len(name.encode()) <= SLUG_BYTES
-    assert all(letter.isalnum() or letter in "-_" for letter in name)
-    assert name[0] not in "-."
-
-
-def test_a_slug_is_nfc() -> None:
-    assert slug("cafe\u0301") == slug("café") == "café"
-
-
-@given(st.text(alphabet="{}:04dseediz.!abc", max_size=12))
-@settings(max_examples=80, deadline=None)
-def test_expand_fills_or_refuses_but_never_evaluates(template: str) -> None:
-    try:
-        text = expand(template, {"seed": 5}, "--output")
-    except UsageError:
-        return
-    assert len(text) <= len(template) + 9
-
-
-@pytest.mark.parametrize(
-    ("text", "amount"),
-    [("6GB", 6 * 10**9), ("800MiB", 800 * 2**20), ("1.5G", 15 * 10**8), ("6 gb", 6 * 10**9), (".5k", 500)],
-)
-def test_memory_is_read_with_its_unit(text: str, amount: int) -> None:
-    assert parse_bytes(text) == amount
-
-
-@pytest.mark.parametrize("text", ["", "6", "0", "0GB", "-6GB", "6XB", "GB", "1e9", "six"])
-def test_memory_without_a_unit_or_a_sense_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(UsageError, match="6GB"):
-        parse_bytes(text)
-
-
-def test_the_hash_is_of_what_decides_the_pixels_alone() -> None:
-    key = job_hash(resolve(ASKED))
-    same = [
-        {"output": Path("x.png")},
-        {"overwrite": True},
-        {"max_memory": "6GB"},
-        {"memory_log": Path("m")},
-        {"steps": 20},
-        {"device": "cpu"},
-    ]
-    other = [
-        {"prompt": "a sea"},
-        {"seed": 6},
-        {"size": "1024x1024"},
-        {"steps": 21},
-        {"guidance": 4.5},
-        {"dtype": "float16"},
-        {"negative_prompt": "x"},
-    ]
-    assert {job_hash(resolve(replace(ASKED, **changes))) for changes in same} == {key}  # type: ignore[arg-type]
-    hashes = {job_hash(resolve(replace(ASKED, **changes))) for changes in other}  # type: ignore[arg-type]
-    assert len({key, *hashes}) == 8
-    assert len(key) == 64
-
-
-def test_sd_xl_without_a_negative_prompt_has_a_version_of_its_own() -> None:
-    def version(preset: str, negative: str) -> object:
-        request = Request(prompt="a lake", preset=preset, negative_prompt=negative, seed=1, output=Path("x.png"))
-        return what_decides_pixels(resolve(request))["version"]
-
-    assert version("sdxl-4k", "") == version("sdxl-4k", " ") == ZEROED_VERSION
-    assert version("sdxl-4k", "fog") == version("sd15-4k", "") == PIXELS_VERSION

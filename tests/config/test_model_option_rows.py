@@ -1,5 +1,5 @@
 from linfusion_cli.config.model_option_rows import MODEL_ROWS
-from linfusion_cli.config.presets import schema
+from linfusion_cli.config.preset_schema import schema
 
 
 def test_every_row_decides_pixels_and_may_differ_within_a_batch() -> None:

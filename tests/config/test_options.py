@@ -6,10 +6,10 @@ from typing import Literal, get_args, get_origin, get_type_hints
 import pytest
 
 from linfusion_cli.config import options
-from linfusion_cli.config.job import Request
 from linfusion_cli.config.option_row import COMMANDS
-from linfusion_cli.config.options import OPTIONS, by_key, by_preset_key, flags_of
-from linfusion_cli.config.presets import schema
+from linfusion_cli.config.options import OPTIONS, by_key, by_preset_key, options_of
+from linfusion_cli.config.preset_schema import schema
+from linfusion_cli.config.request import Request
 
 NOT_OPTIONS = {"index"}  # the batch counts it
 
@@ -32,9 +32,9 @@ def test_every_key_and_every_name_in_a_batch_is_there_once() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_command_has_every_flag_once(command: str) -> None:
-    flags = [flag for row in flags_of(command) for flag in row.flags]
+    flags = [flag for row in options_of(command) for flag in row.words]
     assert len(flags) == len(set(flags))
-    assert all(row.help and row.help.endswith((".", "...")) for row in flags_of(command))
+    assert all(row.help and row.help.endswith((".", "...")) for row in options_of(command))
 
 
 def test_preset_keys_are_those_of_the_schema() -> None:
@@ -51,4 +51,4 @@ def test_preset_keys_are_those_of_the_schema() -> None:
 
 def test_the_table_is_in_the_order_of_the_help() -> None:
     assert options.OPTIONS[0].key == "prompt"
-    assert [row.key for row in flags_of("plan")][:2] == ["preset", "size"]
+    assert [row.key for row in options_of("plan")][:2] == ["preset", "size"]

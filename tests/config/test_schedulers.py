@@ -5,7 +5,7 @@ from subprocess import run
 
 import pytest
 
-from linfusion_cli.config.presets import SamplingSettings
+from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.config.schedulers import SCHEDULERS
 
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.planning.engine_inputs import components, conditioning_inputs
 
 

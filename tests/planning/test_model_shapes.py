@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.model_shapes import FAMILIES, OnTop, read_architecture, read_on_top

@@ -12,8 +12,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.config.input_images import inspect_image
-from linfusion_cli.config.job import Job, Request, resolve
-from linfusion_cli.config.presets import Preset
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.preset_schema import Preset
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner
@@ -209,7 +210,7 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
     """Their weights, their images, and what they add to every skip; twice the ControlNets, twice as much."""
     Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
     plain = job("4096x4096", "sd15-16k")
-    image = inspect_image(tmp_path / "edges.png", "--control-image")
+    image = inspect_image(tmp_path / "edges.png", "control_images")
     peaks, seconds = [], []
     for controlnets in range(3):
         made = make_plan(replace(plain, control_images=(image,) * controlnets), machine("cuda:0", 80, ram_gigabytes=64))
@@ -224,7 +225,7 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
 def test_the_users_images_count(tmp_path: Path) -> None:
     """A photo of 48 megapixels is larger than all that a small image needs."""
     Image.new("L", (8000, 6000)).save(tmp_path / "photo.png")
-    photo = inspect_image(tmp_path / "photo.png", "--init-image")
+    photo = inspect_image(tmp_path / "photo.png", "init_image")
     plain, started = job("512x512"), job("512x512", init_image=tmp_path / "photo.png")
     peaks = {}
     for name, asked in (
@@ -244,7 +245,9 @@ def test_the_users_images_count(tmp_path: Path) -> None:
 def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
     Image.new("RGB", (600, 400)).save(tmp_path / "photo.png")
     for size in ("600x400", "256x256"):
-        with pytest.raises(UsageError, match=rf"--size {size}: IMAGE has 600x400 already.* Nearest: size=.1200x800"):
+        with pytest.raises(
+            UsageError, match=rf"size {size}: upscale_image has 600x400 already.* Nearest: size=.1200x800"
+        ):
             job(size, upscale_image=tmp_path / "photo.png")
     assert [
         str(stage.size) for stage in make_plan(job("608x408", upscale_image=tmp_path / "photo.png"), LAPTOP).stages

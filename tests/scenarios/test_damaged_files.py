@@ -10,7 +10,8 @@ import pytest
 from families import Family, make_family, save_controlnet, tiny_pipeline
 from PIL import Image
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import load
 from linfusion_cli.errors import UsageError, WeightsError

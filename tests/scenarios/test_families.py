@@ -13,7 +13,8 @@ from families import FAMILIES, Family, loaded_pipeline, make_family, save_contro
 from PIL import Image
 from safetensors.torch import save_file
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.events import Event

@@ -20,7 +20,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import Request, job_hash, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.request import Request
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.engine.pipeline import images
@@ -224,7 +226,7 @@ def test_control_image_of_another_aspect_is_fitted_and_said(small: Family, tmp_p
     net = save_controlnet(loaded_pipeline(small), tmp_path / "net")
     plan = plan_for(small.preset(), "64x64", controlnets=(str(net),), control_images=(image,))
     assert plan.notes == (
-        "--control-image photo.png: 160x96 is fitted to the shape of 64x64 by cutting off 40 % at left and right",
+        "control_images photo.png: 160x96 is fitted to the shape of 64x64 by cutting off 40 % at left and right",
     )
     edges = make(
         plan_for(small.preset(), "64x64", controlnets=(str(net),), control_images=(image,), control_preprocess="canny")

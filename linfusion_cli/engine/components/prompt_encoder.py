@@ -35,7 +35,7 @@ def encode(
         empty = positive.new_zeros(1, 0)
         pooled, negative_pooled = encoded[2:] if len(encoded) == 4 else (empty, empty)
         images = (
-            adapter.embed(pipeline, (read_pixels(image, "--ip-image") for image in inputs.images), device)
+            adapter.embed(pipeline, (read_pixels(image, "ip_images") for image in inputs.images), device)
             if adapter and inputs.images
             else (empty, empty)
         )

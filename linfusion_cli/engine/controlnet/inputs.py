@@ -40,7 +40,7 @@ def stage_controls(
 
 def control_field(given: ControlInput, stage: Stage, device: torch.device) -> Field:
     """A control image, 3 channels in [0, 1], of the stage's canvas."""
-    pixels = read_fitted(given.image, "--control-image", stage.size)
+    pixels = read_fitted(given.image, "control_images", stage.size)
     if given.preprocess == "canny":
         pixels = canny(pixels)
     return Extended(Resized.to(unit_field(pixels, device), stage.size, "lanczos", 0.0, 1.0), stage.canvas)

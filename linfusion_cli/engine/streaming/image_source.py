@@ -14,12 +14,12 @@ from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
 
 
-def read_fitted(image: InputImage, flag: str, size: Size) -> Tensor:
+def read_fitted(image: InputImage, parameter: str, size: Size) -> Tensor:
     """The pixels of an image, (1, 3, height, width), cut to the aspect of `size`.
 
     They are uint8, and float32 in [0, 1] for grey images of 16 bits. Raises UsageError if the file is damaged.
     """
-    return fitted(torch.from_numpy(read_pixels(image, flag)).permute(2, 0, 1)[None], size)
+    return fitted(torch.from_numpy(read_pixels(image, parameter)).permute(2, 0, 1)[None], size)
 
 
 def unit_field(pixels: Tensor, device: torch.device) -> Field:

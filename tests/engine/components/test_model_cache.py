@@ -9,7 +9,8 @@ import torch
 from families import Family, loaded_pipeline, make_family, save_ip_adapter, save_loras
 from PIL import Image
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.engine.components import model_cache as module
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.text_encoders import TextEncoders

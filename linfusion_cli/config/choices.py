@@ -1,0 +1,25 @@
+"""The words that options and preset keys choose from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, get_args
+
+from linfusion_cli.config.schedulers import SCHEDULERS
+
+Family = Literal["sd15", "sd21", "sdxl"]
+Attention = Literal["linear", "softmax"]
+Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
+Dtype = Literal["float16", "bfloat16", "float32"]
+Preprocess = Literal["none", "canny"]
+Variant = Literal["fp16", ""]  # of the files on the hub
+Padding = Literal["reflect", "zeros"]
+Between = Literal["pixel", "latent"]
+Resize = Literal["lanczos", "bicubic", "bilinear"]
+if TYPE_CHECKING:
+    Scheduler = str
+else:
+    Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
+PREDICTIONS: tuple[str, ...] = get_args(Prediction)
+DTYPES: tuple[str, ...] = get_args(Dtype)
+PREPROCESSES: tuple[str, ...] = get_args(Preprocess)

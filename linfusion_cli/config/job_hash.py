@@ -1,0 +1,62 @@
+"""What decides the pixels of a job, and the hash of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from linfusion_cli.config.job import Job
+
+PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
+ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
+
+
+def what_decides_pixels(job: Job) -> dict[str, object]:
+    """The part of a job that two identical images share, ready for JSON. Locations, names and memory are not in it."""
+    settings = job.settings
+    return {
+        "version": ZEROED_VERSION if _zeroed(job) else PIXELS_VERSION,
+        "prompt": job.prompt,
+        "negative_prompt": job.negative_prompt,
+        "seed": job.seed,
+        "size": [job.size.width, job.size.height],
+        "dtype": job.dtype,
+        "model": settings.model.model_dump(mode="json"),
+        "sampling": settings.sampling.model_dump(mode="json"),
+        "upscale": settings.upscale.model_dump(mode="json"),
+        "extras": settings.extras.model_dump(mode="json"),
+        "weights": dict(job.weights),
+        "start": [job.start.image.sha256, job.start.refined] if job.start else [],
+        "control_images": [image.sha256 for image in job.control_images],
+        "ip_images": [image.sha256 for image in job.ip_images],
+    }
+
+
+def _zeroed(job: Job) -> bool:
+    """Whether the negative embedding may be zeros (force_zeros_for_empty_prompt)."""
+    return job.settings.model.family == "sdxl" and not job.negative_prompt.strip()
+
+
+def job_hash(job: Job) -> str:
+    """A key of 64 hexadecimal digits: the same for two jobs exactly if they ask for the same pixels."""
+    return finished_digest(shared_digest(job), job.prompt, job.seed)
+
+
+def unseeded_hash(job: Job) -> str:
+    """The same for jobs that differ in nothing but their seeds."""
+    return finished_digest(shared_digest(job), job.prompt, -1)
+
+
+def shared_digest(job: Job) -> hashlib._Hash:
+    """The part of the hash that jobs share which differ in nothing but prompt and seed."""
+    shared = {key: value for key, value in what_decides_pixels(job).items() if key not in ("prompt", "seed")}
+    return hashlib.sha256(json.dumps(shared, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+
+
+def finished_digest(shared: hashlib._Hash, prompt: str, seed: int) -> str:
+    """The hash of one of these jobs."""
+    digest = shared.copy()
+    digest.update(f"{seed} {prompt}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,157 @@
+"""The sections of a preset with the types of their keys; ranges and words come from the tables of keys and options."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+
+from linfusion_cli.config.choices import (
+    Attention,
+    Between,
+    Dtype,
+    Family,
+    Padding,
+    Prediction,
+    Preprocess,
+    Resize,
+    Scheduler,
+    Variant,
+)
+from linfusion_cli.config.preset_keys import preset_key
+from linfusion_cli.config.value_range import Range
+
+BUILTIN_PREFIX = "builtin:"
+BUILTIN = "builtin:landscape"
+
+
+def _key(name: str) -> Any:
+    """The field of a key: its limits, and what to write in words."""
+    row = preset_key(name)
+    limits: dict[str, Any] = {"description": row.description}
+    if row.is_list:
+        limits |= {"strict": False, "min_length": 1 if row.range else row.least_items}
+    elif row.range:
+        limits |= {"gt" if row.range.above else "ge": row.range.low, "le": row.range.high}
+        limits |= {"multiple_of": row.range.multiple_of} if row.range.multiple_of > 1 else {}
+    return Field(**limits)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ModelSettings(_Section):
+    """Which weights, and how they compute. presets/defaults.toml says what each key means, for every section."""
+
+    family: Family
+    repositories: tuple[str, ...] = _key("model.repositories")
+    revision: str = _key("model.revision")
+    variant: Variant
+    linfusion: tuple[str, ...] = _key("model.linfusion")
+    keep_projections: bool = _key("model.keep_projections")
+    vae: str = _key("model.vae")
+    vae_float16: str = _key("model.vae_float16")
+    configs: str = _key("model.configs")
+    prediction: Prediction
+    train_size_px: int = _key("model.train_size_px")
+    attention: Attention
+    base_attention: Attention
+    dtype_cuda: Dtype
+    dtype_cpu: Dtype
+
+    @field_validator("repositories", "linfusion")
+    @classmethod
+    def _known_locations(cls, locations: tuple[str, ...]) -> tuple[str, ...]:
+        for location in locations:
+            if not location.strip() or (location.startswith(BUILTIN_PREFIX) and location != BUILTIN):
+                raise ValueError(f'a hub name, a folder or "{BUILTIN}"')
+        return locations
+
+
+class SamplingSettings(_Section):
+    """How stage 0 is drawn."""
+
+    scheduler: Scheduler
+    steps: int = _key("sampling.steps")
+    guidance_scale: float = _key("sampling.guidance_scale")
+    guidance_interval: tuple[float, float] = Field(
+        strict=False, description=preset_key("sampling.guidance_interval").description
+    )
+    negative_prompt: str = _key("sampling.negative_prompt")
+    init_strength: float = _key("sampling.init_strength")
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _in_order(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        if not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError("out of order")
+        return interval
+
+
+class UpscaleSettings(_Section):
+    """How each later stage grows out of the one before."""
+
+    factor: float = _key("upscale.factor")
+    strength: float = _key("upscale.strength")
+    skip_exponent: float = _key("upscale.skip_exponent")
+    dilated_exponent: float = _key("upscale.dilated_exponent")
+    lowpass_exponent: float = _key("upscale.lowpass_exponent")
+    lowpass_sigma: float = _key("upscale.lowpass_sigma")
+    dilated_cutoff: float = _key("upscale.dilated_cutoff")
+    lowpass_padding: Padding
+    between: Between
+    resize: Resize
+    overscan_px: int = _key("upscale.overscan_px")
+    match_statistics: bool = _key("upscale.match_statistics")
+    vae_window_latents: int = _key("upscale.vae_window_latents")
+
+
+class ExtrasSettings(_Section):
+    """What a user brings along on top of the model."""
+
+    loras: tuple[str, ...] = _key("extras.loras")
+    textual_inversions: tuple[str, ...] = _key("extras.textual_inversions")
+    clip_skip: int = _key("extras.clip_skip")
+    prompt_weights: bool = _key("extras.prompt_weights")
+    controlnets: tuple[str, ...] = _key("extras.controlnets")
+    control_scales: tuple[float, ...] = _key("extras.control_scales")
+    control_ends: tuple[float, ...] = _key("extras.control_ends")
+    control_preprocess: Preprocess
+    ip_adapter: str = _key("extras.ip_adapter")
+    ip_scale: float = _key("extras.ip_scale")
+
+    @field_validator("control_scales", "control_ends")
+    @classmethod
+    def _in_range(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        allowed = cast("Range", preset_key(f"extras.{info.field_name}").range)
+        if not all(value in allowed for value in values):
+            raise ValueError(allowed.ends)
+        return values
+
+
+class OutputSettings(_Section):
+    """The size and the name of the file."""
+
+    size: str = _key("output.size")
+    name: str = _key("output.name")
+
+
+class Preset(_Section):
+    """Every setting of an image, complete: no value means "default"."""
+
+    model: ModelSettings
+    sampling: SamplingSettings
+    upscale: UpscaleSettings
+    extras: ExtrasSettings
+    output: OutputSettings
+
+
+def schema() -> dict[str, FieldInfo]:
+    """Every key ("sampling.steps") with its field, in the order of the file."""
+    found: dict[str, FieldInfo] = {}
+    for section, holder in Preset.model_fields.items():
+        for name, info in cast(type[BaseModel], holder.annotation).model_fields.items():
+            found[f"{section}.{name}"] = info
+    return found

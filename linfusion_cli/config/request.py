@@ -1,0 +1,54 @@
+"""What a user wrote: one field for each row of the table of options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a user wrote. None means: as the preset says (seed: draw one; max_memory: what the machine has)."""
+
+    prompt: str
+    preset: str | None = None  # None: landscape, or the one of the family of `model`
+    model: str | None = None
+    linfusion: str | None = None  # "none" for softmax attention everywhere
+    vae: str | None = None
+    prediction: str | None = None
+    keep_projections: bool | None = None
+    negative_prompt: str | None = None
+    seed: int | None = None
+    size: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+    attention: str | None = None
+    base_attention: str | None = None
+    loras: tuple[str, ...] = ()
+    textual_inversions: tuple[str, ...] = ()
+    clip_skip: int | None = None
+    prompt_weights: bool | None = None
+    controlnets: tuple[str, ...] = ()
+    control_images: tuple[Path, ...] = ()
+    control_scales: tuple[float, ...] = ()
+    control_ends: tuple[float, ...] = ()
+    control_preprocess: str | None = None
+    ip_adapter: str | None = None
+    ip_images: tuple[Path, ...] = ()
+    ip_scale: float | None = None
+    init_image: Path | None = None
+    init_strength: float | None = None
+    upscale_image: Path | None = None  # beats init_image: stage 0 is this image
+    upscale_strength: float | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    output: Path | None = None
+    overwrite: bool = False
+    stages_folder: Path | None = None
+    memory_log: Path | None = None
+    max_memory: str | None = None
+    scratch_folder: Path | None = None
+    checkpoint_seconds: float | None = None
+    restart: bool = False
+    index: int = 0  # the position in a batch, for {index} in the file's name

@@ -1,0 +1,95 @@
+"""The checks of what a request says itself: texts, numbers, devices and amounts of memory."""
+
+from __future__ import annotations
+
+import re
+from typing import TypeVar
+
+from linfusion_cli.config.options import by_key
+from linfusion_cli.config.presets import one_of
+from linfusion_cli.config.prompt_weighting import parse_weights
+from linfusion_cli.config.value_range import number_text
+from linfusion_cli.errors import UsageError
+
+LARGEST_PROMPT_BYTES = 65536
+Number = TypeVar("Number", int, float)
+BYTES_PER_UNIT = {
+    "": 1,
+    "K": 1000,
+    "M": 1000**2,
+    "G": 1000**3,
+    "T": 1000**4,
+    "KI": 1024,
+    "MI": 1024**2,
+    "GI": 1024**3,
+    "TI": 1024**4,
+}
+
+
+def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> str:
+    """The prompt as it is used.
+
+    Raises UsageError for one that is too long, no text, of broken weights, or empty where it must not be.
+    """
+    prompt = checked_text(text, "the prompt", weights=weights)
+    if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in prompt):
+        raise UsageError(
+            'the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"'
+        )
+    return prompt
+
+
+def checked_text(text: str, what: str, *, weights: bool) -> str:
+    """A text without the space around it. Raises UsageError, which names it as `what`."""
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{what} is not a text in UTF-8: see character {error.start + 1}") from error
+    if length > LARGEST_PROMPT_BYTES:
+        raise UsageError(f"{what} has {length} bytes: at most {LARGEST_PROMPT_BYTES}")
+    if weights:
+        parse_weights(text.strip(), what)
+    return text.strip()
+
+
+def checked_number(key: str, value: Number) -> Number:
+    """The value of an option, if it is in the range of its row. Raises UsageError that names the nearest allowed one."""
+    row = by_key()[key]
+    if row.range is not None and value not in row.range:
+        allowed = f"write {row.range.words(row.kind)}. Nearest: {row.range.nearest(value)}"
+        raise UsageError(f"{number_text(value)}: {allowed}", parameter=key)
+    return value
+
+
+def checked_device(device: str) -> str:
+    """A device's name. Raises UsageError for anything but auto, cpu, mps, cuda and cuda:N."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        raise UsageError(f'"{device}": {one_of(device, by_key()["device"].completions(""))}', parameter="device")
+    return device
+
+
+def checked_choice(key: str, word: str) -> str:
+    """The value of an option, if it is one of the choices of its row. Raises UsageError that names them."""
+    choices = by_key()[key].choices
+    if word not in choices:
+        raise UsageError(f'"{word}": {one_of(word, choices)}', parameter=key)
+    return word
+
+
+def parse_bytes(text: str) -> int:
+    """Reads "6GB", "800MiB" or "1.5G" (= 1.5 GB; k, M, G and T are powers of 1000, Ki, Mi, Gi and Ti of 1024).
+
+    Raises UsageError for anything else and for less than one byte.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]I?)?B?", text.strip().upper())
+    if not match or (text.strip().isdigit() and text.strip() != "0"):
+        raise UsageError(
+            f'"{text}": write a number and a unit, for example 6GB, 800MiB or 1.5G', parameter="max_memory"
+        )
+    amount = int(float(match[1]) * BYTES_PER_UNIT[match[2] or ""])
+    if amount < 1:
+        raise UsageError(
+            f'"{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has',
+            parameter="max_memory",
+        )
+    return amount

@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from linfusion_cli.config.filename_template import LARGEST_NAME_BYTES, SLUG_BYTES, checked_name, expand, slug
+from linfusion_cli.errors import UsageError, option
+
+
+@given(st.text())
+@example("../../etc/passwd")
+@example("con")
+@example("-rf")
+@example(".hidden\x1b[0m\u202e\x00")
+@example("猫" * 100)
+@settings(max_examples=60, deadline=None)
+def test_a_slug_is_a_harmless_part_of_a_name(text: str) -> None:
+    name = slug(text)
+    assert name
+    assert len(name.encode()) <= SLUG_BYTES
+    assert all(letter.isalnum() or letter in "-_" for letter in name)
+    assert name[0] not in "-."
+
+
+def test_a_slug_is_nfc() -> None:
+    assert slug("cafe\u0301") == slug("café") == "café"
+
+
+@given(st.text(alphabet="{}:04dseediz.!abc", max_size=12))
+@settings(max_examples=80, deadline=None)
+def test_expand_fills_or_refuses_but_never_evaluates(template: str) -> None:
+    try:
+        text = expand(template, {"seed": 5}, "--output")
+    except UsageError:
+        return
+    assert len(text) <= len(template) + 9
+
+
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a\\b", "a\n", "a.jpg", "x" * (LARGEST_NAME_BYTES + 1)])
+def test_what_is_no_name_of_one_png_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"^output "):
+        checked_name(name, name, option("output"))
+
+
+def test_a_name_gets_its_ending() -> None:
+    assert checked_name("a", "a", option("output")) == "a.png"
+    assert checked_name("a.PNG", "a.PNG", option("output")) == "a.PNG"
