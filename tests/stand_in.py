@@ -123,10 +123,10 @@ def main(words: list[str]) -> int:
         from linfusion_cli.batch.worker import main as child
 
         return child()
-    from linfusion_cli.batch.worker_process import Child
+    from linfusion_cli.batch.worker_process import WorkerProcess
     from linfusion_cli.cli.app import main as cli
 
-    Child.command = (sys.executable, "-P", str(HERE), "child")
+    WorkerProcess.command = (sys.executable, "-P", str(HERE), "child")
     from linfusion_cli.batch import runner
 
     runner.HANG_SECONDS = float(os.environ.get("STAND_IN_HANG_SECONDS", "60"))

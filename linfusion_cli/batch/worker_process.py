@@ -1,4 +1,4 @@
-"""The parent's side of the child: starting it, hearing it, noticing that it hangs, and saying what it died of."""
+"""The runner's side of the worker: starts it, sends orders, receives answers, and says what it died of."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import IO, ClassVar
 
-from linfusion_cli.json_files import parse_json
+from linfusion_cli.batch.messages import Answer, Order, answer_from_json, failure
+from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.cgroups import oom_kills
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.batch.worker import main; sys.exit(main())"
 COMMAND = (sys.executable, "-P", "-c", START, str(ROOT))  # -P: a folder of images is no place to import from
-LAST_WORDS = 40  # lines of its stderr that are kept
+STDERR_LINES = 40  # lines of its stderr that are kept
 PAUSE_SECONDS = 5.0  # between two looks; a longer one means that this process itself was stopped
 CAUSES = {
     signal.SIGKILL: "was killed (SIGKILL), most likely because memory ran out",
@@ -32,11 +33,9 @@ CAUSES = {
     signal.SIGABRT: "gave up (SIGABRT)",
 }
 
-Answer = Mapping[str, Any]
 
-
-class Child:
-    """A child process; answers come from hear(). Its own session keeps a terminal's Ctrl-C from it."""
+class WorkerProcess:
+    """A worker and the threads that read its pipes. It has a session of its own, so that Ctrl-C does not reach it."""
 
     command: ClassVar[Sequence[str]] = COMMAND
 
@@ -48,54 +47,55 @@ class Child:
             list(self.command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         )
         self._answers: queue.Queue[Answer] = queue.Queue()
-        self._words: deque[str] = deque(maxlen=LAST_WORDS)
-        self._heard = self._looked = time.monotonic()
+        self._stderr_lines: deque[str] = deque(maxlen=STDERR_LINES)
+        self._received_at = self._asked_at = time.monotonic()
         assert self.process.stdout is not None
         assert self.process.stderr is not None
-        self._text_encoders = [
+        self._readers = [
             threading.Thread(target=self._read_answers, args=(self.process.stdout,), daemon=True),
-            threading.Thread(target=self._read_words, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=self._read_stderr_lines, args=(self.process.stderr,), daemon=True),
         ]
-        for reader in self._text_encoders:
+        for reader in self._readers:
             reader.start()
 
-    def ask(self, order: Mapping[str, object]) -> None:
-        """Orders an image; a child that is dead already is noticed by hear()."""
-        self._heard = self._looked = time.monotonic()
+    def send(self, order: Order) -> None:
+        """Orders an image. If the worker is dead already, `dead` tells."""
+        self._received_at = self._asked_at = time.monotonic()
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
-            self.process.stdin.write(json.dumps(order).encode() + b"\n")
+            self.process.stdin.write(json.dumps(order.as_json()).encode() + b"\n")
             self.process.stdin.flush()
 
-    def hear(self, seconds: float) -> Answer | None:
-        """The next answer, or None after so long."""
+    def receive(self, seconds: float) -> Answer | None:
+        """The next answer, or None if none comes for so long."""
         now = time.monotonic()
-        if now - self._looked > PAUSE_SECONDS + seconds:  # suspended, or stopped by a debugger: the child was, too
-            self._heard = now
-        self._looked = now
+        if now - self._asked_at > PAUSE_SECONDS + seconds:  # this process was suspended, and so was the worker
+            self._received_at = now
+        self._asked_at = now
         try:
             answer = self._answers.get(timeout=seconds)
         except queue.Empty:
             return None
-        self._heard = time.monotonic()
+        self._received_at = time.monotonic()
         return answer
 
     @property
     def silent_seconds(self) -> float:
-        """How long nothing was heard, although a child that runs gives a sign every two seconds."""
-        return time.monotonic() - self._heard
+        """How long no answer came; a worker that runs gives a sign every two seconds."""
+        return time.monotonic() - self._received_at
 
     @property
     def dead(self) -> bool:
-        return self.process.poll() is not None and self._answers.empty() and not self._text_encoders[0].is_alive()
+        """Whether the process has ended and its last answer was received."""
+        return self.process.poll() is not None and self._answers.empty() and not self._readers[0].is_alive()
 
     def stop(self) -> None:
-        """Asks it to keep what it has done, and to end."""
+        """Asks it to keep what is done, and to end."""
         with contextlib.suppress(OSError):
             self.process.terminate()
 
     def end(self, patience_seconds: float = 10.0) -> None:
-        """Sees to its end."""
+        """Waits for its end, and kills it after `patience_seconds`; closes the pipes."""
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
@@ -104,14 +104,14 @@ class Child:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        for reader in self._text_encoders:
+        for reader in self._readers:
             reader.join()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()
 
     def kill(self) -> None:
-        """Ends it now; also one that is stopped or hangs."""
+        """Ends it now, also if it is stopped or hangs."""
         with contextlib.suppress(OSError):
             self.process.kill()
         self.end()
@@ -122,7 +122,7 @@ class Child:
         return self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills
 
     def cause(self) -> str:
-        """What it died of, in words; its own last ones if it had some."""
+        """What it died of, in words, with the last line of its standard error."""
         code = self.process.returncode
         if self.ran_out_of_memory:
             text = "was killed by the memory limit (SIGKILL)"
@@ -131,14 +131,18 @@ class Child:
             text = CAUSES.get(signal.Signals(number), f"died by {signal.Signals(number).name}")
         else:
             text = f"ended with exit code {code}"
-        last = next((word for word in reversed(self._words) if word.strip()), "")
+        last = next((word for word in reversed(self._stderr_lines) if word.strip()), "")
         return f"the process {text}" + (f". Its last words: {last}" if last else "")
 
     def _read_answers(self, stream: IO[bytes]) -> None:
         for line in stream:
-            with contextlib.suppress(ValueError):  # torn by its death
-                self._answers.put(parse_json(line, "an answer"))
+            try:
+                self._answers.put(answer_from_json(parse_json(line, "an answer")))
+            except JsonError:
+                continue  # a line that its death cut off
+            except ValueError as error:
+                self._answers.put(failure(error))
 
-    def _read_words(self, stream: IO[bytes]) -> None:
+    def _read_stderr_lines(self, stream: IO[bytes]) -> None:
         for line in stream:
-            self._words.append(redacted(line.decode("utf-8", "replace").rstrip()))
+            self._stderr_lines.append(redacted(line.decode("utf-8", "replace").rstrip()))

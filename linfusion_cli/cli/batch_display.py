@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from linfusion_cli.batch.messages import Happened, Made, Planned, PlannedPhase, TaskState, Told
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.render_display import emit, has_live_terminal
-from linfusion_cli.cli.spelling import flag
+from linfusion_cli.cli.spelling import told as spelled
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
-from linfusion_cli.errors import Message, StandardOutputError
+from linfusion_cli.errors import StandardOutputError
+from linfusion_cli.events import Event, Note, PhaseStarted, Progressed
 from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from linfusion_cli.batch.runner import Summary, Told
+    from linfusion_cli.batch.runner import Summary
     from linfusion_cli.batch.task_list import Task
 
 LINE_SECONDS = 60.0  # between two lines about an image in hand, where there is no bar
@@ -49,36 +51,35 @@ class BatchDisplay:
     def tell(self, told: Told) -> None:
         """Shows one event of the runner."""
         self._left = told.left
-        if self._as_json and told.kind != "event":
+        if self._as_json and told.state != TaskState.EVENT:
             self._emit(told)
-        match told.kind:
-            case "made":
-                self._show_made(told)
-            case "failed":
+        match told:
+            case Told(answer=Made() as made):
+                self._show_made(told, made)
+            case Told(answer=Planned(phases=phases)):
+                self._image.planned = phases
+            case Told(answer=Happened(event)):
+                self._event(told.task, event)
+            case Told(state=TaskState.FAILED):
                 self._ended, self._image = self._ended + 1, _Image()
                 self._line(f"failed: {told.task.place}: {told.text}", always=True)
-            case "retry" | "redo":
-                self._line(f"{told.kind}: {told.task.place}: {told.text}")
-            case "begun":
+            case Told(state=TaskState.BEGUN):
                 self._image = _Image(told.task.name)
                 self._log.add(f"begun: {told.task.place}: {told.task.name} {told.text}".rstrip())
-            case "plan":
-                self._image.planned = [(name, stage, seconds) for name, stage, seconds in told.fields["phases"]]
             case _:
-                self._event(told)
+                self._line(f"{told.state}: {told.task.place}: {told.text}")
         self._update()
 
     def _emit(self, told: Told) -> None:
         """One line of JSON; if nobody reads it any more, the batch ends at a kept step."""
         task = {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text}
-        fields = {key: value for key, value in told.fields.items() if key not in ("kind", "phases")}
         try:
-            emit(sys.stdout, told.kind, {**task, **fields})
+            emit(sys.stdout, told.state, {**task, **told.numbers()})
         except StandardOutputError as error:
             STOP.request(error.exit_code)
 
-    def _show_made(self, told: Told) -> None:
-        seconds, peak = told.fields["seconds"], told.fields["device_peak_bytes"] or told.fields["peak_bytes"]
+    def _show_made(self, told: Told, made: Made) -> None:
+        seconds, peak = made.seconds, made.device_peak_bytes or made.peak_bytes
         self._ended, self._image = self._ended + 1, _Image()
         self._made, self._seconds = self._made + 1, self._seconds + seconds
         left = f", about {seconds_text(self._left_seconds())} left" if self._left else ""
@@ -86,12 +87,12 @@ class BatchDisplay:
         on_one_screen = (
             self._bar is not None and sys.stdout.isatty()
         )  # there the line names the path, a bar must not be written over
-        name = told.fields["path"] if paths and on_one_screen else told.task.name
+        name = told.path if paths and on_one_screen else told.task.name
         self._line(
             f"[{self._ended}/{self._ended + self._left}] {name}: {seconds_text(seconds)}, peak {bytes_text(peak)}{left}"
         )
         if paths and not on_one_screen:
-            self._announce(safe(told.fields["path"]))
+            self._announce(safe(told.path))
 
     def _announce(self, path: str) -> None:
         """The path on stdout; where that is dead, this is told once, and the images are made all the same."""
@@ -103,13 +104,12 @@ class BatchDisplay:
             self._stdout_dead = True
             self._line(f"note: {error}")
 
-    def _event(self, told: Told) -> None:
-        fields = told.fields["fields"]
-        if told.fields["name"] == "Note":
-            self._line(f"note: {told.task.name}: {Message.from_json(fields['text']).spelled(flag)}")
-        self._image.see(told.fields["name"], fields)
+    def _event(self, task: Task, event: Event) -> None:
+        if isinstance(event, Note):
+            self._line(f"note: {task.name}: {spelled(event.text)}")
+        self._image.see(event)
         if self._bar is None and self._now() - self._said >= LINE_SECONDS:
-            self._line(f"{told.task.name}: {self._image.text}, about {seconds_text(self._left_seconds())} left")
+            self._line(f"{task.name}: {self._image.text}, about {seconds_text(self._left_seconds())} left")
 
     def _left_seconds(self) -> float:
         """Of all images: as long as those before took; until there is one, as the plan says."""
@@ -149,7 +149,7 @@ class _Image:
 
     def __init__(self, name: str = "") -> None:
         self.name = name
-        self.planned: list[tuple[str, int, float]] = []
+        self.planned: Sequence[PlannedPhase] = ()
         self._phase, self._stage, self._unit = "loading", -1, ""
         self._done, self._total = 0, 0
 
@@ -174,18 +174,14 @@ class _Image:
             return self._phase if self.name else ""
         return f"stage {self._stage} {self._phase} {self._done}/{self._total} {self._unit}"
 
-    def see(self, event: str, fields: dict[str, object]) -> None:
-        match event, fields:
-            case "PhaseStarted", {
-                "name": str(name),
-                "stage": int(stage),
-                "total": int(total),
-                "unit": str(unit),
-                "done": int(done),
-            }:
-                self._phase, self._stage, self._total, self._unit, self._done = name, stage, total, unit, done
-            case "Progressed", {"done": int(done)}:
-                self._done = done
+    def see(self, event: Event) -> None:
+        """Follows the phase and its steps."""
+        match event:
+            case PhaseStarted():
+                self._phase, self._stage, self._unit = event.name, event.stage, event.unit
+                self._done, self._total = event.done, event.total
+            case Progressed():
+                self._done = event.done
             case _:
                 pass
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from linfusion_cli.batch import runner
-from linfusion_cli.batch.worker_process import Child
+from linfusion_cli.batch.worker_process import WorkerProcess
 from linfusion_cli.cli.app import main
 
 PROMPTS = [f"lake number {i}" for i in range(4)]
@@ -74,7 +74,7 @@ class Batch:
             patch.chdir(self.root)
             for name, value in {"STAND_IN_FAULTS": str(self.root), **self.environment}.items():
                 patch.setenv(name, value)
-            patch.setattr(Child, "command", (sys.executable, "-P", str(STAND_IN), "child"))
+            patch.setattr(WorkerProcess, "command", (sys.executable, "-P", str(STAND_IN), "child"))
             patch.setattr(runner, "HANG_SECONDS", float(self.environment.get("STAND_IN_HANG_SECONDS", "60")))
             code = main(command)
         return code, out.getvalue(), err.getvalue()

@@ -320,8 +320,8 @@ def test_an_image_in_bands_gets_a_process_that_keeps_little(
 ) -> None:
     """A process keeps its prepared convolutions for good; those of a small image are too many beside a large one."""
     started = []
-    of_child = worker_process.Child.__init__
-    monkeypatch.setattr(worker_process.Child, "__init__", lambda self: (started.append(1), of_child(self))[1])
+    of_worker = worker_process.WorkerProcess.__init__
+    monkeypatch.setattr(worker_process.WorkerProcess, "__init__", lambda self: (started.append(1), of_worker(self))[1])
     batch.write(*[f"lake {index} --size {size}" for index, size in enumerate(sizes)])
     code, _, err = batch.run()
     assert (code, len(batch.images())) == (0, len(sizes)), err

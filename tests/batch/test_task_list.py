@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.batch.journal import Journal
+from linfusion_cli.batch.messages import Order
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.batch.runner import shard_of
 from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, chosen, make_tasks, row_types, seeds_of
-from linfusion_cli.batch.worker import request_as_json, request_from
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve
@@ -206,7 +207,8 @@ def test_requests_go_to_the_child_and_back() -> None:
     request = Request(
         prompt="a\n\u202e", seed=3, output=Path("x/y.png"), stages_folder=Path("s"), steps=4, guidance=2.5
     )
-    assert request_from(request_as_json(request)) == request
+    order = Order(id="a" * 64, request=request, less_bytes=5)
+    assert Order.from_json(json.loads(json.dumps(order.as_json()))) == order
     assert {field.name for field in dataclasses.fields(Request)} > set(row_types())
 
 

@@ -2,32 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any, cast
 
 import pytest
 
-from linfusion_cli.batch.runner import Told
+from linfusion_cli.batch.messages import Failed, Happened, Made, Planned, PlannedPhase, TaskState, Told
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.cli.batch_display import LINE_SECONDS, BatchDisplay
 from linfusion_cli.cli.logs import LogFile
+from linfusion_cli.errors import Message
+from linfusion_cli.events import Event, PhaseStarted, Progressed
 
 TASK = Task("0" * 64, "list.txt:1", "a lake", 1, "lake.png", cast("Any", None))
-PLAN = {"peak_bytes": 1, "seconds": 40.0, "phases": [["load", 0, 0.0], ["denoise", 0, 30.0], ["decode", 0, 10.0]]}
-MADE = {"seconds": 20.0, "peak_bytes": 2e9, "device_peak_bytes": 0, "path": "out/lake.png"}
+PHASES = (PlannedPhase("load", 0, 0.0), PlannedPhase("denoise", 0, 30.0), PlannedPhase("decode", 0, 10.0))
+PLAN = Planned(peak_bytes=1, seconds=40.0, phases=PHASES)
+MADE = Made(name="lake.png", seconds=20.0, peak_bytes=2_000_000_000, device_peak_bytes=0)
+BEGUN = Told(state=TaskState.BEGUN, task=TASK, left=2)
+PLANNED = Told(state=TaskState.PLAN, task=TASK, left=2, answer=PLAN)
+DENOISING = PhaseStarted(name="denoise", stage=0, total=10, unit="steps", done=0)
 
 
-def told(kind: str, left: int, **fields: object) -> Told:
-    return Told(kind=kind, task=TASK, left=left, fields=fields)
+def made(left: int) -> Told:
+    return Told(state=TaskState.MADE, task=TASK, left=left, answer=MADE, path="out/lake.png")
 
 
-def event(kind: str, /, **fields: object) -> Told:
-    return told("event", 2, name=kind, fields=fields)
+def event(happened: Event) -> Told:
+    return Told(state=TaskState.EVENT, task=TASK, left=2, answer=Happened(happened))
+
+
+def test_programs_get_the_numbers_of_each_state(capsys: pytest.CaptureFixture[str]) -> None:
+    display = BatchDisplay(LogFile(None), as_json=True, quiet=True)
+    failed = Failed(error="WeightsError", message=Message("no"), exit_code=66)
+    for one in (BEGUN, PLANNED, event(DENOISING), made(1)):
+        display.tell(one)
+    display.tell(Told(state=TaskState.FAILED, task=TASK, left=0, text="no", answer=failed))
+    about = {"id": "0" * 64, "place": "list.txt:1", "name": "lake.png", "text": ""}
+    numbers = {"seconds": 20.0, "peak_bytes": 2_000_000_000, "device_peak_bytes": 0, "path": "out/lake.png"}
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"type": "begun", **about},
+        {"type": "plan", **about, "peak_bytes": 1, "seconds": 40.0},
+        {"type": "made", **about, **numbers},
+        {"type": "failed", **about, "text": "no", "exit_code": 66},
+    ]
 
 
 def test_the_count_is_of_this_run_and_the_time_that_of_what_is_left(capsys: pytest.CaptureFixture[str]) -> None:
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
-    for one in (told("begun", 2), told("made", 1, **MADE), told("begun", 1), told("made", 0, **MADE)):
+    for one in (BEGUN, made(1), BEGUN, made(0)):
         display.tell(one)
     shown = capsys.readouterr()
     assert shown.err.splitlines() == [
@@ -40,17 +63,13 @@ def test_the_count_is_of_this_run_and_the_time_that_of_what_is_left(capsys: pyte
 def test_a_long_image_gives_a_line_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     clock = [0.0]
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False, now=lambda: clock[0])
-    for one in (
-        told("begun", 2),
-        told("plan", 2, **PLAN),
-        event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0),
-    ):
+    for one in (BEGUN, PLANNED, event(DENOISING)):
         display.tell(one)
     assert capsys.readouterr().err == ""
     clock[0] = LINE_SECONDS
-    display.tell(event("Progressed", done=5))
+    display.tell(event(Progressed(done=5)))
     assert capsys.readouterr().err == "lake.png: stage 0 denoise 5/10 steps, about 1 min 05 s left\n"
-    display.tell(event("Progressed", done=6))
+    display.tell(event(Progressed(done=6)))
     assert capsys.readouterr().err == ""
 
 
@@ -62,16 +81,12 @@ def test_a_bar_shows_the_step_and_lines_do_not_break_it(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
-    for one in (
-        told("begun", 2),
-        told("plan", 2, **PLAN),
-        event("PhaseStarted", name="denoise", stage=0, total=10, unit="steps", done=0),
-    ):
+    for one in (BEGUN, PLANNED, event(DENOISING)):
         display.tell(one)
-    display.tell(event("Progressed", done=5))
+    display.tell(event(Progressed(done=5)))
     assert display._bar is not None
     display._bar.refresh()
-    display.tell(told("made", 1, **MADE))
+    display.tell(made(1))
     display.close()
     shown = capsys.readouterr()
     assert "1/2 " in shown.err
@@ -84,5 +99,5 @@ def test_a_dumb_terminal_gets_lines(capsys: pytest.CaptureFixture[str], monkeypa
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
-    display.tell(told("made", 0, **MADE))
+    display.tell(made(0))
     assert capsys.readouterr().err == "[1/1] lake.png: 20 s, peak 2.0 GB\n"
