@@ -124,7 +124,7 @@ def prepare(plan: Plan) -> None:
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
-    """What would stop the work at once, as it would be told: weights that are missing, a file that is in the way. Changes nothing."""
+    """What would stop the work at once, as messages: missing weights, an existing output. Changes nothing."""
     job, found = plan.job, []
     for check in (
         partial(refuse_missing, job.settings, job.preset),
@@ -138,12 +138,12 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
 
 
 def interrupted_seed(job: Job) -> int | None:
-    """The seed that an interrupted run drew for the same job, if nobody chose one now and there is work to go on with."""
+    """The seed that an interrupted run drew for the same job, if none was chosen now and there is work to resume."""
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
 
 
 def make_model_cache(first: Plan) -> ModelCache:
-    """StoreBudget for models that stay loaded between images; imports torch, in the way that suits the plan of the first one."""
+    """A cache for models that stay loaded between images; imports torch with the settings of the first plan."""
     with importing(first.prepared_convolutions):
         from linfusion_cli.engine.components.model_cache import ModelCache
 
@@ -151,7 +151,7 @@ def make_model_cache(first: Plan) -> ModelCache:
 
 
 def measured_speed(machine: Machine, job: Job) -> Speed:
-    """How fast the machine and the scratch folder are, measured now, in the number format of the job; imports what a render does."""
+    """The speed of the machine and the scratch folder, measured now in the job's number format; imports the engine."""
     dtype = dtype_of(job, machine)
     start_seconds = _start_seconds(machine, dtype, FEW_PREPARED)
     from linfusion_cli.engine.streaming.benchmark import measure_speed

@@ -1,8 +1,8 @@
 """Every private symbol and awkward touch of diffusers, peft, transformers and accelerate, in one place.
 
-tests/engine/test_compat_diffusers.py holds a contract for each symbol here, so that a new release that changes one fails
-a test with the symbol's name. Nothing else in the package may touch what these libraries keep private. Written against
-diffusers 0.42, peft 0.21, transformers 5.23 and accelerate 1.15.
+tests/engine/test_compat_diffusers.py holds a contract for each symbol here, so that a new release that changes one
+fails a test with the symbol's name. Nothing else in the package may touch what these libraries keep private. Written
+against diffusers 0.42, peft 0.21, transformers 5.23 and accelerate 1.15.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class _Shaped:
 def time_and_added_embedding(
     model: Any, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any]
 ) -> Tensor:
-    """The embedding (batch, channels) of a UNet or ControlNet. A ControlNet computes the UNet's, in no method of its own."""
+    """The time embedding (batch, channels) of a UNet or ControlNet; a ControlNet has no method of its own for it."""
     kind = UNet2DConditionModel
     embedding: Tensor = model.time_embedding(kind.get_time_embed(model, sample=sample, timestep=timestep))
     more = kind.get_aug_embed(model, emb=embedding, encoder_hidden_states=text, added_cond_kwargs=added)

@@ -54,10 +54,11 @@ class Plan(RenderPlan):
 
 
 def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
-    """Chooses bands, and what waits where between their sweeps, for the budget: of the nearly fastest ways, the one with the highest bands.
+    """Chooses bands, and where activations wait between their sweeps, for the budget.
 
-    keep_text_encoders: the text and image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest
-    budget that would do, if nothing fits.
+    Of the plans that are nearly the fastest, the one with the highest bands is taken. keep_text_encoders: the text and
+    image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest budget that would do, if
+    no plan fits.
     """
     disk = free_bytes(job.scratch_folder)
     estimate = Estimate(
@@ -141,7 +142,7 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
 
 
 def _architecture(job: Job) -> Architecture:
-    """The shapes of a model that is a folder here or in the hub's cache, else those of its family; its autoencoder, if it is another, and what is mounted."""
+    """The shapes of a model that is on this machine, else of its family; with its VAE and what is mounted on it."""
     check_inputs(job)
     model = job.settings.model
     folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
@@ -158,7 +159,7 @@ def _architecture(job: Job) -> Architecture:
 
 
 def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
-    """The autoencoder that is used: another one for every number format, or for float16 alone, for which that one then is made."""
+    """The VAE that is used: one for every number format, or one for float16 alone."""
     other = model.vae or model.vae_float16
     found = find(other) if other else None
     folder = found / "vae" if found is not None and (found / "vae").is_dir() else found
@@ -193,8 +194,9 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
     least = min(plans, key=lambda plan: plan.file_bytes)
     raise OutputError(
-        f"{least.job.size} in {least.budget_bytes / 1e9:.1f} GB of memory needs {least.file_bytes / 1e9:.1f} GB of scratch files; "
-        f"{least.job.scratch_folder.resolve()} has {disk / 1e9:.1f} GB free. Give another folder with --scratch, or more --max-memory"
+        f"{least.job.size} in {least.budget_bytes / 1e9:.1f} GB of memory needs {least.file_bytes / 1e9:.1f} GB of "
+        f"scratch files; {least.job.scratch_folder.resolve()} has {disk / 1e9:.1f} GB free. "
+        "Give another folder with --scratch, or more --max-memory"
     )
 
 

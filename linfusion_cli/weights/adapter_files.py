@@ -47,7 +47,7 @@ def lora_file(place: Path) -> Path:
 def merged_parameters(lora: Header) -> int:
     """Of the layers that a LoRA is merged into: the weights that were there before wait beside the merged ones.
 
-    Plain LoRA is merged into convolutions alone. A full matrix (`diff`) counts for the layers whose size no factor tells.
+    Plain LoRA is merged only into convolutions. A full matrix (`diff`) counts for layers whose size no factor gives.
     """
     tensors, parameters = lora.tensors, 0
     for ending, other in FACTORS:
@@ -115,7 +115,7 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
 
 
 def _encoder_width(tensors: Mapping[str, TensorInfo]) -> tuple[str, int]:
-    """The setting of the image encoder's config that an adapter depends on, and its value; 0 if the adapter does not tell.
+    """The setting of the image encoder's config that an adapter depends on, and its value; 0 if the adapter has none.
 
     The plain adapter reads the encoder's embedding, "plus" and "full" its hidden states.
     """

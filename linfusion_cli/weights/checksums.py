@@ -18,8 +18,8 @@ SHA256 = re.compile(r"[0-9a-f]{64}")
 def known_sha256(path: Path) -> str:
     """What a file must hash to; "" if nobody says.
 
-    A file in the hub's cache is a link to a blob that is named by its hash. Of any other file a SHA256SUMS (as sha256sum
-    writes it) in its folder or in the one above may tell.
+    A file in the hub's cache is a link to a blob that is named by its hash. For any other file, a SHA256SUMS file (as
+    sha256sum writes it) in its folder or in the one above may give it.
     """
     name = path.resolve().name
     if SHA256.fullmatch(name) and path.is_symlink():

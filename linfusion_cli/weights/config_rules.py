@@ -286,7 +286,7 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
 
 
 def deciding(part: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a checked config that decide what is computed: the others have types that change with the library."""
+    """The settings of a checked config that decide what is computed; the others have types that libraries change."""
     settings = RULES[part].settings
     return {key: value for key, value in config.items() if settings.get(key, ANY) is not ANY}
 

@@ -63,8 +63,9 @@ class Real:
         return f"a number above {self.above:g}, up to {self.high:g}"
 
     def admits(self, value: object) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        return number and math.isfinite(float(value)) and self.above < float(value) <= self.high  # type: ignore[arg-type]
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return False
+        return math.isfinite(float(value)) and self.above < float(value) <= self.high
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,8 @@ def vectors_of(header: Header, family: str) -> dict[str, str]:
     if family == "sdxl":
         if names != set(XL_NAMES):
             raise WeightsError(
-                f"{header.path}: no textual inversion for Stable Diffusion XL, which has the tensors clip_l and clip_g; "
+                f"{header.path}: no textual inversion for Stable Diffusion XL, which has the tensors clip_l and "
+                "clip_g; "
                 f"this file has: {_listed(names)}. Take the XL version of the embedding"
             )
         return {part: name for name, part in XL_NAMES.items()}

@@ -1,7 +1,8 @@
 """Every touch of huggingface_hub that is not its plain public API, in one place.
 
 tests/weights/test_hub_compat.py holds a contract for each symbol, so that a new release that changes one fails a test
-with the symbol's name. Written against huggingface_hub 2.4. Imports are local: they cost a second that no help text needs.
+with the symbol's name. Written against huggingface_hub 2.4. Imports are local: they cost a second that no help text
+needs.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def file_location(repository: str, name: str, revision: str) -> tuple[str, dict[
 
 
 def download(location: str, headers: dict[str, str], file: BinaryIO, size_bytes: int, name: str) -> None:
-    """Appends a file's bytes to what an open file holds already; `size_bytes` is the whole size, `name` is displayed."""
+    """Appends a file's bytes to those that an open file holds; `size_bytes` is the whole size, `name` is displayed."""
     from huggingface_hub.file_download import http_get
 
     done = file.seek(0, 2)

@@ -1,4 +1,4 @@
-"""Downloads weights from the hub: only what is needed, resumable, checked against the published hashes, and no pickles."""
+"""Downloads weights from the hub: only what is needed, resumable, checked against published hashes, and no pickles."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A file on the hub: its size in bytes and the hash that is published of it (SHA-256, or git's SHA-1 of small files)."""
+    """A file on the hub: its size in bytes and its published hash (SHA-256, or git's SHA-1 of small files)."""
 
     name: str
     size_bytes: int
@@ -173,7 +173,8 @@ def _explained(hub: HubPlace) -> Iterator[None]:
     except errors.OfflineModeIsEnabled:
         failure = f"{hub} is not on this machine, and HF_HUB_OFFLINE forbids the network"
     except transport_errors() as error:
-        failure = f"{hub}: {site} can't be reached ({type(error).__name__}). What is downloaded so far is kept: run the same command again"
+        failure = f"{hub}: {site} can't be reached ({type(error).__name__}). What is downloaded so far is kept: "
+        failure += "run the same command again"
     except (errors.HfHubHTTPError, OSError) as error:
         failure = f"{hub}: {_first_line(error)}"
     if failure:

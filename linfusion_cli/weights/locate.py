@@ -19,7 +19,7 @@ PART = re.compile(r"[A-Za-z0-9_][\w.-]*")  # of a name on the hub: no ".." and n
 
 @dataclass(frozen=True, slots=True)
 class HubPlace:
-    """A place on the hub: "owner/name", "owner/name@revision", or with a folder or file in it: "owner/name/sub/file.safetensors"."""
+    """A location on the hub: "owner/name", "owner/name@revision", or with a path: "owner/name/sub/x.safetensors"."""
 
     repository: str
     revision: str  # "" = main
@@ -45,7 +45,7 @@ class HubPlace:
 
 
 def find(place: str, revision: str = "") -> Path | None:
-    """The folder or file of a place, None if it is not on this machine. A .ckpt or .bin file is refused with WeightsError."""
+    """The folder or file of a location, None if it is not on this machine. Raises WeightsError for a pickle (.ckpt)."""
     path = builtin_folder(place) or Path(place).expanduser()
     if path.exists():
         if path.is_file():
@@ -75,7 +75,8 @@ def missing(places: tuple[str, ...], revision: str, flag: str, preset: str = "")
     names = ", ".join(places)
     at = f"@{revision}" if revision and "@" not in places[0] else ""
     return WeightsError(
-        f"weights are not on this machine: {names}. Fetch them with: linfusion fetch {preset or f'{flag} {places[0]}{at}'}"
+        f"weights are not on this machine: {names}. "
+        f"Fetch them with: linfusion fetch {preset or f'{flag} {places[0]}{at}'}"
     )
 
 
@@ -97,9 +98,10 @@ def _cached(hub: HubPlace) -> Path | None:
 
 
 def fingerprint(place: Path) -> str:
-    """A short key of a file's or a folder's contents, from sizes and samples: it changes when somebody puts other weights there.
+    """A short key of a file's or a folder's contents, from sizes and samples: other weights give another key.
 
-    Reads at most SAMPLES blocks of each file, so that it costs nothing beside an image; it is no protection against damage.
+    Reads at most SAMPLES blocks of each file, so that it costs little beside an image; it is no protection against
+    damage.
     """
     digest = hashlib.sha256()
     for path in _files(place):

@@ -1,4 +1,4 @@
-"""Tells what weights are, and of which family, from the names and shapes of their tensors: never from the name of a file."""
+"""Tells what weights are, and of which family, by the names and shapes of their tensors: never by the file's name."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ Tensors = Mapping[str, TensorInfo]
 
 
 def kind_of(tensors: Tensors) -> str:
-    """What a file holds: "checkpoint" (single file), "unet", "vae", "lora", "controlnet", "linfusion", "ip-adapter", "embedding" or "unknown"."""
+    """What a file holds.
+
+    "checkpoint" (single file), "unet", "vae", "lora", "controlnet", "linfusion", "ip-adapter", "embedding", "unknown".
+    """
     names = list(tensors)
     marks: dict[str, Callable[[str], bool]] = {
         "checkpoint": lambda name: name.startswith(f"{LDM_UNET}input_blocks."),
@@ -72,7 +75,8 @@ def family_of(tensors: Tensors, source: Path) -> str:
         )
     if first.shape[1] != LATENT_CHANNELS:
         raise WeightsError(
-            f"{source}: its UNet reads {first.shape[1]} channels instead of 4: an inpainting or depth model, which linfusion can't run"
+            f"{source}: its UNet reads {first.shape[1]} channels instead of 4: an inpainting or depth model, "
+            "which linfusion can't run"
         )
     if any(name.endswith(("add_embedding.linear_1.weight", "label_emb.0.0.weight")) for name in tensors):
         if text_dim(tensors) == 1280:

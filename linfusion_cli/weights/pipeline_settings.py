@@ -1,4 +1,4 @@
-"""Settings of a pipeline in diffusers layout (model_index.json): each is used, ignored on purpose, or refused by name."""
+"""Settings of a pipeline in diffusers layout (model_index.json): each is used, ignored by rule, or refused by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what a safetensors file says about itself: names, shapes and places of its tensors; refuses pickles and torn files."""
+"""Reads the header of a safetensors file: names, shapes, positions of its tensors; refuses pickles and torn files."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Header:
 def read_header(path: Path) -> Header:
     """The header of a safetensors file, checked against the file's size.
 
-    Raises WeightsError for a pickle (with what to do instead), for another format, and for a file that is torn or damaged.
+    Raises WeightsError for a pickle (with what to do instead), for another format, and for a torn or damaged file.
     """
     refuse_pickle(path)
     try:
@@ -107,7 +107,8 @@ def _parsed(path: Path, text: bytes, size: int) -> Header:
     for name, info in tensors.items():
         if info.end - info.begin != math.prod(info.shape) * BITS[info.dtype] // 8:
             raise WeightsError(
-                f"{path}: its safetensors header is damaged (tensor {shown(name)} has other bytes than its shape). {_again(path)}"
+                f"{path}: its safetensors header is damaged (tensor {shown(name)} has other bytes than its shape). "
+                f"{_again(path)}"
             )
     end = max((info.end for info in tensors.values()), default=8 + len(text))
     if end != size:
@@ -129,7 +130,7 @@ def _again(path: Path) -> str:
 
 
 def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
-    """The safetensors files of one part of a model in diffusers layout; those of the variant ("fp16") where there are any.
+    """The safetensors files of one component in diffusers layout; of the variant ("fp16") where there are any.
 
     Raises WeightsError if there is none, or if an index names a file that is not there.
     """

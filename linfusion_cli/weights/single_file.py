@@ -1,4 +1,4 @@
-"""Which tensors of a single file (original layout) are read, which no image depends on, and which are refused by name."""
+"""Which tensors of a single file (original layout) are read, which are ignored, and which are refused by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _REFUSED = {re.compile(pattern): what for pattern, what in REFUSED.items()}
 
 
 def check_single_file(header: Header) -> None:
-    """Raises WeightsError that names the first tensor of a checkpoint that linfusion would not use although images depend on it."""
+    """Raises WeightsError that names the first tensor of a checkpoint that is not used although images depend on it."""
     for name in header.tensors:
         for pattern, what in _REFUSED.items():
             if pattern.fullmatch(name):
@@ -49,7 +49,7 @@ def unused(names: Iterable[str]) -> list[str]:
 
 
 def lost(given: Mapping[str, object], converted: Mapping[str, object], source: str) -> None:
-    """Raises WeightsError if a conversion to the names of diffusers has dropped tensors; `given`: the file's own names."""
+    """Raises WeightsError if the conversion to diffusers' names dropped tensors; `given`: as the file names them."""
     kept = {id(value) for value in converted.values()}
     if len(converted) < len(given):
         name = next((name for name, value in given.items() if id(value) not in kept), "?")
@@ -57,5 +57,5 @@ def lost(given: Mapping[str, object], converted: Mapping[str, object], source: s
 
 
 def is_turbo(tensors: Mapping[str, TensorInfo]) -> bool:
-    """Whether a 2.x file has its text encoder where SD-Turbo has it, which predicts noise where 2.1 predicts velocity."""
+    """Whether a 2.x file has its text encoder where SD-Turbo has it: SD-Turbo predicts noise, 2.1 velocity."""
     return any(name.startswith("conditioner.embedders.0.model.") for name in tensors)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ from linfusion_cli.planning.upscale_schedule import Bands
 from linfusion_cli.system.device import find_machine
 
 
-def plan_for(preset: Path, size: str = "128x128", **changes: object) -> Plan:
-    request = Request(prompt="a lake", preset=str(preset), size=size, seed=3, output=Path("x.png"), **changes)  # type: ignore[arg-type]
+def plan_for(preset: Path, size: str = "128x128", **changes: Any) -> Plan:
+    request = Request(prompt="a lake", preset=str(preset), size=size, seed=3, output=Path("x.png"), **changes)
     return make_plan(resolve(request), find_machine("cpu"))
 
 

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -44,8 +45,8 @@ def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
 LAPTOP = machine("cpu", 20)
 
 
-def job(size: str, preset: str = "landscape", **changes: object) -> Job:
-    return resolve(Request(prompt="a lake", preset=preset, size=size, seed=1, output=Path("x.png"), **changes))  # type: ignore[arg-type]
+def job(size: str, preset: str = "landscape", **changes: Any) -> Job:
+    return resolve(Request(prompt="a lake", preset=preset, size=size, seed=1, output=Path("x.png"), **changes))
 
 
 def test_stages_follow_the_papers_recipe() -> None:

@@ -1,4 +1,4 @@
-"""The image encoder of an IP-Adapter is the one of the width that the adapter reads, wherever the official repository has it."""
+"""The image encoder of an IP-Adapter is the one whose width the adapter reads, wherever the repository keeps it."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every setting of a config is honoured, known to matter to no image, or refused with the file's and the setting's name."""
+"""Every setting of a config is used, known to change no image, or refused with the file's and the setting's name."""
 
 import inspect
 import json

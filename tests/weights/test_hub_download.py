@@ -1,4 +1,4 @@
-"""Fetching from a hub on the loopback: what is taken, resume, mirrors, damage, refusals, no network, and no token anywhere."""
+"""Fetching from a local hub: selection, resume, mirrors, damage, refusals, no network, and no token anywhere."""
 
 import os
 import signal
@@ -120,7 +120,8 @@ def test_a_flipped_bit_on_the_disk_is_found(home: Path) -> None:
 def test_a_mirror_is_tried_with_a_message(home: Path, tmp_path: Path) -> None:
     preset = tmp_path / "mine.toml"
     preset.write_text(
-        f'extends = "sd15-4k"\n[model]\nrepositories = ["gone/away", "locked/up", "good/copy"]\nlinfusion = ["{LINFUSION}"]\n'
+        'extends = "sd15-4k"\n[model]\nrepositories = ["gone/away", "locked/up", "good/copy"]\n'
+        f'linfusion = ["{LINFUSION}"]\n'
     )
     weights = save({"x": torch.zeros(3)})
     model = {"model_index.json": b'{"unet": ["diffusers", "UNet2DConditionModel"]}', "unet/config.json": b"{}"}

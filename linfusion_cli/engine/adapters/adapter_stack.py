@@ -1,4 +1,4 @@
-"""One UNet and what goes on and off it, in the order that works: LinFusion first, LoRA on top of what is mounted then."""
+"""One UNet and its adapters, mounted in the order that works: LinFusion first, then LoRA on the mounted layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mounted:
         return () if self._linfusion is None else (self._linfusion.attentions,)
 
     def attend(self, attention: str) -> Any:
-        """The UNet with "linear" or "softmax" self-attention. LoRA layers move along: they sit inside the attentions."""
+        """The UNet with "linear" or "softmax" self-attention. LoRA layers move along: they are inside them."""
         linear = attention == "linear"
         if linear != self._linear:
             if self._linfusion is None:

@@ -54,7 +54,7 @@ class IPAdapter:
         return IPAdapter(path, scale, state)
 
     def mount(self, unet: Any) -> None:
-        """Puts the cross-attentions for images beside those of the text. Raises WeightsError if the adapter is of a kind that is not known."""
+        """Adds cross-attentions for images beside those of the text. Raises WeightsError for an unknown kind."""
         self._processors, self._dim_type = dict(unet.attn_processors), unet.config.encoder_hid_dim_type
         try:
             mount_ip_adapter(unet, self._state, self.scale)
@@ -69,10 +69,10 @@ class IPAdapter:
 
     @torch.inference_mode()
     def embed(self, pipeline: Any, images: Iterable[Any], device: torch.device) -> tuple[Tensor, Tensor]:
-        """What images (height, width, 3) say, taken one at a time, and what none says: each (1, images, ...), for added["image_embeds"].
+        """The embeddings of images (height, width, 3), taken one at a time, and those of no image.
 
-        The plain adapter reads the encoder's embedding, (1, images, dim), every other one its last hidden states but one,
-        (1, images, tokens, dim).
+        Each is (1, images, ...), for added["image_embeds"]. The plain adapter reads the encoder's embedding,
+        (1, images, dim); every other one reads its last hidden states but one, (1, images, tokens, dim).
         """
         side = pipeline.image_encoder.config.image_size
         pixels = torch.cat([clip_pixels(image, side) for image in images])
@@ -81,7 +81,10 @@ class IPAdapter:
 
 
 def clip_pixels(pixels: Any, side: int) -> Tensor:
-    """An image (height, width, 3), uint8 or in [0, 1], as CLIP sees it: shorter side to `side`, centre cut out, (1, 3, side, side)."""
+    """An image (height, width, 3), uint8 or in [0, 1], as CLIP reads it: (1, 3, side, side).
+
+    The shorter side is resized to `side`, and the centre is cut out.
+    """
     import numpy as np
     from PIL import Image
 
@@ -112,6 +115,7 @@ def _check(tensors: dict[str, Tensor], unet: Any, path: Path) -> None:
         theirs = keys[0].shape[1] if keys else 0
         family = FAMILY_NAMES.get(OF_TEXT_DIM.get(theirs, ""), "another model")
         raise WeightsError(
-            f"{path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, the UNet {crosses} that read {wanted}",
+            f"{path}: for {family}: it has {len(keys)} cross-attentions that read {theirs} channels, "
+            f"the UNet {crosses} that read {wanted}",
             parameter="ip_adapter",
         )

@@ -36,8 +36,8 @@ from linfusion_cli.weights.safetensors_header import read_header
 class Lora:
     """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number` is its place on the command line.
 
-    weight acts on the UNet, text_weight on the text encoders. Plain LoRA goes beside linear layers, through peft; every other
-    kind, and every convolution, into a copy of the layer's weight.
+    weight acts on the UNet, text_weight on the text encoders. Plain LoRA goes beside linear layers, through peft; every
+    other kind, and every convolution, goes into a copy of the layer's weight.
     """
 
     source: Path

@@ -156,7 +156,7 @@ def _aliases(part: str, model: Any) -> dict[str, str]:
 
 
 def original_name(name: str, layers: int) -> str:
-    """A UNet layer's name in the original (sgm) layout: down_blocks.1.attentions.0.proj_in -> input_blocks.4.1.proj_in."""
+    """A UNet layer's name in the original layout: down_blocks.1.attentions.0.proj_in -> input_blocks.4.1.proj_in."""
     top = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
     top |= {f"time_embedding.linear_{n}": f"time_embed.{2 * n - 2}" for n in (1, 2)}
     top |= {f"add_embedding.linear_{n}": f"label_emb.0.{2 * n - 2}" for n in (1, 2)}
@@ -198,7 +198,7 @@ def _update(part: str, module: str, parts: dict[str, Tensor], config: LoraConfig
 
 
 class LoraConfig:
-    """The scale of a file's layers where the file's header says it: peft's configuration, as diffusers and trainers write it."""
+    """The scale of a file's layers as its header gives it: peft's configuration, which diffusers and trainers write."""
 
     def __init__(self, values: Mapping[str, Any], path: Path) -> None:
         self._values = values

@@ -1,8 +1,8 @@
 """What a file of kohya's or LyCORIS' kinds adds to one layer's weight: LoRA, LoHa, LoKr, (IA)^3, full, norms and DoRA.
 
-LoHa: arXiv 2108.06098. LoKr and the others: LyCORIS, arXiv 2309.14859. DoRA: arXiv 2402.09353. (IA)^3: arXiv 2205.05638.
-Every scale alpha / rank acts once, as in training, in ComfyUI and in AUTOMATIC1111. (lycoris-lora 4.1's `merge_to` applies
-it twice for LoHa, and for LoKr with factors; its forward pass does not.)
+LoHa: arXiv 2108.06098. LoKr and the others: LyCORIS, arXiv 2309.14859. DoRA: arXiv 2402.09353. (IA)^3: arXiv
+2205.05638. Every scale alpha / rank acts once, as in training, in ComfyUI and in AUTOMATIC1111. (lycoris-lora 4.1's
+`merge_to` applies it twice for LoHa, and for LoKr with factors; its forward pass does not.)
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class Update:
         return self.alpha / (math.sqrt(self.rank) if self.root_rank else self.rank)
 
     def delta(self, shape: torch.Size, weight: Tensor) -> Tensor:
-        """What is added to a weight at full strength, float32, of the shape given. Raises RuntimeError or ValueError if it
-        has another."""
+        """What is added to a weight at full strength, float32, of the shape given.
+
+        Raises RuntimeError or ValueError if it has another shape.
+        """
         raw = DELTAS[self.kind](self.parts, weight) * self.scale
         if raw.shape[0] != shape[0]:
             raise ValueError(f"{raw.shape[0]} outputs instead of {shape[0]}")
@@ -130,7 +132,10 @@ def _floats(parts: Parts, like: Tensor) -> dict[str, Tensor]:
 
 
 def _lora(parts: Parts, like: Tensor) -> Tensor:
-    """up (out, rank, ...) after down (rank, in, ...); tucker: a core (rank, rank, height, width) between 1x1 factors."""
+    """The product of up (out, rank, ...) and down (rank, in, ...).
+
+    tucker: a core (rank, rank, height, width) between 1x1 factors
+    """
     given = _floats(parts, like)
     down, up = given["down"], given["up"].flatten(1)
     if "mid" in given:

@@ -1,4 +1,4 @@
-"""Textual inversion (arXiv 2208.01618): words of a user's own, each a few vectors beside the text encoder's vocabulary."""
+"""Textual inversion (arXiv 2208.01618): new words, each with a few vectors in the text encoder's vocabulary."""
 
 from __future__ import annotations
 

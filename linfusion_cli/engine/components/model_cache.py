@@ -23,10 +23,10 @@ class ModelCache:
         self._components: Components | None = None
 
     def take(self, plan: RenderPlan, notify: Notify) -> tuple[Conditioning, Components]:
-        """What the plan's prompt says, and what draws; what is on the model_cache already is not loaded again.
+        """Encodes the plan's prompt and loads its components. Components in the cache are not loaded again.
 
-        Unless they stay for the next image, what reads is gone before what draws is loaded. Raises WeightsError as loading
-        does, and UsageError for a damaged image.
+        Unless they stay for the next image, the text encoders are freed before the UNet and the VAE are loaded. Raises
+        WeightsError as loading does, and UsageError for a damaged image.
         """
         key = plan.components.cache_key
         if self._text_encoders is not None and key != self._key:

@@ -1,4 +1,4 @@
-"""What the words and the images of a prompt say to the UNet: apart from loading, so that one model serves many prompts."""
+"""Encodes the words and the images of a prompt for the UNet; no loading here, so one model serves many prompts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from linfusion_cli.planning.render_plan import ConditioningInputs
 def encode(
     text_encoders: TextEncoders, inputs: ConditioningInputs, notify: Notify, device: torch.device
 ) -> Conditioning:
-    """Encodes the prompt, the negative prompt and the IP-Adapter's images, on a device where nothing else should be meanwhile.
+    """Encodes the prompts and the IP-Adapter's images. The device should hold nothing else meanwhile.
 
     Raises UsageError for a damaged image.
     """

@@ -1,4 +1,4 @@
-"""What reads prompts, words and images: loaded before the networks that draw, so that the two need not be in memory at once."""
+"""Loads the encoders of prompts, words and images: before the UNet, so that the two need not be in memory at once."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ class TextEncoders:
 def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     """The encoders in the plan's number format, partly in mapped files still.
 
-    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
-    does not fit if they are of another model.
+    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor
+    that does not fit if they are of another model.
     """
     inputs, dtype = plan.components, DTYPES[plan.dtype]
     source = _source(inputs)
@@ -99,7 +99,7 @@ def part_name(source: Source, part: str) -> str:
 
 
 def pipeline_settings(source: Source, family: str) -> PipelineSettings:
-    """Of the folder, or of the configs beside a single file, the family's where these have none. Raises WeightsError."""
+    """The tokenizer of the folder, or of the configs beside a single file; else the family's. Raises WeightsError."""
     if not isinstance(source, FileSource):
         return read_pipeline_settings(source.path)
     own = (source.configs / INDEX).exists()

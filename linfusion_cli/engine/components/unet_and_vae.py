@@ -1,4 +1,7 @@
-"""Loads what draws an image: safetensors only, no code from elsewhere, nothing fetched unasked. What reads its prompt is text_encoders.py's."""
+"""Loads the networks that draw an image: safetensors only, no code from elsewhere, nothing downloaded unasked.
+
+The encoders that read the prompt are loaded by text_encoders.py.
+"""
 
 from __future__ import annotations
 
@@ -61,10 +64,11 @@ class Components:
 
 
 def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Components:
-    """What draws, in the plan's number format, partly in mapped files still; `move` brings it to the plan's device. Fills the text_encoders' hollow UNet.
+    """Loads the UNet and the VAE in the plan's number format and fills the empty UNet of `text_encoders`.
 
-    Raises WeightsError: with the command that fetches them if weights are not on this machine, naming the first tensor that
-    does not fit if they are of another model.
+    Tensors may still be parts of mapped files; `move` copies them to the plan's device. Raises WeightsError: with the
+    command that fetches them if weights are not on this machine, naming the first tensor that does not fit if they are
+    of another model.
     """
     inputs, source, dtype = plan.components, text_encoders.source, DTYPES[plan.dtype]
     unet = fill(text_encoders.pipeline.unet, [source.tensors("unet", dtype)], part_name(source, "unet")).requires_grad_(
@@ -94,7 +98,7 @@ def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
 
 
 def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
-    """A folder with the autoencoder itself, a whole model, or one file: in the original layout, or in that of diffusers."""
+    """A folder with the VAE itself, a whole model, or one file: in the original layout, or in that of diffusers."""
     if path.is_dir():
         return FolderSource(path, inputs.variant) if (path / "vae").is_dir() else FolderSource(path, "", lone=True)
     if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
@@ -120,7 +124,8 @@ def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify) -
         ):
             notify(
                 Note(
-                    text=f"{source.path.name} does not say what it predicts: taken as v_prediction. If the image is noise: --prediction epsilon"
+                    text=f"{source.path.name} does not say what it predicts: taken as v_prediction. "
+                    "If the image is noise: --prediction epsilon"
                 )
             )
         return config

@@ -1,9 +1,9 @@
-"""Embeddings of prompts with weights, and of prompts longer than the text encoder reads: in chunks, one behind the other.
+"""Embeddings of prompts with weights, and of prompts longer than the text encoder reads: in chunks in a row.
 
-A weight w moves a token's embedding z along the line from e, the embedding of the empty prompt at the same place, to z:
-e + w (z - e). This is what ComfyUI does by default, and compel for weights above 1. AUTOMATIC1111's w z, rescaled to the mean of
-the embeddings, divides by a mean that is close to zero for SD-XL, where its own advice is to leave the rescaling out. SD-XL's
-pooled embedding is that of the first chunk, without weights, as in all three.
+A weight w moves a token's embedding z along the line from e, the embedding of the empty prompt at the same position, to
+z: e + w (z - e). This is what ComfyUI does by default, and compel for weights above 1. AUTOMATIC1111's w z, rescaled to
+the mean of the embeddings, divides by a mean that is close to zero for SD-XL, where its own advice is to leave the
+rescaling out. SD-XL's pooled embedding is that of the first chunk, without weights, as in all three.
 """
 
 from __future__ import annotations
@@ -30,7 +30,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One tokenizer and text encoder of a pipeline. clip_skip 0: the layer that the family takes; `pooled`: also gives the pooled."""
+    """One tokenizer and text encoder of a pipeline.
+
+    clip_skip: how many of the last layers are left out, 0 for the layer that the family takes
+    pooled: whether the encoder also gives the pooled embedding
+    """
 
     texts: Any
     tokenizer: Any
@@ -100,7 +104,7 @@ def encoders(texts: Any, clip_skip: int) -> list[Encoder]:
 
 
 def needs_own_way(texts: Any, fragments: tuple[Fragment, ...]) -> bool:
-    """Whether a prompt has weights, or more tokens than one chunk: else diffusers' own way is the same, and is taken."""
+    """Whether a prompt has weights, or more tokens than one chunk; without both, diffusers' own way gives the same."""
     weighted = any(fragment.weight != 1 for fragment in fragments)
     return weighted or any(len(encoder.chunks(fragments)) > 1 for encoder in encoders(texts, 0))
 
@@ -108,9 +112,10 @@ def needs_own_way(texts: Any, fragments: tuple[Fragment, ...]) -> bool:
 def encode_weighted(
     texts: Any, prompt: tuple[Fragment, ...], negative: tuple[Fragment, ...], clip_skip: int
 ) -> tuple[Tensor, ...]:
-    """What diffusers' encode_prompt gives: embeddings and negative embeddings (1, chunks x model_max_length, width); for SD-XL the pooled ones too.
+    """What diffusers' encode_prompt gives: embeddings and negative ones, each (1, chunks x model_max_length, width).
 
-    The shorter of the two prompts gets empty chunks behind it, so that both are of one length. As in diffusers, clip_skip is the prompt's alone.
+    For SD-XL the pooled embeddings follow. The shorter of the two prompts gets empty chunks at its end, so that both
+    are of one length. As in diffusers, clip_skip acts on the prompt alone.
     """
     both = [(encoders(texts, clip_skip), prompt), (encoders(texts, 0), negative)]
     chunked = [[encoder.chunks(fragments) for encoder in found] for found, fragments in both]
@@ -121,7 +126,10 @@ def encode_weighted(
 
 
 def _embed(found: list[Encoder], chunked: list[list[Chunk]], count: int) -> tuple[Tensor, Tensor]:
-    """Chunks behind each other, the encoders' widths beside each other; the pooled embedding of the last encoder's first chunk."""
+    """The embeddings, chunks one after the other and encoders side by side, and the pooled one of the first chunk.
+
+    Of two encoders the last one gives the pooled embedding.
+    """
     widths, pooled = [], torch.empty(0)
     for encoder, chunks in zip(found, chunked, strict=True):
         parts = [encoder.embed(chunk) for chunk in [*chunks, *[Chunk((), ())] * (count - len(chunks))]]

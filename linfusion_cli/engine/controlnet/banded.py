@@ -1,4 +1,4 @@
-"""A ControlNet band by band, exactly: the UNet's way down, with one more 1x1 convolution for each skip (arXiv 2302.05543)."""
+"""A ControlNet in bands, exactly: the UNet's down blocks and a 1x1 convolution for each skip (arXiv 2302.05543)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class BandedControlNet:
 
     @torch.inference_mode()
     def condition(self, image: Field) -> Field:
-        """A control image (3 channels in [0, 1], of the output's size in pixels) as the network sees it; the same for all steps."""
+        """The network's embedding of a control image (3 channels in [0, 1], output size in px); one for all steps."""
         embedding = self.controlnet.controlnet_cond_embedding
         entering = Mapped(image, lambda rows: rows.to(self.store.device, self.controlnet.dtype))
         x: Field = Mapped(Convolution(entering, embedding.conv_in, 1), F.silu)

@@ -44,7 +44,7 @@ ORDER = "controlnet_conditioning_channel_order"  # of the control image's colour
 
 
 class ControlNet:
-    """One ControlNet. Its self-attention is its own at stage 0; later it may become linear, which it needs at large sizes."""
+    """One ControlNet. Stage 0 uses its own self-attention; later stages may make it linear, as large sizes need."""
 
     def __init__(self, model: Any, linfusion: LinFusion | None) -> None:
         self.model = model
@@ -53,7 +53,7 @@ class ControlNet:
 
     @staticmethod
     def load(place: str, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
-        """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError if it is for another family."""
+        """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError for another family's."""
         path = find_first((place,), "", "--controlnet")
         config = _config(path, unet)
         files = (path,) if path.is_file() else weight_files(path, "fp16")
@@ -94,7 +94,7 @@ class PlainControlNet:
 
     @torch.inference_mode()
     def condition(self, image: Field) -> Tensor:
-        """A control image (3 channels in [0, 1], of the canvas in pixels) as the network sees it; the same for all steps."""
+        """The network's embedding of a control image (3 channels in [0, 1], canvas size in px); one for all steps."""
         whole = image.rows(Band(0, image.height)).contiguous()
         embedded: Tensor = self.controlnet.controlnet_cond_embedding(
             whole.to(self.controlnet.device, self.controlnet.dtype)

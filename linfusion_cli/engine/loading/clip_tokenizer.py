@@ -15,7 +15,7 @@ SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder that holds tokenizer_config.json alone: length and padding differ between the families."""
+    """The tokenizer of a folder that holds only tokenizer_config.json: length and padding differ between families."""
     config = read_json(folder / "tokenizer_config.json")
     merges = gzip.decompress(clip_merges_file().read_bytes()).decode().splitlines()
     letters = byte_letters()

@@ -1,4 +1,4 @@
-"""Makes networks from configs that passed the rules; what a library still refuses becomes an error that names the config."""
+"""Makes networks from configs that passed the rules; a library's refusal becomes an error that names the config."""
 
 from __future__ import annotations
 

@@ -46,7 +46,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A folder in diffusers layout; files of the variant ("fp16") where there are any. `lone`: the folder is one part by itself."""
+    """A folder in diffusers layout; of its files those of the variant ("fp16") where there are any.
+
+    lone: the folder is one component by itself
+    """
 
     path: Path
     variant: str
@@ -77,7 +80,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """One file in the original (ldm) layout; the configs come from `configs`, a folder in diffusers layout without weights."""
+    """One file in the original (ldm) layout; the configs are from `configs`, a folder in diffusers layout."""
 
     path: Path
     header: Header
@@ -98,7 +101,7 @@ class FileSource:
         return "prediction_type" in self._prediction()
 
     def _prediction(self) -> dict[str, Any]:
-        """What the file says of its noise schedule: a tensor named as ComfyUI does, or the metadata of modelspec.org."""
+        """The file's own noise schedule: in a tensor, as ComfyUI names it, or in modelspec.org's metadata."""
         metadata = self.header.metadata
         said = metadata.get("modelspec.prediction_type", "") or metadata.get("modelspec.predict_key", "")
         known: dict[str, Any] = {}

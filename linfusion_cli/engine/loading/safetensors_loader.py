@@ -1,9 +1,9 @@
 """Reads tensors one by one from safetensors files, in the number format wanted, and fills models with them.
 
 A tensor whose number format changes is read and converted at once: a mapped file would be held beside what it becomes
-(measured: 2.9 times the weights; here 1.0 times). One that stays as it is may be borrowed, each in a mapping of its own,
-until `own` copies it to where the device likes it: a file that is cut while it is mapped kills the process, so mappings last
-no longer than loading does.
+(measured: 2.9 times the weights; here 1.0 times). One that stays as it is may be borrowed, each in a mapping of its
+own, until `own` copies it to memory that suits the device. A file that is cut while it is mapped kills the process, so
+mappings last no longer than loading does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DTYPES = {
 def read_tensors(path: Path, dtype: torch.dtype | None, *, borrow: bool = False) -> dict[str, Tensor]:
     """The tensors of a file by name; floating-point ones as `dtype` (None: as they are).
 
-    `borrow`: those that need no conversion are parts of the mapped file, for a model that `own` is called on before it works.
+    borrow: tensors that need no conversion are parts of the mapped file; `own` must be called on the model before use
     Raises WeightsError for what is no whole safetensors file, or not what was published where that is known.
     """
     return read_header_tensors(read_header(path), dtype, borrow=borrow)

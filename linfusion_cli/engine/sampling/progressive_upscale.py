@@ -1,4 +1,4 @@
-"""The progressive schedule: a base image, then stages that each start from the one before (DemoFusion, arXiv 2311.16973)."""
+"""The progressive schedule: a base image, then stages that each start from the last (DemoFusion, arXiv 2311.16973)."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Clock:
         return self.scheduler.levels
 
     def first(self, noise: Tensor, start: Tensor | None = None) -> Tensor:
-        """What stage 0 begins with: unit noise, or an image's latents noised to the first timestep (SDEdit, arXiv 2108.01073)."""
+        """The input of stage 0: unit noise, or an image's latents noised to timestep 0 (SDEdit, arXiv 2108.01073)."""
         if start is None:
             return noise * self.scheduler.initial_sigma
         signal, amount = self.levels[0]
@@ -87,9 +87,9 @@ def base(
     on_step: OnStep,
     resumed: Resumed | None = None,
 ) -> Tensor:
-    """Stage 0: from the noisy latents (batch, channels, height, width) of Clock.first, or the rest of it, where it was interrupted.
+    """Stage 0 from the noisy latents (batch, channels, height, width) of Clock.first, or from where it was interrupted.
 
-    seeds: one for each of the batch
+    seeds: one per image of the batch
     """
     latents = resumed.latents if resumed else latents
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
@@ -142,7 +142,7 @@ def blended(
 
 
 def lowpass(latents: Tensor, sigma: float, ratio: int, padding: str) -> Tensor:
-    """Gaussian blur of latents (batch, channels, height, width) with a kernel of 2 * ratio - 1 taps, rows then columns."""
+    """Gaussian blur of latents (batch, channels, height, width): a kernel of 2 * ratio - 1 taps, rows then columns."""
     radius = ratio - 1
     offset = torch.arange(-radius, radius + 1, dtype=torch.float32, device=latents.device)
     taps = torch.exp(-(offset**2) / (2 * sigma**2))

@@ -1,4 +1,4 @@
-"""What CLIP is shown of an image, as transformers' own processor in its Pillow version shows it; what the UNet is told, as diffusers tells it."""
+"""CLIP's input of an image equals transformers' Pillow processor's; the UNet's conditioning equals diffusers'."""
 
 from pathlib import Path
 

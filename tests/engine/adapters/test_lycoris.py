@@ -1,4 +1,4 @@
-"""What each kind of file adds to a layer, against the papers' formulas written out with loops and against lycoris-lora."""
+"""What each kind of file adds to a layer, against the papers' formulas in plain loops and against lycoris-lora."""
 
 import itertools
 import math
@@ -150,7 +150,7 @@ def test_norms() -> None:
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_dora_of_lycoris_moves_from_the_weight_to_the_decomposed_one(layer: Any, side: int) -> None:
-    """At strength 1 each row (or column) of the result has the length that dora_scale says, in W + delta's direction."""
+    """At strength 1 each row (or column) of the result has the length of dora_scale, in the direction of W + delta."""
     ones = [1] * layer.weight.ndim
     ones[side] = layer.weight.shape[side]
     parts = {**lora_parts(layer), "dora_scale": torch.rand(ones) + 0.5}

@@ -1,4 +1,4 @@
-"""Prompt weights on the three families: weight 1 is what it was, others change the image as said, long prompts are read whole."""
+"""Prompt weights on three families: weight 1 changes nothing, others change the image, long prompts are read whole."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Weights on their way from a file to where they work: borrowed, then owned; the same numbers, never two copies of all."""
+"""Weights on their way from a file to a device: borrowed, then owned; the same numbers, never two copies of all."""
 
 from pathlib import Path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,8 +50,8 @@ class Memory:
         return finished in (True, False)
 
 
-def plan_for(preset: Path, **changes: object) -> Plan:
-    request = Request(prompt="a lake", preset=str(preset), size=SIZE, seed=3, output=Path("x.png"), **changes)  # type: ignore[arg-type]
+def plan_for(preset: Path, **changes: Any) -> Plan:
+    request = Request(prompt="a lake", preset=str(preset), size=SIZE, seed=3, output=Path("x.png"), **changes)
     return make_plan(resolve(request), find_machine("cpu"))
 
 

@@ -75,7 +75,7 @@ def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int,
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (50, 0.1), (2, 0.5)])
 def test_a_perfect_denoiser_finds_the_image_from_wherever_it_starts(name: str, steps: int, strength: float) -> None:
-    """The noise in an image of zeros is the image itself over its amount; what is left at the end is a thirtieth or less."""
+    """The noise in an image of zeros is the image over its noise level; at the end at most a thirtieth is left."""
     scheduler = make_scheduler(name, {**CONFIG, "prediction_type": "epsilon"})
     clock = Clock.start(scheduler, steps, strength, torch.device("cpu"))
     amounts = np.sqrt(1 - scheduler.alphas_cumprod.numpy())

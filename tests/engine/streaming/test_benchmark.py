@@ -1,4 +1,4 @@
-"""A measurement of the machine: every number is one, nothing is left behind, and a scratch folder that can't be used is told."""
+"""A measurement of the machine: positive numbers, no files left behind, an error for an unusable scratch folder."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

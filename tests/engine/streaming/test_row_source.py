@@ -1,4 +1,4 @@
-"""Where memory runs out under a band, the band is halved: the result is the same, nothing before it is computed again."""
+"""Where memory runs out in a band, the band is halved: the result is the same, earlier bands are not computed again."""
 
 import pytest
 import torch
