@@ -15,7 +15,7 @@ from linfusion_cli.distill.loss import Recorder
 from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState, LinearAttention, feature_map
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.files import write_atomically
+from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
 
 LINEAR = "linear"
@@ -121,8 +121,10 @@ def _train_tokens(unet: Any) -> dict[str, int]:
 def save_variant(linfusion: LinFusion, variant: str, folder: Path) -> None:
     """Writes a variant under names that no LinFusion loader reads."""
     folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: value.contiguous() for name, value in linfusion.attentions.state_dict().items()}
+    with replacing(folder / WEIGHTS) as part:
+        save_file(weights, part)
     write_atomically(folder / CONFIG, json.dumps({"variant": variant}) + "\n")
-    save_file({name: value.contiguous() for name, value in linfusion.attentions.state_dict().items()}, folder / WEIGHTS)
 
 
 def load_variant(folder: Path, unet: Any, mid_dim_scale: int = 1) -> LinFusion:

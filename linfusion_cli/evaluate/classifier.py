@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.evaluate.attributes import ATTRIBUTES
+from linfusion_cli.files import replacing
 
 INPUT_PX = 128
 FEATURES = 64
@@ -84,7 +85,9 @@ class Classifier(nn.Module):
 
 def save_classifier(classifier: Classifier, path: Path) -> int:
     """Writes the weights in float16; returns the size in bytes."""
-    save_file({name: value.half().contiguous() for name, value in classifier.state_dict().items()}, path)
+    weights = {name: value.half().contiguous() for name, value in classifier.state_dict().items()}
+    with replacing(path) as part:
+        save_file(weights, part)
     return path.stat().st_size
 
 

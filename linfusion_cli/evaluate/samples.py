@@ -106,7 +106,11 @@ class Maker:
         """Yields the images in order, uint8 (3, height, width) on the CPU."""
         if self.way.lanczos:
             yield from self._enlarged(prompts, seeds, size)
-            return
+        else:
+            yield from self._drawn(prompts, seeds, size)
+
+    def _drawn(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
+        """The images as the model draws them, without a Lanczos filter."""
         plan = self.plan(prompts[0], seeds[0], size)
         if len(plan.stages) > 1:
             yield from (self._through_pipeline(prompt, seed, size) for prompt, seed in zip(prompts, seeds, strict=True))
@@ -117,13 +121,7 @@ class Maker:
 
     def _enlarged(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
         small = self.plan(prompts[0], seeds[0], size).stages[0].size
-        for image in Maker.make(self._as(replace(self.way, lanczos=False)), prompts, seeds, small):
-            yield lanczos(image, size)
-
-    def _as(self, way: Way) -> Maker:
-        other = object.__new__(Maker)
-        other.__dict__.update(self.__dict__, way=way)
-        return other
+        yield from (lanczos(image, size) for image in self._drawn(prompts, seeds, small))
 
     def _conditioning(self, negative_prompt: str, prompts: list[str]) -> Conditioning:
         with torch.inference_mode():

@@ -52,7 +52,7 @@ def _write_sums(folder: Path) -> None:
     lines = [
         f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n" for path in paths
     ]
-    (folder / "SHA256SUMS").write_text("".join(lines))
+    write_atomically(folder / "SHA256SUMS", "".join(lines))
 
 
 def _change(path: Path, **values: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from linfusion_cli.errors import OutputError, UsageError, WeightsError
+from linfusion_cli.files import TEMPORARY_SUFFIX, replacing
 from linfusion_cli.json_files import read_json
 
 PREFIX = "checkpoint-"
@@ -43,7 +43,7 @@ class Checkpoint:
 
 def newest(folder: Path) -> Path | None:
     """The newest complete checkpoint in a run's folder."""
-    found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.suffix != ".part")
+    found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.suffix != TEMPORARY_SUFFIX)
     return found[-1] if found else None
 
 
@@ -55,15 +55,12 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
     before, final = newest(folder), folder / f"{PREFIX}{checkpoint.step:08d}"
     if before == final:
         return final
-    part = final.with_suffix(".part")
     try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        _write(part, checkpoint)
-        part.rename(final)
-        _sync(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(final) as part:
+            part.mkdir()
+            _write(part, checkpoint)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch reports a failed write as RuntimeError
-        shutil.rmtree(part, ignore_errors=True)
         kept = f"{before.name} stays" if before else "there was none before"
         raise OutputError(
             f"{final}: the checkpoint can't be written ({error}); {kept}. Make room and give the same command again"
@@ -132,13 +129,3 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         "identity": dict(checkpoint.identity),
     }
     (part / RUN).write_text(json.dumps(run, indent=2) + "\n")
-    for name in (TENSORS, OPTIMIZER, RUN):
-        _sync(part / name)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

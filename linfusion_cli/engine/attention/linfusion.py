@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from linfusion_cli.engine.attention.linear_attention import LinearAttention
 from linfusion_cli.engine.loading.safetensors_loader import build, check_tensors, read_tensors
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
 
 CONFIG = "config.json"
@@ -108,9 +109,10 @@ class LinFusion:
             for s in self.specs
         ]
         config = {"_class_name": "LinFusion", "_diffusers_version": "0.30.0", "modules_list": modules}
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
         weights = {name: value.contiguous() for name, value in self.attentions.state_dict().items()}
-        save_file(weights, folder / WEIGHTS, {"format": "pt"})
+        with replacing(folder / WEIGHTS) as part:
+            save_file(weights, part, {"format": "pt"})
+        write_atomically(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
     def load_state_dict(self, weights: dict[str, Tensor], source: str) -> None:
         """Copies weights with the official names.

@@ -64,6 +64,23 @@ def test_save_writes_what_load_reads(data: Path, tmp_path: Path) -> None:
     assert LinFusion.load(tmp_path).specs == linfusion.specs
 
 
+def test_a_save_that_fails_keeps_the_weights_before(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    linfusion = LinFusion.load(data / "linfusion_sd15")
+    linfusion.save(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*args: object) -> None:
+        Path(str(args[1])).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("linfusion_cli.engine.attention.linfusion.save_file", full)
+    with pytest.raises(OSError, match="No space"):
+        linfusion.save(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_weights_of_another_family_name_the_first_module_that_differs(data: Path) -> None:
     unet = golden_unet(*load_golden(data / "unet_sd15.safetensors"))
     with pytest.raises(WeightsError, match=r"down_blocks\.0\.attentions\.0\.transformer_blocks\.0\.attn1"):
