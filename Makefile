@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: reference help demo test test-fast check coverage bench bench-long bench-batch same-pixels soak soak-full \
+.PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
   clean pictures claims
 
 help:  ## prints this list
@@ -20,11 +20,13 @@ test: $(VENV)/.tested  ## runs the whole test suite
 test-fast: $(VENV)/.tested  ## the tests that are not marked slow; less than a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-check: $(VENV)/.developed  ## style and types, then the tests with their coverage (reported, not enforced)
+check: lint  ## style and types, then the fast tests with their coverage (reported, not enforced)
+	-$(MAKE) coverage
+
+lint: $(VENV)/.developed  ## style and types alone
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	-$(MAKE) coverage
 
 coverage: $(VENV)/.developed  ## the fast tests, and the lines of the package that they run
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov=linfusion_cli --cov-report=term:skip-covered
