@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import StageImage
 
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
-EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter")
+EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

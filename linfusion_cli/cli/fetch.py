@@ -54,6 +54,9 @@ def fetch(
     ip_adapter: Annotated[
         Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")
     ] = None,
+    ip_encoder: Annotated[
+        Places, typer.Option("--ip-encoder", metavar="PLACE", help="An image encoder of one. Repeatable.")
+    ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")
     ] = False,
@@ -73,6 +76,7 @@ def fetch(
         "textual-inversion": inversion,
         "controlnet": controlnet,
         "ip-adapter": ip_adapter,
+        "ip-encoder": ip_encoder,
     }
     for kind, places in flags.items():
         variant = "fp16" if kind == "controlnet" else ""

@@ -142,7 +142,7 @@ def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None
     """Raises UsageError for an option that would do nothing, because what it is about is not there."""
     nets = ("controlnets", bool(extras.controlnets))
     about = dict.fromkeys(("extras.control_scales", "extras.control_ends", "extras.control_preprocess"), nets)
-    about["extras.ip_scale"] = ("ip_adapter", bool(extras.ip_adapter))
+    about |= dict.fromkeys(("extras.ip_scale", "extras.ip_encoder"), ("ip_adapter", bool(extras.ip_adapter)))
     for key, (companion, there) in about.items():
         if key in given and not there:
             raise UsageError(option(given[key].option), " wants ", option(companion))
@@ -189,6 +189,7 @@ def places_of(settings: Preset) -> tuple[str, ...]:
         model.vae_float16,
         *extras.controlnets,
         extras.ip_adapter,
+        extras.ip_encoder,
     )
     named += (
         *(Weighted.parse(text).place for text in extras.loras),

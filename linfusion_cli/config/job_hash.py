@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
+NEWER_EXTRAS = frozenset({"ip_encoder"})
 
 
 def what_decides_pixels(job: Job) -> dict[str, object]:
@@ -26,12 +27,17 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
         "model": settings.model.model_dump(mode="json"),
         "sampling": settings.sampling.model_dump(mode="json"),
         "upscale": settings.upscale.model_dump(mode="json"),
-        "extras": settings.extras.model_dump(mode="json"),
+        "extras": _deciding_extras(settings.extras.model_dump(mode="json")),
         "weights": dict(job.weights),
         "start": [job.start.image.sha256, job.start.refined] if job.start else [],
         "control_images": [image.sha256 for image in job.control_images],
         "ip_images": [image.sha256 for image in job.ip_images],
     }
+
+
+def _deciding_extras(extras: dict[str, object]) -> dict[str, object]:
+    """The extras without keys that are newer than the hashes of finished jobs, where they say nothing."""
+    return {key: value for key, value in extras.items() if value or key not in NEWER_EXTRAS}
 
 
 def _zeroed(job: Job) -> bool:

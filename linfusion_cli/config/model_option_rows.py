@@ -201,6 +201,16 @@ MODEL_ROWS = (
         is_location=True,
     ),
     OptionRow(
+        key="ip_encoder",
+        kind=str,
+        metavar="PLACE",
+        help="Its image encoder. Default: the one beside it, by its width.",
+        details='A folder with config.json, or one file: ViT-L, ViT-H or ViT-bigG. "" = the one beside it.',
+        panel=CONTROL,
+        preset_key="extras.ip_encoder",
+        is_location=True,
+    ),
+    OptionRow(
         key="ip_images",
         kind=Path,
         names=("ip-image",),

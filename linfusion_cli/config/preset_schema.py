@@ -120,6 +120,7 @@ class ExtrasSettings(_Section):
     control_ends: tuple[float, ...] = _key("extras.control_ends")
     control_preprocess: Preprocess
     ip_adapter: str = _key("extras.ip_adapter")
+    ip_encoder: str = _key("extras.ip_encoder")
     ip_scale: float = _key("extras.ip_scale")
 
     @field_validator("control_scales", "control_ends")

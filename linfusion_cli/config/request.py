@@ -35,6 +35,7 @@ class Request:
     control_ends: tuple[float, ...] = ()
     control_preprocess: str | None = None
     ip_adapter: str | None = None
+    ip_encoder: str | None = None
     ip_images: tuple[Path, ...] = ()
     ip_scale: float | None = None
     init_image: Path | None = None

@@ -28,6 +28,7 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
         ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
         ("controlnet", extras.controlnets),
         ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),
+        ("ip-encoder", (extras.ip_encoder,) if extras.ip_encoder else ()),
     )
     for kind, places in listed:
         needs += [Need(kind, (place,), "", "fp16" if kind == "controlnet" else "", model.family) for place in places]

@@ -41,6 +41,7 @@ def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> 
         inversions=tuple(InversionInput(*inversion(text)) for text in extras.textual_inversions),
         controlnets=extras.controlnets,
         ip_adapter=extras.ip_adapter,
+        ip_encoder=extras.ip_encoder,
         ip_scale=extras.ip_scale,
         cache_key=_cache_key(job, dtype, device, stages),
     )

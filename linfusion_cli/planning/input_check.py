@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.extras import inversion
+from linfusion_cli.config.extras import Weighted, inversion
 from linfusion_cli.config.job import Job
+from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of, lora_file
 from linfusion_cli.weights.embedding_file import vectors_of
+from linfusion_cli.weights.image_encoder import encoder_config
 from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
-from linfusion_cli.weights.model_family import check_family
+from linfusion_cli.weights.model_family import check_family, text_dim_of
 from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 
@@ -29,6 +32,14 @@ def check_inputs(job: Job) -> None:
     for text in extras.textual_inversions:
         if (embedding := find(inversion(text)[0])) and embedding.is_file():
             vectors_of(read_header(embedding), model.family)
+    width = text_dim_of(path, model.variant) if path is not None else 0
+    for location in (Weighted.parse(text).place for text in extras.loras):
+        if lora := find(location):
+            check_lora(read_header(lora_file(lora)), width)
+    if extras.ip_adapter and (found := find(extras.ip_adapter)):
+        adapter = adapter_file(found, model.family)
+        check_ip_adapter(read_header(adapter), width)
+        encoder_config(image_encoder_of(adapter, found, extras.ip_encoder))
     for place in extras.controlnets:
         if controlnet := find(place):
             check_controlnet(controlnet)

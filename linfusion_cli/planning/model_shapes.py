@@ -9,7 +9,8 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
-from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder, lora_file, merged_parameters
+from linfusion_cli.weights.adapter_files import adapter_file, image_encoder_of, lora_file, merged_parameters
+from linfusion_cli.weights.image_encoder import encoder_files
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
@@ -128,7 +129,7 @@ FAMILIES = {
 }
 
 
-def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
+def read_on_top(loras: Iterable[str], ip_adapter: str, ip_encoder: str, family: str) -> OnTop:
     """The adapters at these locations, as their headers say; those that are not on this machine count nothing."""
     try:
         headers = [read_header(lora_file(found)) for location in loras if (found := find(location))]
@@ -138,7 +139,8 @@ def read_on_top(loras: Iterable[str], ip_adapter: str, family: str) -> OnTop:
         if path is None:
             return OnTop(mounted, 0, held_bytes)
         adapter = adapter_file(path, family)
-        encoder = _parameters(encoder_folder(adapter, path))
+        files = encoder_files(image_encoder_of(adapter, path, ip_encoder))
+        encoder = sum(read_header(file).parameters for file in files)
         return OnTop(mounted + read_header(adapter).parameters, encoder, held_bytes)
     except WeightsError:  # loading them reports it
         return OnTop()

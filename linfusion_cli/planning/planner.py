@@ -154,7 +154,9 @@ def _architecture(job: Job) -> Architecture:
             folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion
         )
     extras = job.settings.extras
-    on_top = read_on_top((Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, model.family)
+    on_top = read_on_top(
+        (Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, extras.ip_encoder, model.family
+    )
     return replace(known, vae=_vae(model, known.vae), on_top=on_top)
 
 

@@ -133,6 +133,7 @@ class ComponentInputs:
     inversions: tuple[InversionInput, ...]
     controlnets: tuple[str, ...]
     ip_adapter: str
+    ip_encoder: str
     ip_scale: float
     cache_key: str
 

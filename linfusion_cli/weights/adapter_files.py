@@ -8,10 +8,14 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.image_encoder import encoder_config
+from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo, read_header
 
 ENCODER = "image_encoder"
+FACE_ID_MARKS = ("image_proj.perceiver_resampler.", "image_proj.mapping.", "image_proj.id_")
 FACTORS = (
     ("down.weight", "up.weight"),
     ("lora_A.weight", "lora_B.weight"),
@@ -22,19 +26,8 @@ MERGED = (
     "lora_magnitude_vector",
     "lora_B.bias",
 )  # beside the factors: never plain LoRA
-# Of h94/IP-Adapter, by family: the plain adapter, and its image encoder.
-OFFICIAL = {
-    "sd15": (
-        "models/ip-adapter_sd15.safetensors",
-        "models/image_encoder/config.json",
-        "models/image_encoder/model.safetensors",
-    ),
-    "sdxl": (
-        "sdxl_models/ip-adapter_sdxl.safetensors",
-        "sdxl_models/image_encoder/config.json",
-        "sdxl_models/image_encoder/model.safetensors",
-    ),
-}
+# Of h94/IP-Adapter, by family: the plain adapter. Its two image encoders are chosen by the width that an adapter reads.
+OFFICIAL = {"sd15": "models/ip-adapter_sd15.safetensors", "sdxl": "sdxl_models/ip-adapter_sdxl.safetensors"}
 
 
 def lora_file(place: Path) -> Path:
@@ -88,8 +81,8 @@ def adapter_file(place: Path, family: str) -> Path:
     """
     if place.is_file():
         return place
-    if family in OFFICIAL and (place / OFFICIAL[family][0]).exists():
-        return place / OFFICIAL[family][0]
+    if family in OFFICIAL and (place / OFFICIAL[family]).exists():
+        return place / OFFICIAL[family]
     return _only(place, "--ip-adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
@@ -112,6 +105,45 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
             return folder
     what = f"it reads an image encoder with {key} {width}, {folders[0]} has {shown(widths[folders[0]])}"
     raise WeightsError(f"{adapter}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
+
+
+def image_encoder_of(adapter: Path, place: Path, named: str) -> Path:
+    """The image encoder of an adapter's file: the one named, a folder or a file, or that of its width in its repository.
+
+    Raises WeightsError if it is not on this machine, or of another width than the adapter reads.
+    """
+    if not named:
+        return encoder_folder(adapter, place)
+    found = find_first((named,), "", "--ip-encoder")
+    if found.is_dir() and not (found / "config.json").exists() and (found / ENCODER / "config.json").exists():
+        found = found / ENCODER
+    if found.is_dir() and not (found / "config.json").exists():
+        found = _only(found, "--ip-encoder", f"*{ENDING}", ENDING)
+    key, width = _encoder_width(read_header(adapter).tensors)
+    theirs = encoder_config(found).get(key)
+    if width and theirs != width:
+        what = f"its {key} is {shown(theirs)}, {adapter.name} reads an image encoder with {width}"
+        raise WeightsError(f"{found}: {what}", parameter="ip_encoder")
+    return found
+
+
+def check_ip_adapter(header: Header, text_dim: int) -> None:
+    """Raises WeightsError if a file is no IP-Adapter that linfusion runs, or reads text of another width than `text_dim`.
+
+    text_dim: of the model's UNet, 0 if that is not known.
+    """
+    for name in header.tensors:
+        if name.startswith(FACE_ID_MARKS) or (name.startswith("ip_adapter.") and "_lora." in name):
+            what = "an IP-Adapter FaceID, which needs a face recognition model. Take a plain, plus or full-face adapter"
+            raise WeightsError(f"{header.path}: {what} (tensor {shown(name)})", parameter="ip_adapter")
+    check_kind(header.tensors, "ip-adapter", header.path, "--ip-adapter")
+    for name, info in header.tensors.items():
+        if not name.startswith(("image_proj.", "ip_adapter.")):
+            what = f"its tensor {shown(name)} is no part of an IP-Adapter: images may depend on it"
+            raise WeightsError(f"{header.path}: {what}", parameter="ip_adapter")
+        if text_dim and name.endswith("to_k_ip.weight") and info.shape[1] != text_dim:
+            what = f"reads text of width {info.shape[1]}, the model's is {text_dim}"
+            raise WeightsError(f"{header.path}: for another model: it {what}", parameter="ip_adapter")
 
 
 def _encoder_width(tensors: Mapping[str, TensorInfo]) -> tuple[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import Any
 from linfusion_cli.errors import BusyError, WeightsError
 from linfusion_cli.files import free_bytes
 from linfusion_cli.redaction import redacted
+from linfusion_cli.weights.adapter_files import ENCODER, encoder_folder
 from linfusion_cli.weights.checksums import sha256_of, verify
 from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
 from linfusion_cli.weights.locate import HubPlace, cache_folder
-from linfusion_cli.weights.requirements import Need, files_of
+from linfusion_cli.weights.requirements import Need, encoder_weights, files_of
+from linfusion_cli.weights.safetensors_header import ENDING
 
 Say = Callable[[str], None]
 
@@ -68,7 +70,24 @@ def _fetch(need: Need, hub: HubPlace, say: Say) -> Path:
     root = path
     for _ in Path(wanted[-1].name).parts:
         root = root.parent
+    if need.kind == "ip-adapter":
+        for name in _encoders(names, root, published, say):
+            _downloaded(hub, published[name])
     return root / hub.inside if hub.inside else root
+
+
+def _encoders(names: Iterable[str], root: Path, listed: Iterable[str], say: Say) -> list[str]:
+    """The weights of the image encoders that the adapters which were downloaded to `root` read, chosen by their width."""
+    found: list[str] = []
+    for name in names:
+        if name.endswith(ENDING) and f"/{ENCODER}/" not in f"/{name}":
+            try:
+                folder = encoder_folder(root / name, root)
+            except WeightsError as error:  # it may be somewhere else
+                say(f"{error}. Name the image encoder of this adapter")
+                continue
+            found += encoder_weights(folder.relative_to(root).as_posix(), listed)
+    return [name for name in dict.fromkeys(found) if name not in names]
 
 
 def _listed(hub: HubPlace) -> dict[str, Published]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.folder_advice import refuse_no_model
-from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd21": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
@@ -18,7 +18,7 @@ FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "S
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
-LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale")
+LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale", ".oft_", ".boft_", ".vera_")
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -88,6 +88,14 @@ def family_of(tensors: Tensors, source: Path) -> str:
 def text_dim(tensors: Tensors) -> int:
     """The width of the text that a UNet or ControlNet reads; 0 if it reads none."""
     return next((info.shape[1] for name, info in tensors.items() if name.endswith(".attn2.to_k.weight")), 0)
+
+
+def text_dim_of(place: Path, variant: str = "") -> int:
+    """The width of the text that a model on this machine reads; 0 if its UNet has no weights there."""
+    if place.is_dir() and not any((place / "unet").glob(f"*{ENDING}")):
+        return 0
+    files = weight_files(place / "unet", variant) if place.is_dir() else (place,)
+    return max((text_dim(read_header(file).tensors) for file in files), default=0)
 
 
 def family_of_model(place: Path, variant: str = "") -> str:

@@ -13,9 +13,10 @@ from linfusion_cli.weights.adapter_files import OFFICIAL
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, STEMS, VARIANT, weight_files
 
-Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "lora", "textual-inversion"]
+Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "ip-encoder", "lora", "textual-inversion"]
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 WEIGHTY = ("text_encoder", "text_encoder_2", "unet", "vae")
+ENCODER_CONFIG = "image_encoder/config.json"
 WORDS = (".json", "merges.txt", "vocab.txt")
 
 
@@ -47,8 +48,8 @@ class Need:
         if self.kind in ("lora", "textual-inversion"):
             return any(place.glob(f"*{ENDING}"))
         if self.kind == "ip-adapter":
-            wanted = OFFICIAL.get(self.family, ())
-            return bool(list(place.glob(f"*{ENDING}"))) or any((place / name).exists() for name in wanted[:1])
+            official = OFFICIAL.get(self.family, "")
+            return bool(list(place.glob(f"*{ENDING}"))) or bool(official and (place / official).exists())
         return not missing_parts(place, self.kind, self.variant)
 
 
@@ -85,12 +86,7 @@ def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
     if inside.endswith(ENDING):
         chosen = [inside] if inside in listed else []
         if need.kind == "ip-adapter":
-            folder = inside.rpartition("/")[0]
-            chosen += [
-                name
-                for name in listed
-                if name in (f"{folder}/image_encoder/config.json", f"{folder}/image_encoder/model{ENDING}")
-            ]
+            chosen += [name for name in listed if name.endswith(ENCODER_CONFIG)]
     else:
         base = f"{inside}/" if inside else ""
         own = [name.removeprefix(base) for name in listed if name.startswith(base)]
@@ -106,6 +102,11 @@ def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
+def encoder_weights(folder: str, names: Iterable[str]) -> list[str]:
+    """The weights of an image encoder in a folder of a repository."""
+    return _weights([name for name in names if name.rpartition("/")[0] == folder], "")
+
+
 def _chosen(need: Need, names: list[str]) -> list[str]:
     match need.kind:
         case "model":
@@ -116,13 +117,10 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
                 chosen += _weights(inside, need.variant) if part in WEIGHTY else []
             return chosen
         case "ip-adapter":
-            wanted = [
-                name
-                for files in ([OFFICIAL[need.family]] if need.family in OFFICIAL else OFFICIAL.values())
-                for name in files
-            ]
+            wanted = [OFFICIAL[need.family]] if need.family in OFFICIAL else list(OFFICIAL.values())
             official = [name for name in names if name in wanted]
-            return official or [name for name in names if name.endswith((ENDING, "image_encoder/config.json"))]
+            configs = [name for name in names if name.endswith(ENCODER_CONFIG)]
+            return [*official, *configs] if official else [*(n for n in names if n.endswith(ENDING)), *configs]
         case "lora" | "textual-inversion":
             return [name for name in names if name.endswith(ENDING) and "/" not in name]
         case _:

@@ -82,10 +82,10 @@ def test_what_is_mounted_is_counted_from_its_files(tmp_path: Path) -> None:
     (tmp_path / "image_encoder" / "config.json").write_text("{}")
     save_file({"a": torch.zeros(1000)}, tmp_path / "image_encoder" / "model.safetensors")
     lora, adapter = str(tmp_path / "lora.safetensors"), str(tmp_path / "ip-adapter.safetensors")
-    assert read_on_top((), "", "sd15") == OnTop()
-    assert read_on_top((lora, lora), "", "sd15") == OnTop(140, 0, 280)
-    assert read_on_top((lora,), adapter, "sd15") == OnTop(170, 1000, 140)
-    assert read_on_top((), str(tmp_path / "nothing.safetensors"), "sd15") == OnTop()
+    assert read_on_top((), "", "", "sd15") == OnTop()
+    assert read_on_top((lora, lora), "", "", "sd15") == OnTop(140, 0, 280)
+    assert read_on_top((lora,), adapter, "", "sd15") == OnTop(170, 1000, 140)
+    assert read_on_top((), str(tmp_path / "nothing.safetensors"), "", "sd15") == OnTop()
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, secon
     }
     save_file({**convolution, **linear}, tmp_path / "lora.safetensors")
     factors = 2 * 5 * 9 + 7 * 2 + 2 * 5 + 7 * 2 + 1
-    assert read_on_top((str(tmp_path / "lora.safetensors"),), "", "sd15").mounted_parameters == factors + 7 * 5 * 9
+    assert read_on_top((str(tmp_path / "lora.safetensors"),), "", "", "sd15").mounted_parameters == factors + 7 * 5 * 9
 
 
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:

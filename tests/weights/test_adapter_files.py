@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import encoder_folder
+from linfusion_cli.weights.adapter_files import check_ip_adapter, encoder_folder, image_encoder_of
+from linfusion_cli.weights.safetensors_header import read_header
 
 WIDTHS = {"models": 1024, "sdxl_models": 1280}  # ViT-H and ViT-G, as in h94/IP-Adapter
 
@@ -44,3 +45,32 @@ def test_without_an_encoder_of_that_width_both_widths_are_said(repository: Path)
     save_file({"image_proj.proj.weight": torch.ones(8, 512)}, path)
     with pytest.raises(WeightsError, match=r"odd\.safetensors: it reads .* projection_dim 512, .* has 1024"):
         encoder_folder(path, path)
+
+
+def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> None:
+    path = repository / "models" / "ip.safetensors"
+    save_file({"image_proj.proj.weight": torch.ones(8, 1280)}, path)
+    folder = repository / "sdxl_models" / "image_encoder"
+    assert image_encoder_of(path, path, str(folder)) == folder
+    assert image_encoder_of(path, path, str(folder.parent)) == folder
+    assert image_encoder_of(path, path, "") == folder
+    with pytest.raises(WeightsError, match=r"projection_dim is 1024, ip\.safetensors reads an image encoder with 1280"):
+        image_encoder_of(path, path, str(repository / "models" / "image_encoder"))
+    with pytest.raises(WeightsError, match="linfusion fetch --ip-encoder owner/name"):
+        image_encoder_of(path, path, "owner/name")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("image_proj.perceiver_resampler.proj_in.weight", "FaceID"),
+        ("ip_adapter.0.to_q_lora.down.weight", "FaceID"),
+        ("other.weight", "no part of an IP-Adapter"),
+        ("ip_adapter.3.to_k_ip.weight", "reads text of width 2, the model's is 768"),
+    ],
+)
+def test_adapters_that_are_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
+    path = tmp_path / "ip.safetensors"
+    save_file({"image_proj.proj.weight": torch.ones(8, 4), name: torch.ones(2, 2)}, path)
+    with pytest.raises(WeightsError, match=said):
+        check_ip_adapter(read_header(path), 768)

@@ -9,17 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.engine.compat_diffusers import mount_ip_adapter, unmount_ip_adapter
-from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
+from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import adapter_file, encoder_folder
-from linfusion_cli.weights.config_rules import check_config, deciding
+from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of
 from linfusion_cli.weights.locate import find_first
-from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
-from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
+from linfusion_cli.weights.safetensors_header import read_header
 
 PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -36,21 +34,23 @@ class IPAdapter:
     _dim_type: Any = None
 
     @staticmethod
-    def load(place: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+    def load(place: str, encoder: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
         """Reads the adapter, and its image encoder into the pipeline, whose UNet may be hollow.
+
+        encoder: the location of the image encoder, "" for the one of the adapter's repository.
 
         Raises WeightsError if one is missing, or of another family than the UNet.
         """
         unet = pipeline.unet
         found = find_first((place,), "", "--ip-adapter")
         path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
-        check_kind(read_header(path).tensors, "ip-adapter", path, "--ip-adapter")
+        check_ip_adapter(read_header(path), 0)
         state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
         for name, tensor in read_tensors(path, dtype).items():
             part, _, rest = name.partition(".")
             state[part][rest] = tensor
         _check(state["ip_adapter"], unet, path)
-        pipeline.image_encoder = _encoder(encoder_folder(path, found), dtype)
+        pipeline.image_encoder = load_image_encoder(image_encoder_of(path, found, encoder), dtype)
         return IPAdapter(path, scale, state)
 
     def mount(self, unet: Any) -> None:
@@ -95,16 +95,6 @@ def clip_pixels(pixels: Any, side: int) -> Tensor:
     cut = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + side, top + side))
     values = torch.from_numpy(np.asarray(cut, dtype=np.float32) / 255)
     return ((values - torch.tensor(CLIP_MEAN)) / torch.tensor(CLIP_STD)).permute(2, 0, 1)[None]
-
-
-def _encoder(folder: Path, dtype: torch.dtype) -> Any:
-    given = read_json_object(folder / "config.json")
-    check_config("image_encoder", given, folder / "config.json")
-    config = CLIPVisionConfig.from_dict(deciding("image_encoder", given))
-    tensors: dict[str, Tensor] = {}
-    for file in weight_files(folder):
-        tensors |= read_tensors(file, dtype)
-    return build(lambda: CLIPVisionModelWithProjection(config), [tensors], str(folder), extra_allowed=True)
 
 
 def _check(tensors: dict[str, Tensor], unet: Any, path: Path) -> None:

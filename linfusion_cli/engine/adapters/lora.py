@@ -28,7 +28,8 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.weights.adapter_files import lora_file
 from linfusion_cli.weights.locate import find_first
-from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, check_kind
+from linfusion_cli.weights.lora_names import check_lora
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
 from linfusion_cli.weights.safetensors_header import read_header
 
 
@@ -56,13 +57,13 @@ class Lora:
         """
         path = lora_file(find_first((location,), "", "--lora"))
         header = read_header(path)
-        check_kind(header.tensors, "lora", path, "--lora")
-        if importlib.util.find_spec("peft") is None:
+        check_lora(header, 0)
+        models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
+        updates = tuple(layer_updates(read_tensors(path, None), header.metadata, models, path))
+        if any(map(_through_peft, updates)) and importlib.util.find_spec("peft") is None:
             raise UsageError(
                 'needs the package peft. Install it with: pip install "linfusion-cli[lora]"', parameter="loras"
             )
-        models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
-        updates = tuple(layer_updates(read_tensors(path, None), header.metadata, models, path))
         lora = Lora(path, weight, text_weight, updates, type(pipeline))
         lora._check(models)
         return lora

@@ -12,36 +12,9 @@ from torch import Tensor, nn
 
 from linfusion_cli.engine.adapters.lycoris import Update
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.lora_names import ENDINGS, split_name
 
 UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
-# How a tensor's name ends -> its canonical name, the longest ending first. The kinds follow from what a layer has.
-ENDINGS = {
-    ".lora_linear_layer.down.weight": "down",
-    ".lora_linear_layer.up.weight": "up",
-    ".lora_magnitude_vector.weight": "dora_scale",
-    ".lora_magnitude_vector": "dora_scale",
-    ".lora.down.weight": "down",
-    ".lora.up.weight": "up",
-    "_lora.down.weight": "down",
-    "_lora.up.weight": "up",
-    ".lora_down.weight": "down",
-    ".lora_up.weight": "up",
-    ".lora_mid.weight": "mid",
-    ".lora_A.weight": "down",
-    ".lora_B.weight": "up",
-    ".lora_B.bias": "bias",
-    "_lora.alpha": "alpha",
-    ".dora_scale": "dora_scale",
-    ".alpha": "alpha",
-    ".diff": "diff",
-    ".diff_b": "diff_b",
-    ".w_norm": "w_norm",
-    ".b_norm": "b_norm",
-    ".on_input": "on_input",
-    ".weight": "ia3",
-}
-ENDINGS |= {f".hada_{name}": f"hada_{name}" for name in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")}
-ENDINGS |= {f".lokr_{name}": f"lokr_{name}" for name in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")}
 # The tensors that a kind must have and may have, beside alpha.
 KINDS: dict[str, tuple[set[str], set[str]]] = {
     "lora": ({"down", "up"}, {"mid", "dora_scale", "bias"}),
@@ -52,13 +25,6 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
     "norm": (set(), {"w_norm", "b_norm"}),
 }
 KOHYA = {"lora_unet_": UNET, "lora_te_": TEXTS[0], "lora_te1_": TEXTS[0], "lora_te2_": TEXTS[1], "lycoris_": UNET}
-UNSUPPORTED = {
-    "bundle_emb.": "an embedding inside a LoRA file; save it as a file of its own, for textual inversion",
-    ".oft_": "OFT layers, which linfusion can't merge; convert the file to LoRA with its trainer",
-    ".a1.weight": "GLoRA layers, which linfusion can't merge; convert the file to LoRA with its trainer",
-    "lora_controlnet": "a control-LoRA; use a ControlNet instead",
-    ".loras_": "several LoRAs in one file; save each as a file of its own",
-}
 
 
 def layer_updates(
@@ -71,7 +37,7 @@ def layer_updates(
     names = {part: _aliases(part, model) for part, model in models.items()}
     grouped: dict[tuple[str, str], dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        stem, name = _split(key, path)
+        stem, name = split_name(key, path)
         part, module = _layer(stem, names, key, path)
         group = grouped.setdefault((part, module), {})
         if name in group:
@@ -82,20 +48,6 @@ def layer_updates(
     config = LoraConfig.read(metadata, path)
     peft = any(".lora_A." in key for key in tensors)
     return [_update(part, module, parts, config, path, peft=peft) for (part, module), parts in grouped.items()]
-
-
-def _split(key: str, path: Path) -> tuple[str, str]:
-    """A tensor's layer as the file calls it, and the tensor's canonical name."""
-    for mark, meaning in UNSUPPORTED.items():
-        if mark in f".{key}":
-            raise WeightsError(f"{path}: holds {meaning} (tensor {key[:100]})", parameter="loras")
-    for ending in sorted(ENDINGS, key=len, reverse=True):
-        if key.endswith(ending):
-            return key.removesuffix(ending) + ("_lora" if ending.startswith("_lora") else ""), ENDINGS[ending]
-    raise WeightsError(
-        f"{path}: tensor {key[:120]} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full",
-        parameter="loras",
-    )
 
 
 def _layer(stem: str, names: Mapping[str, Mapping[str, str]], key: str, path: Path) -> tuple[str, str]:

@@ -89,7 +89,11 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     loras = tuple(Lora.load(lora.location, lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
-    ip_adapter = IPAdapter.load(inputs.ip_adapter, pipeline, inputs.ip_scale, dtype) if inputs.ip_adapter else None
+    ip_adapter = (
+        IPAdapter.load(inputs.ip_adapter, inputs.ip_encoder, pipeline, inputs.ip_scale, dtype)
+        if inputs.ip_adapter
+        else None
+    )
     return TextEncoders(source, pipeline, loras, ip_adapter)
 
 

@@ -1,0 +1,38 @@
+"""Loads the image encoder of an IP-Adapter (CLIP, arXiv 2103.00020) from a folder or from one file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from linfusion_cli.engine.loading.from_config import guarded
+from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
+from linfusion_cli.weights.config_rules import deciding
+from linfusion_cli.weights.image_encoder import encoder_config, encoder_files, transformers_names
+
+
+def load_image_encoder(location: Path, dtype: torch.dtype) -> Any:
+    """A CLIPVisionModelWithProjection in eval mode. Raises WeightsError naming what is missing or of another shape."""
+    settings = deciding("image_encoder", encoder_config(location))
+    tensors: dict[str, Tensor] = {}
+    for file in encoder_files(location):
+        for name, tensor in read_tensors(file, dtype).items():
+            tensors |= _named(name, tensor)
+    kind = CLIPVisionModelWithProjection
+    make = guarded(lambda: kind(CLIPVisionConfig.from_dict(settings)), kind.__name__, str(location))
+    return build(make, [tensors], str(location))
+
+
+def _named(name: str, tensor: Tensor) -> dict[str, Tensor]:
+    """The tensor under the names of transformers: fused ones in their parts, OpenCLIP's projection transposed."""
+    names = transformers_names(name)
+    if not names:
+        return {}
+    if name == "visual.proj":
+        tensor = tensor.T.contiguous()
+    parts = tensor.chunk(len(names)) if len(names) > 1 else (tensor,)
+    return dict(zip(names, parts, strict=True))

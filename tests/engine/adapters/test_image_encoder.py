@@ -1,0 +1,19 @@
+"""The loader of image encoders names the file that it can't use; the layouts are in tests/weights/test_image_encoder.py."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from families import loaded_pipeline, make_family, save_ip_adapter
+
+from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
+from linfusion_cli.errors import WeightsError
+
+
+def test_a_folder_in_another_number_format(tmp_path: Path) -> None:
+    folder = save_ip_adapter(loaded_pipeline(make_family("sd15", tmp_path / "all")), tmp_path / "ip")
+    encoder = load_image_encoder(folder / "image_encoder", torch.bfloat16)
+    assert {parameter.dtype for parameter in encoder.parameters()} == {torch.bfloat16}
+    (folder / "image_encoder" / "model.safetensors").unlink()
+    with pytest.raises(WeightsError, match="image_encoder"):
+        load_image_encoder(folder / "image_encoder", torch.float32)
