@@ -148,6 +148,10 @@ class WeightsError(LinfusionError):
     exit_code = 66
 
 
+class NotFiniteError(WeightsError):
+    """A network computed NaN or infinity: its weights are damaged, or the number format is too narrow for them."""
+
+
 class OutputError(LinfusionError):
     """The image can't be written where it should be."""
 

@@ -11,6 +11,7 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import Relief, large_apart
 from linfusion_cli.engine.memory.meter import Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.sampling.finite import require_finite_conditioning
 from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Keeper, KeepNothing, fingerprint
 from linfusion_cli.engine.stage import Rows, Run, StageImage
 from linfusion_cli.events import Note, Notify
@@ -45,6 +46,7 @@ def _load(plan: RenderPlan, notify: Notify, keeper: Keeper | None, model_cache: 
         made_with = fingerprint(components.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
         weights = Weights(device, plan.weights_resident)
         components.move(weights)
+        require_finite_conditioning(conditioning, plan.dtype, ())
         counter.reach(1)
     checkpoints = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
     return Run(plan, components, weights, conditioning, meter, _store(plan, device, notify), checkpoints)

@@ -17,6 +17,7 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.meter import Counter, Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser, Predict
+from linfusion_cli.engine.sampling.finite import RecomputingDenoiser, recomputing, require_finite
 from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Resumed
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, OnStep, UpscaleInputs, base, upscale
@@ -54,6 +55,11 @@ class Run:
     store: ActivationStore
     checkpoints: Checkpoints
 
+    def require_finite(self, values: Tensor, stage: Stage, what: str) -> None:
+        """Raises NotFiniteError for values that are no numbers, which nothing may be made of or kept."""
+        text = f"stage {stage.index} ({stage.size}) {what}"
+        require_finite(values, text, self.plan.dtype, self.components.modules)
+
     def stages(self) -> list[StageRun]:
         """The stages in order, each linked to its neighbours."""
         runs = [StageRun(self, stage) for stage in self.plan.stages]
@@ -82,15 +88,18 @@ class StageRun:
     def start(self) -> None:
         """Finds the latents that the stage starts from: kept ones, or those of an image; noise is added in run()."""
         self.recall()
+        shared = self.shared
         if self.finished:
             return
         if self.previous is None:
-            if self.shared.plan.start is not None:
+            if shared.plan.start is not None:
                 self.latents = self._encode(self._users_image())
+                shared.require_finite(self.latents, self.stage, "encode")
             return
         if self.latents is None:
             self.latents = self._enlarged(self.previous)
-        self.shared.checkpoints.start(self.stage.index, self.latents)
+            shared.require_finite(self.latents, self.stage, "start")
+        shared.checkpoints.start(self.stage.index, self.latents)
         self.previous.release()
 
     def run(self) -> None:
@@ -103,9 +112,19 @@ class StageRun:
             resumed = shared.checkpoints.resume(stage.index, stage.steps, clock.scheduler)
             done = resumed.done if resumed else 0
             with shared.meter.phase("denoise", stage.index, stage.steps, "steps", done) as counter:
-                on_step = shared.checkpoints.keeping(stage.index, clock.scheduler, counter.reach)
-                self.latents = self._denoised(clock, on_step, resumed)
+                keep = shared.checkpoints.keeping(stage.index, clock.scheduler, counter.reach)
+                self.latents = self._denoised(clock, self._checked(keep), resumed)
+            shared.require_finite(self.latents, stage, "denoise, at its end")
         shared.checkpoints.finish(stage.index, _present(self.latents))
+
+    def _checked(self, keep: OnStep) -> OnStep:
+        """`keep`, after a check of each step's result."""
+
+        def on_step(done: int, latents: Tensor) -> None:
+            self.shared.require_finite(latents, self.stage, f"denoise, step {done} of {self.stage.steps}")
+            keep(done, latents)
+
+        return on_step
 
     def image(self) -> StageImage | None:
         """The final image, or the one that the next stage starts from; None where nothing needs the pixels."""
@@ -203,6 +222,7 @@ class StageRun:
         shift = vae.config.shift_factor or 0.0
         with self.shared.meter.phase("decode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             for band, rows in self._sweeper(counter).decode(latents / vae.config.scaling_factor + shift):
+                self.shared.require_finite(rows, stage, f"decode, rows from {band.top}")
                 if band.top < stage.size.height:
                     yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
 
@@ -216,14 +236,14 @@ class StageRun:
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)
         return (latents - shift) * scale
 
-    def _denoiser(self, clock: Clock) -> Denoiser:
+    def _denoiser(self, clock: Clock) -> Denoiser | RecomputingDenoiser:
         shared, stage, sampler = self.shared, self.stage, self.shared.plan.sampler
         components, weights, store = shared.components, shared.weights, shared.store
         mounted = weights.move(components.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
         unet: Predict = kind(mounted, stage.band_latent, store, weights)
         controls = stage_controls(components.controlnets, shared.plan.controls, stage, clock.timesteps, store, weights)
-        return Denoiser(
+        denoiser = Denoiser(
             unet,
             shared.conditioning,
             sampler.guidance_scale,
@@ -232,6 +252,7 @@ class StageRun:
             shared.plan.conditioned_size,
             controls,
         )
+        return recomputing(denoiser, (components.unet, *components.mounted.modules), shared.plan, shared.meter.notify)
 
     def _sweeper(self, counter: Counter) -> Sweeper:
         bands, window = self.stage.bands, self.shared.plan.join.vae_window_latents

@@ -23,6 +23,7 @@ class Meter:
 
     def __init__(self, device: torch.device, notify: Notify) -> None:
         self._device, self._notify = device, notify
+        self.notify = notify
         self._process = psutil.Process()
 
     @contextmanager

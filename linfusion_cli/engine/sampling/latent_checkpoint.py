@@ -126,6 +126,7 @@ class Checkpoints:
             return None
         try:
             tensors, about = unpack(data)
+            _require_latents(tensors.get(LATENTS))
         except ValueError as error:
             self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
             return None
@@ -134,6 +135,14 @@ class Checkpoints:
             self._notify(Note(text=text))
             return None
         return tensors, about
+
+
+def _require_latents(latents: Tensor | None) -> None:
+    """Raises ValueError for anything else than (1, channels, height, width) numbers in float32."""
+    if latents is None or latents.dtype != torch.float32 or latents.dim() != 4 or len(latents) != 1:
+        raise ValueError("it holds no latents")
+    if not torch.isfinite(latents).all():
+        raise ValueError("it holds NaN or infinity")
 
 
 def _result(stage: int) -> str:
