@@ -107,7 +107,9 @@ def check_ready(plan: Plan) -> None:
     Raises WeightsError for weights that are missing, damaged, or not those that the plan was made for.
     """
     check_weights(plan.job.settings, plan.job.preset)
-    refuse_changed(plan.job.settings, plan.job.weights, plan.weight_stamps)
+    refuse_changed(plan.job.settings, plan.job.weights)
+    for file in plan.components.weight_files:
+        file.refuse_changed()
 
 
 def prepare(plan: Plan) -> None:

@@ -159,6 +159,15 @@ def test_torch_lives_in_the_engine_and_in_training(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)
+def test_the_engine_looks_for_no_file(path: Path) -> None:
+    """The plan has found all weights (weights/weight_file.py); the engine opens these, and checks them on the way."""
+    if room_of_file(path).startswith("engine"):
+        assert "linfusion_cli.weights.locate" not in imports_of(path)
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not names & {"find", "find_first"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
     name = str(path.relative_to(PACKAGE))

@@ -12,7 +12,7 @@ from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
-from linfusion_cli.weights.locate import find, fingerprint, missing, stamp
+from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.web_links import is_link
 
@@ -201,11 +201,6 @@ def places_of(settings: Preset) -> tuple[str, ...]:
 def fingerprints(settings: Preset) -> dict[str, str]:
     """Location -> fingerprint of the weights there, of those on this machine that somebody could exchange."""
     return {name: fingerprint(path) for name, path in _exchangeable(settings).items()}
-
-
-def stamps(settings: Preset) -> dict[str, str]:
-    """Location -> stamp of the files there: another one after anything was written to them."""
-    return {name: stamp(path) for name, path in _exchangeable(settings).items()}
 
 
 def _exchangeable(settings: Preset) -> dict[str, Path]:

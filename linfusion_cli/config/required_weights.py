@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted, fingerprints, inversion, stamps
+from linfusion_cli.config.extras import Weighted, fingerprints, inversion
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import WeightsError
@@ -60,16 +60,16 @@ def refuse_missing(settings: Preset, preset: str) -> None:
             raise missing(need.places, need.revision, need.flag, preset if own else "")
 
 
-def refuse_changed(settings: Preset, planned: Mapping[str, str], planned_stamps: Mapping[str, str]) -> None:
+def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:
     """Raises WeightsError that names the first weights that are no longer those of the plan.
 
-    planned, planned_stamps: fingerprints() and stamps() of when it was made. Files in the cache of the hub are not
+    planned: fingerprints() of when it was made. Files in the cache of the hub are not
     looked at: their names are their hashes, which check_weights() holds them against.
     """
-    for before, now in ((planned, fingerprints(settings)), (planned_stamps, stamps(settings))):
-        for name in sorted({*before, *now}):
-            if before.get(name) != now.get(name):
-                raise WeightsError(f"{name}: these weights changed since the plan was made. Plan again")
+    now = fingerprints(settings)
+    for name in sorted({*planned, *now}):
+        if planned.get(name) != now.get(name):
+            raise WeightsError(f"{name}: these weights changed since the plan was made. Plan again")
 
 
 def _weights_in(place: Path, variant: str) -> list[Path]:

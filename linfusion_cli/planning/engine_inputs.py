@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
@@ -18,30 +19,42 @@ from linfusion_cli.planning.render_plan import (
     UpscaleRecipe,
 )
 from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.weights.weight_file import WeightFile
 
+# Locations, revision and flag -> the weights there. A plan looks for each of its weights once.
+Resolve = Callable[[tuple[str, ...], str, str], WeightFile]
 IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
 
 
-def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> ComponentInputs:
+def components(
+    job: Job, dtype: str, device: str, stages: tuple[Stage, ...], resolve: Resolve = WeightFile.resolve
+) -> ComponentInputs:
     """The weights that a job names, for a number format, a device and the attentions of its stages."""
     model, extras = job.settings.model, job.settings.extras
     weighted = tuple(Weighted.parse(text) for text in extras.loras)
+    vae = model.vae or (model.vae_float16 if dtype == "float16" else "")
+
+    def one(location: str, flag: str) -> WeightFile:
+        return resolve((location,), "", flag)
+
     return ComponentInputs(
-        model=model.repositories,
-        revision=model.revision,
+        model=resolve(model.repositories, model.revision, "--model"),
         variant=model.variant,
         family=model.family,
         preset=job.preset,
         configs=model.configs,
         prediction=model.prediction,
-        linfusion=model.linfusion,
+        linfusion=resolve(model.linfusion, "", "--linfusion") if model.linfusion else None,
         keep_projections=model.keep_projections,
-        vae=model.vae or (model.vae_float16 if dtype == "float16" else ""),
-        loras=tuple(LoraInput(lora.place, lora.weight, lora.text_weight) for lora in weighted),
-        inversions=tuple(InversionInput(*inversion(text)) for text in extras.textual_inversions),
-        controlnets=extras.controlnets,
-        ip_adapter=extras.ip_adapter,
-        ip_encoder=extras.ip_encoder,
+        vae=one(vae, "--vae") if vae else None,
+        loras=tuple(LoraInput(one(lora.place, "--lora"), lora.weight, lora.text_weight) for lora in weighted),
+        inversions=tuple(
+            InversionInput(one(location, "--textual-inversion"), token)
+            for location, token in map(inversion, extras.textual_inversions)
+        ),
+        controlnets=tuple(one(location, "--controlnet") for location in extras.controlnets),
+        ip_adapter=one(extras.ip_adapter, "--ip-adapter") if extras.ip_adapter else None,
+        ip_encoder=one(extras.ip_encoder, "--ip-encoder") if extras.ip_encoder else None,
         ip_scale=extras.ip_scale,
         cache_key=_cache_key(job, dtype, device, stages),
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NoReturn
 
-from linfusion_cli.config.extras import Weighted, stamps
+from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
@@ -16,6 +17,7 @@ from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate
 from linfusion_cli.planning.engine_inputs import (
+    Resolve,
     components,
     conditioning_inputs,
     control_inputs,
@@ -36,6 +38,7 @@ from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.weight_file import WeightFile
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
@@ -44,13 +47,9 @@ SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(RenderPlan):
-    """A RenderPlan and the job that it was made for, whose output and presets the engine has no use for.
-
-    weight_stamps: location -> stamp of the weights that the plan was made for
-    """
+    """A RenderPlan and the job that it was made for, whose output and presets the engine has no use for."""
 
     job: Job
-    weight_stamps: Mapping[str, str]
 
 
 def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
@@ -64,7 +63,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
     estimate = Estimate(
         job, machine, _architecture(job), dtype_of(job, machine), disk_bytes=disk, keep_text_encoders=keep_text_encoders
     )
-    fitting = list(_fitting(estimate))
+    fitting = list(_fitting(estimate, cache(WeightFile.resolve)))
     if not fitting:
         _refuse(estimate)
     if not (on_disk := [plan for plan in fitting if plan.file_bytes <= disk]):
@@ -74,7 +73,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
     return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
 
 
-def _fitting(whole: Estimate) -> Iterator[Plan]:
+def _fitting(whole: Estimate, resolve: Resolve) -> Iterator[Plan]:
     """The ways to do the job that its memory allows, the highest bands first.
 
     Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
@@ -84,7 +83,7 @@ def _fitting(whole: Estimate) -> Iterator[Plan]:
         estimate = replace(whole, resident=resident)
         for ways in _ways(estimate):
             plans = [
-                _plan(estimate, stages, narrowest, budget)
+                _plan(estimate, stages, narrowest, budget, resolve)
                 for stages in ways
                 if (narrowest := estimate.least_bytes(stages)) <= budget
             ]
@@ -94,7 +93,7 @@ def _fitting(whole: Estimate) -> Iterator[Plan]:
                 return
 
 
-def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int) -> Plan:
+def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int, resolve: Resolve) -> Plan:
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
     memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
@@ -102,11 +101,10 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
     kept = tuple(estimate.with_cheapest_keep(stage, last=stage is stages[-1], budget=store_budget) for stage in stages)
     return Plan(
         job=job,
-        weight_stamps=stamps(job.settings),
         size=job.size,
         seed=job.seed,
         stages=kept,
-        components=components(job, estimate.dtype, machine.device, kept),
+        components=components(job, estimate.dtype, machine.device, kept, resolve),
         conditioning=conditioning_inputs(job),
         sampler=sampler_settings(job),
         recipe=upscale_recipe(job),

@@ -13,6 +13,7 @@ from linfusion_cli.planning.cost_estimate import Phase
 from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
+from linfusion_cli.weights.weight_file import WeightFile
 
 FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
 
@@ -95,47 +96,53 @@ class ControlInput:
 
 @dataclass(frozen=True, slots=True)
 class LoraInput:
-    """A LoRA: its location, and how strongly it acts (-8 to 8)."""
+    """A LoRA, and how strongly it acts (-8 to 8)."""
 
-    location: str
+    file: WeightFile
     scale: float
     text_scale: float
 
 
 @dataclass(frozen=True, slots=True)
 class InversionInput:
-    """A textual inversion: its location, and the word that stands for it in a prompt."""
+    """A textual inversion, and the word that stands for it in a prompt."""
 
-    location: str
+    file: WeightFile
     token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComponentInputs:
-    """Which weights are loaded, and how; "" is none.
+    """Which weights are loaded, and how; None is none.
 
-    model, linfusion: locations, of which the first that is on this machine is taken
+    linfusion:   the folder that holds them, or a folder of a model with one named linfusion
     configs:     a folder in diffusers layout whose configs a single file takes, "" for those of its family
     cache_key:   the same for two plans exactly if they can share their components
     """
 
-    model: tuple[str, ...]
-    revision: str
+    model: WeightFile
     variant: str
     family: str
     preset: str
     configs: str
     prediction: str
-    linfusion: tuple[str, ...]
+    linfusion: WeightFile | None
     keep_projections: bool
-    vae: str
+    vae: WeightFile | None
     loras: tuple[LoraInput, ...]
     inversions: tuple[InversionInput, ...]
-    controlnets: tuple[str, ...]
-    ip_adapter: str
-    ip_encoder: str
+    controlnets: tuple[WeightFile, ...]
+    ip_adapter: WeightFile | None
+    ip_encoder: WeightFile | None
     ip_scale: float
     cache_key: str
+
+    @property
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """All of them."""
+        single = (self.model, self.linfusion, self.vae, self.ip_adapter, self.ip_encoder)
+        adapters = (*(lora.file for lora in self.loras), *(inversion.file for inversion in self.inversions))
+        return (*(file for file in single if file is not None), *adapters, *self.controlnets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,13 +108,17 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
 
 
 def image_encoder_of(adapter: Path, place: Path, named: str) -> Path:
-    """The image encoder of an adapter's file: the one named, a folder or a file, or that of its width in its repository.
+    """The image encoder of an adapter's file: the named folder or file, else that of its width in its repository.
 
     Raises WeightsError if it is not on this machine, or of another width than the adapter reads.
     """
     if not named:
         return encoder_folder(adapter, place)
-    found = find_first((named,), "", "--ip-encoder")
+    return named_encoder(adapter, find_first((named,), "", "--ip-encoder"))
+
+
+def named_encoder(adapter: Path, found: Path) -> Path:
+    """The image encoder in a file or folder that the user named. Raises WeightsError if it does not fit."""
     if found.is_dir() and not (found / "config.json").exists() and (found / ENCODER / "config.json").exists():
         found = found / ENCODER
     if found.is_dir() and not (found / "config.json").exists():
@@ -128,7 +132,7 @@ def image_encoder_of(adapter: Path, place: Path, named: str) -> Path:
 
 
 def check_ip_adapter(header: Header, text_dim: int) -> None:
-    """Raises WeightsError if a file is no IP-Adapter that linfusion runs, or reads text of another width than `text_dim`.
+    """Raises WeightsError for what is no IP-Adapter that linfusion runs, or reads text of another width than `text_dim`.
 
     text_dim: of the model's UNet, 0 if that is not known.
     """

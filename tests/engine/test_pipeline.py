@@ -1,5 +1,7 @@
 """The whole engine on a tiny random model: as diffusers at base size, the same for any band, stage by stage."""
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,21 @@ def test_missing_weights_name_the_command_that_fetches_them(
         WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch --model nobody/nothing"
     ):
         make(plan_for(path))
+
+
+@pytest.mark.parametrize(
+    "part", ["unet/config.json", "linfusion/config.json", "vae/diffusion_pytorch_model.safetensors"]
+)
+def test_weights_that_changed_since_the_plan_are_named_by_the_engine_itself(
+    tiny_preset: Path, tiny_folder: Path, tmp_path: Path, part: str
+) -> None:
+    model, preset = tmp_path / "mine", tmp_path / "mine.toml"
+    shutil.copytree(tiny_folder, model)
+    preset.write_text(tiny_preset.read_text().replace(str(tiny_folder), str(model)))
+    plan = plan_for(preset)
+    os.utime(model / part, ns=(1, 1))
+    with pytest.raises(WeightsError, match=r"mine.*: these weights changed since the plan was made\. Plan again"):
+        make(plan)
 
 
 def test_linfusion_of_another_model_is_refused(

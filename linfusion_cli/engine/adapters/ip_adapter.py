@@ -14,8 +14,7 @@ from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.engine.compat_diffusers import mount_ip_adapter, unmount_ip_adapter
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of
-from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, encoder_folder, named_encoder
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
 from linfusion_cli.weights.safetensors_header import read_header
 
@@ -34,15 +33,14 @@ class IPAdapter:
     _dim_type: Any = None
 
     @staticmethod
-    def load(place: str, encoder: str, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
-        """Reads the adapter, and its image encoder into the pipeline, whose UNet may be hollow.
+    def load(found: Path, encoder: Path | None, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
+        """Reads the adapter from a file or folder, and its image encoder into the pipeline, whose UNet may be hollow.
 
-        encoder: the location of the image encoder, "" for the one of the adapter's repository.
+        encoder: the file or folder of the image encoder, None for the one of the adapter's repository.
 
         Raises WeightsError if one is missing, or of another family than the UNet.
         """
         unet = pipeline.unet
-        found = find_first((place,), "", "--ip-adapter")
         path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
         check_ip_adapter(read_header(path), 0)
         state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
@@ -50,7 +48,8 @@ class IPAdapter:
             part, _, rest = name.partition(".")
             state[part][rest] = tensor
         _check(state["ip_adapter"], unet, path)
-        pipeline.image_encoder = load_image_encoder(image_encoder_of(path, found, encoder), dtype)
+        folder = encoder_folder(path, found) if encoder is None else named_encoder(path, encoder)
+        pipeline.image_encoder = load_image_encoder(folder, dtype)
         return IPAdapter(path, scale, state)
 
     def mount(self, unet: Any) -> None:

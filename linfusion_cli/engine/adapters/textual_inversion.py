@@ -11,7 +11,6 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.render_plan import InversionInput
 from linfusion_cli.weights.embedding_file import vectors_of
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
@@ -20,8 +19,7 @@ ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> None:
     """Adds each token to the tokenizers and text encoders. Raises WeightsError if it is for another family."""
     for inversion in inversions:
-        place, token = inversion.location, inversion.token
-        path = _file(find_first((place,), "", "--textual-inversion"))
+        token, path = inversion.token, _file(inversion.file.open())
         for part, vectors in _vectors(path, pipeline).items():
             encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])
             width = encoder.get_input_embeddings().weight.shape[1]
@@ -29,7 +27,7 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
                 what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"
                 raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             if token in tokenizer.get_vocab():
-                what = f'the word "{token}" is in the vocabulary already. Name another: {place}:TOKEN'
+                what = f'the word "{token}" is in the vocabulary already. Name another: {inversion.file.locations[0]}:TOKEN'
                 raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             pipeline.load_textual_inversion(
                 vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder

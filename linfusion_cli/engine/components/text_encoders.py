@@ -26,7 +26,6 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
 
@@ -86,15 +85,18 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     source = _source(inputs)
     pipeline = _pipeline(inputs, source, dtype)
     add_inversions(pipeline, inputs.inversions)
-    loras = tuple(Lora.load(lora.location, lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
+    loras = tuple(Lora.load(lora.file.open(), lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
-    ip_adapter = (
-        IPAdapter.load(inputs.ip_adapter, inputs.ip_encoder, pipeline, inputs.ip_scale, dtype)
-        if inputs.ip_adapter
-        else None
-    )
+    ip_adapter = _ip_adapter(inputs, pipeline, dtype)
     return TextEncoders(source, pipeline, loras, ip_adapter)
+
+
+def _ip_adapter(inputs: ComponentInputs, pipeline: Any, dtype: torch.dtype) -> IPAdapter | None:
+    if inputs.ip_adapter is None:
+        return None
+    encoder = inputs.ip_encoder.open() if inputs.ip_encoder is not None else None
+    return IPAdapter.load(inputs.ip_adapter.open(), encoder, pipeline, inputs.ip_scale, dtype)
 
 
 def part_name(source: Source, part: str) -> str:
@@ -112,7 +114,7 @@ def pipeline_settings(source: Source, family: str) -> PipelineSettings:
 
 def _source(inputs: ComponentInputs) -> Source:
     """The model, once its tensors have said that it is of the preset's family."""
-    path = find_first(inputs.model, inputs.revision, "--model")
+    path = inputs.model.open()
     check_family(path, inputs.variant, inputs.family, inputs.preset)
     configs = Path(inputs.configs).expanduser() if inputs.configs else None
     return open_source(path, inputs.family, inputs.variant, configs)

@@ -24,7 +24,6 @@ from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import read_header
 
@@ -78,7 +77,7 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     config = _scheduler_config(source, inputs, notify)
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
-    controlnets = tuple(ControlNet.load(place, unet, dtype, linfusion) for place in inputs.controlnets)
+    controlnets = tuple(ControlNet.load(file.open(), unet, dtype, linfusion) for file in inputs.controlnets)
     return Components(mounted, vae, config, controlnets)
 
 
@@ -88,8 +87,8 @@ def _linear(plan: RenderPlan) -> bool:
 
 def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     """The autoencoder: another one if the preset names it, in float32 where its config says that float16 overflows."""
-    if inputs.vae:
-        source = _vae_source(find_first((inputs.vae,), "", "--vae"), inputs)
+    if inputs.vae is not None:
+        source = _vae_source(inputs.vae.open(), inputs)
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
@@ -147,9 +146,9 @@ def _linfusion(inputs: ComponentInputs, unet: Any, dtype: torch.dtype) -> LinFus
 
 
 def _linfusion_folder(inputs: ComponentInputs) -> Path:
-    if not inputs.linfusion:
+    if inputs.linfusion is None:
         raise WeightsError(
             f"preset {inputs.preset} names no LinFusion weights (model.linfusion). Try ", option("attention", "softmax")
         )
-    folder = find_first(inputs.linfusion, "", "--linfusion")
+    folder = inputs.linfusion.open()
     return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder

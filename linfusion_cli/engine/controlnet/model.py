@@ -20,7 +20,6 @@ from linfusion_cli.engine.streaming.row_source import Field
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.geometry import Band
 from linfusion_cli.weights.config_rules import check_config
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
@@ -52,9 +51,8 @@ class ControlNet:
         self._linear = False
 
     @staticmethod
-    def load(place: str, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
+    def load(path: Path, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError for another family's."""
-        path = find_first((place,), "", "--controlnet")
         config = _config(path, unet)
         files = (path,) if path.is_file() else weight_files(path, "fp16")
         header = {name: info for file in files for name, info in read_header(file).tensors.items()}

@@ -49,7 +49,7 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
     folder = save_ip_adapter(pipeline, tmp_path / "ip")
     if full:
         full_adapter(folder)
-    adapter = IPAdapter.load(str(folder), "", pipeline, 0.7, torch.float32)
+    adapter = IPAdapter.load(folder, None, pipeline, 0.7, torch.float32)
     images = [np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8) for seed in (1, 2)]
     positive, negative = adapter.embed(pipeline, images, torch.device("cpu"))
     adapter.mount(pipeline.unet)
@@ -66,7 +66,7 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
 def test_what_was_mounted_comes_off_and_goes_on_again(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     before, printed = pipeline.unet.attn_processors, repr(pipeline.unet)
-    adapter = IPAdapter.load(str(save_ip_adapter(pipeline, tmp_path / "ip")), "", pipeline, 1.0, torch.float32)
+    adapter = IPAdapter.load(save_ip_adapter(pipeline, tmp_path / "ip"), None, pipeline, 1.0, torch.float32)
     for _ in range(2):
         adapter.mount(pipeline.unet)
         assert pipeline.unet.config.encoder_hid_dim_type == "ip_image_proj"
