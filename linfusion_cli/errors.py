@@ -8,8 +8,8 @@
     ├── BusyError                75   somebody else works on the same thing; try later
     └── StandardOutputError     141   nobody reads standard output any more, or its disk is full
 
-Interrupts end with 129 (SIGHUP), 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is allowed, and the nearest
-valid one or the next command to type.
+Interrupts end with 129 (SIGHUP), 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is
+allowed, and the nearest valid one or the next command to type.
 
 No message below cli/ spells a flag. An error about one option names it as `parameter`, and a message that mentions
 another option holds an Option part:
@@ -18,7 +18,7 @@ another option holds an Option part:
     raise OutputError(f"{path} already exists; use ", option("overwrite"), " or another ", option("output"))
     notify(Note(text=Message("stage 1 was not kept. ", option("restart"), " makes it again")))
 
-Python users read "vae FILE: ..." and "use overwrite"; the command line prints "--vae FILE: ..." and "use --overwrite".
+Python users read "vae FILE: ..." and "use overwrite"; the command line prints both with the dashes of a flag.
 """
 
 from __future__ import annotations

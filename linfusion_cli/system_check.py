@@ -17,7 +17,7 @@ from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.required_weights import needs_of
-from linfusion_cli.errors import LinfusionError, OutOfMemoryError
+from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
 from linfusion_cli.files import free_bytes, nearest_folder
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
@@ -26,9 +26,9 @@ from linfusion_cli.weights.locate import cache_folder
 
 State = Literal["ok", "missing", "bad"]
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "huggingface-hub", "numpy", "pillow")
-OPTIONAL = {
-    "peft": ("--lora", "lora"),
-    "opencv-python-headless": ("--control-preprocess canny", "canny"),
+OPTIONAL: dict[str, tuple[str | Option, str]] = {  # package -> what it is for, the extra that installs it
+    "peft": (option("loras"), "lora"),
+    "opencv-python-headless": (option("control_preprocess", "canny"), "canny"),
     "isal": ("faster PNG files", "fast-png"),
 }
 TORCH_SITE = "https://pytorch.org/get-started/locally"
@@ -74,9 +74,8 @@ def _packages() -> Iterator[Finding]:
     for name, (use, extra) in OPTIONAL.items():
         found = _version(name)
         fix = "" if found else f'pip install "linfusion-cli[{extra}]"'
-        yield Finding(
-            about=name, state="ok" if found else "missing", found=found or f"not installed: only for {use}", fix=fix
-        )
+        said = found or Message("not installed: only for ", use)
+        yield Finding(about=name, state="ok" if found else "missing", found=said, fix=fix)
 
 
 def _version(package: str) -> str:
@@ -107,17 +106,16 @@ def accelerator_findings(seen: Accelerators) -> Iterator[Finding]:
 
 def _gpu(gpu: Gpu) -> Finding:
     chip = f", compute capability {gpu.capability[0]}.{gpu.capability[1]}" if gpu.capability[0] else ""
-    formats = (
-        "float16, bfloat16, float32"
-        if gpu.bfloat16
-        else "float16, float32, no bfloat16 (which the sd21 presets take: give --dtype float32)"
-    )
-    found = f"{gpu.name}{chip}, {gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free; {formats}"
+    memory = f"{gpu.free_bytes / 1e9:.1f} of {gpu.total_bytes / 1e9:.1f} GB free"
+    found = Message(f"{gpu.name}{chip}, {memory}; float16, bfloat16, float32")
+    if not gpu.bfloat16:
+        lacking = "float16, float32, no bfloat16 (which the sd21 presets take: give "
+        found = Message(f"{gpu.name}{chip}, {memory}; {lacking}", option("dtype", "float32"), ")")
     if not gpu.kernels:
         return Finding(
             about=gpu.device,
             state="bad",
-            found=f"{found}; this torch has no code for the chip",
+            found=Message(found, "; this torch has no code for the chip"),
             fix=f"a build that has it: {TORCH_SITE}",
         )
     if gpu.free_bytes < LITTLE_MEMORY_BYTES:
@@ -173,7 +171,7 @@ def _unused(seen: Accelerators) -> Finding:
 def _memory() -> Finding:
     memory = psutil.virtual_memory()
     little = memory.available < LITTLE_MEMORY_BYTES
-    fix = "close other programs, or give a smaller --size" if little else ""
+    fix = Message("close other programs, or give a smaller ", option("size")) if little else ""
     return Finding(
         about="memory",
         state="bad" if little else "ok",
@@ -185,7 +183,7 @@ def _memory() -> Finding:
 def _disks() -> Iterator[Finding]:
     for about, folder, fix in (
         ("disk for weights", cache_folder(), "set HF_HOME to a folder on a larger disk"),
-        ("disk here", Path(), "use -o on another disk"),
+        ("disk here", Path(), Message("give ", option("output"), " on another disk")),
     ):
         there = nearest_folder(folder)
         free = free_bytes(there)
@@ -234,10 +232,10 @@ def _preset(name: str, machine: Machine) -> Finding:
             about=about,
             state="bad",
             found="the weights are here, the memory is too small",
-            fix=str(error).rpartition("Nearest: ")[2],
+            fix=_nearest(error.message),
         )
     except LinfusionError as error:
-        return Finding(about=about, state="bad", found=str(error), fix=f"linfusion presets check {name}")
+        return Finding(about=about, state="bad", found=error.message, fix=f"linfusion presets check {name}")
     minutes = (
         f"{max(1, round(plan.seconds / 60))} min"
         if machine.speed(plan.dtype).measured
@@ -245,3 +243,11 @@ def _preset(name: str, machine: Machine) -> Finding:
     )
     found = f"runs: {plan.job.size} in {plan.dtype}, about {plan.peak_bytes / 1e9:.1f} GB of memory and {minutes}"
     return Finding(about=about, state="ok", found=found)
+
+
+def _nearest(message: Message) -> Message:
+    """What a message names as the nearest that would do, with its options."""
+    for i, part in enumerate(message.parts):
+        if isinstance(part, str) and "Nearest: " in part:
+            return Message(part.rpartition("Nearest: ")[2], *message.parts[i + 1 :])
+    return message

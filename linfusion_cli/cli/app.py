@@ -189,7 +189,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
 
 def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
     """Tells people on stderr, and programs on stdout if they asked for JSON."""
-    from linfusion_cli.cli.render_display import emit
+    from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
 
     if "--json" in words:

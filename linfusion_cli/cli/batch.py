@@ -52,63 +52,67 @@ Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 
 """
 
 
+FilesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input."
+    ),
+]
+OutputFlag = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE."),
+]
+NameFlag = Annotated[
+    str,
+    typer.Option(
+        metavar="TEMPLATE",
+        help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.",
+    ),
+]
+SeedsFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29."
+    ),
+]
+KeepGoingFlag = Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the others if an image fails.")]
+RetryFlag = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, max=100, help="Try a failed image again so often, unless that can't help."),
+]
+UntilFlag = Annotated[
+    str | None,
+    typer.Option(metavar="HH:MM", help="Stop at this time; the image in hand is kept and gone on with next time."),
+]
+MaxMinutesFlag = Annotated[float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")]
+ShardFlag = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder."),
+]
+VerifyFlag = Annotated[
+    bool,
+    typer.Option("--verify", help="Read every finished image whole before it is skipped; with --status: only tell."),
+]
+StatusFlag = Annotated[bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")]
+DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")]
+
+
 @with_flags("batch")
 def batch(
     *,
-    files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input."
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE."),
-    ] = None,
-    name: Annotated[
-        str,
-        typer.Option(
-            metavar="TEMPLATE",
-            help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.",
-        ),
-    ] = "{slug}-{seed}-{id}",
-    seeds: Annotated[
-        str | None,
-        typer.Option(
-            "--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29."
-        ),
-    ] = None,
-    keep_going: Annotated[
-        bool, typer.Option("--keep-going", "-k", help="Go on with the others if an image fails.")
-    ] = False,
-    retry: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, max=100, help="Try a failed image again so often, unless that can't help."),
-    ] = 2,
+    files: FilesArgument,
+    output: OutputFlag = None,
+    name: NameFlag = "{slug}-{seed}-{id}",
+    seeds: SeedsFlag = None,
+    keep_going: KeepGoingFlag = False,
+    retry: RetryFlag = 2,
     limit: Annotated[int, typer.Option(metavar="N", min=0, help="Make at most N images. 0 = all.")] = 0,
-    until: Annotated[
-        str | None,
-        typer.Option(metavar="HH:MM", help="Stop at this time; the image in hand is kept and gone on with next time."),
-    ] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")
-    ] = None,
-    shard: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder."),
-    ] = None,
-    verify: Annotated[
-        bool,
-        typer.Option(
-            "--verify", help="Read every finished image whole before it is skipped; with --status: only tell."
-        ),
-    ] = False,
-    status: Annotated[
-        bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")
-    ] = False,
+    until: UntilFlag = None,
+    max_minutes: MaxMinutesFlag = None,
+    shard: ShardFlag = None,
+    verify: VerifyFlag = False,
+    status: StatusFlag = False,
+    dry_run: DryRunFlag = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
@@ -169,7 +173,7 @@ def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *,
 
     from linfusion_cli.batch.runner import Runner, at_work
     from linfusion_cli.cli.batch_display import BatchDisplay, summary_line
-    from linfusion_cli.cli.render_display import emit
+    from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
 
     with at_work(journal):
@@ -237,7 +241,7 @@ def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool)
     import sys
 
     from linfusion_cli.cli.batch_display import status_lines
-    from linfusion_cli.cli.render_display import emit
+    from linfusion_cli.cli.json_output import emit
 
     rows: list[tuple[Task, str, str]] = []
     for task in tasks:

@@ -12,8 +12,9 @@ import typer
 
 from linfusion_cli.batch.messages import Happened, Made, Planned, PlannedPhase, TaskState, Told
 from linfusion_cli.batch.problem_report import counted
+from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.logs import LogFile
-from linfusion_cli.cli.render_display import emit, has_live_terminal
+from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told as spelled
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
 from linfusion_cli.errors import StandardOutputError

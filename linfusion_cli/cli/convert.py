@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,11 +70,12 @@ def _progress(done_bytes: int, total_bytes: int) -> None:
 
 
 def _tell(done: Converted, *, as_json: bool, quiet: bool) -> None:
+    from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
 
     if as_json:
         said = {"source": str(done.source), "path": str(done.path), "kind": done.kind, "tensors": done.tensors}
-        typer.echo(json.dumps({"type": "converted", **said, "ignored": list(done.ignored)}))
+        emit(sys.stdout, "converted", {**said, "ignored": list(done.ignored)})
     elif not quiet:
         use = f"; use it with {USED_AS[done.kind]} {done.path}" if done.kind in USED_AS else ""
         typer.echo(safe(f"{done.path}: {done.kind}, {done.tensors} tensors{use}"), err=True)

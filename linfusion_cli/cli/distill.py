@@ -44,20 +44,36 @@ class Variant(StrEnum):
     causal = "causal"
 
 
+TeacherArgument = Annotated[
+    str,
+    typer.Argument(help="A pipeline in the layout of SD-v1.5, v2.1 or XL: a folder, a hub name, or builtin:landscape."),
+]
+DataFlag = Annotated[
+    str,
+    typer.Option(metavar="PLACE", help="Folder of images with .txt captions, .tar or .parquet files, or scenes."),
+]
+OutputFlag = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")
+]
+EmaFlag = Annotated[
+    float, typer.Option(min=0, max=0.99999, help="Moving average of the weights that are written. 0 = none.")
+]
+SizeFlag = Annotated[int, typer.Option(min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")]
+EmptyCaptionsFlag = Annotated[float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")]
+MidDimScaleFlag = Annotated[
+    int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")
+]
+DistillationWeightFlag = Annotated[float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")]
+VariantFlag = Annotated[Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")]
+GradientCheckpointingFlag = Annotated[
+    bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")
+]
+
+
 def distill(
-    teacher: Annotated[
-        str,
-        typer.Argument(
-            help="A pipeline in the layout of SD-v1.5, v2.1 or XL: a folder, a hub name, or builtin:landscape."
-        ),
-    ],
-    data: Annotated[
-        str,
-        typer.Option(metavar="PLACE", help="Folder of images with .txt captions, .tar or .parquet files, or scenes."),
-    ],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")
-    ],
+    teacher: TeacherArgument,
+    data: DataFlag,
+    output: OutputFlag,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 10_000,
     minutes: Annotated[float, typer.Option(min=0.1, help="Ends earlier, the rate decayed all the same.")] = inf,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per process at a time.")] = 4,
@@ -65,29 +81,15 @@ def distill(
     rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate.")] = 1e-4,
     schedule: Annotated[Shape, typer.Option(help="Of the rate.")] = Shape.cosine,
     warmup: Annotated[int, typer.Option(min=0, help="Steps until the full rate.")] = 500,
-    ema: Annotated[
-        float, typer.Option(min=0, max=0.99999, help="Moving average of the weights that are written. 0 = none.")
-    ] = 0.999,
-    size: Annotated[
-        int, typer.Option(min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")
-    ] = 0,
+    ema: EmaFlag = 0.999,
+    size: SizeFlag = 0,
     precision: Annotated[Precision, typer.Option(help="Numbers of the UNet's passes: no = float32.")] = Precision.no,
-    empty_captions: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")
-    ] = 0.1,
-    mid_dim_scale: Annotated[
-        int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")
-    ] = 1,
-    distillation_weight: Annotated[
-        float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")
-    ] = 0.5,
+    empty_captions: EmptyCaptionsFlag = 0.1,
+    mid_dim_scale: MidDimScaleFlag = 1,
+    distillation_weight: DistillationWeightFlag = 0.5,
     feature_weight: Annotated[float, typer.Option(min=0, help="Of the distance between attention outputs.")] = 0.5,
-    variant: Annotated[
-        Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")
-    ] = Variant.linear,
-    gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")
-    ] = False,
+    variant: VariantFlag = Variant.linear,
+    gradient_checkpointing: GradientCheckpointingFlag = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints (and every five minutes).")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

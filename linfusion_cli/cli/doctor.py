@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
+
+from linfusion_cli.cli.json_output import emit
+from linfusion_cli.cli.spelling import told
 
 MARKS = {"ok": "ok", "missing": "--", "bad": "!!"}
 EPILOG = """\b
@@ -29,7 +32,7 @@ def doctor(
     findings = list(examine())
     if as_json:
         for finding in findings:
-            typer.echo(json.dumps({"type": "finding", **asdict(finding)}))
+            emit(sys.stdout, "finding", {**asdict(finding), "found": told(finding.found), "fix": told(finding.fix)})
         return
     rows = [[MARKS[finding.state], finding.about, safe(finding.found)] for finding in findings]
     for line, finding in zip(table(rows, left=3), findings, strict=True):

@@ -50,56 +50,57 @@ class Attention(StrEnum):
     softmax = "softmax"
 
 
+OutputFlag = Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Images and report.json.")]
+PromptFileFlag = Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")]
+PresetFlag = Annotated[
+    str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")
+]
+WeightsFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="LinFusion weights instead of the preset's, as linfusion distill writes them."),
+]
+DirectFlag = Annotated[
+    bool, typer.Option("--direct", help="In one stage at the full size, without the progressive upscale.")
+]
+ImagesFlag = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help="Compare these images with --reference by Inception FID.")
+]
+InceptionFlag = Annotated[Path | None, typer.Option(metavar="FILE", help="Inception's weights from torch-fidelity.")]
+ClaimsFlag = Annotated[bool, typer.Option("--claims", help="The paper's claims as a table: many studies in -o.")]
+VariantsFlag = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.",
+    ),
+]
+TrainClassifierFlag = Annotated[
+    bool,
+    typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating."),
+]
+PrecisionFlag = Annotated[Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")]
+
+
 def evaluate(
     context: typer.Context,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Images and report.json.")
-    ] = None,
+    output: OutputFlag = None,
     prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
-    prompt_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")
-    ] = None,
+    prompt_file: PromptFileFlag = None,
     size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of each image.")] = "128x128",
-    preset: Annotated[
-        str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")
-    ] = "landscape",
+    preset: PresetFlag = "landscape",
     attention: Annotated[Attention, typer.Option(help="linear, or softmax: the teacher.")] = Attention.linear,
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER", help="LinFusion weights instead of the preset's, as linfusion distill writes them."
-        ),
-    ] = None,
-    direct: Annotated[
-        bool, typer.Option("--direct", help="In one stage at the full size, without the progressive upscale.")
-    ] = False,
+    weights: WeightsFlag = None,
+    direct: DirectFlag = False,
     seed: Annotated[int, typer.Option(min=0, max=4000, help="Fixes prompts, images, renders and crops.")] = 0,
-    images: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Compare these images with --reference by Inception FID.")
-    ] = None,
+    images: ImagesFlag = None,
     reference: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Real images.")] = None,
-    inception: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Inception's weights from torch-fidelity.")
-    ] = None,
-    claims: Annotated[
-        bool, typer.Option("--claims", help="The paper's claims as a table: many studies in -o.")
-    ] = False,
-    variants: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.",
-        ),
-    ] = None,
-    train_classifier: Annotated[
-        bool,
-        typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating."),
-    ] = False,
+    inception: InceptionFlag = None,
+    claims: ClaimsFlag = False,
+    variants: VariantsFlag = None,
+    train_classifier: TrainClassifierFlag = False,
     minutes: Annotated[float, typer.Option(min=0.01, help="For --train-classifier: how long.")] = 15.0,
     lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered images.")] = 10_000,
-    precision: Annotated[
-        Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")
-    ] = Precision.no,
+    precision: PrecisionFlag = Precision.no,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table alone.")] = False,
 ) -> None:

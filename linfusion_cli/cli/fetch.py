@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linfusion_cli.cli.flags import complete_preset
+from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError, WeightsError
@@ -117,11 +118,7 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
         except WeightsError as error:
             failures.append(told(error))
             if as_json:
-                typer.echo(
-                    json.dumps(
-                        {"type": "failed", "kind": need.kind, "places": list(need.places), "message": told(error)}
-                    )
-                )
+                emit(sys.stdout, "failed", {"kind": need.kind, "places": list(need.places), "message": told(error)})
             if len(needs) > 1:
                 typer.echo(f"failed: {safe(error)}", err=True)
     if failures:
@@ -168,6 +165,6 @@ def _tell(need: Need, path: str, *, as_json: bool, quiet: bool) -> None:
     from linfusion_cli.cli.text import safe
 
     if as_json:
-        typer.echo(json.dumps({"type": "fetched", "kind": need.kind, "places": list(need.places), "path": path}))
+        emit(sys.stdout, "fetched", {"kind": need.kind, "places": list(need.places), "path": path})
     elif not quiet:
         typer.echo(f"{need.kind}: {safe(need.places[0])} is here", err=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
+
+from linfusion_cli.cli.json_output import emit
+from linfusion_cli.redaction import redacted
 
 EPILOG = """\b
 Examples:
@@ -26,11 +30,11 @@ def inspect(
     record = read_record(file)
     command = command_of(record)
     if as_json:
-        typer.echo(json.dumps({"type": "record", "path": str(file), "command": command, "record": record}))
+        emit(sys.stdout, "record", {"path": str(file), "command": command, "record": record})
         return
     for line in record_lines(record):
-        typer.echo(line)
-    typer.echo(f"\nMake it again:\n  {command}")
+        typer.echo(redacted(line))
+    typer.echo(redacted(f"\nMake it again:\n  {command}"))
 
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.json_output import print_json
 from linfusion_cli.cli.spelling import told
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def plan(
     made = make_plan(job, _measured(job, again=measure))
     stopped = obstacles(made)
     if as_json:
-        typer.echo(json.dumps({**plan_fields(made), "obstacles": [told(text) for text in stopped]}, indent=2))
+        print_json({**plan_fields(made), "obstacles": [told(text) for text in stopped]})
         return
     for line in [*plan_lines(made)[1:], "", *phase_lines(made), *obstacle_lines(stopped)]:
         typer.echo(line)

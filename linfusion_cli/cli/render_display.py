@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
+from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.text import (
     bytes_text,
@@ -27,7 +27,6 @@ from linfusion_cli.cli.text import (
 )
 from linfusion_cli.errors import StandardOutputError
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
-from linfusion_cli.redaction import redacted
 from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
@@ -330,11 +329,6 @@ def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None 
 def has_live_terminal() -> bool:
     """Whether stderr is a terminal on which a bar can move."""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:
-    """Writes one line of JSON: in ASCII, so that no control character of a prompt gets through, and without secrets."""
-    print(redacted(json.dumps({"type": kind, **fields}, allow_nan=False)), file=stream, flush=True)
 
 
 def phase_text(plan: Plan, event: PhaseStarted) -> str:

@@ -144,7 +144,7 @@ def _write_escaped(inner: TextIO, text: str) -> None:
 
 
 def _open_missing() -> None:
-    """A closed descriptor below 3 would be given to the next file that is opened: libraries would write into an image."""
+    """The next file opened would get a closed descriptor below 3: libraries would write into an image."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -51,7 +51,8 @@ class InputImage:
 def inspect_image(path: Path, parameter: str) -> InputImage:
     """Looks at an image's header and hashes the file; decodes nothing.
 
-    Raises UsageError, naming the option `parameter`, for what can't be read, another format, and images beyond LARGEST_PIXELS.
+    Raises UsageError, naming the option `parameter`, for what can't be read, another format, and images beyond
+    LARGEST_PIXELS.
     """
     with _opened(path, parameter) as image:
         turned = _orientation(image, path) in TURNED

@@ -124,8 +124,8 @@ MODEL_ROWS = (
         key="prompt_weights",
         kind=bool,
         help="Read (word), (word:1.3) and [word] as weights, and prompts of any length.",
-        details='They weigh 1.1, 1.3 and 1/1.1; "\\(" is the character itself. Prompts longer than the text encoder reads '
-        "at once are read in chunks instead of being cut.",
+        details='They weigh 1.1, 1.3 and 1/1.1; "\\(" is the character itself. Prompts longer than the text encoder '
+        "reads at once are read in chunks instead of being cut.",
         panel=EXTRAS,
         preset_key="extras.prompt_weights",
     ),

@@ -135,8 +135,8 @@ FILE_ONLY = (
         key="output.name",
         kind=str,
         help="The file's name, without folders.",
-        details="Fields: {preset} {seed} {width} {height} {size} {index} {slug} {id}; a number may be padded with zeros, "
-        "as in {index:04d}.",
+        details="Fields: {preset} {seed} {width} {height} {size} {index} {slug} {id}; a number may be padded with "
+        "zeros, as in {index:04d}.",
         allowed='a file name such as "{preset}-{seed}-{width}x{height}.png"',
     ),
 )

@@ -38,7 +38,7 @@ class Given:
 
 
 def load_preset(name: str, given: Mapping[str, Given] | None = None) -> Loaded:
-    """Lays defaults.toml, the preset and what it extends, and options (by preset key) over each other; checks the whole.
+    """Lays defaults.toml, a preset and what it extends, and options (by preset key) over each other; checks all.
 
     Raises UsageError, naming the file and line or the option, for anything that is not as defaults.toml describes it.
     """

@@ -53,7 +53,7 @@ def checked_text(text: str, what: str, *, weights: bool) -> str:
 
 
 def checked_number(key: str, value: Number) -> Number:
-    """The value of an option, if it is in the range of its row. Raises UsageError that names the nearest allowed one."""
+    """The value of an option in the range of its row. Raises UsageError that names the nearest allowed one."""
     row = by_key()[key]
     if row.range is not None and value not in row.range:
         allowed = f"write {row.range.words(row.kind)}. Nearest: {row.range.nearest(value)}"

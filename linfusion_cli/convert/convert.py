@@ -34,7 +34,7 @@ class Converted:
 
 
 def pickles_in(path: Path) -> list[Path]:
-    """The file itself, or the pickles of a folder without a safetensors file beside them. Raises UsageError if there are none."""
+    """The file, or a folder's pickles without a safetensors file beside them. Raises UsageError for none."""
     if path.is_file():
         return [path]
     found = sorted(file for file in path.rglob("*") if file.suffix.lower() in PICKLES and file.is_file())

@@ -21,7 +21,7 @@ SEVERAL_SHOWN = 6
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Named tensors and metadata. ignored: entries of the file that are no weights (optimizer states, callbacks, ...)."""
+    """Named tensors and metadata. ignored: entries that are no weights (optimizer states, callbacks, ...)."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str]

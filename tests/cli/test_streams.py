@@ -1,4 +1,4 @@
-"""Dead displays: no broken stream costs an image, an exit code or a word of the log; every command with every stream."""
+"""Dead displays: no broken stream costs an image, an exit code or a word of the log, in every command."""
 
 from __future__ import annotations
 
