@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import signal
 import sys
 import threading
@@ -58,6 +59,7 @@ def images(plan: Any, notify: Any, keeper: Any, model_cache: Any) -> Iterator[An
     random = np.random.default_rng(int.from_bytes(state[:8], "little"))
     pixels = random.integers(0, 256, (final.size.height, final.size.width, 3), dtype=np.uint8)
     yield types.SimpleNamespace(stage=final, final=True, rows=rows_of(pixels))
+    strike_late(plan.job)
 
 
 def rows_of(pixels: Any) -> Iterator[Any]:
@@ -87,6 +89,15 @@ def strike(prompt: str, step: int) -> None:
             os.posix_fallocate = no_room
         case _:
             raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+
+def strike_late(job: Any) -> None:
+    """What "LATE:..." in a prompt asks for once the image has its name: "sigkill" once, or "remove" of .linfusion."""
+    if "LATE:remove" in job.prompt:
+        shutil.rmtree(job.output.parent / ".linfusion")
+    if "LATE:move" in job.prompt:
+        job.output.parent.rename(job.output.parent.with_name("moved"))
+    strike(job.prompt.replace("LATE:sigkill", "FAULT:sigkill"), 2)
 
 
 def no_room(*_: object) -> None:

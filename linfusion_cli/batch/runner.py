@@ -197,6 +197,8 @@ class Runner:
             raise DiskFullError(f"{message}. The batch ends here ({left}). {advice}")
         if failed.exit_code in FRESH:
             self._drop_worker(WorkerProcess.kill)
+        if self._is_there(attempt):
+            return
         if failed.exit_code == BusyError.exit_code and not attempt.put_off:
             attempt.put_off = True
             tries.append(attempt)  # another process makes it: by then it is there
@@ -209,6 +211,18 @@ class Runner:
         less = f" with at most {again.less_bytes / 1e6:.0f} MB" if again.less_bytes != attempt.less_bytes else ""
         self._tell_of(TaskState.RETRY, attempt.task, f"{message}; tried again{less}")
         tries.appendleft(again)
+
+    def _is_there(self, attempt: _Try) -> bool:
+        """Whether a try that failed has left the whole image all the same, with its own id: then it counts as made.
+
+        A worker may die between giving the image its name and saying so. What it measured is not known: 0. What is
+        made in the place of a damaged image is made again, because there the journal knows the name already.
+        """
+        if attempt.overwrite or self._journal.state(attempt.task, thorough=True) != "done":
+            return False
+        name = self._journal.name_of(attempt.task)
+        self._made(attempt, Made(name=name, seconds=0.0, peak_bytes=0, device_peak_bytes=0))
+        return True
 
     def _again(self, attempt: _Try, failed: Failed) -> _Try | None:
         """The next try, or None. It plans less memory after memory ran out, and after a second unexplained kill."""

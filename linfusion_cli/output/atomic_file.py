@@ -103,7 +103,10 @@ class AtomicFile:
             os.fsync(descriptor)
             self._place(descriptor)
         self._discard()
-        with _explained(self.path, "it is in place, but may not survive a power cut"):
+        with (
+            _explained(self.path, "it is in place, but may not survive a power cut"),
+            contextlib.suppress(FileNotFoundError, NotADirectoryError),  # the folder was moved since: the file is in it
+        ):
             sync_folder(self._final.parent)
 
     def _open_descriptor(self) -> int:

@@ -75,8 +75,12 @@ class CheckpointFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        empty = not any(name != _LOCK for name in os.listdir(self.path))
-        self._lock.__exit__(kind, error, trace)
+        try:
+            empty = not any(name != _LOCK for name in os.listdir(self.path))
+        except OSError:
+            empty = False  # somebody removed or moved the folder: nothing of it is needed, and nothing may fail now
+        with contextlib.suppress(OSError):
+            self._lock.__exit__(kind, error, trace)
         if empty:
             _remove_empty(self.path)
 
@@ -217,7 +221,11 @@ def _newest_ns(path: Path) -> int:
 
 def _clear(path: Path) -> None:
     """Removes checkpoints; what they are for at last: whoever finds the rest after a kill must know."""
-    for name in sorted(os.listdir(path), key=_ABOUT.__eq__):
+    try:
+        names = sorted(os.listdir(path), key=_ABOUT.__eq__)
+    except OSError:
+        return  # it is gone, or can't be read: what stays there is tidied by a later run
+    for name in names:
         if name != _LOCK:
             with contextlib.suppress(OSError):
                 os.unlink(path / name)

@@ -327,3 +327,17 @@ def test_an_image_in_bands_gets_a_process_that_keeps_little(
     assert (code, len(batch.images())) == (0, len(sizes)), err
     assert len(started) == children
     assert len(events(batch, "begun")) == len(sizes) + children - 1
+
+
+def test_an_image_whose_process_died_after_naming_it_is_made(batch) -> None:
+    batch.write(PROMPTS[0], "a LATE:sigkill lake", PROMPTS[1])
+    code, _, err = batch.run()
+    assert (code, "3 made" in err, "failed" in err) == (0, True, False)
+    assert len(batch.images()) == len(events(batch, "begun")) == len(events(batch, "done")) == 3
+
+
+def test_removing_the_hidden_folder_fails_no_image_that_is_there(batch) -> None:
+    batch.write(PROMPTS[0], "a LATE:remove lake", PROMPTS[1])
+    code, _, err = batch.run()
+    assert (code, "3 made" in err) == (0, True), err
+    assert len(batch.images()) == 3

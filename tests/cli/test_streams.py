@@ -149,6 +149,17 @@ def test_a_display_without_unicode_shows_escapes(variables: dict[str, str], tmp_
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize("fault", ["remove", "move"])
+def test_after_success_nothing_fails(fault: str, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    words = ["generate", f"a LATE:{fault} lake", "--seed", "5", "--size", "256x128", "-o", str(folder / "lake.png")]
+    result = shell(words, "", tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "error" not in result.stderr
+    assert ((tmp_path / "moved" if fault == "move" else folder) / "lake.png").is_file()
+
+
 def test_a_display_never_raises() -> None:
     for inner in (None, Failing(), closed()):
         stream = DisplayStream(inner)

@@ -193,3 +193,13 @@ def test_planted_links_lead_nowhere(tmp_path: Path) -> None:
         keeper.keep("step", b"new")
         assert keeper.find("step") == b"new"
     assert victim.read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("gone", [".linfusion", "."])
+def test_a_folder_that_goes_away_while_it_is_held_fails_nothing(tmp_path: Path, gone: str) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with opened(folder) as keeper:
+        (folder / gone).resolve().rename(tmp_path / "moved")
+        keeper.clear()
+    assert not (folder / HIDDEN).exists()
