@@ -233,7 +233,6 @@ UNTESTED_BY_NAME = {
     "cli/evaluate.py",
     "cli/fetch.py",
     "cli/shared_options.py",
-    "cli/spelling.py",
     "cli/text.py",
     "cli/training_display.py",
     "cli/upscale.py",

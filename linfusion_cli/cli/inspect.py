@@ -11,6 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from linfusion_cli.cli.json_output import emit
+from linfusion_cli.cli.spelling import words_of_no_pixel
 from linfusion_cli.redaction import redacted
 
 EPILOG = """\b
@@ -28,7 +29,7 @@ def inspect(
     from linfusion_cli.output.metadata import command_of, read_record
 
     record = read_record(file)
-    command = command_of(record)
+    command = command_of(record, words_of_no_pixel())
     if as_json:
         emit(sys.stdout, "record", {"path": str(file), "command": command, "record": record})
         return

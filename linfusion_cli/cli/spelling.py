@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.options import by_key
+from linfusion_cli.config.options import all_rows, by_key
 from linfusion_cli.errors import LinfusionError, Message, Option
 
 
@@ -22,6 +22,12 @@ def flags_of(row: OptionRow) -> tuple[str, ...]:
 def declarations(row: OptionRow) -> tuple[str, ...]:
     """The same as Typer reads them: a switch with the flag that switches it off, `--vae-tiling/--no-vae-tiling`."""
     return tuple(f"--{word}/--no-{word}" for word in row.words) if row.is_switch else flags_of(row)
+
+
+def words_of_no_pixel() -> frozenset[str]:
+    """The words of options that decide no pixel: who makes an image again chooses them."""
+    own = {"log-file", "prompt-file", "quiet", "json", "dry-run", "debug"}  # of the commands alone
+    return frozenset(own.union(*(row.words for row in all_rows() if not row.decides_pixels)))
 
 
 def flag(option: Option) -> str:

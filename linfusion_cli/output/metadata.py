@@ -17,7 +17,6 @@ from linfusion_cli.output import png_reader
 KEYWORD = "linfusion"
 PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
-_PLACE_FLAGS = frozenset({"output", "overwrite"})  # where the image goes is the choice of who repeats it
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -50,18 +49,19 @@ def read_record(path: Path) -> dict[str, object]:
     return values
 
 
-def command_of(record: Mapping[str, object]) -> str:
+def command_of(record: Mapping[str, object], left_out: frozenset[str] = frozenset()) -> str:
     """The command that makes the image again, safe to print and to paste into a shell.
 
+    left_out: overrides that are no part of it. A record is a stranger's: it must not say where files are written.
     Raises UsageError for an override whose name is no flag, and for NUL, which no command line can hold.
     """
-    return " ".join(_quoted(word) for word in command_words(record))
+    return " ".join(_quoted(word) for word in command_words(record, left_out))
 
 
-def command_words(record: Mapping[str, object]) -> list[str]:
+def command_words(record: Mapping[str, object], left_out: frozenset[str] = frozenset()) -> list[str]:
     """The same command as a list of unquoted words."""
     prompt = str(record["prompt"])
-    options = [word for name, value in _options(record).items() for word in _option_words(name, value)]
+    options = [word for name, value in _options(record, left_out).items() for word in _option_words(name, value)]
     if image := str(record.get("upscaled") or ""):
         return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
     if prompt.startswith("-"):
@@ -69,7 +69,7 @@ def command_words(record: Mapping[str, object]) -> list[str]:
     return ["linfusion", "generate", prompt, *options]
 
 
-def _options(record: Mapping[str, object]) -> dict[str, object]:
+def _options(record: Mapping[str, object], left_out: frozenset[str]) -> dict[str, object]:
     options: dict[str, object] = {
         "preset": record["preset"],
         "size": f"{record['width']}x{record['height']}",
@@ -84,7 +84,7 @@ def _options(record: Mapping[str, object]) -> dict[str, object]:
         flag = name.removeprefix("--").replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
             raise UsageError(f'the record overrides "{visible(name)}", which is no flag')
-        if flag not in _PLACE_FLAGS:
+        if flag not in left_out:
             options.setdefault(flag, value)
     return options
 

@@ -132,7 +132,7 @@ def named_encoder(adapter: Path, found: Path) -> Path:
 
 
 def check_ip_adapter(header: Header, text_dim: int) -> None:
-    """Raises WeightsError for what is no IP-Adapter that linfusion runs, or reads text of another width than `text_dim`.
+    """Raises WeightsError for what is no IP-Adapter that linfusion runs, or reads text of another width.
 
     text_dim: of the model's UNet, 0 if that is not known.
     """

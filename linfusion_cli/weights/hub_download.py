@@ -77,7 +77,7 @@ def _fetch(need: Need, hub: HubPlace, say: Say) -> Path:
 
 
 def _encoders(names: Iterable[str], root: Path, listed: Iterable[str], say: Say) -> list[str]:
-    """The weights of the image encoders that the adapters which were downloaded to `root` read, chosen by their width."""
+    """The weights of the image encoders that the adapters downloaded to `root` read, chosen by their width."""
     found: list[str] = []
     for name in names:
         if name.endswith(ENDING) and f"/{ENCODER}/" not in f"/{name}":

@@ -16,7 +16,7 @@ from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, Tensor
 CONFIG = "config.json"
 HF, OPEN_CLIP = "vision_model.", "visual."
 PROJECTION = "visual_projection.weight"
-# Width of the hidden states -> heads and activation: CLIP's ViT-L, and OpenCLIP's ViT-H and ViT-bigG. No shape tells these.
+# Width of the hidden states -> heads and activation, which no shape tells: CLIP's ViT-L, OpenCLIP's ViT-H and ViT-bigG.
 KNOWN = {1024: (16, "quick_gelu"), 1280: (16, "gelu"), 1664: (16, "gelu")}
 # OpenCLIP's names of what lies outside the layers, and within one.
 OUTER = {
@@ -38,7 +38,7 @@ FUSED = "attn.in_proj_"  # query, key and value in one tensor
 
 
 def encoder_config(location: Path) -> dict[str, Any]:
-    """The checked config of an encoder. Raises WeightsError if the location holds none, or one that linfusion can't run."""
+    """The checked config of an encoder. Raises WeightsError if there is none, or one that linfusion can't run."""
     if location.is_dir():
         config = read_json_object(location / CONFIG)
         check_config("image_encoder", config, location / CONFIG)

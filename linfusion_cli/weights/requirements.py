@@ -94,7 +94,8 @@ def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
     if not any(name.endswith(ENDING) for name in chosen):
         pickles = [name for name in listed if name.endswith(PICKLES)]
         why = (
-            f"only pickles such as {pickles[0]}, which run any code when they are opened; download it, then run: linfusion convert FILE"
+            f"only pickles such as {pickles[0]}, which run any code when they are opened; "
+            "download it, then run: linfusion convert FILE"
             if pickles
             else "no such file"
         )

@@ -91,7 +91,8 @@ def refuse_pickle(path: Path) -> None:
     if path.suffix.lower() in PICKLES:
         raise WeightsError(
             f"{path}: {path.suffix} files are pickles, which run any code that somebody put in when they are opened. "
-            f"Take the {ENDING} file of the same model, or convert it safely: linfusion convert {shlex.quote(str(path))}"
+            f"Take the {ENDING} file of the same model, or convert it safely: "
+            f"linfusion convert {shlex.quote(str(path))}"
         )
 
 

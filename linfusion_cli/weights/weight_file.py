@@ -47,7 +47,7 @@ class WeightFile:
         return self.path
 
     def refuse_changed(self) -> None:
-        """Raises WeightsError, naming the weights, if they were written to, moved or fetched since the plan was made."""
+        """Raises WeightsError that names the weights if they were written, moved or fetched since the plan was made."""
         now = WeightFile.resolve(self.locations, self.revision, self.flag) if self.path is None else self._now()
         if now != self:
             name = self.path or now.path

@@ -27,7 +27,9 @@ RECORD |= {
 @pytest.fixture(autouse=True)
 def reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "read_record", lambda path: RECORD)
-    monkeypatch.setattr(metadata, "command_of", lambda record: f"linfusion generate 'a lake' --seed {record['seed']}")
+    monkeypatch.setattr(
+        metadata, "command_of", lambda record, left_out: f"linfusion generate 'a lake' --seed {record['seed']}"
+    )
 
 
 def test_it_prints_the_record_and_the_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -149,7 +149,8 @@ def test_flags_repeat_switch_off_and_keep_their_values() -> None:
 
 
 def test_where_the_image_went_is_not_repeated() -> None:
-    assert command_words(made(overrides={"output": "/etc/passwd", "overwrite": True})) == command_words(made())
+    overrides = {"output": "/etc/passwd", "overwrite": True}
+    assert command_words(made(overrides=overrides), frozenset(overrides)) == command_words(made())
 
 
 def test_a_prompt_like_a_flag_stays_a_prompt() -> None:

@@ -27,7 +27,8 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
                 what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"
                 raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             if token in tokenizer.get_vocab():
-                what = f'the word "{token}" is in the vocabulary already. Name another: {inversion.file.locations[0]}:TOKEN'
+                location = inversion.file.locations[0]
+                what = f'the word "{token}" is in the vocabulary already. Name another: {location}:TOKEN'
                 raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             pipeline.load_textual_inversion(
                 vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder

@@ -1,4 +1,4 @@
-"""Results that are no numbers (NaN, infinity): found after each step and band, computed once more where that can help."""
+"""Results that are no numbers (NaN, infinity): found after each step and band, computed once more where that helps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from linfusion_cli.planning.render_plan import RenderPlan
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether every value is a number, by one reduction: a NaN or an infinity makes the sum one, and nothing takes it back.
+    """Whether every value is a number, by one reduction: a NaN or an infinity makes the sum one for good.
 
     A sum that overflows although all values are finite is looked at again, value by value.
     """
@@ -119,7 +119,7 @@ def weight_bytes(module: nn.Module) -> int:
 
 @contextmanager
 def converted(modules: Iterable[nn.Module], dtype: torch.dtype) -> Iterator[None]:
-    """Inside, the float16 weights of the modules are in another format; afterwards they are the very ones from before."""
+    """Inside, the float16 weights of the modules are in another format; afterwards they are those from before."""
     kept = [
         (value, value.data)
         for module in modules

@@ -1,4 +1,4 @@
-"""The loader of image encoders names the file that it can't use; the layouts are in tests/weights/test_image_encoder.py."""
+"""The loader of image encoders names a file that it can't use; tests/weights/test_image_encoder.py has the layouts."""
 
 from pathlib import Path
 

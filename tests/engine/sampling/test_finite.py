@@ -1,4 +1,4 @@
-"""NaN and infinity: found after each step and band, named, never kept; in float16 computed once more where that helps."""
+"""NaN and infinity: found after each step and band, named, never kept; in float16 computed again where that helps."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def changed(tiny_folder: Path, tiny_preset: Path, tmp_path: Path) -> Callable[..
 
 
 def plan_for(preset: Path, **changes: object) -> Plan:
-    request = Request(prompt="a lake", preset=str(preset), size="128x128", seed=3, output=Path("x.png"), **changes)  # type: ignore[arg-type]
+    asked = Request(prompt="a lake", preset=str(preset), size="128x128", seed=3, output=Path("x.png"))
+    request = replace(asked, **changes)  # type: ignore[arg-type]
     return make_plan(resolve(request), find_machine("cpu"))
 
 

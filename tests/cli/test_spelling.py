@@ -1,0 +1,44 @@
+"""Flags as they are typed, made from the words of the table."""
+
+from __future__ import annotations
+
+import pytest
+
+from linfusion_cli.cli.spelling import dashed, declarations, flag, flags_of, told, words_of_no_pixel
+from linfusion_cli.config.options import by_key
+from linfusion_cli.errors import UsageError, option
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "typed"),
+    [
+        ("loras", None, "--lora"),
+        ("size", "8k", "--size 8k"),
+        ("negative_prompt", "a b", "--negative-prompt 'a b'"),
+        ("overwrite", True, "--overwrite"),
+        ("prompt_weights", False, "--no-prompt-weights"),
+        ("upscale_image", None, "IMAGE"),
+        ("keep_going", None, "--keep-going"),
+    ],
+)
+def test_an_option_of_a_message_is_typed_as_its_flag(key: str, value: str | bool | None, typed: str) -> None:
+    assert flag(option(key, value)) == typed
+
+
+def test_flags_of_a_row() -> None:
+    rows = by_key()
+    assert flags_of(rows["output"]) == ("--output", "-o")
+    assert declarations(rows["keep_projections"]) == ("--keep-projections/--no-keep-projections",)
+    assert flags_of(rows["prompt"]) == ()
+    assert dashed("n") == "-n"
+
+
+def test_an_error_is_told_with_flags() -> None:
+    assert told(UsageError("x: wrong, see ", option("steps"), parameter="loras")) == "--lora x: wrong, see --steps"
+    assert told(option("size")) == "--size"
+    assert told("plain --text") == "plain --text"
+
+
+def test_a_record_does_not_say_which_files_are_written() -> None:
+    assert {"output", "o", "overwrite", "stages", "memory-log", "scratch", "log-file"} <= words_of_no_pixel()
+    assert not {"steps", "device", "lora", "init-image"} & words_of_no_pixel()
