@@ -50,18 +50,18 @@ def upscale(
     if scale is not None and flags["size"] is not None:
         raise UsageError("give either --size or --scale, not both")
     if flags["size"] is None:
-        flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale)
+        flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale, flags["input_range"])
     request = request_of(prompt, {**inputs, **flags}, upscale_image=image)
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
 
 
-def _size(image: Path, scale: float) -> str:
+def _size(image: Path, scale: float, input_range: str | None) -> str:
     """The image's own shape, so many times as large, to the nearest size that can be made."""
-    from linfusion_cli.config.input_images import inspect_image
+    from linfusion_cli.config.input_images import inspect_image, range_or_none
     from linfusion_cli.geometry import Size, nearest_size
 
     if not 1 < scale <= 64:
         raise UsageError(f"--scale {scale:g}: write a number above 1, up to 64. Nearest: {2 if scale <= 1 else 64}")
-    size = inspect_image(image, "upscale_image").size
+    size = inspect_image(image, "upscale_image", range_or_none(input_range)).size
     return str(nearest_size(Size(round(size.width * scale), round(size.height * scale))))

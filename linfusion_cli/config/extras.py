@@ -12,6 +12,7 @@ from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size, nearest_size, stage_sizes
+from linfusion_cli.images.decode import Range
 from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.web_links import is_link
@@ -108,11 +109,13 @@ def check_family(family: str | None, settings: Preset, preset: str) -> None:
         )
 
 
-def start_from(init_image: Path | None, upscale_image: Path | None) -> Start | None:
+def start_from(init_image: Path | None, upscale_image: Path | None, value_range: Range | None = None) -> Start | None:
     """The image to start from, looked at. Raises UsageError if it can't be read."""
     if upscale_image is not None:
-        return Start(image=inspect_image(upscale_image, "upscale_image"), refined=False)
-    return None if init_image is None else Start(image=inspect_image(init_image, "init_image"), refined=True)
+        return Start(image=inspect_image(upscale_image, "upscale_image", value_range), refined=False)
+    if init_image is None:
+        return None
+    return Start(image=inspect_image(init_image, "init_image", value_range), refined=True)
 
 
 def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
@@ -148,7 +151,9 @@ def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None
             raise UsageError(option(given[key].option), " wants ", option(companion))
 
 
-def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
+def control_images(
+    paths: tuple[Path, ...], extras: ExtrasSettings, value_range: Range | None = None
+) -> tuple[InputImage, ...]:
     """The images of the ControlNets. Raises UsageError if their number, or that of scales and ends, is another one."""
     nets = len(extras.controlnets)
     if len(paths) != nets:
@@ -163,15 +168,17 @@ def control_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[Inp
         if nets and len(values) not in (1, nets):
             said_often = f" is given {len(values)} times for {nets} ControlNets: give it once, or once for each"
             raise UsageError(option(key), said_often)
-    return tuple(inspect_image(path, "control_images") for path in paths)
+    return tuple(inspect_image(path, "control_images", value_range) for path in paths)
 
 
-def ip_images(paths: tuple[Path, ...], extras: ExtrasSettings) -> tuple[InputImage, ...]:
+def ip_images(
+    paths: tuple[Path, ...], extras: ExtrasSettings, value_range: Range | None = None
+) -> tuple[InputImage, ...]:
     """The images of the IP-Adapter. Raises UsageError if there is one without the other."""
     if bool(paths) != bool(extras.ip_adapter):
         given, companion = ("ip_images", "ip_adapter") if paths else ("ip_adapter", "ip_images")
         raise UsageError(option(given), " wants ", option(companion))
-    return tuple(inspect_image(path, "ip_images") for path in paths)
+    return tuple(inspect_image(path, "ip_images", value_range) for path in paths)
 
 
 def each(values: tuple[float, ...], count: int) -> tuple[float, ...]:

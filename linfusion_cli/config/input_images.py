@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
+import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import Message, UsageError, option
-from linfusion_cli.geometry import Size, bands
-from linfusion_cli.png_chunks import chunks_of, whole
-from linfusion_cli.system.process_setup import lift_pixel_limit
+from linfusion_cli.geometry import Size
+from linfusion_cli.images.colour import colours_of
+from linfusion_cli.images.complete import check_complete
+from linfusion_cli.images.decode import Range, RangeError, check_range, read, reads_upper_bits
+from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
+from linfusion_cli.images.opening import has_alpha, opened, orientation_of
+from linfusion_cli.images.samples import Samples, samples_of
+from linfusion_cli.images.source_file import regular_file
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF")
-LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below an 16K image
-ORIENTATION = 0x0112
-EXIF_BYTES = 16 << 20  # of a PNG's EXIF data that are read
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
-DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned
-STRIP_ROWS = 64  # that are converted at a time
+DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned, or a codec's own
+FACTS_KEPT = 256  # files whose facts a process remembers
+DEEP_NAMED_8BIT = ("AVIF", "HEIF", "JXL")  # may hold more than 8 bits, of which the decoders give the upper 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,13 +33,15 @@ class InputImage:
     """An image on disk: its hash, its size in pixels as seen (after its EXIF orientation), what is done to it.
 
     number_bytes: of each of a pixel's three numbers once it is read
+    value_range: the numbers of black and white in a file of more than 8 bits per channel; None: as its format says
     """
 
     path: Path
     sha256: str
     size: Size
     number_bytes: int
-    notes: tuple[str, ...]
+    notes: tuple[Message, ...]
+    value_range: Range | None = None
 
     @property
     def held_bytes(self) -> int:
@@ -45,28 +51,95 @@ class InputImage:
     @property
     def reading_bytes(self) -> int:
         """What reading it takes, its pixels among it."""
-        return self.held_bytes + DECODED_BYTES * self.size.area
+        return self.held_bytes + DECODED_BYTES * self.number_bytes * self.size.area
 
 
-def inspect_image(path: Path, parameter: str) -> InputImage:
-    """Looks at an image's header and hashes the file; decodes nothing.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What a file says of its image, whichever option names it."""
 
-    Raises UsageError, naming the option `parameter`, for what can't be read, another format, and images beyond
-    LARGEST_PIXELS.
+    sha256: str
+    size: Size
+    number_bytes: int
+    notes: tuple[str, ...]
+
+
+def inspect_image(path: Path, parameter: str, value_range: Range | None = None) -> InputImage:
+    """Looks at an image, reads all of its data once, so that a damaged file is found before any work, and hashes it.
+
+    A pipe or standard input is copied to a temporary file. Raises UsageError, naming the option `parameter`, for what can't be read,
+    other formats, damaged files, images beyond LARGEST_PIXELS, and numbers outside of their range.
     """
-    with _opened(path, parameter) as image:
-        turned = _orientation(image, path) in TURNED
+    with _told(path, parameter):
+        source = regular_file(path)
+        status = os.stat(source)
+        stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+        facts = _facts(source, stamp, value_range)
+    return InputImage(
+        path=source,
+        sha256=facts.sha256,
+        size=facts.size,
+        number_bytes=facts.number_bytes,
+        notes=tuple(Message(option(parameter), f" {source.name}: {note}") for note in facts.notes),
+        value_range=value_range,
+    )
+
+
+@lru_cache(FACTS_KEPT)
+def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Facts:
+    """The facts of a file with that stamp."""
+    with opened(path) as image:
+        samples = samples_of(image)
+        turned = orientation_of(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
-        named = (option(parameter), f" {path.name}: ")
-        notes = [Message(*named, "its transparency is laid on white")] if _has_alpha(image) else []
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append(Message(*named, f"the first of its {image.n_frames} images is taken"))
-        if _loses_depth(image):
-            notes.append(Message(*named, "its 16 bits per channel are read as 8"))
-        number_bytes = 4 if _is_deep(image) else 1
+        colours = colours_of(image)
+        upper = reads_upper_bits(samples, colours.conversion)
+        notes = [*_notes(image, samples, value_range, upper=upper), colours.note]
+        notes.append(check_complete(image, path))
+        if samples.number != "level" and not samples.raw_modes:
+            image.load()
+            check_range(image, samples, value_range)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return InputImage(path=path, sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(notes))
+    number_bytes = 1 if upper else 4 if value_range and samples.number != "level" else samples.number_bytes
+    number_bytes = 4 if colours.conversion and samples.number != "level" and not upper else number_bytes
+    return _Facts(sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(note for note in notes if note))
+
+
+def _notes(image: Any, samples: Samples, value_range: Range | None, *, upper: bool) -> Iterator[str]:
+    """What of an image is not taken as it is."""
+    if has_alpha(image) or samples.alpha:
+        yield "its transparency is laid on white"
+    if getattr(image, "n_frames", 1) > 1:
+        yield f"the first of its {image.n_frames} images is taken"
+    if upper or samples.lost_bits:
+        yield "its 16 bits per channel are read as 8"
+    if image.format in DEEP_NAMED_8BIT:
+        yield "8 bits per channel are read"
+    if value_range and (upper or samples.number == "level"):
+        yield "has 8 bits per channel as it is read, to which no range is applied"
+
+
+def parse_range(text: str) -> Range:
+    """Reads "LOW..HIGH". Raises UsageError for anything else, and for a HIGH that is not above LOW."""
+    low, dots, high = text.partition("..")
+    try:
+        numbers = (float(low), float(high))
+    except ValueError:
+        numbers = (math.nan, math.nan)
+    if not dots or not all(math.isfinite(number) for number in numbers):
+        raise UsageError(f'"{text}": write two numbers as LOW..HIGH. Nearest: 0..65535', parameter="input_range")
+    if numbers[0] >= numbers[1]:
+        swapped = (
+            f"{numbers[1]:g}..{numbers[0]:g}" if numbers[0] > numbers[1] else f"{numbers[0]:g}..{numbers[0] + 1:g}"
+        )
+        raise UsageError(f'"{text}": HIGH must be above LOW. Nearest: {swapped}', parameter="input_range")
+    return numbers
+
+
+def range_or_none(text: str | None) -> Range | None:
+    """The range that a text says; None for none. Raises UsageError as parse_range does."""
+    return None if text is None else parse_range(text)
 
 
 def fitting_note(image: InputImage, parameter: str, size: Size) -> str:
@@ -81,119 +154,35 @@ def fitting_note(image: InputImage, parameter: str, size: Size) -> str:
 
 
 def read_pixels(image: InputImage, parameter: str) -> Any:
-    """The image as numpy (height, width, 3), upright, transparency laid on white.
+    """The image as numpy (height, width, 3), upright, in sRGB, transparency laid on white.
 
-    Its numbers are uint8, or float32 in [0, 1] for grey of more than 8 bits; colours of 16 bits keep their upper 8.
+    Its numbers are uint8, uint16 for files of 16 bits per channel, or float32 in [0, 1] for other ones of more than 8.
     Raises UsageError if the file is damaged or has changed since the job was made.
     """
-    from PIL import ImageOps
-
-    with _opened(image.path, parameter) as opened:
+    with _told(image.path, parameter):
         try:
-            upright: Any = ImageOps.exif_transpose(opened) if _orientation(opened, image.path) != 1 else opened
-            upright.load()
-            pixels = _grey(upright) if _is_deep(upright) else _levels(upright)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UsageError(f"{image.path}: the image is damaged ({error})", parameter=parameter) from error
-    with image.path.open("rb") as file:
-        if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
-            raise UsageError(f"{image.path}: the file changed since the job was made. Start again", parameter=parameter)
+            pixels = read(image.path, image.value_range)
+        except (SyntaxError, ValueError, EOFError) as error:
+            raise ImageError(f"is damaged ({str(error)[:80]})") from error
+        with image.path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
+                raise ImageError("changed since the job was made. Start again")
     return pixels
-
-
-def _grey(image: Any) -> Any:
-    """Grey of more than 8 bits, in three equal channels."""
-    import numpy as np
-
-    grey = np.asarray(image, dtype=np.float32)
-    grey = grey / (1.0 if image.mode == "F" and grey.max(initial=0) <= 1 else 65535.0)
-    return np.repeat(grey[:, :, None].clip(0, 1), 3, axis=2)
-
-
-def _levels(image: Any) -> Any:
-    """Whole levels of red, green and blue, strip by strip: Pillow's conversions make copies."""
-    import numpy as np
-
-    pixels = np.empty((image.height, image.width, 3), dtype=np.uint8)
-    for strip in bands(image.height, STRIP_ROWS):
-        pixels[strip.rows] = _on_white(image.crop((0, strip.top, image.width, strip.bottom)))
-    return pixels
-
-
-def _on_white(image: Any) -> Any:
-    from PIL import Image
-
-    if _has_alpha(image):
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image.convert("RGBA"))
-    return image.convert("RGB")
-
-
-def _is_deep(image: Any) -> bool:
-    """Whether an image is grey in more than 8 bits, which are kept."""
-    return str(image.mode).startswith("I") or image.mode == "F"
-
-
-def _orientation(image: Any, path: Path) -> int:
-    """The EXIF orientation, 1 to 8.
-
-    A PNG's chunks are walked: Pillow would decode the whole image to find an eXIf chunk behind the pixels.
-    """
-    from PIL import Image
-
-    try:
-        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else Image.Exif()
-        if image.format == "PNG" and "exif" not in image.info and (data := _png_chunk(path, b"eXIf")):
-            exif.load(data)
-        return int(exif.get(ORIENTATION, 1))
-    except (SyntaxError, TypeError, ValueError):  # damaged tags turn nothing
-        return 1
-
-
-def _png_chunk(path: Path, kind: bytes) -> bytes:
-    """The data of a PNG's first chunk of a kind, b"" if there is none. Raises ValueError if the chunks are broken."""
-    with path.open("rb") as file:
-        found = next((chunk for chunk in chunks_of(file) if chunk.kind == kind), None)
-        return whole(file, found, EXIF_BYTES) if found else b""
-
-
-def _loses_depth(image: Any) -> bool:
-    """Whether Pillow gives only the upper 8 of a file's 16 bits per channel: colour, or grey with transparency."""
-    return not _is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile)
-
-
-def _has_alpha(image: Any) -> bool:
-    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
 
 
 @contextmanager
-def _opened(path: Path, parameter: str) -> Iterator[Any]:
-    """The image, not decoded yet, with our own limit instead of Pillow's."""
-    from PIL import Image, UnidentifiedImageError
-
-    lift_pixel_limit()
+def _told(path: Path, parameter: str) -> Iterator[None]:
+    """Turns what is wrong with a file into a UsageError that names the option and the file."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Pillow, about odd metadata
-            image = Image.open(path, formats=FORMATS)
+        yield
+    except RangeError as error:
+        raise UsageError(f"{path} {error}", option("input_range", error.range_text), parameter=parameter) from error
+    except ImageError as error:
+        raise UsageError(f"{path} {error}", parameter=parameter) from error
     except FileNotFoundError as error:
         raise UsageError(f"{path}: there is no such file", parameter=parameter) from error
-    except Image.DecompressionBombError as error:  # of a host process that keeps Pillow's limit
-        limit = f"Pillow's limit in this process, {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
-        raise UsageError(f"{path}: larger than twice {limit}", parameter=parameter) from error
-    except UnidentifiedImageError as error:
-        raise UsageError(
-            f"{path}: not an image that can be read. Allowed: {', '.join(FORMATS)}", parameter=parameter
-        ) from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UsageError(
-            f"{path}: can't be read ({getattr(error, 'strerror', None) or error})", parameter=parameter
-        ) from error
-    else:
-        with image:
-            if image.width * image.height > LARGEST_PIXELS:
-                limit = f"at most {LARGEST_PIXELS // 1_000_000} megapixels are read"
-                raise UsageError(
-                    f"{path}: says it has {image.width}x{image.height} pixels; {limit}. Make it smaller first",
-                    parameter=parameter,
-                )
-            yield image
+    except DECODER_ERRORS as error:
+        if isinstance(error, RecursionError):
+            raise
+        reason = getattr(error, "strerror", None) or str(error)[:80]
+        raise UsageError(f"{path}: can't be read ({reason})", parameter=parameter) from error

@@ -12,7 +12,7 @@ from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
 from linfusion_cli.config.filename_template import Place
 from linfusion_cli.config.given_options import Override, given_options, overrides
-from linfusion_cli.config.input_images import InputImage
+from linfusion_cli.config.input_images import InputImage, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.option_rows import LARGEST_SEED
@@ -80,7 +80,8 @@ def resolve(request: Request) -> Job:
         request.prompt, may_be_empty=request.upscale_image is not None, weights=settings.extras.prompt_weights
     )
     size = _size(loaded)
-    start = extras.start_from(request.init_image, request.upscale_image)
+    value_range = range_or_none(request.input_range)
+    start = extras.start_from(request.init_image, request.upscale_image, value_range)
     extras.check_growth(loaded, size, start)
     extras.check_companions(given, settings.extras)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else checked_number("seed", request.seed)
@@ -105,8 +106,8 @@ def resolve(request: Request) -> Job:
         checkpoint_seconds=checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
         start=start,
-        control_images=extras.control_images(request.control_images, settings.extras),
-        ip_images=extras.ip_images(request.ip_images, settings.extras),
+        control_images=extras.control_images(request.control_images, settings.extras, value_range),
+        ip_images=extras.ip_images(request.ip_images, settings.extras, value_range),
         weights=extras.fingerprints(settings),
         sources=loaded.sources,
         overrides=overrides(request),

@@ -17,7 +17,9 @@ NEWER_EXTRAS = frozenset({"ip_encoder"})
 def what_decides_pixels(job: Job) -> dict[str, object]:
     """The part of a job that two identical images share, ready for JSON. Locations, names and memory are not in it."""
     settings = job.settings
+    ranges = {str(image.value_range) for image in job.images if image.value_range}
     return {
+        **({"input_range": sorted(ranges)} if ranges else {}),
         "version": ZEROED_VERSION if _zeroed(job) else PIXELS_VERSION,
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,

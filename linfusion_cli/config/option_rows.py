@@ -26,7 +26,7 @@ IMAGE_ROWS = (
         key="upscale_image",
         kind=Path,
         argument="IMAGE",
-        help="The image to make larger: PNG, JPEG, WebP or TIFF.",
+        help="The image to make larger, or - for standard input.",
         commands=frozenset({UPSCALE}),
         record_key="upscaled",
         is_location=True,
@@ -137,6 +137,13 @@ IMAGE_ROWS = (
         choices=tuple(SCHEDULERS),
         preset_key="sampling.scheduler",
         batch_aliases=("sampler", "sampler_name"),
+    ),
+    OptionRow(
+        key="input_range",
+        kind=str,
+        metavar="LOW..HIGH",
+        help="The numbers of black and white in images of yours of 16 or 32 bits.",
+        default_from="0..65535 for whole numbers, 0..1 for floats",
     ),
     OptionRow(
         key="output",

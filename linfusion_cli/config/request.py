@@ -42,6 +42,7 @@ class Request:
     init_strength: float | None = None
     upscale_image: Path | None = None  # beats init_image: stage 0 is this image
     upscale_strength: float | None = None
+    input_range: str | None = None  # "LOW..HIGH": black and white in images of more than 8 bits per channel
     device: str = "auto"
     dtype: str = "auto"
     output: Path | None = None

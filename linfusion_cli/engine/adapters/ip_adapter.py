@@ -80,14 +80,15 @@ class IPAdapter:
 
 
 def clip_pixels(pixels: Any, side: int) -> Tensor:
-    """An image (height, width, 3), uint8 or in [0, 1], as CLIP reads it: (1, 3, side, side).
+    """An image (height, width, 3), uint8, uint16 or in [0, 1], as CLIP reads it: (1, 3, side, side).
 
     The shorter side is resized to `side`, and the centre is cut out.
     """
     import numpy as np
     from PIL import Image
 
-    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else (pixels * 255).round().astype(np.uint8))
+    unit = pixels / np.float32(65535) if pixels.dtype == np.uint16 else pixels
+    image = Image.fromarray(pixels if pixels.dtype == np.uint8 else (unit * 255).round().astype(np.uint8))
     width, height = image.size
     size = (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
     left, top = (size[0] - side) // 2, (size[1] - side) // 2

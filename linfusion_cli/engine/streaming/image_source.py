@@ -17,7 +17,7 @@ from linfusion_cli.geometry import Size
 def read_fitted(image: InputImage, parameter: str, size: Size) -> Tensor:
     """The pixels of an image, (1, 3, height, width), cut to the aspect of `size`.
 
-    They are uint8, and float32 in [0, 1] for grey images of 16 bits. Raises UsageError if the file is damaged.
+    They are uint8, uint16 for images of 16 bits, or float32 in [0, 1]. Raises UsageError if the file is damaged.
     """
     return fitted(torch.from_numpy(read_pixels(image, parameter)).permute(2, 0, 1)[None], size)
 
@@ -29,6 +29,8 @@ def unit_field(pixels: Tensor, device: torch.device) -> Field:
 
 
 def _unit(rows: Tensor) -> Tensor:
+    if rows.dtype == torch.uint16:  # which has no arithmetic of its own
+        return rows.to(torch.float32) / 65535
     return rows if rows.is_floating_point() else rows / 255
 
 
@@ -52,7 +54,7 @@ def canny(pixels: Tensor) -> Tensor:
         raise UsageError(
             'canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"', parameter="control_preprocess"
         ) from error
-    levels = pixels if pixels.dtype == torch.uint8 else (pixels * 255).round().to(torch.uint8)
+    levels = pixels if pixels.dtype == torch.uint8 else (_unit(pixels) * 255).round().to(torch.uint8)
     rgb: Any = levels[0].permute(1, 2, 0).numpy()
     edges = cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 100, 200)
     return torch.from_numpy(edges)[None, None].expand(1, 3, -1, -1)
