@@ -16,7 +16,6 @@ from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.errors import LinfusionError, Message, OutputError, UsageError, WeightsError
-from linfusion_cli.output.atomic_file import make_folder
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
 
@@ -122,6 +121,7 @@ def batch(
     from linfusion_cli.batch.runner import Options
     from linfusion_cli.config.extras import preset_name
     from linfusion_cli.config.job import checked_seconds
+    from linfusion_cli.output.atomic_file import make_folder
 
     part = _shard(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}

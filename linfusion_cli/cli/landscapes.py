@@ -14,7 +14,6 @@ from linfusion_cli.cli.shared_options import Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError, UsageError
-from linfusion_cli.output.atomic_file import make_folder
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
@@ -79,6 +78,8 @@ def render(
     from linfusion_cli.landscapes.scene import caption, sample_scene
 
     rng, pixels = random.Random(seed), parse_size(size)
+    from linfusion_cli.output.atomic_file import make_folder
+
     make_folder(output)
     names = (output / f"{index:04d}.{ending}" for index in range(count) for ending in ("png", "txt"))
     if not overwrite and (there := next(filter(Path.exists, names), None)):
@@ -136,6 +137,8 @@ def train(
     from linfusion_cli.training.schedule import Schedule
 
     _refuse_too_early(part, folder)
+    from linfusion_cli.output.atomic_file import make_folder
+
     make_folder(folder)
     effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
     schedule = Schedule(steps, rate, minutes)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows, by_key
 from linfusion_cli.errors import LinfusionError, Message, Option
@@ -40,6 +38,8 @@ def flag(option: Option) -> str:
         return dashed(name)
     if option.value is False:
         return f"--no-{name}"
+    import shlex
+
     return f"{dashed(name)} {shlex.quote(str(option.value))}"
 
 

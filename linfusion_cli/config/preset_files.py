@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,6 +111,8 @@ def preset_chain(name: str) -> list[Layer]:
 
 def read_preset(path: Path, source: str) -> Layer:
     """One file, not checked yet. Raises UsageError if it can't be read or is no TOML in UTF-8."""
+    import tomllib  # here: --help lists presets and reads none
+
     try:
         text = path.read_bytes().decode("utf-8")
         return Layer(source, path, text, tomllib.loads(text))
