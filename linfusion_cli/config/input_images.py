@@ -67,8 +67,8 @@ class _Facts:
 def inspect_image(path: Path, parameter: str, value_range: Range | None = None) -> InputImage:
     """Looks at an image, reads all of its data once, so that a damaged file is found before any work, and hashes it.
 
-    A pipe or standard input is copied to a temporary file. Raises UsageError, naming the option `parameter`, for what can't be read,
-    other formats, damaged files, images beyond LARGEST_PIXELS, and numbers outside of their range.
+    A pipe or standard input is copied to a temporary file. Raises UsageError, naming the option `parameter`, for what
+    can't be read, other formats, damaged files, images beyond LARGEST_PIXELS, and numbers outside of their range.
     """
     with _told(path, parameter):
         source = regular_file(path)
