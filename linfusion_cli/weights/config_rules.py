@@ -118,6 +118,17 @@ CONTROLNET = Rules(
         **EMA,
     },
 )
+T2I_ADAPTER = Rules(
+    "T2I-Adapter",
+    ("T2IAdapter",),
+    {
+        "in_channels": only(1, 3),
+        "channels": WIDTHS,
+        "num_res_blocks": LAYERS,
+        "downscale_factor": only(8, 16),
+        "adapter_type": only("full_adapter", "full_adapter_xl", "light_adapter"),
+    },
+)
 VAE = Rules(
     "autoencoder",
     ("AutoencoderKL",),
@@ -250,6 +261,7 @@ RULES = {
     "unet": UNET,
     "vae": VAE,
     "controlnet": CONTROLNET,
+    "t2i_adapter": T2I_ADAPTER,
     "scheduler": SCHEDULER,
     "text_encoder": TEXT_ENCODER,
     "text_encoder_2": TEXT_ENCODER,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import (
     INDEX,
     read_json_object,
@@ -13,6 +14,7 @@ from linfusion_cli.weights.pipeline_settings import (
 )
 from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.single_file import check_single_file
+from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
@@ -41,9 +43,13 @@ def check_part(folder: Path, part: str, inside: str = "") -> None:
 
 
 def check_controlnet(path: Path) -> None:
-    """Checks the config of a ControlNet's folder; a single file has none."""
-    if path.is_dir():
+    """Checks the config of the folder of a ControlNet or T2I-Adapter, and that a single file holds one of them."""
+    if is_t2i_adapter(path):
+        check_t2i_adapter(path, ())
+    elif path.is_dir():
         check_part(path, "controlnet")
+    else:
+        check_kind(read_header(path).tensors, "controlnet", path, "--controlnet")
 
 
 def check_vae(path: Path) -> None:

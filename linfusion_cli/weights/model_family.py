@@ -18,6 +18,10 @@ FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "S
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
+# Tensors of controls that are no plain ControlNet.
+FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA", "task_embedding": "a ControlNet-union"}
+FOREIGN_CONTROLS |= {"control_add_embedding.linear_1.weight": "a ControlNet-union"}
+
 LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale", ".oft_", ".boft_", ".vera_")
 
 Tensors = Mapping[str, TensorInfo]
@@ -36,6 +40,7 @@ def kind_of(tensors: Tensors) -> str:
         "controlnet": lambda name: name.startswith(
             ("controlnet_", "control_model.", "zero_convs.", "input_hint_block.")
         ),
+        "t2i-adapter": lambda name: name.startswith("adapter.body."),
         "linfusion": lambda name: ".to_q_." in name,
         "unet": lambda name: name.startswith("down_blocks.") and ".attentions." in name,
         "vae": lambda name: name.startswith(("decoder.", "first_stage_model.decoder.")),
@@ -120,6 +125,14 @@ def check_family(place: Path, variant: str, wanted: str, preset: str) -> None:
 def check_kind(tensors: Tensors, wanted: str, source: Path, flag: str) -> None:
     """Raises WeightsError if the file holds something else than its flag is for."""
     kind = kind_of(tensors)
+    if wanted == "controlnet" and (
+        name := next((what for mark, what in FOREIGN_CONTROLS.items() if mark in tensors), "")
+    ):
+        raise WeightsError(
+            f"{flag} {source}: {name}, which linfusion can't run. Take a full ControlNet of the same kind"
+        )
+    if wanted == "controlnet" and any(name.startswith("lllite_") for name in tensors):
+        raise WeightsError(f"{flag} {source}: a ControlNet-LLLite, which linfusion can't run. Take a full ControlNet")
     if kind != wanted:
         raise WeightsError(f"{flag} {source}: looks like: {kind}, not {wanted}. {_instead(kind)}")
 

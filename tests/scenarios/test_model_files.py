@@ -125,7 +125,7 @@ def test_an_autoencoder_folder_of_another_class(small: Family, tmp_path: Path) -
     assert "a AutoencoderTiny" in refusal(small.preset(), vae=str(tmp_path / "taesd"))
 
 
-@pytest.mark.parametrize("kind", ["ControlNetUnionModel", "T2IAdapter"])
+@pytest.mark.parametrize("kind", ["ControlNetUnionModel", "SparseControlNetModel"])
 def test_what_is_no_controlnet_is_refused_before_anything_loads(small: Family, tmp_path: Path, kind: str) -> None:
     folder = save_controlnet(loaded_pipeline(small), tmp_path / "net")
     config = json.loads((folder / "config.json").read_text())

@@ -16,6 +16,7 @@ from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
 from linfusion_cli.engine.controlnet.model import ControlNet
+from linfusion_cli.engine.controlnet.t2i_adapter import T2INet
 from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
@@ -26,6 +27,7 @@ from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Components:
     mounted: Mounted
     vae: Any
     scheduler_config: dict[str, Any]
-    controlnets: tuple[ControlNet, ...] = ()
+    controlnets: tuple[ControlNet | T2INet, ...] = ()
 
     @property
     def unet(self) -> Any:
@@ -77,8 +79,15 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     config = _scheduler_config(source, inputs, notify)
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
-    controlnets = tuple(ControlNet.load(file.open(), unet, dtype, linfusion) for file in inputs.controlnets)
+    controlnets = tuple(_control(file.open(), unet, dtype, linfusion) for file in inputs.controlnets)
     return Components(mounted, vae, config, controlnets)
+
+
+def _control(path: Path, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet | T2INet:
+    """A ControlNet, or the T2I-Adapter that a file or folder holds."""
+    if is_t2i_adapter(path):
+        return T2INet.load(path, unet, dtype)
+    return ControlNet.load(path, unet, dtype, linfusion)
 
 
 def _linear(plan: RenderPlan) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet
 from linfusion_cli.engine.controlnet.model import ControlNet
+from linfusion_cli.engine.controlnet.t2i_adapter import T2IFeatures, T2INet
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.sampling.denoiser import Control
@@ -18,7 +19,7 @@ from linfusion_cli.planning.upscale_schedule import Stage
 
 
 def stage_controls(
-    nets: tuple[ControlNet, ...],
+    nets: tuple[ControlNet | T2INet, ...],
     inputs: tuple[ControlInput, ...],
     stage: Stage,
     timesteps: Tensor,
@@ -29,12 +30,16 @@ def stage_controls(
     controls: list[Control] = []
     for net, given in zip(nets, inputs, strict=True):
         acting = frozenset(float(timestep) for timestep in timesteps[: int(given.end * len(timesteps) + 1e-6)])
-        if given.scale and acting:
+        if given.scale and acting and isinstance(net, T2INet):
+            features = T2IFeatures(weights.move(net.model), stage.band_latent, store, weights)
+            condition = features.condition(control_field(given, stage, store.device))
+            controls.append(Control(features, condition, given.scale, acting))
+        elif given.scale and acting:
             model = weights.move(net.attend(stage.attention if stage.index else "softmax"))
             kind = BandedControlNet if stage.bands.unet_latent else WholeOrBandedControlNet.of
             network: BandedControlNet | WholeOrBandedControlNet = kind(model, stage.band_latent, store, weights)
-            condition = network.condition(control_field(given, stage, store.device))
-            controls.append(Control(network, condition, given.scale, acting))
+            embedded = network.condition(control_field(given, stage, store.device))
+            controls.append(Control(network, embedded, given.scale, acting))
     return tuple(controls)
 
 

@@ -1,0 +1,82 @@
+"""T2I-Adapter files (arXiv 2302.08453): how they are known, and the config that the shapes of a single file tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.pipeline_settings import read_json_object
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header, weight_files
+
+CLASS = "T2IAdapter"
+STEM = "adapter."
+FACTORS = (16, 8)  # by which an image is folded into channels: of SD-XL's, of the others'
+CHANNELS = (3, 1)  # of the control image: colours, or grey
+
+
+def is_t2i_adapter(path: Path) -> bool:
+    """Whether a folder's config or a file's tensors say that they are a T2I-Adapter's."""
+    if path.is_dir():
+        config = path / "config.json"
+        return config.exists() and read_json_object(config).get("_class_name") == CLASS
+    return holds_t2i_adapter(read_header(path).tensors)
+
+
+def holds_t2i_adapter(tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether the tensors are those of a T2I-Adapter, under the names of diffusers."""
+    return f"{STEM}body.0.resnets.0.block1.weight" in tensors
+
+
+def adapter_config(path: Path) -> dict[str, Any]:
+    """The checked config of a T2I-Adapter. Raises WeightsError for one that linfusion can't run."""
+    config = read_json_object(path / "config.json") if path.is_dir() else _config_of(read_header(path))
+    check_config("t2i_adapter", config, path / "config.json" if path.is_dir() else path)
+    return config
+
+
+def adapter_files(path: Path) -> tuple[Path, ...]:
+    """The safetensors files of a T2I-Adapter."""
+    return weight_files(path, "fp16") if path.is_dir() else (path,)
+
+
+def check_t2i_adapter(path: Path, channels: tuple[int, ...]) -> None:
+    """Raises WeightsError if it can't be run, or is for a UNet of other `channels` per level (() if these are not known)."""
+    config = adapter_config(path)
+    given = tuple(config.get("channels", (320, 640, 1280, 1280)))
+    features = (*given, given[-1]) if config.get("adapter_type") == "light_adapter" else given
+    if channels and features[: len(channels)] != channels:
+        what = f"its features have {shown(list(features))} channels, the UNet's levels {shown(list(channels))}"
+        raise WeightsError(f"{path}: for another model: {what}", parameter="controlnets")
+
+
+def _config_of(header: Header) -> dict[str, Any]:
+    shapes = {name.removeprefix(STEM): info.shape for name, info in header.tensors.items() if name.startswith(STEM)}
+    blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("body."))
+    outs = [shapes.get(f"body.{i}.resnets.0.block1.weight", (0,))[0] for i in range(blocks)]
+    resnets = len({name.split(".")[3] for name in shapes if name.startswith("body.0.resnets.")})
+    light = "conv_in.weight" not in shapes
+    first = shapes.get("body.0.in_conv.weight" if light else "conv_in.weight", ())
+    if len(first) != CONVOLUTION or 0 in outs:
+        raise WeightsError(f"{header.path}: no T2I-Adapter of a known layout: its first convolution is missing")
+    for factor in FACTORS[1:] if light else FACTORS:
+        for channels in CHANNELS:
+            if first[1] == channels * factor**2:
+                kind = "light_adapter" if light else "full_adapter_xl" if factor == FACTORS[0] else "full_adapter"
+                if light:
+                    outs = [shapes.get(f"body.{i}.out_conv.weight", (0,))[0] for i in range(blocks - 1)]
+                return {
+                    "in_channels": channels,
+                    "channels": outs,
+                    "num_res_blocks": resnets,
+                    "downscale_factor": factor,
+                    "adapter_type": kind,
+                }
+    folded = math.isqrt(first[1])
+    raise WeightsError(
+        f"{header.path}: a T2I-Adapter that reads {first[1]} channels (about {folded} squared): no known kind"
+    )

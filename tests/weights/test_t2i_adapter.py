@@ -1,0 +1,46 @@
+"""T2I-Adapter files are known by their tensors or their config, and refused by name where they can't be run."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.model_check import check_controlnet
+from linfusion_cli.weights.model_family import kind_of
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+
+NAME = "adapter.body.0.resnets.0.block1.weight"
+
+
+def test_by_tensors_and_by_config(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({NAME: torch.ones(2, 2, 3, 3)}, path)
+    assert is_t2i_adapter(path)
+    assert kind_of(read_header(path).tensors) == "t2i-adapter"
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "T2IAdapter", "adapter_type": "other"}))
+    assert is_t2i_adapter(tmp_path)
+    with pytest.raises(WeightsError, match="adapter_type"):
+        check_controlnet(tmp_path)
+    with pytest.raises(WeightsError, match="no T2I-Adapter of a known layout"):
+        check_controlnet(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("lora_controlnet", "a control-LoRA"),
+        ("task_embedding", "a ControlNet-union"),
+        ("lllite_unet_x.down.0.weight", "a ControlNet-LLLite"),
+        ("lora_unet_x.lora_up.weight", "looks like: lora"),
+    ],
+)
+def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str, said: str) -> None:
+    save_file({name: torch.ones(2), "controlnet_mid_block.weight": torch.ones(2)}, tmp_path / "a.safetensors")
+    if name.startswith("lora_unet"):
+        save_file({name: torch.ones(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=said):
+        check_controlnet(tmp_path / "a.safetensors")
