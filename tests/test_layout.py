@@ -70,7 +70,7 @@ IMPORTS = {
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
-    "planning": "config weights system geometry errors files json_files",
+    "planning": "config weights system geometry errors redaction files json_files",
     "config": "images weights geometry errors",
     "images": "geometry system png_chunks",
     "output": "geometry events errors json_files files png_chunks",

@@ -14,6 +14,8 @@ from linfusion_cli.redaction import redacted
         "https://{}@host/x",
         "token=hf_oauth_{}.x-y",
         "Authorization: Bearer hf_{}",
+        "key sk-{}",
+        "ghp_{}",
     ],
 )
 def test_secrets_are_left_out(text: str) -> None:

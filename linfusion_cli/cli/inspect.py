@@ -11,7 +11,7 @@ from typing import Annotated, cast
 import typer
 
 from linfusion_cli.cli.json_output import emit
-from linfusion_cli.cli.spelling import words_of_no_pixel
+from linfusion_cli.cli.spelling import words_of_pixels
 from linfusion_cli.redaction import redacted
 
 EPILOG = """\b
@@ -26,16 +26,27 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Show how an image was made, and the command that makes it again."""
-    from linfusion_cli.output.metadata import command_of, read_record
+    from linfusion_cli.output.metadata import command_of, read_record, visible
 
     record = read_record(file)
-    command = command_of(record, words_of_no_pixel())
+    command = command_of(record, words_of_pixels())
+    left_out = left_out_of_command(record)
     if as_json:
-        emit(sys.stdout, "record", {"path": str(file), "command": command, "record": record})
+        emit(sys.stdout, "record", {"path": str(file), "command": command, "left_out": left_out, "record": record})
         return
     for line in record_lines(record):
         typer.echo(redacted(line))
     typer.echo(redacted(f"\nMake it again:\n  {command}"))
+    if left_out:
+        typer.echo(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
+
+
+def left_out_of_command(record: Mapping[str, object]) -> list[str]:
+    """The overrides of a record that are no part of the command, as flags."""
+    overrides = record.get("overrides")
+    names = cast("dict[str, object]", overrides) if isinstance(overrides, dict) else {}
+    allowed = words_of_pixels()
+    return sorted(f"--{word}" for name in names if (word := name.removeprefix("--").replace("_", "-")) not in allowed)
 
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:

@@ -22,10 +22,14 @@ def declarations(row: OptionRow) -> tuple[str, ...]:
     return tuple(f"--{word}/--no-{word}" for word in row.words) if row.is_switch else flags_of(row)
 
 
-def words_of_no_pixel() -> frozenset[str]:
-    """The words of options that decide no pixel: who makes an image again chooses them."""
-    own = {"log-file", "prompt-file", "quiet", "json", "dry-run", "debug"}  # of the commands alone
-    return frozenset(own.union(*(row.words for row in all_rows() if not row.decides_pixels)))
+def words_of_pixels() -> frozenset[str]:
+    """The words of options that decide pixels and name no file, no repository and no URL.
+
+    Only these may come from a stranger's record into a command: who makes an image again chooses the others.
+    """
+    return frozenset(
+        word for row in all_rows() if row.decides_pixels and not row.is_location for word in row.words if len(word) > 1
+    )
 
 
 def flag(option: Option) -> str:

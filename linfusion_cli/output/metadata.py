@@ -36,11 +36,11 @@ def read_record(path: Path) -> dict[str, object]:
 
     Raises UsageError if the file is no PNG, is damaged, or holds no record with the values that command_of needs.
     """
-    texts = png_reader.read_text_chunks(path)
-    if KEYWORD not in texts:
+    text = png_reader.read_text(path, KEYWORD)
+    if text is None:
         raise UsageError(f"{str(path)!r} holds no linfusion record: another program made it, or its texts were removed")
     try:
-        values: dict[str, object] = parse_json(texts[KEYWORD], "its linfusion record")
+        values: dict[str, object] = parse_json(text, "its linfusion record")
     except JsonError as error:
         raise UsageError(f"{str(path)!r}: {error}") from error
     for key, kind in _NEEDED.items():
@@ -49,19 +49,20 @@ def read_record(path: Path) -> dict[str, object]:
     return values
 
 
-def command_of(record: Mapping[str, object], left_out: frozenset[str] = frozenset()) -> str:
+def command_of(record: Mapping[str, object], allowed: frozenset[str] | None = None) -> str:
     """The command that makes the image again, safe to print and to paste into a shell.
 
-    left_out: overrides that are no part of it. A record is a stranger's: it must not say where files are written.
+    allowed: the overrides that may be part of it, None for all. A record is a stranger's: it must not say where files
+    are written, nor which files are loaded.
     Raises UsageError for an override whose name is no flag, and for NUL, which no command line can hold.
     """
-    return " ".join(_quoted(word) for word in command_words(record, left_out))
+    return " ".join(_quoted(word) for word in command_words(record, allowed))
 
 
-def command_words(record: Mapping[str, object], left_out: frozenset[str] = frozenset()) -> list[str]:
+def command_words(record: Mapping[str, object], allowed: frozenset[str] | None = None) -> list[str]:
     """The same command as a list of unquoted words."""
     prompt = str(record["prompt"])
-    options = [word for name, value in _options(record, left_out).items() for word in _option_words(name, value)]
+    options = [word for name, value in _options(record, allowed).items() for word in _option_words(name, value)]
     if image := str(record.get("upscaled") or ""):
         return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
     if prompt.startswith("-"):
@@ -69,7 +70,7 @@ def command_words(record: Mapping[str, object], left_out: frozenset[str] = froze
     return ["linfusion", "generate", prompt, *options]
 
 
-def _options(record: Mapping[str, object], left_out: frozenset[str]) -> dict[str, object]:
+def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> dict[str, object]:
     options: dict[str, object] = {
         "preset": record["preset"],
         "size": f"{record['width']}x{record['height']}",
@@ -84,7 +85,7 @@ def _options(record: Mapping[str, object], left_out: frozenset[str]) -> dict[str
         flag = name.removeprefix("--").replace("_", "-")
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
             raise UsageError(f'the record overrides "{visible(name)}", which is no flag')
-        if flag not in left_out:
+        if allowed is None or flag in allowed:
             options.setdefault(flag, value)
     return options
 

@@ -14,6 +14,8 @@ from linfusion_cli.output.png_format import CHANNELS
 from linfusion_cli.png_chunks import PIECE_BYTES, Chunk, chunks_of, pieces, whole
 
 READ_TEXT_BYTES = 1 << 20  # of one text that is read, after inflating
+SUM_TEXT_BYTES = 4 << 20  # of all texts of a file
+KEYWORD_BYTES = 80  # of the longest keyword and the zero behind it
 
 
 class Inflater(Protocol):
@@ -47,17 +49,40 @@ def read_text_chunks(path: Path) -> dict[str, str]:
 
     The pixels are not read. Raises UsageError for what is no PNG, is damaged, or holds a text over READ_TEXT_BYTES.
     """
+    return dict(_read(path, lambda kind, data: True))
+
+
+def read_text(path: Path, keyword: str) -> str | None:
+    """The first text of a PNG with a keyword, None if there is none; other programs' texts are not even read.
+
+    Raises UsageError as read_text_chunks does.
+    """
+    found = _read(path, lambda kind, data: data.startswith(keyword.encode("latin-1") + b"\0"), most=1)
+    return found[0][1] if found else None
+
+
+def _read(path: Path, wanted: Callable[[bytes, bytes], bool], most: int | None = None) -> list[tuple[str, str]]:
+    """At most `most` texts whose chunk's type and first bytes are wanted; their sum is limited as each of them is."""
+    found: list[tuple[str, str]] = []
     try:
         with path.open("rb") as file:
-            return dict(
-                _text(chunk.kind, whole(file, chunk, READ_TEXT_BYTES))
-                for chunk in chunks_of(file)
-                if chunk.kind in _TEXT_READERS
-            )
+            for chunk in chunks_of(file):
+                if chunk.kind in _TEXT_READERS and wanted(chunk.kind, _first_bytes(file, chunk)):
+                    found.append(_text(chunk.kind, whole(file, chunk, READ_TEXT_BYTES)))
+                    if sum(len(text) for _, text in found) > SUM_TEXT_BYTES:
+                        raise ValueError(f"its texts have more than {SUM_TEXT_BYTES:,} characters in sum")
+                    if len(found) == most:
+                        break
+            return found
     except OSError as error:
         raise UsageError(f"Can't read {str(path)!r}: {error.strerror}") from error
     except (ValueError, zlib.error) as error:
         raise UsageError(f"Can't read the texts of {str(path)!r}: {error}") from error
+
+
+def _first_bytes(file: BinaryIO, chunk: Chunk) -> bytes:
+    file.seek(chunk.start)
+    return file.read(min(chunk.length, KEYWORD_BYTES))
 
 
 def _checked_size(file: BinaryIO) -> Size:

@@ -36,6 +36,7 @@ from linfusion_cli.planning.model_shapes import (
 )
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
+from linfusion_cli.redaction import redacted
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.weight_file import WeightFile
@@ -188,7 +189,12 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         if architecture.unet.bandable
         else "this UNet has blocks that can't run in bands: every step computes the whole image at once"
     )
-    return tuple(note for note in (whole, *fitted, *(note for image in images for note in image.notes)) if note)
+    told = (
+        "the prompt looks as if it held an access token, and prompts are stored in the image: take it out"
+        if redacted(job.prompt) != job.prompt
+        else ""
+    )
+    return tuple(note for note in (told, whole, *fitted, *(note for image in images for note in image.notes)) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

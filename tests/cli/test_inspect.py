@@ -28,7 +28,7 @@ RECORD |= {
 def reader(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "read_record", lambda path: RECORD)
     monkeypatch.setattr(
-        metadata, "command_of", lambda record, left_out: f"linfusion generate 'a lake' --seed {record['seed']}"
+        metadata, "command_of", lambda record, allowed: f"linfusion generate 'a lake' --seed {record['seed']}"
     )
 
 
@@ -61,3 +61,16 @@ def test_a_file_that_is_missing_is_an_error_without_a_traceback(
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert "Traceback" not in captured.err
+
+
+def test_a_stranger_s_record_names_no_file_in_the_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    overrides = {"--memory-log": "victim.txt", "--model": "evil/model", "--steps": 7, "--nonsense": 1}
+    monkeypatch.setattr(metadata, "read_record", lambda path: {**RECORD, "overrides": overrides})
+    assert main(["inspect", "lake.png"]) == 0
+    command, left_out = capsys.readouterr().out.partition("Make it again:")[2].strip().split("\n")
+    assert "--steps 7" in command
+    assert not any(word in command for word in ("memory-log", "victim", "model", "nonsense"))
+    assert left_out.endswith("--memory-log, --model, --nonsense")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linfusion_cli.cli.spelling import dashed, declarations, flag, flags_of, told, words_of_no_pixel
+from linfusion_cli.cli.spelling import dashed, declarations, flag, flags_of, told, words_of_pixels
 from linfusion_cli.config.options import by_key
 from linfusion_cli.errors import UsageError, option
 
@@ -40,5 +40,6 @@ def test_an_error_is_told_with_flags() -> None:
 
 
 def test_a_record_does_not_say_which_files_are_written() -> None:
-    assert {"output", "o", "overwrite", "stages", "memory-log", "scratch", "log-file"} <= words_of_no_pixel()
-    assert not {"steps", "device", "lora", "init-image"} & words_of_no_pixel()
+    written = {"output", "o", "overwrite", "stages", "memory-log", "scratch", "log-file"}
+    assert not (written | {"lora", "model", "vae", "init-image", "control-image"}) & words_of_pixels()
+    assert {"steps", "device", "guidance", "clip-skip", "input-range"} <= words_of_pixels()
