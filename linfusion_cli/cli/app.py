@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Annotated
 
 import typer
@@ -38,7 +38,6 @@ from linfusion_cli.errors import (
     StandardOutputError,
     UsageError,
 )
-from linfusion_cli.system.library_output import listening
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import REASONS, handle_signals
 
@@ -113,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's pair
     own_process()
     restore = handle_signals()
-    libraries = listening(_show_line) if debug else nullcontext()
+    libraries = _listening() if debug else nullcontext()
     try:
         with libraries:
             code = app(words, prog_name="linfusion", standalone_mode=False)
@@ -134,6 +133,13 @@ def _code_of(error: BaseException) -> int:
     if isinstance(error, SystemExit) and isinstance(error.code, int):
         return error.code
     return INTERRUPTED if isinstance(error, KeyboardInterrupt) else LinfusionError.exit_code
+
+
+def _listening() -> AbstractContextManager[object]:
+    """Shows what libraries log; imported here, since --help needs no logging."""
+    from linfusion_cli.system.library_output import listening
+
+    return listening(_show_line)
 
 
 def without_debug(words: Sequence[str]) -> tuple[list[str], bool]:

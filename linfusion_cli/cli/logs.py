@@ -15,7 +15,6 @@ import typer
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError
-from linfusion_cli.system.library_output import listening
 from linfusion_cli.system.signals import REASONS
 
 if TYPE_CHECKING:
@@ -56,6 +55,8 @@ class LogFile:
         except OSError as error:
             raise OutputError(f"--log-file {self._path}: can't be written ({error.strerror})") from error
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+        from linfusion_cli.system.library_output import listening
+
         self._libraries.enter_context(listening(self.add))
         return self
 

@@ -45,7 +45,7 @@ def adapter_files(path: Path) -> tuple[Path, ...]:
 
 
 def check_t2i_adapter(path: Path, channels: tuple[int, ...]) -> None:
-    """Raises WeightsError if it can't be run, or is for a UNet of other `channels` per level (() if these are not known)."""
+    """Raises WeightsError if it can't be run, or is for a UNet of other `channels` per level (() if not known)."""
     config = adapter_config(path)
     given = tuple(config.get("channels", (320, 640, 1280, 1280)))
     features = (*given, given[-1]) if config.get("adapter_type") == "light_adapter" else given

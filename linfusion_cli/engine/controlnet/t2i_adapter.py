@@ -1,4 +1,4 @@
-"""T2I-Adapter (arXiv 2302.08453): features of a control image, computed once per stage, that are added inside the UNet."""
+"""T2I-Adapter (arXiv 2302.08453): features of a control image, once per stage, added inside the UNet."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class T2IFeatures:
         return rows.to(self.store.device, next(self.adapter.parameters()).dtype)
 
     def _unit_and_reach(self) -> tuple[int, int]:
-        """Of the first level's rows: the number that every level halves evenly, and how far one row's features reach."""
+        """Of the first level's rows: a number that every level halves evenly, and how far a row's features reach."""
         unit = reach = 1
         for halved, convolutions in self._levels():
             unit *= 2 if halved else 1
