@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from linfusion_cli.batch.prompt_files import Row
+from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.options import all_rows
@@ -193,6 +194,9 @@ class _Maker:
 
     def _kind(self, request: Request) -> Kind:
         if request not in self._kinds:
+            for row in all_rows():
+                if row.kind is Path and row.is_location and (given := getattr(request, row.key)):
+                    refuse_piped(given if row.repeatable else (given,), row.key)
             self._kinds[request] = Kind(request)
         return self._kinds[request]
 

@@ -11,7 +11,7 @@ from linfusion_cli.config.input_images import InputImage, inspect_image
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
-from linfusion_cli.geometry import Size, nearest_size, stage_sizes
+from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.decode import Range
 from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
@@ -125,12 +125,14 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     given = grown_from(start)
     grows = len(stage_sizes(size, settings.model.train_size_px**2, factor, given)) > 1
     if given is not None and not grows:
-        larger = nearest_size(Size(2 * given.width, 2 * given.height))
+        larger = _least_growth(given, settings.model.train_size_px**2, factor)
+        too_small = size.width > given.width and size.height > given.height
+        why = "a stage of this model would be larger" if too_small else "upscale makes larger"
         raise UsageError(
             origins["output.size"],
             f" {size}: ",
             option("upscale_image"),
-            f" has {given} already, and upscale makes larger. Nearest: ",
+            f" has {given}, and {why}. Nearest: ",
             option("size", str(larger)),
         )
     if not grows or steps * strength >= 1:
@@ -139,6 +141,16 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     if strength * 1000 < 1:
         raise UsageError(said(origins["upscale.strength"], f"{strength:g}"), f": {few}. Nearest: {1 / steps:.3g}")
     raise UsageError(said(origins["sampling.steps"], steps), f": {few}. Nearest: {-int(-1 // strength)} steps")
+
+
+def _least_growth(given: Size, train_area_px: float, factor: float) -> Size:
+    """A size of twice an image's sides or more that is made from it in more than one stage."""
+    scale = 2.0
+    size = nearest_size(Size(2 * given.width, 2 * given.height))
+    while len(stage_sizes(size, train_area_px, factor, given)) == 1 and scale < LARGEST_SIDE_PX:
+        scale *= 1.25
+        size = nearest_size(Size(round(scale * given.width), round(scale * given.height)))
+    return size
 
 
 def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None:

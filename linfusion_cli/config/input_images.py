@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,7 +20,7 @@ from linfusion_cli.images.decode import Range, RangeError, check_range, read, re
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 from linfusion_cli.images.opening import has_alpha, opened, orientation_of
 from linfusion_cli.images.samples import Samples, samples_of
-from linfusion_cli.images.source_file import regular_file
+from linfusion_cli.images.source_file import is_piped, regular_file
 
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned, or a codec's own
@@ -135,6 +135,13 @@ def parse_range(text: str) -> Range:
         )
         raise UsageError(f'"{text}": HIGH must be above LOW. Nearest: {swapped}', parameter="input_range")
     return numbers
+
+
+def refuse_piped(paths: Iterable[Path], parameter: str) -> None:
+    """Raises UsageError for standard input and pipes, which only one process can read, and only once."""
+    for path in paths:
+        if is_piped(path):
+            raise UsageError(f"{path}: a batch reads no image from a pipe. Save it to a file", parameter=parameter)
 
 
 def range_or_none(text: str | None) -> Range | None:
