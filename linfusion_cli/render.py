@@ -250,7 +250,7 @@ def _stages_with_images(plan: Plan) -> tuple[Stage, ...]:
 
 
 def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
-    """Images of stages exist only while their stage is made: an interrupted run without --stages has left none."""
+    """Images of stages exist only while their stage is made: an interrupted run without their folder left none."""
     folder = plan.job.stages_folder
     if folder is None or plan.join.between != "pixel":
         return

@@ -182,8 +182,6 @@ def test_files_and_functions_stay_short(path: Path) -> None:
 
 # Rooms whose messages name options by key: the command line alone spells flags.
 WITHOUT_FLAGS = ("config", "output", "system_check", "api", "errors", "events", "files", "json_files", "redaction")
-# `linfusion fetch --model NAME`, a command to type.
-COMMANDS_TO_TYPE = {("config/extras.py", "--model")}
 
 
 def flags_of_every_command() -> set[str]:
@@ -208,7 +206,7 @@ def test_no_text_below_the_command_line_spells_a_flag() -> None:
         if room_of_file(path) in WITHOUT_FLAGS:
             for text in texts_of(path):
                 found |= {(str(path.relative_to(PACKAGE)), word) for word in re.findall(r"--[a-z-]+", text)}
-    assert {(name, word) for name, word in found if word in flags} == COMMANDS_TO_TYPE
+    assert {(name, word) for name, word in found if word in flags} == set()
 
 
 def texts_of(path: Path) -> Iterator[str]:

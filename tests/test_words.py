@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "linfusion_cli"
-ROOMS = ("batch", "landscapes", "system", "training")  # a room that spells none is added here, and stays
+# A room that spells none is added here, and stays.
+ROOMS = ("batch", "engine", "landscapes", "planning", "system", "training", "weights")
 FLAG = re.compile(r"(?<![\w-])--[a-z]")
 
 

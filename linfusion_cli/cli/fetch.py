@@ -142,7 +142,7 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
         not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()
     ):
         if offline:
-            raise WeightsError(f"{missing(need.places, need.revision, need.flag)}, without --offline")
+            raise WeightsError(missing(need.places, need.revision, need.parameter), ", without --offline")
         here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
     for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
         read_header(path)

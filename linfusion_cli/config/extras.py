@@ -93,7 +93,7 @@ def preset_name(preset: str | None, model: str | None) -> str:
         return preset or DEFAULT_PRESET
     family = family_here(model)
     if family is None:
-        raise missing((model,), "", "--model")
+        raise missing((model,), "", "model")
     return PRESET_OF[family]
 
 

@@ -57,7 +57,7 @@ def refuse_missing(settings: Preset, preset: str) -> None:
     for need in needs_of(settings):
         if need.kind not in ("vae", "linfusion") and not any(find(place, need.revision) for place in need.places):
             own = need in needs_of(load_preset(preset).settings)  # then its other parts are wanted too
-            raise missing(need.places, need.revision, need.flag, preset if own else "")
+            raise missing(need.places, need.revision, need.parameter, preset if own else "")
 
 
 def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:

@@ -34,7 +34,7 @@ class Teacher:
         Raises WeightsError if it is not on this machine, not complete, or of a layout that LinFusion is not made for.
         """
         disable_progress_bar()
-        folder = find_first((place,), "", "--model")
+        folder = find_first((place,), "", "model")
         try:
             name = read_json(folder / INDEX)["_class_name"]
         except (OSError, ValueError, KeyError) as error:

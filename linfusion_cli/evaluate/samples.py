@@ -172,7 +172,7 @@ def _linfusion(way: Way, places: tuple[str, ...], unet: Any) -> LinFusion | None
         return None
     if way.attention == "variant":
         return load_variant(Path(way.weights), unet)
-    folder = Path(way.weights) if way.weights else find_first(places, "", "--linfusion")
+    folder = Path(way.weights) if way.weights else find_first(places, "", "linfusion")
     return LinFusion.load(folder / "linfusion" if (folder / "linfusion").is_dir() else folder)
 
 

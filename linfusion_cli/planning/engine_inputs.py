@@ -21,7 +21,7 @@ from linfusion_cli.planning.render_plan import (
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.weights.weight_file import WeightFile
 
-# Locations, revision and flag -> the weights there. A plan looks for each of its weights once.
+# Locations, revision and parameter -> the weights there. A plan looks for each of its weights once.
 Resolve = Callable[[tuple[str, ...], str, str], WeightFile]
 IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
 
@@ -34,27 +34,27 @@ def components(
     weighted = tuple(Weighted.parse(text) for text in extras.loras)
     vae = model.vae or (model.vae_float16 if dtype == "float16" else "")
 
-    def one(location: str, flag: str) -> WeightFile:
-        return resolve((location,), "", flag)
+    def one(location: str, parameter: str) -> WeightFile:
+        return resolve((location,), "", parameter)
 
     return ComponentInputs(
-        model=resolve(model.repositories, model.revision, "--model"),
+        model=resolve(model.repositories, model.revision, "model"),
         variant=model.variant,
         family=model.family,
         preset=job.preset,
         configs=model.configs,
         prediction=model.prediction,
-        linfusion=resolve(model.linfusion, "", "--linfusion") if model.linfusion else None,
+        linfusion=resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
         keep_projections=model.keep_projections,
-        vae=one(vae, "--vae") if vae else None,
-        loras=tuple(LoraInput(one(lora.place, "--lora"), lora.weight, lora.text_weight) for lora in weighted),
+        vae=one(vae, "vae") if vae else None,
+        loras=tuple(LoraInput(one(lora.place, "lora"), lora.weight, lora.text_weight) for lora in weighted),
         inversions=tuple(
-            InversionInput(one(location, "--textual-inversion"), token)
+            InversionInput(one(location, "textual_inversion"), token)
             for location, token in map(inversion, extras.textual_inversions)
         ),
-        controlnets=tuple(one(location, "--controlnet") for location in extras.controlnets),
-        ip_adapter=one(extras.ip_adapter, "--ip-adapter") if extras.ip_adapter else None,
-        ip_encoder=one(extras.ip_encoder, "--ip-encoder") if extras.ip_encoder else None,
+        controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
+        ip_adapter=one(extras.ip_adapter, "ip_adapter") if extras.ip_adapter else None,
+        ip_encoder=one(extras.ip_encoder, "ip_encoder") if extras.ip_encoder else None,
         ip_scale=extras.ip_scale,
         cache_key=_cache_key(job, dtype, device, stages),
     )

@@ -12,7 +12,7 @@ from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
-from linfusion_cli.errors import OutOfMemoryError, OutputError
+from linfusion_cli.errors import OutOfMemoryError, OutputError, option
 from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate
@@ -202,7 +202,10 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
     raise OutputError(
         f"{least.job.size} in {least.budget_bytes / 1e9:.1f} GB of memory needs {least.file_bytes / 1e9:.1f} GB of "
         f"scratch files; {least.job.scratch_folder.resolve()} has {disk / 1e9:.1f} GB free. "
-        "Give another folder with --scratch, or more --max-memory"
+        "Give another folder with ",
+        option("scratch"),
+        ", or more ",
+        option("max_memory"),
     )
 
 
@@ -212,7 +215,7 @@ def _refuse(estimate: Estimate) -> NoReturn:
     needed = _gigabytes(_least_bytes(estimate))
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
     half = _least_bytes(replace(estimate, dtype=HALF)) if estimate.dtype == "float32" else math.inf
-    narrower = f"--dtype {HALF} (about {_gigabytes(half)} GB), " if half <= budget else ""
+    narrower = (option("dtype", HALF), f" (about {_gigabytes(half)} GB), ") if half <= budget else ()
     smaller = (
         f"a smaller image ({fitting} fits)"
         if (fitting := _largest_fitting(estimate))
@@ -220,9 +223,15 @@ def _refuse(estimate: Estimate) -> NoReturn:
     )
     if job.max_memory_bytes:
         raise OutOfMemoryError(
-            f"{what}; --max-memory allows {has} GB. Nearest: --max-memory {needed}GB, {narrower}or {smaller}"
+            f"{what}; ",
+            option("max_memory"),
+            f" allows {has} GB. Nearest: ",
+            option("max_memory", f"{needed}GB"),
+            ", ",
+            *narrower,
+            f"or {smaller}",
         )
-    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: {narrower}{smaller}")
+    raise OutOfMemoryError(f"{what}; {machine.device} has {has} GB free. Nearest: ", *narrower, smaller)
 
 
 def _gigabytes(size: float) -> str:

@@ -34,7 +34,7 @@ def lora_file(place: Path) -> Path:
     """The one .safetensors file of a place. Raises WeightsError if a folder holds none or several."""
     if place.is_file():
         return place
-    return _only(place, "--lora", f"*{ENDING}", ENDING)
+    return _only(place, "lora", f"*{ENDING}", ENDING)
 
 
 def merged_parameters(lora: Header) -> int:
@@ -83,7 +83,7 @@ def adapter_file(place: Path, family: str) -> Path:
         return place
     if family in OFFICIAL and (place / OFFICIAL[family]).exists():
         return place / OFFICIAL[family]
-    return _only(place, "--ip-adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
+    return _only(place, "ip_adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
 def encoder_folder(adapter: Path, place: Path) -> Path:
@@ -114,7 +114,7 @@ def image_encoder_of(adapter: Path, place: Path, named: str) -> Path:
     """
     if not named:
         return encoder_folder(adapter, place)
-    return named_encoder(adapter, find_first((named,), "", "--ip-encoder"))
+    return named_encoder(adapter, find_first((named,), "", "ip_encoder"))
 
 
 def named_encoder(adapter: Path, found: Path) -> Path:
@@ -122,7 +122,7 @@ def named_encoder(adapter: Path, found: Path) -> Path:
     if found.is_dir() and not (found / "config.json").exists() and (found / ENCODER / "config.json").exists():
         found = found / ENCODER
     if found.is_dir() and not (found / "config.json").exists():
-        found = _only(found, "--ip-encoder", f"*{ENDING}", ENDING)
+        found = _only(found, "ip_encoder", f"*{ENDING}", ENDING)
     key, width = _encoder_width(read_header(adapter).tensors)
     theirs = encoder_config(found).get(key)
     if width and theirs != width:
@@ -140,7 +140,7 @@ def check_ip_adapter(header: Header, text_dim: int) -> None:
         if name.startswith(FACE_ID_MARKS) or (name.startswith("ip_adapter.") and "_lora." in name):
             what = "an IP-Adapter FaceID, which needs a face recognition model. Take a plain, plus or full-face adapter"
             raise WeightsError(f"{header.path}: {what} (tensor {shown(name)})", parameter="ip_adapter")
-    check_kind(header.tensors, "ip-adapter", header.path, "--ip-adapter")
+    check_kind(header.tensors, "ip-adapter", header.path, "ip_adapter")
     for name, info in header.tensors.items():
         if not name.startswith(("image_proj.", "ip_adapter.")):
             what = f"its tensor {shown(name)} is no part of an IP-Adapter: images may depend on it"
@@ -165,12 +165,13 @@ def _encoder_width(tensors: Mapping[str, TensorInfo]) -> tuple[str, int]:
     return "projection_dim", 0
 
 
-def _only(folder: Path, flag: str, pattern: str, wanted: str) -> Path:
+def _only(folder: Path, parameter: str, pattern: str, wanted: str) -> Path:
     """The one file that fits the pattern. Raises WeightsError, with what is there, if there is none or several."""
     files = sorted(folder.glob(pattern))
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"
         raise WeightsError(
-            f"{flag} {folder}: one {wanted} file is wanted, found: {names}. Name the file: {folder}/FILE{ENDING}"
+            f"{folder}: one {wanted} file is required, found: {names}. Name the file: {folder}/FILE{ENDING}",
+            parameter=parameter,
         )
     return files[0]

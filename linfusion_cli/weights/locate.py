@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.weights.folder_advice import refuse_cache_folder
 from linfusion_cli.weights.safetensors_header import ENDING, refuse_pickle
@@ -57,26 +57,26 @@ def find(place: str, revision: str = "") -> Path | None:
     return None if hub is None else _cached(hub)
 
 
-def find_first(places: tuple[str, ...], revision: str, flag: str) -> Path:
+def find_first(places: tuple[str, ...], revision: str, parameter: str) -> Path:
     """The first of the places that is on this machine; WeightsError, with the command that fetches them, if none is."""
     for place in places:
         if found := find(place, revision):
             return found
-    raise missing(places, revision, flag)
+    raise missing(places, revision, parameter)
 
 
-def missing(places: tuple[str, ...], revision: str, flag: str, preset: str = "") -> WeightsError:
+def missing(places: tuple[str, ...], revision: str, parameter: str, preset: str = "") -> WeightsError:
     """What to say, and to type, when none of the places is on this machine; preset: of which they are a part."""
     for place in places:
         if is_link(place) and not hub_name(place):
-            return WeightsError(f"{flag} {place}: {advice(place)}")
+            return WeightsError(f"{place}: {advice(place)}", parameter=parameter)
         if (place.endswith((ENDING, "/")) and HubPlace.parse(place) is None) or place.startswith((".", "~", "/")):
-            return WeightsError(f"{flag} {place}: there is no such file or folder")
+            return WeightsError(f"{place}: there is no such file or folder", parameter=parameter)
     names = ", ".join(places)
     at = f"@{revision}" if revision and "@" not in places[0] else ""
     return WeightsError(
-        f"weights are not on this machine: {names}. "
-        f"Fetch them with: linfusion fetch {preset or f'{flag} {places[0]}{at}'}"
+        f"weights are not on this machine: {names}. Fetch them with: linfusion fetch ",
+        preset or option(parameter, f"{places[0]}{at}"),
     )
 
 

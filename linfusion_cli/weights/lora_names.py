@@ -72,7 +72,7 @@ def check_lora(header: Header, text_dim: int) -> None:
         if mark := next((mark for mark in OTHER_MODELS if name.startswith(mark)), ""):
             what = f"{OTHER_MODELS[mark]}, which linfusion can't run (tensor {shown(name)})"
             raise WeightsError(f"{path}: {what}", parameter="loras")
-    check_kind(header.tensors, "lora", path, "--lora")
+    check_kind(header.tensors, "lora", path, "lora")
     for name, info in header.tensors.items():
         stem, kind = split_name(name, path)
         reads = (

@@ -49,7 +49,7 @@ def check_controlnet(path: Path) -> None:
     elif path.is_dir():
         check_part(path, "controlnet")
     else:
-        check_kind(read_header(path).tensors, "controlnet", path, "--controlnet")
+        check_kind(read_header(path).tensors, "controlnet", path, "controlnet")
 
 
 def check_vae(path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError, option
+from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
 
@@ -74,9 +74,10 @@ def family_of(tensors: Tensors, source: Path) -> str:
     if first is None or projection is None:
         kind = kind_of(tensors)
         if name := next((name for start, name in FOREIGN.items() if any(key.startswith(start) for key in tensors)), ""):
-            raise WeightsError(f"{source}: {name}, which linfusion can't run. {_instead('unknown')}")
+            raise WeightsError(f"{source}: {name}, which linfusion can't run. ", *_instead("unknown"))
         raise WeightsError(
-            f"{source}: no Stable Diffusion model of a known family; it looks like: {kind}. {_instead(kind)}"
+            f"{source}: no Stable Diffusion model of a known family; it looks like: {kind}. ",
+            *_instead(kind),
         )
     if first.shape[1] != LATENT_CHANNELS:
         raise WeightsError(
@@ -122,33 +123,31 @@ def check_family(place: Path, variant: str, wanted: str, preset: str) -> None:
         raise WeightsError(f"{place}: {what}. Nearest: ", option("preset", f"{family}-4k"))
 
 
-def check_kind(tensors: Tensors, wanted: str, source: Path, flag: str) -> None:
-    """Raises WeightsError if the file holds something else than its flag is for."""
+def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> None:
+    """Raises WeightsError if the file holds something else than its option is for."""
     kind = kind_of(tensors)
     if wanted == "controlnet" and (
         name := next((what for mark, what in FOREIGN_CONTROLS.items() if mark in tensors), "")
     ):
         raise WeightsError(
-            f"{flag} {source}: {name}, which linfusion can't run. Take a full ControlNet of the same kind"
+            f"{source}: {name}, which linfusion can't run. Take a full ControlNet of the same kind", parameter=parameter
         )
     if wanted == "controlnet" and any(name.startswith("lllite_") for name in tensors):
-        raise WeightsError(f"{flag} {source}: a ControlNet-LLLite, which linfusion can't run. Take a full ControlNet")
+        raise WeightsError(
+            f"{source}: a ControlNet-LLLite, which linfusion can't run. Take a full ControlNet", parameter=parameter
+        )
     if kind != wanted:
-        raise WeightsError(f"{flag} {source}: looks like: {kind}, not {wanted}. {_instead(kind)}")
+        raise WeightsError(f"{source}: looks like: {kind}, not {wanted}. ", *_instead(kind), parameter=parameter)
 
 
 def _first(tensors: Tensors, names: tuple[str, ...]) -> TensorInfo | None:
     return next((tensors[name] for name in names if name in tensors), None)
 
 
-def _instead(kind: str) -> str:
-    flags = {
-        "lora": "--lora",
-        "ip-adapter": "--ip-adapter",
-        "controlnet": "--controlnet",
-        "embedding": "--textual-inversion",
-        "vae": "--vae",
-    }
-    flags |= {"linfusion": "--linfusion", "checkpoint": "--model"}
-    allowed = "Allowed: Stable Diffusion 1.x, 2.x and XL, as a folder in diffusers layout or one .safetensors file"
-    return f"Did you mean {flags[kind]}?" if kind in flags else allowed
+def _instead(kind: str) -> tuple[str | Option, ...]:
+    """The advice for a file of this kind: the option that takes it, or what is allowed."""
+    options = {"ip-adapter": "ip_adapter", "embedding": "textual_inversion", "checkpoint": "model"}
+    options |= {name: name for name in ("lora", "controlnet", "vae", "linfusion")}
+    if kind in options:
+        return "Did you mean ", option(options[kind]), "?"
+    return ("Allowed: Stable Diffusion 1.x, 2.x and XL, as a folder in diffusers layout or one .safetensors file",)

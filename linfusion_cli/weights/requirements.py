@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.adapter_files import OFFICIAL
 from linfusion_cli.weights.locate import find
@@ -31,8 +31,8 @@ class Need:
     family: str  # "" = not known yet
 
     @property
-    def flag(self) -> str:
-        return f"--{self.kind}"
+    def parameter(self) -> str:
+        return self.kind.replace("-", "_")
 
     def here(self) -> Path | None:
         """Where it is on this machine, complete; None if it is not."""
@@ -99,7 +99,9 @@ def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
             if pickles
             else "no such file"
         )
-        raise WeightsError(f"{need.places[0]}: holds {why}. Name another repository or file with {need.flag}")
+        raise WeightsError(
+            f"{need.places[0]}: holds {why}. Name another repository or file with ", option(need.parameter)
+        )
     return tuple(chosen)
 
 

@@ -15,7 +15,7 @@ class WeightFile:
     """Where the weights of one component are, as the plan found them.
 
     locations: those that the preset or an option names; the first that is on this machine is taken
-    flag: the option that names them, for messages
+    parameter: the option that names them, for messages
     path: the file or folder; None if none of the locations was on this machine
     stamp: of the names, sizes and times of the files there; "" for weights that have no other version under the same
         path, which are those of the package and those in the hub's cache
@@ -23,17 +23,17 @@ class WeightFile:
 
     locations: tuple[str, ...]
     revision: str
-    flag: str
+    parameter: str
     path: Path | None
     stamp: str
 
     @staticmethod
-    def resolve(locations: tuple[str, ...], revision: str, flag: str) -> WeightFile:
+    def resolve(locations: tuple[str, ...], revision: str, parameter: str) -> WeightFile:
         """Looks for the weights; reads none of them. Raises WeightsError for a pickle."""
         for location in locations:
             if (path := find(location, revision)) is not None:
-                return WeightFile(locations, revision, flag, path, stamp(path) if _exchangeable(location) else "")
-        return WeightFile(locations, revision, flag, None, "")
+                return WeightFile(locations, revision, parameter, path, stamp(path) if _exchangeable(location) else "")
+        return WeightFile(locations, revision, parameter, None, "")
 
     def open(self) -> Path:
         """The file or folder, which is still the one of the plan.
@@ -43,12 +43,12 @@ class WeightFile:
         """
         self.refuse_changed()
         if self.path is None:
-            raise missing(self.locations, self.revision, self.flag)
+            raise missing(self.locations, self.revision, self.parameter)
         return self.path
 
     def refuse_changed(self) -> None:
-        """Raises WeightsError that names the weights if they were written, moved or fetched since the plan was made."""
-        now = WeightFile.resolve(self.locations, self.revision, self.flag) if self.path is None else self._now()
+        """Raises WeightsError, naming the weights, if they were changed, moved or fetched since the plan was made."""
+        now = WeightFile.resolve(self.locations, self.revision, self.parameter) if self.path is None else self._now()
         if now != self:
             name = self.path or now.path
             raise WeightsError(f"{name}: these weights changed since the plan was made. Plan again")
@@ -57,8 +57,10 @@ class WeightFile:
         """The same file or folder with its present stamp."""
         assert self.path is not None
         if not self.path.exists():
-            return WeightFile(self.locations, self.revision, self.flag, None, "")
-        return WeightFile(self.locations, self.revision, self.flag, self.path, stamp(self.path) if self.stamp else "")
+            return WeightFile(self.locations, self.revision, self.parameter, None, "")
+        return WeightFile(
+            self.locations, self.revision, self.parameter, self.path, stamp(self.path) if self.stamp else ""
+        )
 
 
 def _exchangeable(location: str) -> bool:

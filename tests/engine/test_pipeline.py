@@ -140,7 +140,7 @@ def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
         load_text_encoders(plan), replace(plan.conditioning, prompt="lake " * 80), events.append, torch.device("cpu")
     )
     told = [event.text for event in events if isinstance(event, Note)]
-    assert told == ["the prompt has 80 tokens, the model reads the first 46. --prompt-weights reads them all"]
+    assert told == ["the prompt has 80 tokens, the model reads the first 46. prompt_weights reads them all"]
 
 
 def test_missing_weights_name_the_command_that_fetches_them(
@@ -153,7 +153,7 @@ def test_missing_weights_name_the_command_that_fetches_them(
         )
     )
     with pytest.raises(
-        WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch --model nobody/nothing"
+        WeightsError, match=r"nobody/nothing, no/mirror\. Fetch them with: linfusion fetch model=.nobody/nothing"
     ):
         make(plan_for(path))
 

@@ -56,7 +56,7 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
     assert image_encoder_of(path, path, "") == folder
     with pytest.raises(WeightsError, match=r"projection_dim is 1024, ip\.safetensors reads an image encoder with 1280"):
         image_encoder_of(path, path, str(repository / "models" / "image_encoder"))
-    with pytest.raises(WeightsError, match="linfusion fetch --ip-encoder owner/name"):
+    with pytest.raises(WeightsError, match=r"linfusion fetch ip_encoder=.owner/name"):
         image_encoder_of(path, path, "owner/name")
 
 

@@ -50,4 +50,4 @@ def test_what_is_no_link(location: str) -> None:
     ],
 )
 def test_the_advice(link: str, said: str) -> None:
-    assert said in str(missing((link,), "", "--model"))
+    assert said in str(missing((link,), "", "model"))

@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def resolved(path: Path) -> WeightFile:
-    return WeightFile.resolve(("nobody/nothing", str(path)), "", "--lora")
+    return WeightFile.resolve(("nobody/nothing", str(path)), "", "lora")
 
 
 def test_the_first_location_on_this_machine_is_taken(path: Path) -> None:
@@ -28,8 +28,8 @@ def test_the_first_location_on_this_machine_is_taken(path: Path) -> None:
 
 
 def test_missing_weights_are_named_with_the_command_that_fetches_them() -> None:
-    weights = WeightFile.resolve(("nobody/nothing",), "v2", "--lora")
-    with pytest.raises(WeightsError, match=r"nobody/nothing.*linfusion fetch --lora nobody/nothing@v2"):
+    weights = WeightFile.resolve(("nobody/nothing",), "v2", "lora")
+    with pytest.raises(WeightsError, match=r"nobody/nothing.*linfusion fetch lora=.nobody/nothing@v2"):
         weights.open()
 
 
@@ -59,7 +59,7 @@ def test_weights_that_came_since_are_no_part_of_the_plan(tmp_path: Path) -> None
 
 
 def test_built_in_weights_have_no_other_version() -> None:
-    weights = WeightFile.resolve(("builtin:landscape",), "", "--model")
+    weights = WeightFile.resolve(("builtin:landscape",), "", "model")
     assert weights.stamp == ""
     assert weights.open().is_dir()
 

@@ -145,7 +145,8 @@ def _update(part: str, module: str, parts: dict[str, Tensor], config: LoraConfig
             given, root = (alpha, False) if alpha is not None else config.alpha(part, module)
             return Update(part, module, kind, parts, given or None, root, peft)
     raise WeightsError(
-        f"--lora {path}: incomplete at {part}.{module}: has only {', '.join(sorted(parts)) or 'alpha'}"[:400]
+        f"{path}: incomplete at {part}.{module}: has only {', '.join(sorted(parts)) or 'alpha'}"[:400],
+        parameter="lora",
     )
 
 

@@ -13,6 +13,7 @@ from linfusion_cli.engine.compat_diffusers import final_norm_found
 from linfusion_cli.engine.components.text_encoders import TextEncoders
 from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, needs_own_way
 from linfusion_cli.engine.sampling.denoiser import Conditioning
+from linfusion_cli.errors import Message, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ConditioningInputs
 
@@ -45,7 +46,8 @@ def encode(
 def _as_written(pipeline: Any, inputs: ConditioningInputs, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
     """The prompts without any syntax; tells what of it the model does not read."""
     if inputs.unread_weight:
-        notify(Note(text=f'"{inputs.unread_weight}" is drawn as written: --prompt-weights reads it as a weight'))
+        written = f'"{inputs.unread_weight}" is drawn as written: '
+        notify(Note(text=Message(written, option("prompt_weights"), " reads it as a weight")))
     prompt = pipeline.maybe_convert_prompt(inputs.prompt, pipeline.tokenizer)  # words of several vectors
     _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
     return _diffusers(pipeline, inputs, device)
@@ -83,4 +85,5 @@ def _zeroed(pipeline: Any, encoded: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
 def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:
     tokens, limit = len(tokenizer(prompt).input_ids) - 2, tokenizer.model_max_length - 2
     if tokens > limit:
-        tell(f"the prompt has {tokens} tokens, the model reads the first {limit}. --prompt-weights reads them all")
+        read = f"the prompt has {tokens} tokens, the model reads the first {limit}. "
+        tell(Message(read, option("prompt_weights"), " reads them all"))

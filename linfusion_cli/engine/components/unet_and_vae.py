@@ -22,7 +22,7 @@ from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, S
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import Weights
-from linfusion_cli.errors import WeightsError, option
+from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.model_family import kind_of
@@ -119,7 +119,7 @@ def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
 
 
 def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify) -> dict[str, Any]:
-    """The noise schedule that the model was trained with, or that --prediction says."""
+    """The noise schedule that the model was trained with, or the one that the user names."""
     config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
     prediction = inputs.prediction
     if inputs.family != "sdxl":
@@ -132,8 +132,11 @@ def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify) -
         ):
             notify(
                 Note(
-                    text=f"{source.path.name} does not say what it predicts: taken as v_prediction. "
-                    "If the image is noise: --prediction epsilon"
+                    text=Message(
+                        f"{source.path.name} does not say what it predicts: taken as v_prediction. ",
+                        "If the image is noise: ",
+                        option("prediction", "epsilon"),
+                    )
                 )
             )
         return config

@@ -56,7 +56,7 @@ class ControlNet:
         config = _config(path, unet)
         files = (path,) if path.is_file() else weight_files(path, "fp16")
         header = {name: info for file in files for name, info in read_header(file).tensors.items()}
-        check_kind(header, "controlnet", path, "--controlnet")
+        check_kind(header, "controlnet", path, "controlnet")
         family = family_of(header, path)
         mismatch = _mismatch(config, unet)
         if not mismatch and (width := text_dim(header)) != unet.config.cross_attention_dim:

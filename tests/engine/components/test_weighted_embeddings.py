@@ -163,5 +163,5 @@ def test_a_weight_in_a_prompt_that_is_drawn_as_written_is_told(family: Family) -
     plan = plan_for(family, "a (red:1.3) house", weights=False)
     encode(load_text_encoders(plan), plan.conditioning, told.append, CPU)
     assert [event.text for event in told if isinstance(event, Note)] == [
-        '"(red:1.3)" is drawn as written: --prompt-weights reads it as a weight'
+        '"(red:1.3)" is drawn as written: prompt_weights reads it as a weight'
     ]
