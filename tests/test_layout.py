@@ -73,7 +73,7 @@ IMPORTS = {
     "planning": "config weights system geometry errors redaction files json_files",
     "config": "images weights geometry errors",
     "images": "geometry system png_chunks",
-    "output": "geometry events errors json_files files png_chunks",
+    "output": "images geometry events errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files files",

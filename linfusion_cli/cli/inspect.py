@@ -22,12 +22,16 @@ Examples:
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A PNG that linfusion made.")],
+    file: Annotated[Path, typer.Argument(help="A PNG that linfusion made, or an image of A1111, ComfyUI or InvokeAI.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Show how an image was made, and the command that makes it again."""
+    from linfusion_cli.output.foreign_record import read_foreign
     from linfusion_cli.output.metadata import command_of, read_record, visible
 
+    if (foreign := read_foreign(file)) is not None:
+        _show_foreign(file, foreign, as_json=as_json)
+        return
     record = read_record(file)
     command = command_of(record, words_of_pixels())
     left_out = left_out_of_command(record)
@@ -39,6 +43,19 @@ def inspect(
     typer.echo(redacted(f"\nMake it again:\n  {command}"))
     if left_out:
         typer.echo(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
+
+
+def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) -> None:
+    """Shows what another program's image says."""
+    from linfusion_cli.output.foreign_record import nearest_command
+
+    command = nearest_command(record)
+    if as_json:
+        emit(sys.stdout, "foreign_record", {"path": str(file), "command": command, "record": record})
+        return
+    for line in record_lines(record):
+        typer.echo(redacted(line))
+    typer.echo(redacted(f"\nNearest with linfusion (add --preset and --model of your own):\n  {command}"))
 
 
 def left_out_of_command(record: Mapping[str, object]) -> list[str]:

@@ -102,6 +102,12 @@ def _option_words(name: str, value: object) -> Iterator[str]:
         yield from [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
 
 
+def shell_command(prompt: str, options: Mapping[str, object]) -> str:
+    """A command that draws a prompt, as a shell reads it; an option of None is left out. Raises UsageError for NUL."""
+    words = [word for name, value in options.items() for word in _option_words(name, value)]
+    return " ".join(_quoted(word) for word in ("linfusion", "generate", *words, "--", prompt))
+
+
 def _quoted(word: str) -> str:
     if word == visible(word):
         return shlex.quote(word)

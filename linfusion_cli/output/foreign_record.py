@@ -1,0 +1,145 @@
+"""Records that A1111, ComfyUI and InvokeAI leave in their images, and the command that comes nearest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size, nearest_size
+from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
+from linfusion_cli.images.opening import opened
+from linfusion_cli.json_files import JsonError, parse_json
+from linfusion_cli.output.metadata import KEYWORD, PARAMETERS, shell_command
+from linfusion_cli.output.png_reader import read_text
+from linfusion_cli.png_chunks import SIGNATURE
+
+EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
+_SAMPLERS = {
+    "euler": "euler",
+    "euler a": "euler_ancestral",
+    "euler_ancestral": "euler_ancestral",
+    "ddim": "ddim",
+    "heun": "heun",
+    "lcm": "lcm",
+    "unipc": "unipc",
+    "plms": "pndm",
+    "dpm++ 2m": "dpmpp_2m",
+    "dpmpp_2m": "dpmpp_2m",
+    "dpm++ 2m karras": "dpmpp_2m_karras",
+}
+_PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')  # as A1111 reads its own last line
+_A1111_KEYS = {"Steps": "steps", "Sampler": "sampler", "CFG scale": "cfg", "Seed": "seed", "Model": "model"}
+_NUMBERS = (("seed", "seed", 0, 2**32 - 1), ("steps", "steps", 1, 500), ("guidance", "cfg", 1, 100))
+_INVOKE_KEYS = ("seed", "width", "height", "steps")
+
+
+def read_foreign(path: Path) -> dict[str, object] | None:
+    """What another program's image says: "program", "prompt", and what is known of seed, size, steps and model.
+
+    None if the image holds a record of linfusion or none that is known. Raises UsageError for a damaged PNG.
+    """
+    with suppress(OSError):
+        with path.open("rb") as file:
+            is_png = file.read(8) == SIGNATURE
+        return _of_png(path) if is_png else _of_exif(path)
+    return None
+
+
+def _of_png(path: Path) -> dict[str, object] | None:
+    if read_text(path, KEYWORD) is not None:
+        return None
+    if text := read_text(path, PARAMETERS):
+        return parse_a1111(text)
+    with suppress(JsonError, UsageError):
+        if text := read_text(path, "invokeai_metadata"):
+            return _of_invoke(parse_json(text, "its record"))
+        if text := read_text(path, "prompt"):
+            return _of_comfy(parse_json(text, "its record"))
+    return None
+
+
+def _of_exif(path: Path) -> dict[str, object] | None:
+    with suppress(ImageError, *DECODER_ERRORS), opened(path) as image:
+        data = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
+        if isinstance(data, bytes) and data[:8] == b"UNICODE\0":
+            text = data[8:].decode("utf-16-le" if data[9:10] == b"\0" else "utf-16-be", "replace")
+        else:
+            text = data[8:].decode("utf-8", "replace") if isinstance(data, bytes) else str(data)
+        return parse_a1111(text) if "Steps: " in text else None
+    return None
+
+
+def parse_a1111(text: str) -> dict[str, object]:
+    """The fields of A1111's infotext."""
+    body, _, last = text.strip().rpartition("\n") if "\n" in text.strip() else ("", "", text.strip())
+    if "Steps: " not in last:
+        return {"program": "A1111", "prompt": text.strip()}
+    prompt, _, negative = body.partition("Negative prompt:")
+    values = {name: value.strip('"') for name, value in _PAIR.findall(last)}
+    found: dict[str, object] = {"program": "A1111", "prompt": prompt.strip(), "negative_prompt": negative.strip()}
+    found |= {key: _number(values[name]) for name, key in _A1111_KEYS.items() if name in values}
+    if size := re.fullmatch(r"(\d{1,6})x(\d{1,6})", values.get("Size", "")):
+        found |= {"width": int(size[1]), "height": int(size[2])}
+    return found
+
+
+def _number(text: str) -> object:
+    if re.fullmatch(r"\d{1,15}", text):
+        return int(text)
+    return float(text) if re.fullmatch(r"\d{1,9}\.\d{1,9}", text) else text
+
+
+def _of_invoke(values: Mapping[str, object]) -> dict[str, object]:
+    model = values.get("model")
+    return {
+        "program": "InvokeAI",
+        "prompt": str(values.get("positive_prompt", "")),
+        "negative_prompt": str(values.get("negative_prompt") or ""),
+        **{key: values[key] for key in _INVOKE_KEYS if key in values},
+        "sampler": values.get("scheduler", ""),
+        "cfg": values.get("cfg_scale", ""),
+        "model": model.get("name", "") if isinstance(model, dict) else "",
+    }
+
+
+def _of_comfy(nodes: Mapping[str, object]) -> dict[str, object] | None:
+    """The first sampler of a graph, with the texts, the size and the model that its inputs lead to."""
+    inputs = {name: node["inputs"] for name, node in nodes.items() if isinstance(node, dict) and "inputs" in node}
+    inputs = {name: given for name, given in inputs.items() if isinstance(given, dict)}
+    sampler = next((given for given in inputs.values() if {"seed", "steps", "positive"} <= set(given)), None)
+    if sampler is None:
+        return None
+
+    def behind(key: str) -> Mapping[str, object]:
+        link = sampler.get(key)
+        return inputs.get(str(link[0]), {}) if isinstance(link, list) and link else {}
+
+    latent, model = behind("latent_image"), behind("model")
+    return {
+        "program": "ComfyUI",
+        "prompt": str(behind("positive").get("text", "")),
+        "negative_prompt": str(behind("negative").get("text", "")),
+        "seed": sampler.get("seed"),
+        "steps": sampler.get("steps"),
+        "sampler": sampler.get("sampler_name"),
+        "cfg": sampler.get("cfg"),
+        **{key: latent[key] for key in ("width", "height") if key in latent},
+        "model": model.get("ckpt_name", ""),
+    }
+
+
+def nearest_command(record: Mapping[str, object]) -> str:
+    """The command of linfusion that comes nearest; the model is left to who runs it."""
+    options: dict[str, object] = {"negative-prompt": record.get("negative_prompt") or None}
+    width, height = record.get("width"), record.get("height")
+    if isinstance(width, int) and isinstance(height, int):
+        options["size"] = str(nearest_size(Size(width, height)))
+    for name, key, low, high in _NUMBERS:
+        value = record.get(key)
+        if isinstance(value, int | float) and low <= value <= high:
+            options[name] = value
+    options["scheduler"] = _SAMPLERS.get(str(record.get("sampler")).lower())
+    return shell_command(str(record.get("prompt")), options)
