@@ -78,6 +78,7 @@ $(VENV)/.developed: $(VENV)/.tested
 
 soak: $(VENV)/.tested  ## injects every fault and counts: kills, full disks, damaged files, races (about 10 minutes)
 	$(BIN)/python -m bench.soak --real
+	LINFUSION_FUZZ=340 $(BIN)/python -m pytest -q tests/scenarios/test_odd_files.py -k mutations
 
 soak-full: $(VENV)/.tested  ## the soak with ten times as many faults
 	$(BIN)/python -m bench.soak --full

@@ -20,6 +20,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
 TEMPORARY_SUFFIX = ".part"
@@ -42,6 +43,29 @@ def read_regular(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
     if len(data) > limit_bytes:
         raise OSError(errno.EFBIG, f"it has more than {limit_bytes:,} bytes", str(path))
     return data
+
+
+def read_input(path: Path, limit_bytes: int) -> bytes:
+    """All of a regular file, or of a pipe that the shell opened for this process: /dev/stdin, /dev/fd/63.
+
+    Raises OSError: also for a folder, a device, a named pipe, which may have no writer, and for more than limit_bytes.
+    """
+    if str(path) != "/dev/stdin" and not str(path).startswith(("/dev/fd/", "/proc/self/fd/")):
+        return read_regular(path, limit_bytes)
+    with path.open("rb") as file:
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise OSError(errno.EFBIG, f"it has more than {limit_bytes:,} bytes", str(path))
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading; links are followed. Raises OSError: also for a folder, pipe or device."""
+    descriptor = os.open(path, _READ)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
+    return os.fdopen(descriptor, "rb")
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:

@@ -63,7 +63,7 @@ def parse_size(text: str) -> Size:
     """
     if named := NAMED_SIZES.get(text.strip().lower()):
         return Size(*named)
-    match = re.fullmatch(r"\s*(-?\d+)\s*[xX×]\s*(-?\d+)\s*", text)
+    match = re.fullmatch(r"\s*(-?\d{1,400})\s*[xX×]\s*(-?\d{1,400})\s*", text)
     if not match:
         raise UsageError(
             f'"{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k', parameter="size"
@@ -83,7 +83,8 @@ def parse_size(text: str) -> Size:
 
 def nearest_size(size: Size) -> Size:
     """The closest size that can be rendered."""
-    return Size(*(min(max(MULTIPLE_PX, multiple_of(side)), LARGEST_SIDE_PX) for side in (size.width, size.height)))
+    sides = (min(max(MULTIPLE_PX, side), LARGEST_SIDE_PX) for side in (size.width, size.height))
+    return Size(*(multiple_of(side) for side in sides))
 
 
 def multiple_of(value: float, multiple: int = MULTIPLE_PX) -> int:

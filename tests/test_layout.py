@@ -39,7 +39,7 @@ FLOORS = (
     "images",
     "weights system training geometry",
     "json_files",
-    "models events errors version files redaction png_chunks",
+    "models events errors version files toml_files redaction png_chunks",
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
@@ -51,7 +51,7 @@ IMPORTS = {
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
     "engine.attention engine.loading planning config weights system training geometry events errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files",
-    "batch": "render planning config output system events errors redaction json_files png_chunks",
+    "batch": "render planning config output system events errors redaction json_files png_chunks files toml_files",
     "landscapes": "engine.attention training json_files files",
     "convert": "weights errors files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "
@@ -71,7 +71,7 @@ IMPORTS = {
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
     "planning": "config weights system geometry errors redaction files json_files",
-    "config": "images weights geometry errors",
+    "config": "images weights geometry errors files toml_files",
     "images": "geometry system png_chunks",
     "output": "images geometry events errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
@@ -79,6 +79,7 @@ IMPORTS = {
     "training": "errors json_files files",
     "geometry": "errors",
     "json_files": "errors files",
+    "toml_files": "",
     "files": "",
     "redaction": "",
     "png_chunks": "",

@@ -7,7 +7,6 @@ import io
 import re
 import shlex
 import sys
-import tomllib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from typing import Any, cast
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.config.options import OPTIONS
 from linfusion_cli.errors import Message, UsageError, option
-from linfusion_cli.json_files import parse_json_value
+from linfusion_cli.files import read_input
+from linfusion_cli.json_files import MOST_DEPTH, parse_json_value
+from linfusion_cli.toml_files import parse_toml
 
 LARGEST_FILE_BYTES = 256 << 20
 FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
@@ -31,6 +32,8 @@ PAIRS = re.compile(rf"(?:{PAIR.pattern})*+[{SPACE}]*+")
 QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
 SUFFIXES = (".txt", ".jsonl", ".csv", ".toml", ".yaml", ".yml")
 LIST_KEYS = ("jobs", "defaults")
+OPENINGS = re.compile(rf"(?:[\[{{]\s*+){{{MOST_DEPTH}}}")
+VALUE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,7 @@ def _data(source: str) -> bytes:
         if source == "-":
             data = sys.stdin.buffer.read(LARGEST_FILE_BYTES + 1)
         else:
-            with Path(source).open("rb") as file:
-                data = file.read(LARGEST_FILE_BYTES + 1)
+            data = read_input(Path(source), LARGEST_FILE_BYTES)
     except OSError as error:
         raise UsageError(f"{source}: it can't be read: {error.strerror}") from error
     if len(data) > LARGEST_FILE_BYTES:
@@ -220,8 +222,8 @@ def _read_csv(text: str) -> Found:
 def _read_toml(text: str) -> Found:
     """[[jobs]] tables or jobs = ["...", ...]; [defaults] holds for all of them."""
     try:
-        data = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        data = parse_toml(text)
+    except ValueError as error:
         found = re.search(r"line (\d+)", str(error))
         yield int(found[1]) if found else text.count("\n") + 1, f"broken TOML: {error}"
         return
@@ -245,17 +247,28 @@ def _listed(data: object, line_of: Callable[[int], int]) -> Found:
                 yield line_of(i), str(error)
 
 
+def _is_nested_deep(text: str) -> bool:
+    """Whether more than MOST_DEPTH brackets are open at once: the library's time grows with the square."""
+    if OPENINGS.search(text):
+        return True
+    lines = text.split("\n") if not text.lstrip().startswith(("[", "{")) else [text]
+    return any(line.count("[") + line.count("{") - line.count("]") - line.count("}") > MOST_DEPTH for line in lines)
+
+
 def _read_yaml(text: str) -> Found:
     """A list of prompts or mappings, or a mapping with `jobs` and `defaults`; plain data only, without aliases."""
     import yaml
 
+    if _is_nested_deep(text):
+        yield 1, f"broken YAML: brackets are nested more than {MOST_DEPTH} deep"
+        return
     try:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             yield 1, "aliases (*name) are not allowed: they can make a small file huge"
             return
         node = yaml.compose(text, yaml.SafeLoader)
         data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except (yaml.YAMLError, *VALUE_ERRORS) as error:  # its constructors trust what a tag says
         mark = getattr(error, "problem_mark", None)
         yield mark.line + 1 if mark else 1, f"broken YAML: {' '.join(str(error).split())[:200]}"
         return

@@ -14,6 +14,7 @@ from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import UsageError
+from linfusion_cli.files import read_input
 
 if TYPE_CHECKING:
     from linfusion_cli.evaluate.attributes import Asked
@@ -154,7 +155,7 @@ def _read_prompts(path: Path) -> tuple[Asked, ...]:
     from linfusion_cli.evaluate.attributes import read_prompt
 
     try:
-        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_input(path, 16 << 20).decode("utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         raise UsageError(f'--prompt-file "{path}": it can\'t be read ({error})') from error
     asked = tuple(read_prompt(line) for line in lines if line and not line.startswith("#"))

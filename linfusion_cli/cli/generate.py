@@ -14,10 +14,13 @@ from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
+from linfusion_cli.files import read_input
 
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
     from linfusion_cli.config.request import Request
+
+MOST_PROMPT_BYTES = 1 << 20
 
 EPILOG = """\b
 Examples:
@@ -89,7 +92,7 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         return prompt
     place = prompt_file or "-"
     try:
-        data = sys.stdin.buffer.read() if place == "-" else Path(place).read_bytes()
+        data = sys.stdin.buffer.read(MOST_PROMPT_BYTES) if place == "-" else read_input(Path(place), MOST_PROMPT_BYTES)
         return data.decode("utf-8-sig").strip()
     except OSError as error:
         raise UsageError(f'--prompt-file "{place}": it can\'t be read: {error.strerror}') from error

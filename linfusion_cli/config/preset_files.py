@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,11 @@ from pathlib import Path
 
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, UsageError, nearest
+from linfusion_cli.files import read_input
+from linfusion_cli.toml_files import parse_toml
 
 DEFAULTS = "defaults"
+LARGEST_PRESET_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -95,11 +99,12 @@ def preset_chain(name: str) -> list[Layer]:
     next_name: object = name
     while isinstance(next_name, str):
         path = find_preset(next_name, asked_by=layers[-1].path if layers else None)
-        if path.resolve() in seen:
+        real = Path(os.path.realpath(path))  # Path.resolve() raises for links that lead in a circle
+        if real in seen:
             raise UsageError(
                 f'{layers[-1].where("extends")}: extends = "{next_name}" leads back to a preset that it is part of'
             )
-        seen.append(path.resolve())
+        seen.append(real)
         layers.append(read_preset(path, f"preset {next_name}"))
         next_name = layers[-1].data.get("extends")
     if next_name is not None:
@@ -111,16 +116,14 @@ def preset_chain(name: str) -> list[Layer]:
 
 def read_preset(path: Path, source: str) -> Layer:
     """One file, not checked yet. Raises UsageError if it can't be read or is no TOML in UTF-8."""
-    import tomllib  # here: --help lists presets and reads none
-
     try:
-        text = path.read_bytes().decode("utf-8")
-        return Layer(source, path, text, tomllib.loads(text))
+        text = read_input(path, LARGEST_PRESET_BYTES).decode("utf-8-sig")
+        return Layer(source, path, text, parse_toml(text))
     except OSError as error:
         raise UsageError(f"{path}: the preset can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: a preset is a text in UTF-8, and byte {error.start} is not") from error
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:
         line = re.search(r"line (\d+)", str(error))
         where = f"line {line[1]}" if line else "the last line"
         raise UsageError(f"{path}, {where}: broken TOML: {error}") from error

@@ -76,6 +76,9 @@ def checked_choice(key: str, word: str) -> str:
     return word
 
 
+MOST_MEMORY_BYTES = 1e18
+
+
 def parse_bytes(text: str) -> int:
     """Reads "6GB", "800MiB" or "1.5G" (= 1.5 GB; k, M, G and T are powers of 1000, Ki, Mi, Gi and Ti of 1024).
 
@@ -86,7 +89,10 @@ def parse_bytes(text: str) -> int:
         raise UsageError(
             f'"{text}": write a number and a unit, for example 6GB, 800MiB or 1.5G', parameter="max_memory"
         )
-    amount = int(float(match[1]) * BYTES_PER_UNIT[match[2] or ""])
+    number = float(match[1]) * BYTES_PER_UNIT[match[2] or ""]
+    if number > MOST_MEMORY_BYTES:
+        raise UsageError(f'"{text:.40}": no machine has so much. Nearest: 1000000TB', parameter="max_memory")
+    amount = int(number)
     if amount < 1:
         raise UsageError(
             f'"{text}": nothing fits into no memory. Write for example 6GB, or leave it out for what the machine has',

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.files import open_regular
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.png_format import CHANNELS
 from linfusion_cli.png_chunks import PIECE_BYTES, Chunk, chunks_of, pieces, whole
@@ -36,7 +37,7 @@ def check(path: Path) -> Size:
     Raises OutputError that says what is wrong with the file.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return _checked_size(file)
     except OSError as error:
         raise OutputError(f"Can't read {str(path)!r}: {error.strerror}") from error
@@ -65,7 +66,7 @@ def _read(path: Path, wanted: Callable[[bytes, bytes], bool], most: int | None =
     """At most `most` texts whose chunk's type and first bytes are wanted; their sum is limited as each of them is."""
     found: list[tuple[str, str]] = []
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             for chunk in chunks_of(file):
                 if chunk.kind in _TEXT_READERS and wanted(chunk.kind, _first_bytes(file, chunk)):
                     found.append(_text(chunk.kind, whole(file, chunk, READ_TEXT_BYTES)))

@@ -1,0 +1,142 @@
+"""Files and values of strangers through the real command: a named error soon, never a fault of the program."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.cli.app import main
+
+DRY = ["generate", "x", "--size", "64x64", "--dry-run"]
+NINES = "9" * 400
+TEXTS = {
+    "digits.toml": "[sampling]\nsteps = " + "9" * 5000,
+    "nested.toml": "x = " + "[" * 20_000 + "]" * 20_000,
+    "parts.toml": ".".join(["a"] * 20_000) + " = 1",
+    "nul.toml": '[model]\nrepositories = ["a\\u0000b"]\n\0',
+    "tag.yaml": '- prompt: !!int ""\n',
+    "float.yaml": '- prompt: !!float ""\n',
+    "date.yaml": "- prompt: !!timestamp x\n",
+    "bool.yaml": "- prompt: !!bool x\n",
+    "brackets.yaml": "[" * 40_000,
+    "steps.yaml": "[a,\n" * 20_000,
+    "deep.jsonl": "[" * 100_000 + "\n",
+    "cell.csv": 'prompt,seed\n"' + "x" * 3_000_000 + '",1\n',
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_odd_text_is_named_soon(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / name
+    path.write_text(TEXTS[name])
+    commands = [["batch", str(path), "--dry-run"]]
+    if name.endswith(".toml"):
+        commands += [[*DRY, "--preset", str(path)], ["presets", "check", str(path)]]
+    for command in commands:
+        started = time.process_time()
+        assert main(command) == 2
+        assert time.process_time() - started < 2
+        told = capsys.readouterr().err
+        assert name in told
+        assert "fault of linfusion" not in told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["inspect", "PIPE"],
+        ["generate", "--prompt-file", "PIPE", "--dry-run"],
+        [*DRY, "--init-image", "PIPE"],
+        [*DRY, "--preset", "PIPE.toml"],
+        ["batch", "PIPE.toml", "--dry-run"],
+        ["presets", "check", "PIPE.toml"],
+    ],
+)
+def test_a_pipe_without_a_writer_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("PIPE", "PIPE.toml"):
+        os.mkfifo(tmp_path / name)
+    assert main([str(tmp_path / word) if word.startswith("PIPE") else word for word in words]) == 2
+    assert "pipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--max-memory", "--size"])
+@pytest.mark.parametrize(
+    "value", [NINES, f"{NINES}GB", f"{NINES}x64", "9" * 5000 + "x64", "1e999GB", "9" * 5000 + "TB"]
+)
+def test_a_number_beyond_all_machines_is_refused(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*DRY, flag, value]) == 2
+    assert "fault of linfusion" not in capsys.readouterr().err
+
+
+def test_the_nearest_memory_is_accepted() -> None:
+    assert main([*DRY, "--max-memory", "1000000TB"]) == 0
+
+
+def test_a_preset_that_links_to_itself_and_one_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    assert main([*DRY, "--preset", str(tmp_path / "loop.toml")]) == 2
+    (tmp_path / "bom.toml").write_text("[sampling]\nsteps = 20\n", encoding="utf-8-sig")
+    assert main([*DRY, "--preset", str(tmp_path / "bom.toml")]) == 0
+
+
+SOUND = {
+    "list.toml": b'[defaults]\nsteps = 9\n[[jobs]]\nprompt = "a lake"\nseed = 3\n',
+    "list.yaml": b'defaults: {steps: 9}\njobs:\n  - prompt: "a lake"\n    seed: 3\n  - a hill\n',
+    "list.jsonl": b'{"prompt": "a lake", "seed": 3}\n"a hill"\n',
+    "list.csv": b'prompt,seed\n"a lake",3\n',
+    "list.txt": b"a lake --seed 3 --negative 'x'\n# c\n",
+    "preset.toml": b'extends = "landscape"\n[sampling]\nsteps = 9\n[output]\nsize = "64x64"\n',
+}
+PIECES = (
+    b"[" * 50,
+    b"{",
+    b"9" * 5000,
+    b"\0",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"!!int ",
+    b"1e999",
+    b"nan",
+    b'"',
+    b"'",
+    b"\n",
+    b".a" * 200,
+)
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_mutations_end_in_an_exit_code_of_their_own(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LINFUSION_FUZZ names how many mutations of each file are tried; 35 make 210 in all."""
+    monkeypatch.chdir(tmp_path)
+    path, chance = tmp_path / name, random.Random(name)
+    for _ in range(int(os.environ.get("LINFUSION_FUZZ", "35"))):
+        path.write_bytes(mutated(SOUND[name], chance))
+        words = [*DRY, "--preset", str(path)] if name.startswith("preset") else ["batch", str(path), "--dry-run"]
+        started = time.process_time()
+        assert main(words) in (0, 2, 66, 74), path.read_bytes()
+        assert time.process_time() - started < 4
+        assert "fault of linfusion" not in capsys.readouterr().err, path.read_bytes()
+
+
+def mutated(data: bytes, chance: random.Random) -> bytes:
+    """The bytes with one to four of them replaced, removed, doubled, or odd pieces put between."""
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data) + 1)
+        match chance.randrange(4):
+            case 0:
+                data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
+            case 1:
+                data = data[:at] + data[at + chance.randint(1, 9) :]
+            case 2:
+                data = data[:at] + data[at : at + chance.randint(1, 40)] * 2 + data[at:]
+            case _:
+                data = data[:at] + chance.choice(PIECES) + data[at:]
+    return data
