@@ -132,7 +132,7 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
             origins["output.size"],
             f" {size}: ",
             option("upscale_image"),
-            f" has {given}, and {why}. Nearest: ",
+            f" has {given} already, and {why}. Nearest: ",
             option("size", str(larger)),
         )
     if not grows or steps * strength >= 1:
