@@ -63,7 +63,8 @@ IMPORTS = {
     "engine.attention engine.memory engine.loading planning config weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
     "engine.loading planning weights geometry errors",
-    "engine.sampling": "engine.streaming engine.memory engine.loading planning config geometry events errors",
+    "engine.sampling": "engine.streaming engine.compat_diffusers engine.memory engine.loading planning config weights "
+    "geometry events errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning config system geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
     "engine.attention": "engine.memory engine.loading errors json_files files",

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     Scheduler = str
 else:
     Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
+SigmaSchedule = Literal["normal", "karras", "exponential", "beta", "sgm_uniform", "simple"]
+TimestepSpacing = Literal["auto", "leading", "trailing", "linspace"]
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 DTYPES: tuple[str, ...] = get_args(Dtype)

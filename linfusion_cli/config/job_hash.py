@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
+    from linfusion_cli.config.preset_schema import SamplingSettings
 
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
@@ -27,7 +28,7 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
         "size": [job.size.width, job.size.height],
         "dtype": job.dtype,
         "model": settings.model.model_dump(mode="json"),
-        "sampling": settings.sampling.model_dump(mode="json"),
+        "sampling": _sampling(settings.sampling),
         "upscale": settings.upscale.model_dump(mode="json"),
         "extras": _deciding_extras(settings.extras.model_dump(mode="json")),
         "weights": dict(job.weights),
@@ -40,6 +41,15 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
 def _deciding_extras(extras: dict[str, object]) -> dict[str, object]:
     """The extras without keys that are newer than the hashes of finished jobs, where they say nothing."""
     return {key: value for key, value in extras.items() if value or key not in NEWER_EXTRAS}
+
+
+def _sampling(sampling: SamplingSettings) -> dict[str, object]:
+    """The settings of the sampler, so that a job of an older version, which had no keys for some, keeps its hash."""
+    shown = sampling.model_dump(mode="json") | {"guidance_scale": sampling.guidance}
+    if (shown["scheduler"], shown["sigma_schedule"]) == ("dpmpp_2m", "karras"):
+        shown |= {"scheduler": "dpmpp_2m_karras", "sigma_schedule": "normal"}
+    later = {"sigma_schedule": "normal", "timestep_spacing": "auto"}
+    return {key: value for key, value in shown.items() if later.get(key) != value}
 
 
 def _zeroed(job: Job) -> bool:

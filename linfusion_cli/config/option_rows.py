@@ -7,7 +7,7 @@ from pathlib import Path
 from linfusion_cli.config.choices import DTYPES
 from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
-from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
 from linfusion_cli.config.value_range import Range
 
 LARGEST_SEED = 2**32 - 1
@@ -116,7 +116,7 @@ IMAGE_ROWS = (
         kind=int,
         metavar="N",
         help="Denoising steps of the first stage.",
-        details="Upscale stage s runs strength_s x steps of them. lcm makes at most 50.",
+        details="Upscale stage s runs strength_s x steps of them. lcm and tcd make at most 50.",
         range=Range(1, 500),  # half of the training steps: beyond, some schedulers begin too late or divide by 0
         preset_key="sampling.steps",
     ),
@@ -124,8 +124,8 @@ IMAGE_ROWS = (
         key="guidance",
         kind=float,
         metavar="X",
-        help="How strongly the prompt pulls. 1 = off, half the time.",
-        range=Range(1, 100),
+        help="How strongly the prompt pulls. 1 (or less) = off, half the time.",
+        range=Range(0, 100),
         preset_key="sampling.guidance_scale",
         batch_aliases=("cfg_scale", "guidance_scale"),
     ),
@@ -133,10 +133,28 @@ IMAGE_ROWS = (
         key="scheduler",
         kind=str,
         metavar="NAME",
-        help="The sampler.",
+        help="The sampler, or its name in another tool, such as 'DPM++ 2M Karras'.",
         choices=tuple(SCHEDULERS),
         preset_key="sampling.scheduler",
         batch_aliases=("sampler", "sampler_name"),
+    ),
+    OptionRow(
+        key="sigma_schedule",
+        kind=str,
+        metavar="NAME",
+        help="The noise levels of the steps; normal: those of the timesteps.",
+        details="beta needs scipy; sgm_uniform and simple are other tools' names for trailing timesteps.",
+        choices=SIGMA_SCHEDULES,
+        preset_key="sampling.sigma_schedule",
+        batch_aliases=("schedule_type",),
+    ),
+    OptionRow(
+        key="timestep_spacing",
+        kind=str,
+        metavar="NAME",
+        help="Which timesteps the steps are at; auto: as the model's files say.",
+        choices=TIMESTEP_SPACINGS,
+        preset_key="sampling.timestep_spacing",
     ),
     OptionRow(
         key="input_range",

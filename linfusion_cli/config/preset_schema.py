@@ -17,6 +17,8 @@ from linfusion_cli.config.choices import (
     Preprocess,
     Resize,
     Scheduler,
+    SigmaSchedule,
+    TimestepSpacing,
     Variant,
 )
 from linfusion_cli.config.preset_keys import preset_key
@@ -74,6 +76,8 @@ class SamplingSettings(_Section):
     """How stage 0 is drawn."""
 
     scheduler: Scheduler
+    sigma_schedule: SigmaSchedule
+    timestep_spacing: TimestepSpacing
     steps: int = _key("sampling.steps")
     guidance_scale: float = _key("sampling.guidance_scale")
     guidance_interval: tuple[float, float] = Field(
@@ -81,6 +85,11 @@ class SamplingSettings(_Section):
     )
     negative_prompt: str = _key("sampling.negative_prompt")
     init_strength: float = _key("sampling.init_strength")
+
+    @property
+    def guidance(self) -> float:
+        """The scale that is used: from 1, which is none; below, other tools mean the same."""
+        return max(1.0, self.guidance_scale)
 
     @field_validator("guidance_interval")
     @classmethod

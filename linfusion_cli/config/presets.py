@@ -11,11 +11,12 @@ from pydantic_core import ErrorDetails
 
 from linfusion_cli.config.preset_files import DEFAULTS, Layer, preset_chain, read_preset, shipped_folder
 from linfusion_cli.config.preset_keys import preset_key
-from linfusion_cli.config.preset_schema import BUILTIN, Preset, schema
+from linfusion_cli.config.preset_schema import BUILTIN, Preset, SamplingSettings, schema
+from linfusion_cli.config.sampling_names import Layered, resolve_names
+from linfusion_cli.config.schedulers import SCHEDULERS, unsupported
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, option
 
-LCM_STEPS = 50  # that it was distilled from
 Source = str | Option  # "defaults.toml", "preset NAME", or the option that set a key; for errors: the file and line
 
 
@@ -42,16 +43,18 @@ def load_preset(name: str, given: Mapping[str, Given] | None = None) -> Loaded:
 
     Raises UsageError, naming the file and line or the option, for anything that is not as defaults.toml describes it.
     """
-    values: dict[str, object] = {}
-    sources: dict[str, Source] = {}
-    origins: dict[str, Source] = {}
-    for layer in (read_preset(shipped_folder() / f"{DEFAULTS}.toml", f"{DEFAULTS}.toml"), *preset_chain(name)):
+    layered: dict[str, Layered] = {}
+    layers = [read_preset(shipped_folder() / f"{DEFAULTS}.toml", f"{DEFAULTS}.toml"), *preset_chain(name)]
+    for number, layer in enumerate(layers):
         for key, value in _flat(layer):
-            values[key], sources[key], origins[key] = value, layer.source, f"{layer.where(key)}: {key}"
+            layered[key] = Layered(value, number, layer.source, f"{layer.where(key)}: {key}")
     for key, one in (given or {}).items():
-        values[key], sources[key], origins[key] = one.value, option(one.option), option(one.option)
-    settings = _validated(values, origins)
+        layered[key] = Layered(one.value, len(layers), option(one.option), option(one.option))
+    resolve_names(layered, lambda origin, value: said(origin, shown(value)))
+    origins = {key: one.origin for key, one in layered.items()}
+    settings = _validated({key: one.value for key, one in layered.items()}, origins)
     _check_together(settings, origins)
+    sources = {key: one.source for key, one in layered.items()}
     return Loaded(name=name, settings=settings, sources=sources, origins=origins)
 
 
@@ -130,9 +133,17 @@ def _check_together(settings: Preset, origins: Mapping[str, Source]) -> None:
         raise UsageError(
             origins["model.linfusion"], ' is empty: linear attention needs one, like ["Yuanshi/LinFusion-1-5"]'
         )
-    if settings.sampling.scheduler == "lcm" and settings.sampling.steps > LCM_STEPS:
-        given = said(origins["sampling.steps"], settings.sampling.steps)
-        raise UsageError(given, f": lcm makes at most {LCM_STEPS}. Nearest: {LCM_STEPS}")
+    _check_sampling(settings.sampling, origins)
+
+
+def _check_sampling(sampling: SamplingSettings, origins: Mapping[str, Source]) -> None:
+    def say_of(key: str) -> Message:
+        return said(origins[f"sampling.{key}"], getattr(sampling, key))
+
+    if sampling.steps > (most := SCHEDULERS[sampling.scheduler].most_steps):
+        raise UsageError(say_of("steps"), f": {sampling.scheduler} makes at most {most}. Nearest: {most}")
+    if found := unsupported(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing):
+        raise UsageError(say_of(found[0]), f": {found[1]}")
 
 
 def said(origin: Source, value: object) -> Message:

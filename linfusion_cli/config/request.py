@@ -23,6 +23,8 @@ class Request:
     steps: int | None = None
     guidance: float | None = None
     scheduler: str | None = None
+    sigma_schedule: str | None = None
+    timestep_spacing: str | None = None
     attention: str | None = None
     base_attention: str | None = None
     loras: tuple[str, ...] = ()

@@ -223,3 +223,11 @@ def with_parameters(layer: nn.Module, **tensors: Tensor) -> nn.Module:
     for name, tensor in tensors.items():
         setattr(twin, name, nn.Parameter(tensor, requires_grad=False))
     return twin
+
+
+@contextmanager
+def quiet_arrays() -> Iterator[None]:
+    """Some schedulers of diffusers give tensors to numpy 2, which warns of an argument that torch lacks."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="__array_wrap__ must accept", category=DeprecationWarning)
+        yield

@@ -260,7 +260,8 @@ class StageRun:
 
     def _clock(self) -> Clock:
         sampler = self.shared.plan.sampler
-        scheduler = make_scheduler(sampler.scheduler, self.shared.components.scheduler_config)
+        config = self.shared.components.scheduler_config
+        scheduler = make_scheduler(sampler.scheduler, config, sampler.sigma_schedule, sampler.timestep_spacing)
         return Clock.start(scheduler, sampler.steps, self.stage.strength, self.shared.store.device)
 
     def _noise(self) -> Tensor:

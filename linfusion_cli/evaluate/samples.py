@@ -140,9 +140,8 @@ class Maker:
         """Single-stage images as one batch: the same as one by one."""
         stage, sampling, config = plan.stages[0], plan.sampler, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
-        clock = Clock.start(
-            make_scheduler(sampling.scheduler, config), sampling.steps, stage.strength, self.teacher.device
-        )
+        scheduler = make_scheduler(sampling.scheduler, config, sampling.sigma_schedule, sampling.timestep_spacing)
+        clock = Clock.start(scheduler, sampling.steps, stage.strength, self.teacher.device)
         total, interval = int(config["num_train_timesteps"]), sampling.guidance_interval
         conditioning = self._conditioning(plan.conditioning.negative_prompt, prompts)
         denoiser = Denoiser(PlainUNet(unet), conditioning, sampling.guidance_scale, interval, total, stage.size)

@@ -92,7 +92,9 @@ def sampler_settings(job: Job) -> SamplerSettings:
     return SamplerSettings(
         scheduler=sampling.scheduler,
         steps=sampling.steps,
-        guidance_scale=sampling.guidance_scale,
+        guidance_scale=sampling.guidance,
+        sigma_schedule=sampling.sigma_schedule,
+        timestep_spacing=sampling.timestep_spacing,
         guidance_interval=sampling.guidance_interval,
     )
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from linfusion_cli.config.extras import Weighted, inversion
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
+from linfusion_cli.errors import UsageError, option
 from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of, lora_file
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.image_encoder import encoder_config
@@ -16,12 +18,26 @@ from linfusion_cli.weights.model_family import check_family, text_dim_of
 from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 
+def _check_packages(job: Job) -> None:
+    sampling = job.settings.sampling
+    if package := missing_package(sampling.scheduler, sampling.sigma_schedule):
+        of_sigmas = SCHEDULERS[sampling.scheduler].package != package
+        key, value = ("sigma_schedule", sampling.sigma_schedule) if of_sigmas else ("scheduler", sampling.scheduler)
+        nearest = "karras" if of_sigmas else "dpmpp_2m_sde" if package == "torchsde" else "euler"
+        raise UsageError(
+            f'"{value}" needs {package}, which is not installed. Run: pip install "linfusion-cli[{EXTRA}]". Nearest: ',
+            option(key, nearest),
+            parameter=key,
+        )
+
+
 def check_inputs(job: Job) -> None:
     """Checks the model, its autoencoder and its ControlNets where they are on this machine.
 
     Raises WeightsError that names the first file that can't be used, and why.
     """
     model, extras = job.settings.model, job.settings.extras
+    _check_packages(job)
     path = next((found for place in model.repositories if (found := find(place, model.revision))), None)
     if path is not None:
         if path.is_file() or any((path / "unet").glob(f"*{ENDING}")):

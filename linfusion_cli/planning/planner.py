@@ -194,7 +194,11 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         if redacted(job.prompt) != job.prompt
         else ""
     )
-    return tuple(note for note in (told, whole, *fitted, *(note for image in images for note in image.notes)) if note)
+    scale = job.settings.sampling.guidance_scale
+    low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
+    return tuple(
+        note for note in (told, low, whole, *fitted, *(note for image in images for note in image.notes)) if note
+    )
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

@@ -49,6 +49,8 @@ class SamplerSettings:
     steps: int
     guidance_scale: float
     guidance_interval: tuple[float, float]
+    sigma_schedule: str = "normal"
+    timestep_spacing: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from linfusion_cli.config.extras import grown_from
 from linfusion_cli.config.job import Job
@@ -99,6 +100,9 @@ def times(scheduler: str, steps: int, strength: float) -> list[float]:
     match SCHEDULERS[scheduler].asks_twice:
         case "after first":
             return each[:1] + [time for time in each[1:] for _ in range(2)]
+        case "midway":
+            pairs = pairwise(each)
+            return each[:1] + [time for before, after in pairs for time in ((before + after) / 2, after)]
         case "second":
             return each[:2] + each[1:]
         case "never":
@@ -154,7 +158,7 @@ def _strength(job: Job, index: int, last: int) -> float:
 def _guided_steps(job: Job, asked: list[float]) -> int:
     sampling = job.settings.sampling
     low, high = sampling.guidance_interval
-    return sum(low <= time <= high for time in asked) if sampling.guidance_scale != 1 else 0
+    return sum(low <= time <= high for time in asked) if sampling.guidance > 1 else 0
 
 
 def _dilated_steps(job: Job, asked: list[float]) -> int:

@@ -184,9 +184,9 @@ SCHEDULER = Rules(
         "interpolation_type": only("linear"),
         "timestep_type": only("discrete"),
         "use_karras_sigmas": FLAG,
-        "use_exponential_sigmas": only(False),
-        "use_beta_sigmas": only(False),
-        "use_lu_lambdas": only(False),
+        "use_exponential_sigmas": FLAG,
+        "use_beta_sigmas": FLAG,
+        "use_lu_lambdas": FLAG,
         "use_flow_sigmas": only(False),
         "use_dynamic_shifting": only(False),
         **dict.fromkeys(("flow_shift", "time_shift_type"), ANY),  # of the two above
@@ -209,6 +209,19 @@ SCHEDULER = Rules(
         "timestep_scaling": Real(0, 1000),
         **dict.fromkeys(("noise_sampler_seed", "gamma", "eta", "predictor_order", "corrector_order", "tau_func"), ANY),
     },
+)
+# What a scheduler's config says of the sampler that the model's publisher preferred. The preset chooses the sampler and
+# its settings, so that a model saved with an SDE solver does not turn another solver into one.
+SAMPLER_CHOICES = frozenset(
+    (
+        *("algorithm_type", "clip_sample", "corrector_order", "disable_corrector", "dynamic_thresholding_ratio"),
+        *("clip_sample_range", "eta", "euler_at_final", "final_sigmas_type", "gamma", "interpolation_type"),
+        *("lambda_min_clipped", "lower_order_final", "noise_sampler_seed", "predict_x0", "predictor_order"),
+        *("sample_max_value", "skip_prk_steps", "solver_order", "solver_p", "solver_type", "tau_func", "thresholding"),
+        *("timestep_type", "use_beta_sigmas", "use_exponential_sigmas", "use_karras_sigmas", "use_lu_lambdas"),
+        *("variance_type", "flow_shift", "time_shift_type", "use_dynamic_shifting", "use_flow_sigmas"),
+        *("shift_terminal", "sigma_max", "sigma_min", "predict_epsilon"),
+    )
 )
 # Settings that every config of transformers may hold, most of them about generating text; no embedding depends on them.
 _TRANSFORMERS: dict[str, Allowed] = dict.fromkeys(
@@ -295,6 +308,11 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
         if not key.startswith("_"):
             _check_setting(rules, key, value, source)
     _check_levels(part, config, source)
+
+
+def noise_schedule(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a checked scheduler's config that are the model's: how it was trained, and at which timesteps."""
+    return {key: value for key, value in config.items() if key not in SAMPLER_CHOICES}
 
 
 def deciding(part: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def test_an_empty_prompt_is_refused(prompt: str) -> None:
             "--upscale-strength 0: upscale.strength x sampling.steps = 0 x 20 = 0 is less than one step. Nearest: 0.05",
         ),
         ({"scheduler": "lcm", "steps": 60}, "--steps 60: lcm makes at most 50. Nearest: 50"),
-        ({"guidance": 0.5}, "--guidance 0.5: write a number from 1 to 100. Nearest: 1"),
+        ({"guidance": -0.5}, "--guidance -0.5: write a number from 0 to 100. Nearest: 0"),
         ({"guidance": float("inf")}, "--guidance inf"),
         ({"scheduler": "eulr"}, 'Did you mean "euler"?'),
         ({"attention": "quadratic"}, '--attention "quadratic": write one of linear, softmax.'),

@@ -88,7 +88,7 @@ def test_a_preset_extends_another() -> None:
         ("[sampling]\nsteps = 2000\n", "Nearest: 500"),
         ("[sampling]\nsteps = true\n", "sampling.steps = true: write a whole number from 1 to 500."),
         ('[sampling]\nsteps = "3"\n', 'sampling.steps = "3": write a whole number from 1 to 500.'),
-        ("[sampling]\nguidance_scale = nan\n", "guidance_scale = nan: write a number from 1 to 100."),
+        ("[sampling]\nguidance_scale = nan\n", "guidance_scale = nan: write a number from 0 to 100."),
         ('[sampling]\nscheduler = "eulr"\n', 'Did you mean "euler"?'),
         ("[sampling]\nguidance_interval = [0.9, 0.1]\n", "two numbers [low, high] with 0 <= low <= high <= 1"),
         ("[sampling]\nguidance_interval = [0.9]\n", "two numbers [low, high]"),

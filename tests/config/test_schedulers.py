@@ -6,14 +6,23 @@ from subprocess import run
 import pytest
 
 from linfusion_cli.config.preset_schema import SamplingSettings
-from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.config.schedulers import (
+    SCHEDULERS,
+    SIGMA_SCHEDULES,
+    TIMESTEP_SPACINGS,
+    missing_package,
+    unsupported,
+)
 
 
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of diffusers with numpy 2
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
 def test_a_row_names_a_class_and_its_options(name: str) -> None:
     import diffusers
 
     row = SCHEDULERS[name]
+    if package := missing_package(name, "normal"):
+        pytest.skip(f"{package} is not installed")
     made = getattr(diffusers, row.class_name)(**row.options)
     assert {option: made.config[option] for option in row.options} == row.options
 
@@ -26,3 +35,21 @@ def test_presets_allow_the_names_of_the_table() -> None:
 def test_the_table_needs_no_torch() -> None:
     code = "import sys, linfusion_cli.config.schedulers; sys.exit(bool({'torch', 'diffusers'} & set(sys.modules)))"
     assert run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("sigmas", SIGMA_SCHEDULES)
+@pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
+def test_the_nearest_combination_is_accepted(name: str, sigmas: str, spacing: str) -> None:
+    settings = {"sigma_schedule": sigmas, "timestep_spacing": spacing}
+    for _ in range(2):  # two settings may be wrong
+        if found := unsupported(name, settings["sigma_schedule"], settings["timestep_spacing"]):
+            settings[found[0]] = found[1].rpartition("Nearest: ")[2]
+    assert unsupported(name, settings["sigma_schedule"], settings["timestep_spacing"]) is None
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linfusion_cli.config.schedulers.find_spec", lambda _: None)
+    assert missing_package("dpmpp_sde", "normal") == "torchsde"
+    assert missing_package("euler", "beta") == "scipy"
+    assert missing_package("euler", "karras") == ""

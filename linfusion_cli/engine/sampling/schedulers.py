@@ -11,9 +11,12 @@ import diffusers
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.config.schedulers import SCHEDULERS, missing_package, schedule_options
+from linfusion_cli.engine.compat_diffusers import quiet_arrays
+from linfusion_cli.engine.sampling.brownian import step_with_noise
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.planning.upscale_schedule import steps_run
+from linfusion_cli.weights.config_rules import noise_schedule
 
 ZERO_SNR = "rescale_betas_zero_snr"
 
@@ -40,13 +43,13 @@ class Scheduler:
     @staticmethod
     def start(inner: Any, steps: int, strength: float, device: torch.device) -> Scheduler:
         """Sets a diffusers scheduler to `steps` steps. strength: the last part that is run, 0 to 1, rounded up."""
-        inner.set_timesteps(steps, device=device)
+        with quiet_arrays():
+            inner.set_timesteps(steps, device=device)
         skipped = (steps - steps_run(steps, strength)) * inner.order
         timesteps = last_timesteps(inner, skipped)
-        # before set_begin_index: after it, add_noise of sigma schedulers ignores its timestep
-        levels = tuple(_level(inner, timestep) for timestep in timesteps)
-        if skipped and hasattr(inner, "set_begin_index"):
-            inner.set_begin_index(skipped)
+        levels = tuple(_level(inner, timestep, skipped + index) for index, timestep in enumerate(timesteps))
+        if hasattr(inner, "set_begin_index"):
+            inner.set_begin_index(skipped or None)
         return Scheduler(
             inner=inner,
             timesteps=timesteps,
@@ -66,26 +69,34 @@ class Scheduler:
 
         noise: the generator of each sample of the batch, for schedulers that draw
         """
+        if hasattr(self.inner, "noise_sampler"):
+            return step_with_noise(self.inner, prediction, self.timesteps[index], latents, noise).contiguous()
         options = {"generator": list(noise)} if self.takes_generator else {}
         following: Tensor = self.inner.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
         return following.contiguous()  # the layout that a checkpoint restores: sums depend on it
 
 
-def make_scheduler(name: str, config: dict[str, Any]) -> Any:
+def make_scheduler(
+    name: str, config: dict[str, Any], sigma_schedule: str = "normal", timestep_spacing: str = "auto"
+) -> Any:
     """A new diffusers scheduler of the table, with the model's noise schedule.
 
-    Raises UsageError if the name is unknown, if the class would ignore the model's zero terminal SNR, or if it can't
-    add noise to an image, which every upscale stage needs.
+    Raises UsageError if the name is unknown or needs a package that is not installed, if the class would ignore the
+    model's zero terminal SNR, or if it can't add noise to an image, which every upscale stage needs.
     """
     if name not in SCHEDULERS:
         raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))
+    if package := missing_package(name, sigma_schedule):
+        raise UsageError(f'scheduler "{name}" with {sigma_schedule} sigmas needs {package}, which is not installed')
     if config.get(ZERO_SNR) and not _knows_zero_snr(name):
         known = ", ".join(other for other in SCHEDULERS if _knows_zero_snr(other))
         raise UsageError(
             f'scheduler "{name}" knows no schedule of zero terminal SNR, which this model was trained with. '
             f"Allowed: {known}"
         )
-    scheduler = _class_of(name).from_config(config, **SCHEDULERS[name].options)
+    own = noise_schedule(config) | schedule_options(sigma_schedule, timestep_spacing)
+    with quiet_arrays():
+        scheduler = _class_of(name).from_config(own, **SCHEDULERS[name].options)
     require_add_noise(scheduler, name)
     return scheduler
 
@@ -112,9 +123,23 @@ def require_add_noise(scheduler: Any, name: str) -> None:
         )
 
 
-def _level(scheduler: Any, timestep: Tensor) -> tuple[float, float]:
+def _level(scheduler: Any, timestep: Tensor, index: int) -> tuple[float, float]:
+    """Signal and noise at prediction `index` of a scheduler that is set, whose timestep is given."""
+    if index % 2 and (midway := _midway(scheduler, index)) is not None:
+        return 1.0, midway
+    if hasattr(scheduler, "set_begin_index"):  # the level of this index: rounded timesteps may be there twice
+        scheduler.set_begin_index(index)
     one, zero, when = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), timestep.reshape(1).cpu()
     return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
+
+
+def _midway(scheduler: Any, index: int) -> float | None:
+    """The sigma of a prediction between two timesteps, which add_noise would take for its neighbour's."""
+    if hasattr(scheduler, "sigmas_interpol"):
+        return float(scheduler.sigmas_interpol[index])
+    if hasattr(scheduler, "mid_point_sigma"):
+        return float((scheduler.sigmas[index - 1] * scheduler.sigmas[index]).sqrt())
+    return None
 
 
 def _class_of(name: str) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
-from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.config.schedulers import SCHEDULERS, missing_package
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.engine.sampling.latent_checkpoint import (
@@ -24,11 +24,13 @@ from linfusion_cli.engine.sampling.latent_checkpoint import (
     scheduler_state,
     unpack,
 )
-from linfusion_cli.engine.sampling.schedulers import make_scheduler
+from linfusion_cli.engine.sampling.noise import generator
+from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler
 from linfusion_cli.events import Event, Note, PhaseStarted
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
 
+HERE = sorted(name for name in SCHEDULERS if not missing_package(name, "normal"))
 SIZE = "160x160"  # three stages of the tiny model
 
 
@@ -79,7 +81,7 @@ def test_resumed_after_every_step_of_three_stages(tiny_preset: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", HERE)
 def test_a_scheduler_goes_on_with_its_memory(tiny_preset: Path, scheduler: str) -> None:
     plan, whole = plan_for(tiny_preset, scheduler=scheduler, steps=6), Memory()
     expected = make(plan, whole, [])
@@ -139,7 +141,7 @@ def test_what_is_packed_is_unpacked() -> None:
     )
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
     config = {
         "num_train_timesteps": 1000,
@@ -148,18 +150,19 @@ def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
         "beta_schedule": "scaled_linear",
         "steps_offset": 1,
     }
-    first, second = make_scheduler(name, config), make_scheduler(name, config)
-    for scheduler in (first, second):
-        scheduler.set_timesteps(6)
+    cpu = torch.device("cpu")
+    first, second = (Scheduler.start(make_scheduler(name, config), 6, 1.0, cpu) for _ in range(2))
     latents = torch.randn(1, 4, 4, 4)
-    for timestep in first.timesteps[:3]:
-        latents = first.step(torch.sin(latents), timestep, latents, return_dict=False)[0]
-    restore_scheduler(second, *scheduler_state(first), torch.device("cpu"))
-    assert scheduler_state(first)[1] == scheduler_state(second)[1]
-    torch.manual_seed(0)
-    after = first.step(torch.cos(latents), first.timesteps[3], latents, return_dict=False)[0]
-    torch.manual_seed(0)
-    assert torch.equal(after, second.step(torch.cos(latents), second.timesteps[3], latents, return_dict=False)[0])
+
+    def stepped(scheduler: Scheduler, index: int) -> Tensor:
+        scheduler.scale(latents, scheduler.timesteps[index])
+        return scheduler.step(torch.cos(latents), index, latents, [generator(0, 0, index)])
+
+    for index in range(3):
+        latents = stepped(first, index)
+    restore_scheduler(second.inner, *scheduler_state(first.inner), cpu)
+    assert scheduler_state(first.inner)[1] == scheduler_state(second.inner)[1]
+    assert torch.equal(stepped(first, 3), stepped(second, 3))
 
 
 def test_a_memory_that_can_not_be_kept_is_refused() -> None:

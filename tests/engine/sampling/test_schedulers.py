@@ -1,11 +1,23 @@
 """Every row of the table runs behind one signature; only schedulers that can noise an image are accepted."""
 
+import inspect
+from typing import Any
+
+import diffusers
 import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from linfusion_cli.config.schedulers import SCHEDULERS, SchedulerRow
+from linfusion_cli.config.schedulers import (
+    SCHEDULERS,
+    SIGMA_SCHEDULES,
+    TIMESTEP_SPACINGS,
+    SchedulerRow,
+    missing_package,
+    schedule_options,
+    unsupported,
+)
 from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
 from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler, require_add_noise
@@ -19,7 +31,8 @@ CONFIG = {
     "prediction_type": "v_prediction",
     "steps_offset": 1,
 }
-DRAWING = ("ddpm", "dpmpp_2m_sde", "euler_ancestral", "lcm")
+DRAWING = {name for name in SCHEDULERS if "sde" in name} | {"ddpm", "dpm2_ancestral", "euler_ancestral", "lcm", "tcd"}
+HERE = sorted(name for name in SCHEDULERS if not missing_package(name, "normal"))
 
 
 CPU = torch.device("cpu")
@@ -35,44 +48,48 @@ def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert latents.isfinite().all()
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
     """The same generators give the same latents; others give other latents where the scheduler draws, else the same."""
 
     def stepped(seed: int) -> torch.Tensor:
-        scheduler = Scheduler.start(make_scheduler(name, CONFIG), 10, 1.0, CPU)
-        return scheduler.step(
-            torch.ones(2, 4, 4, 4), 0, torch.ones(2, 4, 4, 4), [generator(seed, 0, i) for i in (1, 2)]
-        )
+        scheduler, latents = Scheduler.start(make_scheduler(name, CONFIG), 10, 1.0, CPU), torch.ones(2, 4, 4, 4)
+        for index in (0, 1):  # some draw at their second prediction alone
+            latents = scheduler.step(
+                torch.ones(2, 4, 4, 4), index, latents, [generator(seed, index, i) for i in (1, 2)]
+            )
+        return latents
 
     assert torch.equal(stepped(1), stepped(1))
     assert torch.equal(stepped(1), stepped(2)) == (name not in DRAWING)
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 def test_levels_are_signal_and_noise_at_each_timestep(name: str) -> None:
     scheduler = Scheduler.start(make_scheduler(name, CONFIG), 8, 0.5, CPU)
     assert len(scheduler.levels) == len(scheduler.timesteps)
     amounts = [amount / signal for signal, amount in scheduler.levels]
+    if name == "dpm2_ancestral":  # its midpoints are on the way to below the next timestep
+        amounts = amounts[::2]
     assert amounts == sorted(amounts, reverse=True)
     assert scheduler.train_timesteps == 1000
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 def test_the_models_noise_schedule_is_kept(name: str) -> None:
     config = make_scheduler(name, CONFIG).config
     assert (config.beta_end, config.beta_schedule, config.prediction_type) == (0.012, "scaled_linear", "v_prediction")
     assert not config.get("clip_sample", False)  # clipping is for pixels, latents go beyond 1
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (20, 0.05), (2, 0.5), (1, 1.0)])
 def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int, strength: float) -> None:
     clock = Clock.start(make_scheduler(name, CONFIG), steps, strength, torch.device("cpu"))
     assert len(clock.timesteps) == len(times(name, steps, strength))
 
 
-@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+@pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (50, 0.1), (2, 0.5)])
 def test_a_perfect_denoiser_finds_the_image_from_wherever_it_starts(name: str, steps: int, strength: float) -> None:
     """The noise in an image of zeros is the image over its noise level; at the end at most a thirtieth is left."""
@@ -99,3 +116,92 @@ def test_a_scheduler_that_can_not_add_noise_is_refused() -> None:
 def test_an_unknown_scheduler_is_refused_with_the_list() -> None:
     with pytest.raises(UsageError, match=r'"eule" is unknown.*euler_ancestral'):
         make_scheduler("eule", CONFIG)
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of diffusers with numpy 2
+@pytest.mark.parametrize("name", HERE)
+@pytest.mark.parametrize("sigmas", SIGMA_SCHEDULES)
+@pytest.mark.parametrize("spacing", TIMESTEP_SPACINGS)
+def test_every_combination_is_that_of_plain_diffusers(name: str, sigmas: str, spacing: str) -> None:
+    """Timesteps, sigmas, and a run with the same predictions and noise."""
+    if unsupported(name, sigmas, spacing) or missing_package(name, sigmas):
+        pytest.skip("refused, or its package is not installed")
+    config = {**CONFIG, "timestep_spacing": "leading"}
+    whole = {**config, **schedule_options(sigmas, spacing), **SCHEDULERS[name].options}
+    plain = getattr(diffusers, SCHEDULERS[name].class_name).from_config(whole)
+    plain.set_timesteps(7)
+    ours = Scheduler.start(make_scheduler(name, config, sigmas, spacing), 7, 1.0, CPU)
+    assert torch.equal(ours.timesteps, plain.timesteps)
+    if hasattr(plain, "sigmas"):
+        assert torch.equal(ours.inner.sigmas, plain.sigmas)
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert (run_of(ours, start) - plain_run(plain, start)).abs().max() < 1e-5
+
+
+def test_spacings_and_sigmas_change_the_timesteps() -> None:
+    """Where the table says that a setting means something, it does; where it says the contrary, it does not."""
+    for name in HERE:
+        row = SCHEDULERS[name]
+        for sigmas in ("normal", "karras"):
+            if sigmas not in row.sigma_schedules():
+                continue
+            found = {
+                tuple(Scheduler.start(make_scheduler(name, CONFIG, sigmas, spacing), 6, 1.0, CPU).timesteps.tolist())
+                for spacing in ("leading", "trailing", "linspace")
+            }
+            means = row.spacing == "always" or (row.spacing == "normal" and sigmas == "normal")
+            assert (len(found) > 1) == means, (name, sigmas)
+
+
+def run_of(scheduler: Scheduler, start: torch.Tensor) -> torch.Tensor:
+    latents = start * scheduler.initial_sigma
+    for index, timestep in enumerate(scheduler.timesteps):
+        prediction = torch.sin(3 * scheduler.scale(latents, timestep))
+        latents = scheduler.step(prediction, index, latents, [generator(5, 0, index + 1)])
+    return latents
+
+
+def plain_run(scheduler: Any, start: torch.Tensor) -> torch.Tensor:
+    """The loop of diffusers' pipelines; the noise of a Brownian path is summed up from its two halves."""
+    latents = start * scheduler.init_noise_sigma
+    takes = {"generator"} & set(inspect.signature(scheduler.step).parameters)
+    for index, timestep in enumerate(scheduler.timesteps):
+        prediction = torch.sin(3 * scheduler.scale_model_input(latents, timestep))
+        if hasattr(scheduler, "noise_sampler"):
+            scheduler.noise_sampler = path_of(index)
+        options = {"generator": [generator(5, 0, index + 1)]} if takes else {}
+        latents = scheduler.step(prediction, timestep, latents, return_dict=False, **options)[0]
+    return latents
+
+
+def path_of(index: int) -> Any:
+    """Increments of a Brownian path over sigma, divided by their deviation, as diffusers' tree gives them."""
+
+    def draw(of: int) -> torch.Tensor:
+        return torch.randn(4, 8, 8, generator=generator(5, 0, of + 1))[None]
+
+    def sampler(sigma: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+        if index % 2 == 0:
+            return draw(index)
+        middle = torch.exp((sigma.log() + following.log()) / 2)
+        path = draw(index - 1) * (sigma - middle) ** 0.5 + draw(index) * (middle - following) ** 0.5
+        return path / (sigma - following) ** 0.5
+
+    return sampler
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_the_model_s_preferred_sampler_does_not_leak_into_another(name: str) -> None:
+    """A config that an SDE solver was saved with makes no other solver stochastic, nor Karras."""
+    saved = diffusers.DPMSolverMultistepScheduler(
+        **CONFIG,
+        algorithm_type="sde-dpmsolver++",
+        solver_order=3,
+        use_karras_sigmas=True,
+        final_sigmas_type="sigma_min",
+    )
+    config = {key: value for key, value in saved.config.items() if not key.startswith("_")}
+    clean = {**CONFIG, "timestep_spacing": saved.config.timestep_spacing}
+    inherited, own = make_scheduler(name, config), make_scheduler(name, clean)
+    given = {key: value for key, value in own.config.items() if not key.startswith("_")}
+    assert {key: value for key, value in inherited.config.items() if key in given} == given
