@@ -23,6 +23,7 @@ from linfusion_cli.cli import (
     generate,
     inspect,
     landscapes,
+    models,
     plan,
     presets,
     upscale,
@@ -75,6 +76,7 @@ app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
 app.command("plan", epilog=plan.EPILOG)(plan.plan)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
+app.command("models", epilog=models.EPILOG)(models.models)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)

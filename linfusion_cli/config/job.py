@@ -15,6 +15,7 @@ from linfusion_cli.config.given_options import Override, given_options, override
 from linfusion_cli.config.input_images import InputImage, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
+from linfusion_cli.config.model_names import with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, Source, load_preset
@@ -70,8 +71,10 @@ class Job:
 def resolve(request: Request) -> Job:
     """Merges defaults, preset and flags, draws a seed if none is given, and names the file.
 
-    Raises UsageError for anything that can't be rendered; the message says what is allowed.
+    Raises UsageError for anything that can't be rendered; the message says what is allowed. Raises WeightsError for a
+    name of weights that no configured folder has.
     """
+    request = with_paths(request)
     given = given_options(request)
     loaded = load_preset(extras.preset_name(request.preset, request.model), given)
     settings = loaded.settings
