@@ -17,6 +17,7 @@ from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
 from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
+from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
@@ -270,6 +271,7 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
 def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
     """What is stored inside the image: everything that made it, no paths of this machine, no environment."""
     job, sampling = plan.job, plan.job.settings.sampling
+    sampler, schedule = a1111_names(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing)
     return {
         "version": __version__,
         "id": job_hash(job),
@@ -282,6 +284,8 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "model": local_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
         "steps": sampling.steps,
         "scheduler": sampling.scheduler,
+        "a1111_sampler": sampler,
+        "a1111_schedule": schedule,
         "guidance_scale": sampling.guidance_scale,
         "attention": plan.attention,
         "dtype": plan.dtype,

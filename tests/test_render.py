@@ -18,7 +18,7 @@ from linfusion_cli.engine.pipeline import StageImage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
 from linfusion_cli.events import Event, Notify, PhaseFinished, PhaseStarted
 from linfusion_cli.models import builtin_folder
-from linfusion_cli.output.metadata import command_of, read_record
+from linfusion_cli.output.metadata import command_of, read_record, record_texts
 from linfusion_cli.output.png_reader import check
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
@@ -228,3 +228,8 @@ def test_no_folder_of_this_machine_is_stored_in_the_image(tmp_path: Path) -> Non
     assert "private" not in json.dumps(record)
     assert record["model"] == "my-model"
     assert record["preset"] == "mine.toml"
+
+
+def test_the_parameters_name_the_sampler_as_a1111_does(tmp_path: Path) -> None:
+    texts = record_texts(render.record_of(plan_for(tmp_path, scheduler="DPM++ 2M Karras"), []))
+    assert "Sampler: DPM++ 2M, Schedule type: Karras, " in texts["parameters"]

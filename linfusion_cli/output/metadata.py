@@ -142,7 +142,8 @@ def parameters_of(record: Mapping[str, object]) -> str:
         lines.append("Negative prompt: " + _one_line(str(record["negative_prompt"])))
     values = {
         "Steps": record["steps"],
-        "Sampler": record["scheduler"],
+        "Sampler": record.get("a1111_sampler", record["scheduler"]),
+        **({"Schedule type": schedule} if (schedule := record.get("a1111_schedule")) else {}),
         "CFG scale": record["guidance_scale"],
         "Seed": record["seed"],
         "Size": f"{record['width']}x{record['height']}",
