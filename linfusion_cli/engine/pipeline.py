@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from linfusion_cli.engine.components.model_cache import ModelCache
+from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import Relief, large_apart
 from linfusion_cli.engine.memory.meter import Meter
@@ -48,8 +49,15 @@ def _load(plan: RenderPlan, notify: Notify, keeper: Keeper | None, model_cache: 
         components.move(weights)
         require_finite_conditioning(conditioning, plan.dtype, ())
         counter.reach(1)
-    checkpoints = Checkpoints(keeper or KeepNothing(), made_with, device, notify)
+    checkpoints = Checkpoints(keeper or KeepNothing(), made_with, device, notify, _shapes(plan, components))
     return Run(plan, components, weights, conditioning, meter, _store(plan, device, notify), checkpoints)
+
+
+def _shapes(plan: RenderPlan, components: Components) -> dict[int, tuple[int, ...]]:
+    """The shape of each stage's latents."""
+    channels = int(components.unet.config.in_channels)
+    sizes = {stage.index: stage.canvas.latent() for stage in plan.stages}
+    return {index: (1, channels, size.height, size.width) for index, size in sizes.items()}
 
 
 def _store(plan: RenderPlan, device: torch.device, notify: Notify) -> ActivationStore:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from linfusion_cli.events import Note, Notify
 STEP = "step"
 LATENTS = "latents"
 NOT_STATE = frozenset({"_internal_dict"})  # a scheduler's configuration
+LATER = frozenset({"sample", "sigma_data", "this_order"})  # of Heun, LCM, UniPC: state from the first step on
 
 
 class Keeper(Protocol):
@@ -63,14 +64,23 @@ class Checkpoints:
     another one, or a damaged one, is not used, and a note says so.
     """
 
-    def __init__(self, keeper: Keeper, fingerprint: str, device: torch.device, notify: Notify) -> None:
+    def __init__(
+        self,
+        keeper: Keeper,
+        fingerprint: str,
+        device: torch.device,
+        notify: Notify,
+        shapes: Mapping[int, tuple[int, ...]] | None = None,
+    ) -> None:
+        """shapes: of the latents of each stage, where they are known; kept ones of another shape are damaged."""
         self._keeper, self._fingerprint, self._device, self._notify = keeper, fingerprint, device, notify
+        self._shapes = shapes or {}
         # not kept yet, but needed to resume from a later step: short images keep nothing
         self._pending: dict[str, Tensor] = {}
 
     def finished(self, stage: int) -> Tensor | None:
         """The latents that a stage ended with, if they were kept."""
-        return self._find(_result(stage))
+        return self._find(_result(stage), stage)
 
     def finish(self, stage: int, latents: Tensor) -> None:
         """A stage has ended with these latents."""
@@ -80,7 +90,7 @@ class Checkpoints:
 
     def started(self, stage: int) -> Tensor | None:
         """The latents that a later stage starts from, if they were kept."""
-        return self._find(_start(stage))
+        return self._find(_start(stage), stage)
 
     def start(self, stage: int, latents: Tensor) -> None:
         """A later stage starts from these latents; of the earlier ones only those of stage 0 are still needed."""
@@ -103,22 +113,49 @@ class Checkpoints:
     def resume(self, stage: int, steps: int, scheduler: Scheduler) -> Resumed | None:
         """The step of a stage to resume from, with the scheduler set back to it; None to begin the stage."""
         found = self._open(STEP)
-        if not found or found[1]["stage"] != stage:
+        if not found or found[1].get("stage") != stage:
             return None
         tensors, about = found
+        try:
+            self._require_latents(tensors.get(LATENTS), stage)
+            _require_step(about.get("done"), steps)
+            restore_scheduler(scheduler.inner, tensors, about.get("scheduler"), self._device)
+        except ValueError as error:
+            self._tell_damaged(STEP, error)
+            return None
         latents = tensors.pop(LATENTS).to(self._device)
-        restore_scheduler(scheduler.inner, tensors, about["scheduler"], self._device)
         self._notify(Note(text=f"going on at stage {stage}, after step {about['done']} of {steps}"))
         return Resumed(about["done"], latents)
+
+    def _require_latents(self, latents: Tensor | None, stage: int) -> Tensor:
+        """The latents. Raises ValueError for anything else than float32 numbers in the shape of the stage."""
+        if latents is None or latents.dtype != torch.float32 or latents.dim() != 4 or len(latents) != 1:
+            raise ValueError("it holds no latents")
+        shape = self._shapes.get(stage, tuple(latents.shape))
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"its latents have the shape {tuple(latents.shape)}, not {shape}")
+        if not torch.isfinite(latents).all():
+            raise ValueError("it holds NaN or infinity")
+        return latents
+
+    def _tell_damaged(self, name: str, error: ValueError) -> None:
+        self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
 
     def _flush(self) -> None:
         for name, latents in self._pending.items():
             self._keeper.keep(name, pack({LATENTS: latents}, {"fingerprint": self._fingerprint}))
         self._pending.clear()
 
-    def _find(self, name: str) -> Tensor | None:
+    def _find(self, name: str, stage: int) -> Tensor | None:
         found = self._open(name)
-        return found[0][LATENTS].to(self._device) if found else None
+        if not found:
+            return None
+        latents = found[0].get(LATENTS)
+        try:
+            return self._require_latents(latents, stage).to(self._device)
+        except ValueError as error:
+            self._tell_damaged(name, error)
+            return None
 
     def _open(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         data = self._keeper.find(name)
@@ -126,23 +163,20 @@ class Checkpoints:
             return None
         try:
             tensors, about = unpack(data)
-            _require_latents(tensors.get(LATENTS))
         except ValueError as error:
-            self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
+            self._tell_damaged(name, error)
             return None
-        if about["fingerprint"] != self._fingerprint:
+        if about.get("fingerprint") != self._fingerprint:
             text = f"what was kept as {name} is of other weights, another device or another version: not used"
             self._notify(Note(text=text))
             return None
         return tensors, about
 
 
-def _require_latents(latents: Tensor | None) -> None:
-    """Raises ValueError for anything else than (1, channels, height, width) numbers in float32."""
-    if latents is None or latents.dtype != torch.float32 or latents.dim() != 4 or len(latents) != 1:
-        raise ValueError("it holds no latents")
-    if not torch.isfinite(latents).all():
-        raise ValueError("it holds NaN or infinity")
+def _require_step(done: object, steps: int) -> None:
+    """Raises ValueError for anything else than a number of steps from 1 to `steps`."""
+    if not isinstance(done, int) or isinstance(done, bool) or not 0 < done <= steps:
+        raise ValueError(f"it says that step {done!r:.20} of {steps} is done")
 
 
 def _result(stage: int) -> str:
@@ -171,8 +205,10 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         about: dict[str, Any] = json.loads(header["about"])
         if header["sha256"] != _digest(tensors, header["about"]):
             raise ValueError("its checksum is wrong")
-    except (safetensors.SafetensorError, KeyError, TypeError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("it is no whole checkpoint") from error
+    if not isinstance(about, dict):
+        raise ValueError("it does not say what it is of")
     return tensors, about
 
 
@@ -198,8 +234,12 @@ def scheduler_state(scheduler: Any) -> tuple[dict[str, Tensor], Any]:
     return tensors, {name: plain(value, name) for name, value in vars(scheduler).items() if name not in NOT_STATE}
 
 
-def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: dict[str, Any], device: torch.device) -> None:
-    """Sets a new scheduler of the same class back to a state that scheduler_state() returned."""
+def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: object, device: torch.device) -> None:
+    """Sets a new scheduler of the same class back to a state that scheduler_state() returned.
+
+    Raises ValueError, and sets nothing, for a state that a scheduler of this class does not have: only attributes that
+    it has itself, or gets in its steps, are set, to values of a type that they may have.
+    """
 
     def live(value: Any) -> Any:
         if isinstance(value, dict):
@@ -207,8 +247,19 @@ def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: dict[st
             return tensors[name].numpy() if kind == "array" else tensors[name].to("cpu" if kind == "cpu" else device)
         return [live(item) for item in value] if isinstance(value, list) else value
 
-    for name, value in state.items():
-        setattr(scheduler, name, live(value))
+    own = vars(scheduler)
+    if not isinstance(state, dict) or not own.keys() - NOT_STATE <= state.keys() <= own.keys() - NOT_STATE | LATER:
+        raise ValueError("it holds no state of this scheduler")
+    try:
+        values = {name: live(value) for name, value in state.items()}
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError("its state of the scheduler is not whole") from error
+    for name, value in values.items():
+        before = own.get(name)
+        if isinstance(before, Tensor | np.ndarray) and (type(value) is not type(before) or value.shape != before.shape):
+            raise ValueError(f"its state of the scheduler has another {name}")
+    for name, value in values.items():
+        setattr(scheduler, name, value)
 
 
 def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, *about: str) -> str:

@@ -184,3 +184,36 @@ def test_every_bit_of_the_weights_counts() -> None:
     assert before != fingerprint((module,), conditioning(1.0001), "float32")
     module.bias.data.view(torch.int32)[4] ^= 1
     assert before != fingerprint((module,), conditioning(1), "float32")
+
+
+def _without(about: dict[str, object], key: str) -> dict[str, object]:
+    return {name: value for name, value in about.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda tensors, about: (tensors, {**about, "done": -5}),
+        lambda tensors, about: (tensors, {**about, "done": 10**9}),
+        lambda tensors, about: (tensors, {**about, "done": "2"}),
+        lambda tensors, about: (tensors, _without(about, "done")),
+        lambda tensors, about: (tensors, _without(about, "scheduler")),
+        lambda tensors, about: (tensors, {**about, "scheduler": []}),
+        lambda tensors, about: (tensors, {**about, "scheduler": {**about["scheduler"], "step": None}}),
+        lambda tensors, about: (tensors, {**about, "scheduler": {**about["scheduler"], "timesteps": {"cpu": "no"}}}),
+        lambda tensors, about: (tensors, {**about, "scheduler": {**about["scheduler"], "timesteps": 7}}),
+        lambda tensors, about: ({**tensors, "latents": torch.zeros(1, 4, 1, 1)}, about),
+        lambda tensors, about: ({**tensors, "latents": tensors["latents"].double()}, about),
+        lambda tensors, about: ({**tensors, "latents": tensors["latents"] * float("nan")}, about),
+        lambda tensors, about: ({name: value for name, value in tensors.items() if name != "latents"}, about),
+    ],
+)
+def test_a_checkpoint_of_right_hash_and_wrong_content_is_damaged_and_not_used(tiny_preset: Path, spoil: Any) -> None:
+    plan, memory = plan_for(tiny_preset), Memory()
+    expected = make(plan, memory, [])
+    kept = next(kept for kept in memory.history if "step" in kept)
+    events: list[Event] = []
+    spoilt = Memory({**kept, "step": pack(*spoil(*unpack(kept["step"])))})
+    assert np.array_equal(make(plan, spoilt, events), expected)
+    notes = [event.text for event in events if isinstance(event, Note)]
+    assert any(text.startswith("what was kept as step is damaged and not used") for text in notes)
