@@ -179,7 +179,9 @@ def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None
             f"{folder}: the config of its UNet can't be read ({type(error).__name__}: {error})"
         ) from error
     texts = sum(_parameters(folder / name) for name in ("text_encoder", "text_encoder_2")) or like.text_parameters
-    return Architecture(shape, read_vae(folder / "vae", like.vae), texts)
+    own = folder / "vae"  # a folder may have none, and be used with another autoencoder
+    vae = read_vae(own, like.vae) if (own / "config.json").is_file() else like.vae
+    return Architecture(shape, vae, texts)
 
 
 def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:

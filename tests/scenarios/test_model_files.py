@@ -241,3 +241,14 @@ def test_a_controlnet_in_the_original_layout_with_and_without_prefix(
     assert np.array_equal(ours, wanted)
     with pytest.raises(WeightsError, match=r"for Stable Diffusion 1\.x, not for this model"):
         make(plan_for(second.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))
+
+
+def test_a_folder_without_an_autoencoder_is_used_with_another(small: Family, tmp_path: Path) -> None:
+    shutil.copytree(small.folder, tmp_path / "model")
+    shutil.move(tmp_path / "model" / "vae", tmp_path / "vae")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps(index | {"vae": [None, None]}))
+    given = {"model": str(tmp_path / "model")}
+    assert close(make(plan_for(small.preset(), **given, vae=str(tmp_path / "vae"))), make(plan_for(small.preset())))
+    with pytest.raises(WeightsError, match="vae"):
+        make(plan_for(small.preset(), **given))
