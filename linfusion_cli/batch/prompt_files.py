@@ -237,7 +237,7 @@ def _listed(data: object, line_of: Callable[[int], int]) -> Found:
     jobs, defaults = table.get("jobs"), table.get("defaults", {})
     if unknown := [str(key) for key in table if key not in LIST_KEYS]:
         yield 1, f'unknown key "{unknown[0]}". Allowed: {", ".join(LIST_KEYS)}'
-    elif not isinstance(jobs, list) or not isinstance(defaults, dict):
+    elif not isinstance(jobs, list) or not isinstance(defaults, dict) or not all(isinstance(k, str) for k in defaults):
         yield 1, "write a list `jobs` of prompts or tables, and perhaps a table `defaults`"
     else:
         for i, job in enumerate(jobs):

@@ -22,6 +22,7 @@ TEXTS = {
     "float.yaml": '- prompt: !!float ""\n',
     "date.yaml": "- prompt: !!timestamp x\n",
     "bool.yaml": "- prompt: !!bool x\n",
+    "key.yaml": "defaults: {5: 1}\njobs: [a]\n",
     "brackets.yaml": "[" * 40_000,
     "steps.yaml": "[a,\n" * 20_000,
     "deep.jsonl": "[" * 100_000 + "\n",
