@@ -12,12 +12,22 @@ if TYPE_CHECKING:
 
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
-NEWER_EXTRAS = frozenset({"ip_encoder"})
+# Preset keys that are younger than the version, with the value that changes nothing: jobs with it keep their hash.
+NEUTRAL: dict[str, object] = {
+    "extras.ip_encoder": "",
+    "sampling.guidance_high": 0.0,
+    "sampling.guidance_low": 0.0,
+    "sampling.sigma_schedule": "normal",
+    "sampling.timestep_spacing": "auto",
+    "upscale.edge_noise": 0.0,
+    "upscale.frequency_mixing": False,
+    "upscale.structure_guidance": 0.0,
+    "upscale.structure_scale": 0.25,
+}
 
 
 def what_decides_pixels(job: Job) -> dict[str, object]:
     """The part of a job that two identical images share, ready for JSON. Locations, names and memory are not in it."""
-    settings = job.settings
     ranges = {str(image.value_range) for image in job.images if image.value_range}
     return {
         **({"input_range": sorted(ranges)} if ranges else {}),
@@ -27,10 +37,7 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
         "seed": job.seed,
         "size": [job.size.width, job.size.height],
         "dtype": job.dtype,
-        "model": settings.model.model_dump(mode="json"),
-        "sampling": _sampling(settings.sampling),
-        "upscale": settings.upscale.model_dump(mode="json"),
-        "extras": _deciding_extras(settings.extras.model_dump(mode="json")),
+        **{section: _keys(job, section) for section in ("model", "sampling", "upscale", "extras")},
         "weights": dict(job.weights),
         "start": [job.start.image.sha256, job.start.refined] if job.start else [],
         "control_images": [image.sha256 for image in job.control_images],
@@ -38,18 +45,24 @@ def what_decides_pixels(job: Job) -> dict[str, object]:
     }
 
 
-def _deciding_extras(extras: dict[str, object]) -> dict[str, object]:
-    """The extras without keys that are newer than the hashes of finished jobs, where they say nothing."""
-    return {key: value for key, value in extras.items() if value or key not in NEWER_EXTRAS}
+def _keys(job: Job, section: str) -> dict[str, object]:
+    """A section of the job's settings without the keys that change nothing."""
+    values: dict[str, object] = getattr(job.settings, section).model_dump(mode="json")
+    if section == "sampling":
+        values |= _older_words(job.settings.sampling)
+    return {key: value for key, value in values.items() if not _is_neutral(f"{section}.{key}", value)}
 
 
-def _sampling(sampling: SamplingSettings) -> dict[str, object]:
-    """The settings of the sampler, so that a job of an older version, which had no keys for some, keeps its hash."""
-    shown = sampling.model_dump(mode="json") | {"guidance_scale": sampling.guidance}
-    if (shown["scheduler"], shown["sigma_schedule"]) == ("dpmpp_2m", "karras"):
-        shown |= {"scheduler": "dpmpp_2m_karras", "sigma_schedule": "normal"}
-    later = {"sigma_schedule": "normal", "timestep_spacing": "auto"}
-    return {key: value for key, value in shown.items() if later.get(key) != value}
+def _older_words(sampling: SamplingSettings) -> dict[str, object]:
+    """The keys that an older version had other values for, as it had them."""
+    older: dict[str, object] = {"guidance_scale": sampling.guidance}
+    if (sampling.scheduler, sampling.sigma_schedule) == ("dpmpp_2m", "karras"):
+        older |= {"scheduler": "dpmpp_2m_karras", "sigma_schedule": "normal"}
+    return older
+
+
+def _is_neutral(key: str, value: object) -> bool:
+    return key in NEUTRAL and NEUTRAL[key] == value
 
 
 def _zeroed(job: Job) -> bool:

@@ -83,6 +83,8 @@ class SamplingSettings(_Section):
     guidance_interval: tuple[float, float] = Field(
         strict=False, description=preset_key("sampling.guidance_interval").description
     )
+    guidance_low: float = _key("sampling.guidance_low")
+    guidance_high: float = _key("sampling.guidance_high")
     negative_prompt: str = _key("sampling.negative_prompt")
     init_strength: float = _key("sampling.init_strength")
 
@@ -90,6 +92,11 @@ class SamplingSettings(_Section):
     def guidance(self) -> float:
         """The scale that is used: from 1, which is none; below, other tools mean the same."""
         return max(1.0, self.guidance_scale)
+
+    @property
+    def guidance_bands(self) -> tuple[float, float]:
+        """The scales of coarse shapes and of fine detail in upscale stages."""
+        return self.guidance_low or self.guidance, self.guidance_high or self.guidance
 
     @field_validator("guidance_interval")
     @classmethod
@@ -114,6 +121,10 @@ class UpscaleSettings(_Section):
     resize: Resize
     overscan_px: int = _key("upscale.overscan_px")
     match_statistics: bool = _key("upscale.match_statistics")
+    frequency_mixing: bool = _key("upscale.frequency_mixing")
+    structure_guidance: float = _key("upscale.structure_guidance")
+    structure_scale: float = _key("upscale.structure_scale")
+    edge_noise: float = _key("upscale.edge_noise")
     vae_window_latents: int = _key("upscale.vae_window_latents")
 
 

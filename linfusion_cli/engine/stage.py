@@ -16,10 +16,12 @@ from linfusion_cli.engine.controlnet.inputs import stage_controls
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.meter import Counter, Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser, Predict
 from linfusion_cli.engine.sampling.finite import RecomputingDenoiser, recomputing, require_finite
+from linfusion_cli.engine.sampling.frequency_bands import with_low_band_of
 from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Resumed
-from linfusion_cli.engine.sampling.noise import gaussian
+from linfusion_cli.engine.sampling.noise import EDGE_NOISE, STAGE_NOISE, gaussian
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, OnStep, UpscaleInputs, base, upscale
 from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, WholeOrBands
@@ -163,10 +165,20 @@ class StageRun:
         plan = self.shared.plan
         if plan.upscales_image and previous.previous is None:
             return self._encode(self._users_image())  # in its own resolution, which stage 0 may lack
-        if previous.decoded is not None:
-            return self._encode(previous.decoded)
-        before, size = Parked.of(_present(previous.latents)), self.stage.size.latent()
-        resized = Resized.to(before, size, plan.join.resize, -math.inf, math.inf)
+        if previous.decoded is None:
+            return self._enlarged_latents(previous)
+        encoded = self._encode(previous.decoded)
+        if not plan.recipe.frequency_mixing:
+            return encoded
+        # Z_ref of ScaleDiff (arXiv 2510.25818): the high band of the image encoded again, the low band of the latents
+        return with_low_band_of(self._enlarged_latents(previous), encoded, plan.recipe.structure_scale)
+
+    def _enlarged_latents(self, previous: StageRun) -> Tensor:
+        """The latents of the stage before, resized; beyond the image, the canvas repeats its border."""
+        shown = previous.stage.size.latent()
+        before = Parked.of(_present(previous.latents)[:, :, : shown.height, : shown.width].contiguous())
+        size, kernel = self.stage.size.latent(), self.shared.plan.join.resize
+        resized = Extended(Resized.to(before, size, kernel, -math.inf, math.inf), self.stage.canvas.latent())
         bands = sweep(resized, self.stage.bands.vae_px, self.shared.store)
         return torch.cat([rows for _, rows in bands], dim=2)
 
@@ -187,6 +199,7 @@ class StageRun:
             dilation=stage.dilation,
             start=_present(self.latents),
             noise=noise,
+            extra_noise=self._noise(EDGE_NOISE) if plan.recipe.edge_noise else None,
             anchor=self._anchor(),
             seed=plan.seed,
             recipe=plan.recipe,
@@ -251,8 +264,16 @@ class StageRun:
             int(components.scheduler_config["num_train_timesteps"]),
             shared.plan.conditioned_size,
             controls,
+            self._band_guidance(),
         )
         return recomputing(denoiser, (components.unet, *components.mounted.modules), shared.plan, shared.meter.notify)
+
+    def _band_guidance(self) -> Guidance | None:
+        """Scales for each band of frequencies; coarse is what the stage before could show."""
+        sampler, stage = self.shared.plan.sampler, self.stage
+        if not stage.index:
+            return None
+        return Guidance(sampler.guidance_low, sampler.guidance_high, stage.before.width / stage.size.width)
 
     def _sweeper(self, counter: Counter) -> Sweeper:
         bands, window = self.stage.bands, self.shared.plan.join.vae_window_latents
@@ -264,11 +285,11 @@ class StageRun:
         scheduler = make_scheduler(sampler.scheduler, config, sampler.sigma_schedule, sampler.timestep_spacing)
         return Clock.start(scheduler, sampler.steps, self.stage.strength, self.shared.store.device)
 
-    def _noise(self) -> Tensor:
-        """Unit noise of the shape of the stage's latents, which depends on the seed and the stage alone."""
+    def _noise(self, draw: int = STAGE_NOISE) -> Tensor:
+        """Unit noise of the shape of the stage's latents, which depends on seed, stage and draw alone."""
         size = self.stage.canvas.latent()
         shape = (1, int(self.shared.components.unet.config.in_channels), size.height, size.width)
-        return gaussian(shape, self.shared.plan.seed, self.stage.index).to(self.shared.store.device)
+        return gaussian(shape, self.shared.plan.seed, self.stage.index, draw).to(self.shared.store.device)
 
 
 def _present(latents: Tensor | None) -> Tensor:

@@ -96,6 +96,8 @@ def sampler_settings(job: Job) -> SamplerSettings:
         sigma_schedule=sampling.sigma_schedule,
         timestep_spacing=sampling.timestep_spacing,
         guidance_interval=sampling.guidance_interval,
+        guidance_low=sampling.guidance_bands[0],
+        guidance_high=sampling.guidance_bands[1],
     )
 
 
@@ -110,6 +112,10 @@ def upscale_recipe(job: Job) -> UpscaleRecipe:
         dilated_cutoff=upscale.dilated_cutoff,
         lowpass_padding=upscale.lowpass_padding,
         match_statistics=upscale.match_statistics,
+        frequency_mixing=upscale.frequency_mixing,
+        structure_guidance=upscale.structure_guidance,
+        structure_scale=upscale.structure_scale,
+        edge_noise=upscale.edge_noise,
     )
 
 

@@ -43,12 +43,15 @@ class SamplerSettings:
     """How noise becomes an image.
 
     guidance_scale: from 1, which means no guidance; guidance_interval: the part of the timesteps, 0 to 1, where it acts
+    guidance_low, guidance_high: in later stages, the scales of coarse shapes and of fine detail
     """
 
     scheduler: str
     steps: int
     guidance_scale: float
     guidance_interval: tuple[float, float]
+    guidance_low: float
+    guidance_high: float
     sigma_schedule: str = "normal"
     timestep_spacing: str = "auto"
 
@@ -62,6 +65,10 @@ class UpscaleRecipe:
     dilated_cutoff: below this weight the dilated branch is not run (0 = always run)
     lowpass_padding: "reflect" or "zeros" (the official code pads with zeros)
     match_statistics: end with the mean and the deviation per channel of stage 0
+    frequency_mixing: start from the low band of the enlarged latents and the high band of the encoded image
+    structure_guidance: 0 to 1, how much the low band of x0 is pulled to that of the start (arXiv 2510.25818)
+    structure_scale: side of that low band's latents over the full ones
+    edge_noise:     0 to 2, weight of extra noise at edges before a stage (arXiv 2503.18446)
     """
 
     skip_exponent: float = 3.0
@@ -71,6 +78,10 @@ class UpscaleRecipe:
     dilated_cutoff: float = 0.02
     lowpass_padding: str = "reflect"
     match_statistics: bool = True
+    frequency_mixing: bool = False
+    structure_guidance: float = 0.0
+    structure_scale: float = 0.25
+    edge_noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

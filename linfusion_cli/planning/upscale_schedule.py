@@ -143,7 +143,7 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
         dilation=dilation,
         strength=strength,
         steps=len(asked),
-        guided_steps=_guided_steps(job, asked),
+        guided_steps=_guided_steps(job, index, asked),
         dilated_steps=_dilated_steps(job, asked) if dilation > 1 else 0,
         attention=job.settings.model.attention if index else job.settings.model.base_attention,
         bands=bands,
@@ -155,10 +155,11 @@ def _strength(job: Job, index: int, last: int) -> float:
     return _first_strength(job) if index == 0 else job.settings.upscale.strength * (1 - (index - 1) / last)
 
 
-def _guided_steps(job: Job, asked: list[float]) -> int:
+def _guided_steps(job: Job, index: int, asked: list[float]) -> int:
     sampling = job.settings.sampling
     low, high = sampling.guidance_interval
-    return sum(low <= time <= high for time in asked) if sampling.guidance > 1 else 0
+    scales = sampling.guidance_bands if index else (sampling.guidance,)
+    return sum(low <= time <= high for time in asked) if set(scales) != {1} else 0
 
 
 def _dilated_steps(job: Job, asked: list[float]) -> int:

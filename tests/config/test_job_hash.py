@@ -2,7 +2,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from linfusion_cli.config.job import resolve
-from linfusion_cli.config.job_hash import PIXELS_VERSION, ZEROED_VERSION, job_hash, unseeded_hash, what_decides_pixels
+from linfusion_cli.config.job_hash import (
+    NEUTRAL,
+    PIXELS_VERSION,
+    ZEROED_VERSION,
+    job_hash,
+    unseeded_hash,
+    what_decides_pixels,
+)
 from linfusion_cli.config.request import Request
 
 ASKED = Request(prompt="a lake", seed=5, size="1024x512")
@@ -40,6 +47,16 @@ def test_sd_xl_without_a_negative_prompt_has_a_version_of_its_own() -> None:
 
     assert version("sdxl-4k", "") == version("sdxl-4k", " ") == ZEROED_VERSION
     assert version("sdxl-4k", "fog") == version("sd15-4k", "") == PIXELS_VERSION
+
+
+def test_a_job_of_before_the_newer_keys_keeps_its_hash() -> None:
+    request = replace(ASKED, preset="sd15-4k", output=Path("x.png"))
+    assert job_hash(resolve(request)) == "ac6f3e9bd383269262dd3c54970fdd6f1b55e2f8ab2c7cbce2d1637112fd875d"
+
+
+def test_the_neutral_values_are_the_defaults() -> None:
+    settings = resolve(ASKED).settings.model_dump(mode="json")
+    assert {key: settings[key.split(".")[0]][key.split(".")[1]] for key in NEUTRAL} == NEUTRAL
 
 
 def test_jobs_that_differ_in_their_seeds_alone_share_the_unseeded_hash() -> None:

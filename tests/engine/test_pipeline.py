@@ -100,6 +100,38 @@ def test_the_image_does_not_depend_on_bands_nor_on_what_waits_where(
     assert not list(tmp_path.iterdir()), "files without names leave nothing"
 
 
+TECHNIQUES = """strength = 0.5
+frequency_mixing = true
+structure_guidance = 0.8
+structure_scale = 0.5
+edge_noise = 0.4
+"""
+
+
+@pytest.fixture(scope="module")
+def mixing_preset(tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mixing") / "mixing.toml"
+    text = tiny_preset.read_text().replace("strength = 0.5", TECHNIQUES)
+    path.write_text(text.replace("[sampling]", "[sampling]\nguidance_low = 2.0\nguidance_high = 6.0"))
+    return path
+
+
+def test_frequency_techniques_change_later_stages_alone(
+    mixing_preset: Path, wide: list[np.ndarray], tmp_path: Path
+) -> None:
+    mixed = make(plan_for(mixing_preset, "136x152"))[1]
+    assert np.array_equal(mixed[0], wide[0])
+    assert all(not np.array_equal(one, other) for one, other in zip(mixed[1:], wide[1:], strict=True))
+
+
+def test_frequency_techniques_do_not_depend_on_bands(mixing_preset: Path, tmp_path: Path) -> None:
+    plan = plan_for(mixing_preset, "136x152")
+    stages = tuple(replace(stage, bands=Bands(3, 40, ("sums",) * 4)) for stage in plan.stages)
+    narrow = make(replace(plan, stages=stages, store_budget=StoreBudget(60_000, 0, tmp_path)))[1]
+    for one, other in zip(make(plan)[1], narrow, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
 def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset, scheduler="euler_ancestral")
     first = make(plan)[1][-1]

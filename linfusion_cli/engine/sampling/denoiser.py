@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.loading.safetensors_loader import memory_format
+from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.streaming.residuals import Residuals, combined
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.unet_cost import BATCHED_LATENTS
@@ -69,7 +70,8 @@ class Denoiser:
     """A UNet (whole or in bands) with its text and its ControlNets.
 
     guidance_scale: 1 means no guidance. guidance_interval: guidance acts where low <= t / train_timesteps <= high
-    (arXiv 2404.07724). conditioned_size: the image size in pixels that SD-XL is told.
+    (arXiv 2404.07724). conditioned_size: the image size in pixels that SD-XL is told. bands: scales of the low and the
+    high band of frequencies instead of guidance_scale, at the same timesteps.
     """
 
     unet: Predict
@@ -79,11 +81,17 @@ class Denoiser:
     train_timesteps: int
     conditioned_size: Size
     controls: tuple[Control, ...] = ()
+    bands: Guidance | None = None
+
+    @property
+    def guidance(self) -> Guidance:
+        """How the predictions without and with the prompt are joined."""
+        return self.bands or Guidance(self.guidance_scale, self.guidance_scale)
 
     def guided(self, timestep: float) -> bool:
         """Whether guidance acts at this timestep (0 to train_timesteps)."""
         low, high = self.guidance_interval
-        return self.guidance_scale != 1 and low <= timestep / self.train_timesteps <= high
+        return self.guidance.acts and low <= timestep / self.train_timesteps <= high
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timestep: Tensor, dilation: int = 1) -> Tensor:
@@ -100,7 +108,7 @@ class Denoiser:
         else:
             without = self._predict(latents, timestep, dilation, *negative)
             with_text = self._predict(latents, timestep, dilation, *positive)
-        return without + self.guidance_scale * (with_text - without)  # classifier-free guidance, arXiv 2207.12598
+        return self.guidance(without, with_text)
 
     def _predict(
         self, latents: Tensor, timestep: Tensor, dilation: int, embeddings: Tensor, pooled: Tensor, images: Tensor

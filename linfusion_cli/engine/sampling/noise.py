@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 STAGE_NOISE = 0  # the draw that starts a stage; step i of a stochastic scheduler uses draw i + 1
+EDGE_NOISE = 1 << 20  # the draw of extra noise at edges; no stage has so many steps
 _WORD = 1 << 64
 
 

@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from linfusion_cli.engine.sampling.clean_prediction import CleanPrediction
+from linfusion_cli.engine.sampling.edge_noise import with_edge_noise
 from linfusion_cli.engine.sampling.latent_checkpoint import Resumed
 from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.schedulers import Scheduler
+from linfusion_cli.engine.sampling.structure_guidance import StructureGuidance, noise_share
 from linfusion_cli.planning.render_plan import UpscaleRecipe
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
@@ -25,7 +28,7 @@ class UpscaleInputs:
 
     stage:    its index, from 1; dilation: how many times larger than stage 0 it is
     start:    latents z0 of the enlarged image, (1, channels, height, width)
-    noise:    of the same shape; anchor: the latents of stage 0
+    noise:    of the same shape; extra_noise: the same, of another draw, for edge noise; anchor: the latents of stage 0
     seed:     0 to 2^32 - 1, for schedulers that draw noise at every step
     """
 
@@ -33,6 +36,7 @@ class UpscaleInputs:
     dilation: int
     start: Tensor
     noise: Tensor
+    extra_noise: Tensor | None = None
     anchor: Tensor
     seed: int
     recipe: UpscaleRecipe
@@ -64,6 +68,10 @@ class Clock:
             return noise * self.scheduler.initial_sigma
         signal, amount = self.levels[0]
         return signal * start + amount * noise
+
+    def clean_prediction(self, index: int) -> CleanPrediction:
+        """How a prediction at `index` and x0 follow from each other."""
+        return CleanPrediction(self.scheduler.prediction, *self.levels[index])
 
     def cosine(self, timestep: Tensor) -> float:
         """f = (1 + cos(pi (T - t) / T)) / 2: 1 at full noise, 0 at none."""
@@ -104,16 +112,36 @@ def upscale(
     denoise: Denoise, clock: Clock, inputs: UpscaleInputs, on_step: OnStep, resumed: Resumed | None = None
 ) -> Tensor:
     """Runs one later stage, or the rest of it where it was interrupted; returns its latents."""
-    start, noise, recipe = inputs.start.contiguous(), inputs.noise, inputs.recipe
+    noise, recipe = inputs.noise, inputs.recipe
+    start, structure = _with_extra_noise(inputs), _structure_guidance(inputs, clock)
     latents = resumed.latents if resumed else _noised(start, noise, clock.levels[0])
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
         timestep = clock.timesteps[index]
         skip = clock.cosine(timestep) ** recipe.skip_exponent
         latents = torch.lerp(latents, _noised(start, noise, clock.levels[index]), skip)
         prediction = blended(denoise, clock, latents, timestep, inputs.dilation, recipe)
+        if structure is not None:
+            prediction = structure(prediction, latents, clock.clean_prediction(index))
         latents = clock.step(prediction, index, latents, (inputs.seed,), inputs.stage)
         on_step(index + 1, latents)
     return match_statistics(latents, inputs.anchor) if recipe.match_statistics else latents
+
+
+def _with_extra_noise(inputs: UpscaleInputs) -> Tensor:
+    """The latents that the stage noises: those of the enlarged image, with edge noise where the recipe has it."""
+    start = inputs.start.contiguous()
+    if inputs.extra_noise is None:
+        return start
+    return with_edge_noise(start, inputs.extra_noise, inputs.recipe.edge_noise)
+
+
+def _structure_guidance(inputs: UpscaleInputs, clock: Clock) -> StructureGuidance | None:
+    """The guidance of the stage; None where the recipe has none."""
+    recipe = inputs.recipe
+    if not recipe.structure_guidance or not clock.levels:
+        return None
+    reference, first = inputs.start.contiguous(), noise_share(*clock.levels[0])
+    return StructureGuidance(reference, recipe.structure_guidance, recipe.structure_scale, first)
 
 
 def _noised(start: Tensor, noise: Tensor, level: tuple[float, float]) -> Tensor:

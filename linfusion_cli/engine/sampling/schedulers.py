@@ -29,6 +29,7 @@ class Scheduler:
     timesteps:       (predictions,) of the predictions that it asks for
     levels:          signal and noise of an image noised to each of them
     train_timesteps: T, the number of timesteps that the model was trained with
+    prediction:      what the UNet predicts: "epsilon", "v_prediction" or "sample"
     initial_sigma:   the deviation of the pure noise that it starts from
     takes_generator: whether a step may draw noise
     """
@@ -37,6 +38,7 @@ class Scheduler:
     timesteps: Tensor
     levels: tuple[tuple[float, float], ...]
     train_timesteps: int
+    prediction: str
     initial_sigma: float
     takes_generator: bool
 
@@ -55,6 +57,7 @@ class Scheduler:
             timesteps=timesteps,
             levels=levels,
             train_timesteps=inner.config.num_train_timesteps,
+            prediction=inner.config.prediction_type,
             initial_sigma=inner.init_noise_sigma,
             takes_generator="generator" in inspect.signature(inner.step).parameters,
         )
