@@ -120,6 +120,7 @@ WRITERS = {
     "files.py": "the one way",
     "output/atomic_file.py": "an image: space reserved first, nothing replaced unless asked",
     "output/file_lock.py": "a lease is linked or renamed away, never replaced",
+    "images/source_file.py": "a copy of a pipe, which no name of the user's leads to",
     "engine/memory/slabs.py": "scratch memory without a name",
     "convert/confinement.py": "names calls that are forbidden",
 }

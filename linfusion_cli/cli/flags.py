@@ -33,6 +33,11 @@ def help_text(row: OptionRow) -> str:
     return " ".join(part for part in (row.help, row.limits, default) if part)
 
 
+def completer(row: OptionRow) -> Callable[[str], list[str]]:
+    """A row's completions for Typer, which evaluates the annotations of each such function: a lambda has none."""
+    return lambda incomplete: row.completions(incomplete)
+
+
 def flag_parameter(row: OptionRow) -> inspect.Parameter:
     """The keyword parameter that makes Typer offer a row as a flag."""
     kind = str if row.key in AS_TYPED else row.kind
@@ -41,7 +46,7 @@ def flag_parameter(row: OptionRow) -> inspect.Parameter:
         *declarations(row),
         metavar=row.metavar or None,
         help=help_text(row),
-        autocompletion=row.completions if row.choices or row.suggestions else None,
+        autocompletion=completer(row) if row.choices or row.suggestions else None,
         rich_help_panel=row.panel or None,
     )
     hint = Annotated[hint if row.default is not None else hint | None, option]
@@ -54,9 +59,9 @@ def with_flags(command: str) -> Callable[[Command], Command]:
     A function that has a dict `inputs` too gets the rows of its input in it. The flags stand in --help where these two
     stand among the function's parameters, which are all keywords.
 
-    Typer learns a command's flags from its function's signature and annotations, and from nothing else: it has no call
-    to add an option. So the function that it is given takes any keywords, and both say what these are
-    (`__signature__` is Python's own way to do so, PEP 362).
+    Typer learns a command's flags from its function's signature, and from nothing else: it has no call to add an
+    option. So the function that it is given takes any keywords, and its signature says what these are (`__signature__`
+    is Python's own way to do so, PEP 362). It has no annotations, which Typer would evaluate twice.
     """
 
     def decorate(function: Command) -> Command:
@@ -77,8 +82,8 @@ def with_flags(command: str) -> Callable[[Command], Command]:
                 values[group] = {row.name: values.pop(row.name) for row in groups[group]}
             return function(**values)
 
+        run.__annotations__ = {}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
         vars(run)["__signature__"] = signature.replace(parameters=shown)
         return run
 

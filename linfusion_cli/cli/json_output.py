@@ -8,8 +8,6 @@ from typing import Any, TextIO
 
 import typer
 
-from linfusion_cli.redaction import redacted
-
 
 def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:
     """Writes one line of JSON, {"type": kind, ...}, and flushes it. Raises ValueError for a number that JSON lacks."""
@@ -23,4 +21,6 @@ def print_json(fields: Mapping[str, Any]) -> None:
 
 def json_text(fields: Mapping[str, Any], indent: int | None = None) -> str:
     """JSON in ASCII, so that no control character gets through; tokens and passwords are left out."""
+    from linfusion_cli.redaction import redacted
+
     return redacted(json.dumps(fields, allow_nan=False, indent=indent))

@@ -5,7 +5,6 @@ In somebody else's Python process (the public API) every function here does noth
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from linfusion_cli.system import gc_pause, library_output
+from linfusion_cli.system import gc_pause
 
 UNBOUNDED = 1024  # prepared convolutions: what the libraries keep by default
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
@@ -52,6 +51,8 @@ def importing(prepared_convolutions: int = UNBOUNDED) -> Iterator[None]:
     if not owns_process():
         yield
         return
+    from linfusion_cli.system import library_output  # it imports logging, which --help needs not
+
     library_output.route_libraries()
     with gc_pause.none_expected():
         yield
@@ -77,4 +78,6 @@ def lift_pixel_limit() -> None:
 @cache
 def libc() -> Any:
     """The C library on Linux, None elsewhere."""
+    import ctypes  # --help needs none of it
+
     return ctypes.CDLL(None) if sys.platform == "linux" else None

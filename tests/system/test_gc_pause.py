@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from linfusion_cli.system.gc_pause import none_expected
+from linfusion_cli.system.gc_pause import none_expected, paused
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +23,14 @@ def test_an_error_inside_turns_it_on_again() -> None:
     with pytest.raises(ZeroDivisionError), none_expected():
         raise ZeroDivisionError
     assert gc.isenabled()
+
+
+def test_a_plain_pause_freezes_nothing() -> None:
+    before = gc.get_freeze_count()
+    with paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before
 
 
 def test_what_was_made_is_frozen() -> None:

@@ -112,7 +112,7 @@ def test_a_card_that_is_full_old_or_unknown_to_torch() -> None:
     full, old = replace(CARD, free_bytes=10**9), replace(CARD, capability=(7, 5), bfloat16=False)
     assert about(replace(GOOD, gpus=(full,)))["cuda:0"].fix == "close what else uses the GPU (nvidia-smi lists it)"
     assert (
-        "no bfloat16 (which the sd21 presets take: give --dtype float32)"
+        'no bfloat16 (which the sd21 presets take: give dtype="float32")'
         in about(replace(GOOD, gpus=(old,)))["cuda:0"].found
     )
     unknown = about(replace(GOOD, gpus=(replace(CARD, kernels=False),)))["cuda:0"]
