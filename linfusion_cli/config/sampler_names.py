@@ -54,6 +54,8 @@ _ABSENT: Mapping[str, str] = {
     "heunpp2": "heun",
     "ipndm": "pndm",
     "ipndm_v": "pndm",
+    "lms": "euler",  # diffusers takes its order from the step's index: wrong where a stage starts late
+    "lmsdiscretescheduler": "euler",
     "res_multistep": "dpmpp_2m",
     "res_multistep_ancestral": "dpm2_ancestral",
     "restart": "heun",

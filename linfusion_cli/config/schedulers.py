@@ -77,7 +77,6 @@ SCHEDULERS: dict[str, SchedulerRow] = {
     "euler_ancestral": SchedulerRow("EulerAncestralDiscreteScheduler", {}, "Euler a"),
     "heun": SchedulerRow("HeunDiscreteScheduler", _UNCLIPPED, "Heun", asks_twice="after first", sigmas=True),
     "lcm": SchedulerRow("LCMScheduler", _UNCLIPPED, "LCM", spacing="never", most_steps=LCM_STEPS),
-    "lms": SchedulerRow("LMSDiscreteScheduler", {}, "LMS", sigmas=True, package="scipy"),
     "pndm": SchedulerRow("PNDMScheduler", {"skip_prk_steps": True}, "PLMS", asks_twice="second"),
     "tcd": SchedulerRow("TCDScheduler", _UNCLIPPED, "TCD", spacing="never", most_steps=LCM_STEPS),
     "unipc": SchedulerRow("UniPCMultistepScheduler", {}, "UniPC", spacing="normal", sigmas=True),

@@ -42,7 +42,6 @@ from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, unsuppo
         ("PLMS", "pndm", "", ""),
         ("uni_pc_bh2", "unipc", "", ""),
         ("DPMSolverMultistepScheduler", "dpmpp_2m", "", ""),
-        ("LMS Karras", "lms", "karras", ""),
         ("  heun ", "heun", "", ""),
     ],
 )
@@ -65,6 +64,10 @@ def test_what_is_no_sampler_here(name: str) -> None:
         ("euler_ancestral_cfg_pp", "euler_ancestral"),
         ("dpmpp_2s_ancestral_cfg_pp", "dpm2_ancestral"),
         ("sa_solver", "dpmpp_3m_sde"),
+        ("lms", "euler"),
+        ("LMS Karras", "euler"),
+        ("k_lms", "euler"),
+        ("LMSDiscreteScheduler", "euler"),
         ("nothing", ""),
     ],
 )

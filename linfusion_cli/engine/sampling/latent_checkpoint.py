@@ -22,7 +22,8 @@ from linfusion_cli.events import Note, Notify
 STEP = "step"
 LATENTS = "latents"
 NOT_STATE = frozenset({"_internal_dict"})  # a scheduler's configuration
-LATER = frozenset({"sample", "sigma_data", "this_order"})  # of Heun, LCM, UniPC: state from the first step on
+# State from the first step on: of Heun and DPM-Solver, DPM2 ancestral, our Brownian path, LCM, UniPC.
+LATER = frozenset({"sample", "dt", "first_draw", "sigma_data", "this_order"})
 
 
 class Keeper(Protocol):
