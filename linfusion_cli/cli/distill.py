@@ -50,7 +50,7 @@ TeacherArgument = Annotated[
 ]
 DataFlag = Annotated[
     str,
-    typer.Option(metavar="PLACE", help="Folder of images with .txt captions, .tar or .parquet files, or scenes."),
+    typer.Option(metavar="LOCATION", help="Folder of images with .txt captions, .tar or .parquet files, or scenes."),
 ]
 OutputFlag = Annotated[
     Path, typer.Option("--output", "-o", metavar="FOLDER", help="The weights; checkpoints in its subfolder run.")

@@ -30,7 +30,7 @@ Only safetensors files are fetched. An interrupted download goes on where it was
 published hashes. Repositories that want a login: hf auth login, or HF_TOKEN. Another hub: HF_ENDPOINT. Another disk:
 HF_HOME.
 """
-Places = list[str] | None
+Locations = list[str] | None
 
 
 def fetch(
@@ -39,24 +39,24 @@ def fetch(
         typer.Argument(metavar="[PRESET]...", help="Presets, or .toml files.", autocompletion=complete_preset),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="PLACE", help="A model, with the LinFusion weights of its family.")
+        str | None, typer.Option(metavar="LOCATION", help="A model, with the LinFusion weights of its family.")
     ] = None,
     linfusion: Annotated[
-        Places, typer.Option("--linfusion", metavar="PLACE", help="Linear attention. Repeatable.")
+        Locations, typer.Option("--linfusion", metavar="LOCATION", help="Linear attention. Repeatable.")
     ] = None,
-    vae: Annotated[Places, typer.Option("--vae", metavar="PLACE", help="An autoencoder. Repeatable.")] = None,
-    lora: Annotated[Places, typer.Option("--lora", metavar="PLACE", help="A LoRA. Repeatable.")] = None,
+    vae: Annotated[Locations, typer.Option("--vae", metavar="LOCATION", help="An autoencoder. Repeatable.")] = None,
+    lora: Annotated[Locations, typer.Option("--lora", metavar="LOCATION", help="A LoRA. Repeatable.")] = None,
     inversion: Annotated[
-        Places, typer.Option("--textual-inversion", metavar="PLACE", help="An embedding. Repeatable.")
+        Locations, typer.Option("--textual-inversion", metavar="LOCATION", help="An embedding. Repeatable.")
     ] = None,
     controlnet: Annotated[
-        Places, typer.Option("--controlnet", metavar="PLACE", help="A ControlNet. Repeatable.")
+        Locations, typer.Option("--controlnet", metavar="LOCATION", help="A ControlNet. Repeatable.")
     ] = None,
     ip_adapter: Annotated[
-        Places, typer.Option("--ip-adapter", metavar="PLACE", help="An IP-Adapter. Repeatable.")
+        Locations, typer.Option("--ip-adapter", metavar="LOCATION", help="An IP-Adapter. Repeatable.")
     ] = None,
     ip_encoder: Annotated[
-        Places, typer.Option("--ip-encoder", metavar="PLACE", help="An image encoder of one. Repeatable.")
+        Locations, typer.Option("--ip-encoder", metavar="LOCATION", help="An image encoder of one. Repeatable.")
     ] = None,
     offline: Annotated[
         bool, typer.Option("--offline", help="Use no network: say what is missing, and check what is here.")
@@ -79,9 +79,9 @@ def fetch(
         "ip-adapter": ip_adapter,
         "ip-encoder": ip_encoder,
     }
-    for kind, places in flags.items():
+    for kind, locations in flags.items():
         variant = "fp16" if kind == "controlnet" else ""
-        needs += [Need(kind, (place,), "", variant, "") for place in places or []]  # type: ignore[arg-type]
+        needs += [Need(kind, (location,), "", variant, "") for location in locations or []]  # type: ignore[arg-type]
     if not needs:
         raise UsageError(
             "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... "

@@ -147,13 +147,13 @@ def train(
             announce(safe(line))
 
 
-def _model_folder(place: str) -> Path:
+def _model_folder(location: str) -> Path:
     from linfusion_cli.models import builtin_folder
 
-    folder = builtin_folder(place) or Path(place).expanduser()
+    folder = builtin_folder(location) or Path(location).expanduser()
     if not (folder / "model_index.json").is_file():
         raise UsageError(
-            f"--from {place}: no model in diffusers layout (there is no model_index.json). Try --from builtin:landscape"
+            f"--from {location}: no model in diffusers layout (no model_index.json). Try --from builtin:landscape"
         )
     return folder
 

@@ -101,9 +101,9 @@ class Tracker:
 
     def _skip_to(self, event: PhaseStarted) -> None:
         """Forgets the phases before this one that never came: an earlier run did them."""
-        places = [(name, stage) for name, stage, _ in self._planned]
-        if (event.name, event.stage) in places:
-            del self._planned[: places.index((event.name, event.stage))]
+        positions = [(name, stage) for name, stage, _ in self._planned]
+        if (event.name, event.stage) in positions:
+            del self._planned[: positions.index((event.name, event.stage))]
 
     def _predicted(self, name: str, stage: int, *, drop: bool = False) -> float:
         for i, (planned_name, planned_stage, seconds) in enumerate(self._planned):
@@ -303,14 +303,14 @@ class JsonDisplay:
         if current is None or (now - self._last < JSON_INTERVAL_S and event.done != current.total):
             return
         self._last = now
-        place = {
+        position = {
             "name": current.name,
             "stage": current.stage,
             "done": event.done,
             "total": current.total,
             "unit": current.unit,
         }
-        emit(self._stream, "progress", {**place, "remaining_seconds": round(self._tracker.remaining_seconds, 1)})
+        emit(self._stream, "progress", {**position, "remaining_seconds": round(self._tracker.remaining_seconds, 1)})
 
 
 def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
@@ -339,7 +339,7 @@ def phase_text(plan: Plan, event: PhaseStarted) -> str:
 
 
 def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
-    """Prints a plan to stdout, with the places that its settings come from and what would stop it, for a dry run."""
+    """Prints a plan to stdout for a dry run, with the sources of its settings and its errors."""
     if as_json:
         emit(
             sys.stdout,

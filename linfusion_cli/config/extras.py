@@ -47,41 +47,44 @@ NUMBER = r":(-?\d+(?:\.\d*)?|-?\.\d+)"
 class Weighted:
     """A LoRA: where it is and how strongly it acts on the UNet and on the text encoders (-8 to 8 each)."""
 
-    place: str
+    location: str
     weight: float
     text_weight: float
 
     @staticmethod
     def parse(text: str) -> Weighted:
-        """Reads "PLACE", "PLACE:WEIGHT" or "PLACE:WEIGHT:TEXT_WEIGHT". Raises UsageError for a weight out of range."""
-        place, *given = _numbers(text)
+        """Reads "LOCATION", "LOCATION:WEIGHT" or "LOCATION:WEIGHT:TEXT_WEIGHT".
+
+        Raises UsageError for a weight out of range.
+        """
+        location, *given = _numbers(text)
         weights = [float(value) for value in given] or [1.0]
         if not all(-HEAVIEST <= weight <= HEAVIEST for weight in weights):
             nearest = ":".join(f"{min(max(weight, -HEAVIEST), HEAVIEST):g}" for weight in weights)
             raise UsageError(
-                f'"{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {place}:{nearest}',
+                f'"{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {location}:{nearest}',
                 parameter="loras",
             )
-        return Weighted(place, weights[0], weights[-1])
+        return Weighted(location, weights[0], weights[-1])
 
 
 def _numbers(text: str) -> list[str]:
-    """A place and the one or two numbers behind it, if there are."""
+    """A location and the one or two numbers behind it, if there are."""
     match = re.fullmatch(rf"(.+?)(?:{NUMBER})?{NUMBER}", text)
     return [text] if match is None else [part for part in match.groups() if part is not None]
 
 
 def inversion(text: str) -> tuple[str, str]:
-    """Place and token of "PLACE" or "PLACE:TOKEN"; without a token the file's name is the token."""
+    """Location and token of "LOCATION" or "LOCATION:TOKEN"; without a token the file's name is the token."""
     scheme, marks, rest = text.partition("://") if is_link(text) else ("", "", text)
-    place, _, token = rest.partition(":")
-    return scheme + marks + place, token or Path(place).stem
+    location, _, token = rest.partition(":")
+    return scheme + marks + location, token or Path(location).stem
 
 
 def family_here(model: str | None) -> str | None:
     """The family of a model by its tensors; None without one, or if it is not on this machine."""
-    place = find(model) if model else None
-    return None if place is None else family_of_model(place, "fp16")
+    location = find(model) if model else None
+    return None if location is None else family_of_model(location, "fp16")
 
 
 def preset_name(preset: str | None, model: str | None) -> str:
@@ -199,7 +202,7 @@ def each(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 def places_of(settings: Preset) -> tuple[str, ...]:
-    """Every place that the settings name."""
+    """Every location that the settings name."""
     model, extras = settings.model, settings.extras
     named = (
         *model.repositories,
@@ -211,10 +214,10 @@ def places_of(settings: Preset) -> tuple[str, ...]:
         extras.ip_encoder,
     )
     named += (
-        *(Weighted.parse(text).place for text in extras.loras),
+        *(Weighted.parse(text).location for text in extras.loras),
         *(inversion(text)[0] for text in extras.textual_inversions),
     )
-    return tuple(dict.fromkeys(place for place in named if place))
+    return tuple(dict.fromkeys(location for location in named if location))
 
 
 def fingerprints(settings: Preset) -> dict[str, str]:
@@ -232,13 +235,13 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
     return {local_name(location): path for location in local if (path := find(location)) is not None}
 
 
-def local_name(place: str) -> str:
-    """A place as strangers may see it: a file or folder of this machine by its name alone."""
-    text, colon, rest = place, "", ""
-    if ":" in place and not Path(place).expanduser().exists():
-        bare, *numbers = _numbers(place)
-        text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else place.rpartition(":")
-    return Path(text).name + colon + rest if text and Path(text).expanduser().exists() else place
+def local_name(location: str) -> str:
+    """A location as strangers may see it: a file or folder of this machine by its name alone."""
+    text, colon, rest = location, "", ""
+    if ":" in location and not Path(location).expanduser().exists():
+        bare, *numbers = _numbers(location)
+        text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else location.rpartition(":")
+    return Path(text).name + colon + rest if text and Path(text).expanduser().exists() else location
 
 
 def local_names(values: Iterable[object]) -> tuple[str | float, ...]:

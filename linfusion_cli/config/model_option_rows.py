@@ -14,7 +14,7 @@ MODEL_ROWS = (
     OptionRow(
         key="model",
         kind=str,
-        metavar="PLACE",
+        metavar="LOCATION",
         help="A hub repository, a diffusers folder or a .safetensors file.",
         details='A preset lists several, tried in order. On the hub: "owner/name" or "owner/name/file.safetensors". '
         '"builtin:landscape" is the small model that ships inside this program.',
@@ -28,7 +28,7 @@ MODEL_ROWS = (
     OptionRow(
         key="linfusion",
         kind=str,
-        metavar="PLACE",
+        metavar="LOCATION",
         help="Linear attention of your own, or none for softmax everywhere.",
         details="A preset lists several, tried in order. It must belong to the model's family.",
         panel=MODEL,
@@ -48,7 +48,7 @@ MODEL_ROWS = (
     OptionRow(
         key="vae",
         kind=str,
-        metavar="PLACE",
+        metavar="LOCATION",
         help="Another autoencoder.",
         details='A name on the hub, a folder or a .safetensors file. "" = the model\'s own.',
         panel=MODEL,
@@ -88,7 +88,7 @@ MODEL_ROWS = (
         key="loras",
         kind=str,
         names=("lora",),
-        metavar="PLACE[:WEIGHT]",
+        metavar="LOCATION[:WEIGHT]",
         help="A LoRA. Repeatable.",
         details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders.",
         repeatable=True,
@@ -101,7 +101,7 @@ MODEL_ROWS = (
         key="textual_inversions",
         kind=str,
         names=("textual-inversion",),
-        metavar="PLACE[:TOKEN]",
+        metavar="LOCATION[:TOKEN]",
         help="A word of your own. Repeatable.",
         details="An embedding; TOKEN is the word that stands for it in the prompt, the file's name if not said.",
         repeatable=True,
@@ -133,7 +133,7 @@ MODEL_ROWS = (
         key="controlnets",
         kind=str,
         names=("controlnet",),
-        metavar="PLACE",
+        metavar="LOCATION",
         help="A ControlNet. Repeatable, each with an image.",
         repeatable=True,
         panel=CONTROL,
@@ -193,7 +193,7 @@ MODEL_ROWS = (
     OptionRow(
         key="ip_adapter",
         kind=str,
-        metavar="PLACE",
+        metavar="LOCATION",
         help="Images as prompts.",
         details='A folder or hub repository with its file and its image encoder, or the file. "" = none.',
         panel=CONTROL,
@@ -203,7 +203,7 @@ MODEL_ROWS = (
     OptionRow(
         key="ip_encoder",
         kind=str,
-        metavar="PLACE",
+        metavar="LOCATION",
         help="Its image encoder. Default: the one beside it, by its width.",
         details='A folder with config.json, or one file: ViT-L, ViT-H or ViT-bigG. "" = the one beside it.',
         panel=CONTROL,

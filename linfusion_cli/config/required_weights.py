@@ -21,17 +21,18 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
     needs = [Need("model", model.repositories, model.revision, model.variant, model.family)]
     if "linear" in (model.attention, model.base_attention):
         needs.append(Need("linfusion", model.linfusion, "", "", model.family))
-    if place := model.vae or model.vae_float16:
-        needs.append(Need("vae", (place,), "", "", model.family))
+    if location := model.vae or model.vae_float16:
+        needs.append(Need("vae", (location,), "", "", model.family))
     listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-        ("lora", tuple(Weighted.parse(text).place for text in extras.loras)),
+        ("lora", tuple(Weighted.parse(text).location for text in extras.loras)),
         ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
         ("controlnet", extras.controlnets),
         ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),
         ("ip-encoder", (extras.ip_encoder,) if extras.ip_encoder else ()),
     )
-    for kind, places in listed:
-        needs += [Need(kind, (place,), "", "fp16" if kind == "controlnet" else "", model.family) for place in places]
+    for kind, locations in listed:
+        variant = "fp16" if kind == "controlnet" else ""
+        needs += [Need(kind, (location,), "", variant, model.family) for location in locations]
     return tuple(needs)
 
 
@@ -44,8 +45,8 @@ def check_weights(settings: Preset, preset: str) -> None:
     """
     refuse_missing(settings, preset)
     for need in needs_of(settings):
-        place = need.here()
-        for path in _weights_in(place, need.variant) if place else ():
+        found = need.here()
+        for path in _weights_in(found, need.variant) if found else ():
             verify(path)
 
 
@@ -55,8 +56,8 @@ def refuse_missing(settings: Preset, preset: str) -> None:
     Reads no file.
     """
     for need in needs_of(settings):
-        if need.kind not in ("vae", "linfusion") and not any(find(place, need.revision) for place in need.places):
-            own = need in needs_of(load_preset(preset).settings)  # then its other parts are wanted too
+        if need.kind not in ("vae", "linfusion") and not any(find(location, need.revision) for location in need.places):
+            own = need in needs_of(load_preset(preset).settings)  # then its other parts are required too
             raise missing(need.places, need.revision, need.parameter, preset if own else "")
 
 
@@ -72,11 +73,11 @@ def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:
             raise WeightsError(f"{name}: these weights changed since the plan was made. Plan again")
 
 
-def _weights_in(place: Path, variant: str) -> list[Path]:
-    if place.is_file():
-        return [place]
+def _weights_in(path: Path, variant: str) -> list[Path]:
+    if path.is_file():
+        return [path]
     found: list[Path] = []
-    for folder in sorted({path.parent for path in place.rglob(f"*{ENDING}")}):
+    for folder in sorted({file.parent for file in path.rglob(f"*{ENDING}")}):
         try:
             found += weight_files(folder, variant)
         except WeightsError:  # files with names of their own, as LoRA and IP-Adapters have

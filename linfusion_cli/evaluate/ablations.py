@@ -34,7 +34,7 @@ UPSCALES = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One row: a way to make pictures, how many times the training side, and how many prompts."""
+    """One row: a way to make images, how many times the training side, and how many prompts."""
 
     name: str
     way: Way

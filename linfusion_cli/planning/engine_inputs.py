@@ -47,7 +47,7 @@ def components(
         linfusion=resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
         keep_projections=model.keep_projections,
         vae=one(vae, "vae") if vae else None,
-        loras=tuple(LoraInput(one(lora.place, "lora"), lora.weight, lora.text_weight) for lora in weighted),
+        loras=tuple(LoraInput(one(lora.location, "lora"), lora.weight, lora.text_weight) for lora in weighted),
         inversions=tuple(
             InversionInput(one(location, "textual_inversion"), token)
             for location, token in map(inversion, extras.textual_inversions)

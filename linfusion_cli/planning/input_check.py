@@ -49,7 +49,7 @@ def check_inputs(job: Job) -> None:
         if (embedding := find(inversion(text)[0])) and embedding.is_file():
             vectors_of(read_header(embedding), model.family)
     width = text_dim_of(path, model.variant) if path is not None else 0
-    for location in (Weighted.parse(text).place for text in extras.loras):
+    for location in (Weighted.parse(text).location for text in extras.loras):
         if lora := find(location):
             check_lora(read_header(lora_file(lora)), width)
     if extras.ip_adapter and (found := find(extras.ip_adapter)):

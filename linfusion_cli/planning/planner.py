@@ -154,7 +154,7 @@ def _architecture(job: Job) -> Architecture:
         )
     extras = job.settings.extras
     on_top = read_on_top(
-        (Weighted.parse(text).place for text in extras.loras), extras.ip_adapter, extras.ip_encoder, model.family
+        (Weighted.parse(text).location for text in extras.loras), extras.ip_adapter, extras.ip_encoder, model.family
     )
     return replace(known, vae=_vae(model, known.vae), on_top=on_top)
 

@@ -7,7 +7,7 @@ def test_every_row_decides_pixels_and_may_differ_within_a_batch() -> None:
 
 
 def test_what_is_looked_for_on_disk_or_the_hub_is_a_location() -> None:
-    assert {row.key for row in MODEL_ROWS if row.metavar.startswith(("PLACE", "FILE"))} == {
+    assert {row.key for row in MODEL_ROWS if row.metavar.startswith(("LOCATION", "FILE"))} == {
         row.key for row in MODEL_ROWS if row.is_location
     }
 

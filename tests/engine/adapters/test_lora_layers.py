@@ -57,7 +57,7 @@ def test_peft_configuration_beside_the_file(tmp_path: Path) -> None:
 )
 def test_weights_behind_a_location(text: str, expected: tuple[str, float, float]) -> None:
     found = Weighted.parse(text)
-    assert (found.place, found.weight, found.text_weight) == expected
+    assert (found.location, found.weight, found.text_weight) == expected
 
 
 def test_the_second_weight_has_the_same_range() -> None:
