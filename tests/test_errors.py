@@ -21,6 +21,7 @@ def test_each_family_has_its_own_exit_code() -> None:
         "UsageError": 2,
         "OutOfMemoryError": 4,
         "WeightsError": 66,
+        "RanksError": 69,
         "OutputError": 74,
         "BusyError": 75,
         "StandardOutputError": 141,

@@ -28,6 +28,7 @@ FLOORS = (
     "engine.components",
     "engine.controlnet",
     "engine.sampling",
+    "engine.distributed",
     "engine.streaming engine.adapters",
     "engine.attention",
     "engine.memory",
@@ -65,6 +66,7 @@ IMPORTS = {
     "engine.loading planning weights geometry errors",
     "engine.sampling": "engine.streaming engine.compat_diffusers engine.memory engine.loading planning config weights "
     "geometry events errors",
+    "engine.distributed": "engine.streaming engine.memory planning geometry errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning config system geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
     "engine.attention": "engine.memory engine.loading errors json_files files",

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention
+from linfusion_cli.engine.memory.peers import Peers
 
 
 class Seen(Protocol):
@@ -18,19 +19,23 @@ class Seen(Protocol):
         """Adds the next tokens (1, tokens, channels), of `rows` rows. If memory runs out, nothing is added."""
         ...
 
+    def finish(self, peers: Peers, height: int, width: int) -> None:
+        """All tokens of this process's rows are added: takes in its peers'. height, width: of the image, in tokens."""
+        ...
+
     def read(self, tokens: Tensor) -> Tensor:
         """The attention's output for some tokens, (1, tokens, channels), when all have been added."""
         ...
 
 
 def seen_by(attention: Any, like: Tensor, tokens: int) -> Seen:
-    """An empty state of a LinearAttention or a diffusers Attention, for `tokens` tokens.
+    """An empty state of a LinearAttention or a diffusers Attention, for `tokens` tokens of this process.
 
     like: (1, any, channels), a tensor of the tokens' device and dtype
     """
     if isinstance(attention, LinearAttention):
         return _LinearSeen(attention, AttentionState.empty(attention.heads, like))
-    return _SoftmaxSeen(attention, tokens)
+    return _SoftmaxSeen(attention, like, tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,10 @@ class _LinearSeen:
 
     def add(self, tokens: Tensor, rows: int) -> None:
         self.state.add(*self.attention.key_value(tokens), blocks=rows)
+
+    def finish(self, peers: Peers, height: int, width: int) -> None:
+        self.state.key_value, self.state.key = peers.summed(self.state.key_value, self.state.key)
+        self.state.tokens = height * width
 
     def read(self, tokens: Tensor) -> Tensor:
         return self.attention.attend(tokens, self.state)
@@ -53,6 +62,7 @@ class _SoftmaxSeen:
     """
 
     attention: Any
+    like: Tensor
     tokens: int
     filled: int = 0
     key_value: Tensor | None = None
@@ -64,6 +74,12 @@ class _SoftmaxSeen:
         span = slice(self.filled, self.filled + tokens.shape[1])
         self.key_value[0, :, span], self.key_value[1, :, span] = key[0], value[0]
         self.filled = span.stop
+
+    def finish(self, peers: Peers, height: int, width: int) -> None:
+        if self.key_value is None:
+            self.add(self.like, 0)
+        assert self.key_value is not None
+        self.key_value = peers.gathered(self.key_value, height, axis=2)
 
     def read(self, tokens: Tensor) -> Tensor:
         assert self.key_value is not None

@@ -12,6 +12,7 @@ import torch
 
 from linfusion_cli.engine.memory.async_copies import Copies, CudaStreams, Streams
 from linfusion_cli.engine.memory.oom_policy import OutOfMemoryPolicy
+from linfusion_cli.engine.memory.peers import ALONE, Peers
 from linfusion_cli.engine.memory.prefetcher import CopiedSlab, Prefetcher
 from linfusion_cli.engine.memory.slabs import FileSlab, MemorySlab, Shape, Slab
 from linfusion_cli.geometry import Band
@@ -28,7 +29,10 @@ class ActivationStore:
     usage:      bytes of the slabs that are alive, by tier
     oom:        what happens where memory runs out
     prefetcher: copies ahead of the compute; None where the device has no streams beside it
+    peers:      the processes that the rows of an image are split over
     """
+
+    peers: Peers = ALONE
 
     def __init__(
         self,
@@ -53,6 +57,10 @@ class ActivationStore:
     def unlimited(device: torch.device) -> ActivationStore:
         """A store with everything on the device."""
         return ActivationStore(device, StoreBudget.unlimited())
+
+    def at(self, latent_rows: int, levels: int) -> ActivationStore:
+        """This store for images of `latent_rows` rows in a UNet of so many levels; see Peers."""
+        return self
 
     def slab(self, shape: Shape, dtype: torch.dtype) -> Slab:
         """An empty slab; its space is free again when it is garbage. Raises OutputError if a file finds no space."""

@@ -16,7 +16,7 @@ from linfusion_cli.engine.streaming.convolutions import Doubled
 from linfusion_cli.engine.streaming.dilation import dilated
 from linfusion_cli.engine.streaming.oom_fallback import WholeFirst
 from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
-from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Joined, Parked, normalised, sweep
+from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Joined, Parked, collect, normalised
 from linfusion_cli.engine.streaming.unet_layers import Layers, Text, pairs
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.geometry import Size
@@ -202,7 +202,7 @@ class _Pass:
         for block in self.unet.up_blocks:
             self._up(stack, block)
         out = layers.convolution(normalised(stack.pop(), self.unet.conv_norm_out, silu=True), self.unet.conv_out)
-        return torch.cat([rows for _, rows in sweep(out, layers.band_rows, layers.store)], dim=2)
+        return collect(out, layers.band_rows, layers.store, layers.embedding.dtype)
 
     def _up(self, stack: list[Held], block: Any) -> None:
         """Takes its inputs off the stack, so that slabs are freed as soon as they are no longer needed."""

@@ -24,6 +24,7 @@ from linfusion_cli.engine.streaming.row_source import (
     Held,
     Mapped,
     Parked,
+    collect,
     measure,
     normalised,
     park,
@@ -99,7 +100,7 @@ class Sweeper:
         moments: Field = Convolved.same(normalised(x, encoder.conv_norm_out, silu=True), encoder.conv_out)
         if self.vae.quant_conv is not None:
             moments = Convolved.same(moments, self.vae.quant_conv)
-        whole = torch.cat([rows for _, rows in sweep(moments, self.band_px, self.store)], dim=2)
+        whole = collect(moments, self.band_px, self.store, dtype)
         return whole.chunk(2, dim=1)[0].float()
 
     def _inner(self, source: Field, level: int) -> Held:

@@ -41,10 +41,18 @@ class Convolved(Derived):
         padded = self.source.width + self.padding[2] + self.padding[3]
         return (padded - self.conv.kernel_size[1]) // self.conv.stride[1] + 1
 
-    def rows(self, band: Band) -> Tensor:
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        window = self._window(band)
+        return ((self.source, Band(max(window.top, 0), min(window.bottom, self.source.height))),)
+
+    def _window(self, band: Band) -> Band:
+        """The rows under the kernel, some of them perhaps beyond the image."""
         top = band.top * self.conv.stride[0] - self.padding[0]
-        bottom = (band.bottom - 1) * self.conv.stride[0] - self.padding[0] + self.conv.kernel_size[0]
-        inside = Band(max(top, 0), min(bottom, self.source.height))
+        return Band(top, (band.bottom - 1) * self.conv.stride[0] - self.padding[0] + self.conv.kernel_size[0])
+
+    def rows(self, band: Band) -> Tensor:
+        top, bottom = (window := self._window(band)).top, window.bottom
+        ((_, inside),) = self.reads(band)
         x = self.source.rows(inside)
         left, right = self.padding[2], self.padding[3]
         beyond = (inside.top - top, bottom - inside.bottom)
@@ -85,12 +93,16 @@ class Convolution(Derived):
         """The convolution itself, where an adapter is wrapped around it."""
         return getattr(self.conv, "base_layer", self.conv)
 
-    def rows(self, band: Band) -> Tensor:
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
         stride, halo = self._stride, self._shape.kernel_size[0] // 2 * self.dilation
         margin = -(-halo // stride) * stride
         inside = Band(max(0, band.top * stride - margin), min(self.source.height, band.bottom * stride + margin))
+        return ((self.source, inside),)
+
+    def rows(self, band: Band) -> Tensor:
+        ((_, inside),) = self.reads(band)
         rows: Tensor = self.conv(self.source.rows(inside))
-        top = band.top - inside.top // stride
+        top = band.top - inside.top // self._stride
         return rows[:, :, top : top + band.height]
 
 
@@ -98,8 +110,11 @@ class Convolution(Derived):
 class Doubled(Sized):
     """Every row and column twice; the last ones once where the size is odd."""
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ((self.source, Band(band.top // 2, (band.bottom + 1) // 2)),)
+
     def rows(self, band: Band) -> Tensor:
-        above = Band(band.top // 2, (band.bottom + 1) // 2)
+        ((_, above),) = self.reads(band)
         doubled = F.interpolate(self.source.rows(above), scale_factor=2.0, mode="nearest")
         return doubled[:, :, band.top - 2 * above.top : band.bottom - 2 * above.top, : self.width]
 
@@ -135,9 +150,13 @@ class UpsampledConvolved(Derived):
     def width(self) -> int:
         return 2 * self.source.width
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        first, last = band.top // 2, (band.bottom - 1) // 2
+        return ((self.source, Band(max(first - 1, 0), min(last + 2, self.source.height))),)
+
     def rows(self, band: Band) -> Tensor:
         first, last = band.top // 2, (band.bottom - 1) // 2
-        inside = Band(max(first - 1, 0), min(last + 2, self.source.height))
+        ((_, inside),) = self.reads(band)
         x = F.pad(self.source.rows(inside), (1, 1, inside.top - first + 1, last + 2 - inside.bottom))
         height, width = last - first + 1, self.source.width
         doubled = x.new_empty((1, 2 * height, 2 * width, self.channels)).permute(0, 3, 1, 2)

@@ -15,7 +15,7 @@ class Statistics:
     """Mean and sum of squared deviations per channel of every row of an image, merged when all rows are there.
 
     Every row counts alone, whatever the band's height, so the same image gives the same statistics.
-    height: of the image
+    height: of the image, or of the part of it that this process computes
     """
 
     height: int
@@ -53,6 +53,12 @@ class Moments:
 
     mean: Tensor
     variance: Tensor
+
+    @staticmethod
+    def of_no_rows(channels: int, device: torch.device) -> Moments:
+        """Zeros, for a process that computes no rows."""
+        nothing = torch.zeros(channels, device=device)
+        return Moments(*nothing.to(for_sums(nothing)).expand(2, -1))
 
     def joined(self, other: Moments) -> Moments:
         """The moments of the channels of both, one after the other."""

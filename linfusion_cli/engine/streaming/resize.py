@@ -87,6 +87,9 @@ class Resized(Sized):
         blocks = tuple(horizontal.matrix(slice(left, left + COLUMNS)) for left in range(0, size.width, COLUMNS))
         return Resized(source, size, Taps.between(source.height, size.height, kernel), blocks, low, high)
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ((self.source, self.vertical.matrix(band.rows)[0]),)
+
     def rows(self, band: Band) -> Tensor:
         read, matrix = self.vertical.matrix(band.rows)
         if self.source.width > self.width:  # a photo that shrinks: never whole in floating point

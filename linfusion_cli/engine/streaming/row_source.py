@@ -37,6 +37,10 @@ class Field(Protocol):
         """Rows band.top to band.bottom, (1, channels, band.height, width), in channels-last layout."""
         ...
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        """The fields that `rows(band)` asks, each with the rows that it asks for."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Parked:
@@ -65,6 +69,9 @@ class Parked:
         rows = self.slab.read(band).unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
         return rows.to(self.device, non_blocking=True)
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ()
+
     def write(self, band: Band, rows: Tensor) -> None:
         """Stores rows (1, channels, band.height, width)."""
         self.slab.write(band, rows[0].permute(1, 2, 0))
@@ -88,6 +95,9 @@ class Derived:
     def width(self) -> int:
         return self.source.width
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ((self.source, band),)
+
 
 @dataclass(frozen=True, slots=True)
 class Mapped(Derived):
@@ -108,6 +118,9 @@ class Added(Derived):
     def rows(self, band: Band) -> Tensor:
         return self.source.rows(band) + self.second.rows(band)
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return (self.source, band), (self.second, band)
+
 
 @dataclass(frozen=True, slots=True)
 class Joined(Derived):
@@ -121,6 +134,9 @@ class Joined(Derived):
 
     def rows(self, band: Band) -> Tensor:
         return torch.cat([self.source.rows(band), self.second.rows(band)], dim=1)
+
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return (self.source, band), (self.second, band)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +158,15 @@ class Sized(Derived):
 class Extended(Sized):
     """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
 
-    def rows(self, band: Band) -> Tensor:
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ((self.source, self._inside(band)),)
+
+    def _inside(self, band: Band) -> Band:
         last = self.source.height
-        inside = Band(min(band.top, last - 1), min(band.bottom, last))
+        return Band(min(band.top, last - 1), min(band.bottom, last))
+
+    def rows(self, band: Band) -> Tensor:
+        inside = self._inside(band)
         below = band.height - inside.height
         return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
 
@@ -203,11 +225,14 @@ def sweep(
 ) -> Iterator[tuple[Band, Tensor]]:
     """Yields the field band by band from the top: each band, and its rows (1, channels, band.height, width).
 
+    Where the store has peers, these are this process's own rows.
+
     use: gets every band first; it must change nothing if it fails
     Where memory runs out, the band is computed again half as high, and so are all that follow. Raises torch's error if
     a single row is too much.
     """
-    top = 0
+    own = store.peers.start_sweep(source)
+    top = own.top
 
     def computed(band: Band) -> Tensor:
         rows = source.rows(band)
@@ -215,13 +240,13 @@ def sweep(
         return rows
 
     store.start_sweep()
-    while top < source.height:
-        band = Band(top, min(top + store.oom.band_height(band_height), source.height))
+    while top < own.bottom:
+        band = Band(top, min(top + store.oom.band_height(band_height), own.bottom))
         rows = store.oom.attempt(partial(computed, band), last=band.height == 1)
         if rows is None:
             store.oom.halve_bands()
             continue
-        store.finish_band(band, band_height, source.height)
+        store.finish_band(Band(top - own.top, band.bottom - own.top), band_height, own.height)
         yield band, rows
         top = band.bottom
 
@@ -235,7 +260,7 @@ def park(
              behind reading. None takes a new slab.
     on_rows: gets the height of each band
     """
-    statistics = Statistics(source.height)
+    statistics = Statistics(store.peers.own(source.height).height)
     behind: deque[tuple[Band, Tensor]] = deque()
     for band, rows in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         into = into or Parked.empty(source, rows.dtype, store)
@@ -243,18 +268,33 @@ def park(
         while behind[0][0].bottom + band_height <= band.bottom:
             into.write(*behind.popleft())
         on_rows(band.height)
-    assert into is not None
     while behind:
+        assert into is not None
         into.write(*behind.popleft())
-    return Held(into, statistics.moments())
+    # a process without rows of its own stores none
+    into = into or Parked.empty(source, torch.get_default_dtype(), store)
+    return Held(into, _moments(statistics, source.channels, store))
 
 
 def measure(source: Field, band_height: int, store: ActivationStore, on_rows: Callable[[int], None]) -> Held:
     """Gathers a field's moments in one sweep and stores nothing: later sweeps compute each row once more."""
-    statistics = Statistics(source.height)
+    statistics = Statistics(store.peers.own(source.height).height)
     for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         on_rows(band.height)
-    return Held(LineBuffer(source), statistics.moments())
+    return Held(LineBuffer(source), _moments(statistics, source.channels, store))
+
+
+def _moments(statistics: Statistics, channels: int, store: ActivationStore) -> Moments:
+    """The moments of the whole image, of which this process has swept its own rows."""
+    own = statistics.moments() if statistics.height else Moments.of_no_rows(channels, store.device)
+    return Moments(*store.peers.merged(own.mean, own.variance, statistics.height))
+
+
+def collect(source: Field, band_height: int, store: ActivationStore, dtype: torch.dtype) -> Tensor:
+    """The whole field, (1, channels, height, width), of all processes' rows. dtype: of its rows."""
+    none = torch.empty(1, source.channels, 0, source.width, dtype=dtype, device=store.device)
+    parts = [rows for _, rows in sweep(source, band_height, store)]
+    return store.peers.gathered(torch.cat(parts, dim=2) if parts else none, source.height)
 
 
 def tokens_of(rows: Tensor) -> Tensor:

@@ -95,7 +95,8 @@ class Layers:
 
     def _seen(self, tokens: Field, block: Any, parked: Parked | None) -> Seen:
         """What the block's self-attention keeps of all tokens; `parked` gets the tokens too."""
-        seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels), tokens.height * tokens.width)
+        own, peers = self.store.peers.own(tokens.height), self.store.peers
+        seen = seen_by(block.attn1, self.embedding.new_empty(1, 0, tokens.channels), own.height * tokens.width)
 
         def add(band: Band, rows: Tensor) -> None:
             seen.add(block.norm1(tokens_of(rows)), band.height)
@@ -103,6 +104,7 @@ class Layers:
         for band, rows in sweep(tokens, self.band_rows, self.store, add):
             if parked is not None:
                 parked.write(band, rows)
+        seen.finish(peers, tokens.height, tokens.width)
         return seen
 
     def _function(self, block: Any, seen: Seen) -> Callable[[Tensor], Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.streaming.row_source import Derived, tokens_of
+from linfusion_cli.engine.streaming.row_source import Derived, Field, tokens_of
 from linfusion_cli.geometry import Band, bands
 
 BLOCK_ROWS = 16
@@ -26,10 +26,13 @@ class Attended(Derived):
     attention: Any
     window: int
 
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        blocks = _blocks(band)
+        seen = Band(self._seen(blocks[0]).top, self._seen(blocks[-1]).bottom)
+        return ((self.source, Band(min(seen.top, band.top), max(seen.bottom, band.bottom))),)
+
     def rows(self, band: Band) -> Tensor:
-        first, last = band.top // BLOCK_ROWS, -(-band.bottom // BLOCK_ROWS)
-        blocks = [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
-        parts = ((Band(max(block.top, band.top), min(block.bottom, band.bottom)), block) for block in blocks)
+        parts = ((Band(max(block.top, band.top), min(block.bottom, band.bottom)), block) for block in _blocks(band))
         return torch.cat([self._rows(part, self._seen(block)) for part, block in parts], dim=2)
 
     def _rows(self, band: Band, seen: Band) -> Tensor:
@@ -53,6 +56,12 @@ class Attended(Derived):
             return Band(0, self.height)
         top = min(max(0, (block.top + block.bottom - rows) // 2), self.height - rows)
         return Band(top, top + rows)
+
+
+def _blocks(band: Band) -> list[Band]:
+    """The blocks of BLOCK_ROWS that a band touches."""
+    first, last = band.top // BLOCK_ROWS, -(-band.bottom // BLOCK_ROWS)
+    return [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
 
 
 @dataclass(slots=True)

@@ -1,0 +1,1 @@
+"""One image on several processes: rows of activations split over ranks, exactly (docs/many-devices.md)."""

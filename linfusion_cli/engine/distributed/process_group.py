@@ -1,0 +1,167 @@
+"""Messages between the processes that make one image: gloo on CPUs, NCCL on CUDA, with counted bytes and named errors.
+
+Every process calls the methods of a Group in the same order.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from linfusion_cli.errors import RanksError, ran_out_of_memory
+
+BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes that this process sent to others, without the libraries' own headers.
+
+    halos:       rows for other processes' convolutions and attention windows
+    statistics:  of norms, and states of linear attention
+    gathered:    parts of results that all processes, or the writer, need whole
+    """
+
+    halos: int = 0
+    statistics: int = 0
+    gathered: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.halos + self.statistics + self.gathered
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A tensor to send to, or to receive from, a member of a group (its index there)."""
+
+    member: int
+    tensor: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Some of the processes. rank: this one's index among `members`, which are ranks of the whole job."""
+
+    rank: int
+    members: tuple[int, ...]
+    device: torch.device
+    handle: Any
+    traffic: Traffic = field(default_factory=Traffic)
+    seconds: float = 1800.0
+
+    @property
+    def size(self) -> int:
+        return len(self.members)
+
+    def exchange(self, sent: Sequence[Message], received: Sequence[Message]) -> None:
+        """Sends and receives tensors, each contiguous and on the group's device, all at once.
+
+        Raises RanksError if another process is gone, or silent for longer than the timeout.
+        """
+        both = ((dist.isend, sent), (dist.irecv, received))
+        # in the order of members: NCCL pairs the messages of two processes by their order
+        operations = [
+            dist.P2POp(call, message.tensor, self.members[message.member], self.handle)
+            for call, messages in both
+            for message in messages
+            if message.tensor.numel()
+        ]
+        if operations:
+            with _named(self):
+                for request in dist.batch_isend_irecv(operations):
+                    request.wait()
+
+    def all_gathered(self, own: Tensor) -> list[Tensor]:
+        """The tensors of all members, of one shape and dtype, in their order."""
+        parts = [torch.empty_like(own) for _ in self.members]
+        with _named(self):
+            dist.all_gather(parts, own.contiguous(), group=self.handle)
+        return parts
+
+    def all_summed(self, own: Tensor) -> Tensor:
+        """The sum of the tensors of all members: the same bits on each."""
+        total = own.clone(memory_format=torch.contiguous_format)
+        with _named(self):
+            dist.all_reduce(total, group=self.handle)
+        return total
+
+    def all_objects(self, own: object) -> list[Any]:
+        """The picklable values of all members, in their order."""
+        values: list[Any] = [None] * self.size
+        with _named(self):
+            dist.all_gather_object(values, own, group=self.handle)
+        return values
+
+    def from_first(self, value: object) -> Any:
+        """The first member's value, which pickle can store; that of the others is not looked at."""
+        values: list[Any] = [value if self.rank == 0 else None]
+        with _named(self):
+            dist.broadcast_object_list(values, src=self.members[0], group=self.handle, device=self.device)
+        return values[0]
+
+    def halves(self) -> tuple[Group, Group]:
+        """Two groups of half the members each; this process belongs to one. All members call it, once."""
+        middle, me = self.size // 2, self.members[self.rank]
+        parts = (self.members[:middle], self.members[middle:])
+        with _named(self):
+            handles = [dist.new_group(list(part), timedelta(seconds=self.seconds)) for part in parts]
+        first, second = (
+            replace(self, rank=part.index(me) if me in part else -1, members=part, handle=handle)
+            for part, handle in zip(parts, handles, strict=True)
+        )
+        return first, second
+
+
+def connect(rank: int, size: int, device: torch.device, init_method: str, seconds: float) -> Group:
+    """Meets the other processes. init_method: env:// or file:///path, as torch.distributed reads it.
+
+    Raises RanksError if they do not all come within `seconds`.
+    """
+    try:
+        dist.init_process_group(
+            BACKENDS[device.type],
+            init_method=init_method,
+            rank=rank,
+            world_size=size,
+            timeout=timedelta(seconds=seconds),
+            device_id=device if device.type == "cuda" else None,
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise RanksError(
+            f"rank {rank} of {size} did not meet the others within {seconds:.0f} seconds at {init_method} "
+            f"({_first_line(error)}). Start all ranks at one time, with one address"
+        ) from error
+    return Group(rank, tuple(range(size)), device, dist.group.WORLD, seconds=seconds)
+
+
+def disconnect() -> None:
+    """Leaves the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _named(group: Group) -> Iterator[None]:
+    """Turns the library's errors of a lost or silent process into ours."""
+    try:
+        yield
+    except (RuntimeError, ValueError, pickle.PickleError) as error:
+        if ran_out_of_memory(error):
+            raise
+        raise RanksError(
+            f"rank {group.members[group.rank]}: another rank ended or was silent for {group.seconds:.0f} seconds "
+            f"({_first_line(error)})"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{(str(error).splitlines() or [type(error).__name__])[0]:.120}"

@@ -1,0 +1,41 @@
+"""Which rows of an image each of several processes computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linfusion_cli.geometry import Band
+
+
+def row_units(latent_rows: int, levels: int) -> int:
+    """How many rows the coarsest level of a UNet has, whose levels each halve the rows: the parts that can be split."""
+    return -(-latent_rows // (1 << (levels - 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class RowSplit:
+    """The rows of an image over `ranks` processes, in units of one row of the coarsest level.
+
+    A rank's rows at a level are the ones under its units, so that enlarging and reducing read no other rank's rows.
+    Ranks may have no rows: where there are fewer units than ranks.
+    """
+
+    units: int
+    ranks: int
+
+    @staticmethod
+    def of(latent_rows: int, levels: int, ranks: int) -> RowSplit:
+        """For an image of `latent_rows` rows of latents in a UNet of `levels` levels."""
+        return RowSplit(row_units(latent_rows, levels), ranks)
+
+    def own(self, rank: int, height: int) -> Band:
+        """The rows of `rank` in a layer of `height` rows; an empty band for none."""
+        rows = 1
+        while rows * self.units < height:  # a unit's rows: a power of two, since each level halves
+            rows *= 2
+        top, bottom = (min(height, self.units * i // self.ranks * rows) for i in (rank, rank + 1))
+        return Band(top, bottom)
+
+    def all(self, height: int) -> tuple[Band, ...]:
+        """The rows of every rank."""
+        return tuple(self.own(rank, height) for rank in range(self.ranks))

@@ -1,0 +1,51 @@
+"""Every row of every level belongs to one rank, and a level's rows lie under those of the level below."""
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linfusion_cli.geometry import Band
+from linfusion_cli.planning.row_split import RowSplit, row_units
+
+SIZES = {"latent_rows": st.integers(1, 600), "levels": st.integers(1, 4), "ranks": st.integers(1, 40)}
+
+
+def level_heights(latent_rows: int, levels: int) -> list[int]:
+    """From the image in pixels to the coarsest level of the UNet."""
+    heights = [latent_rows * 8, latent_rows * 4, latent_rows * 2, latent_rows]
+    for _ in range(levels - 1):
+        heights.append(-(-heights[-1] // 2))
+    return heights
+
+
+@given(**SIZES)
+def test_the_ranks_share_all_rows_in_order(latent_rows: int, levels: int, ranks: int) -> None:
+    split = RowSplit.of(latent_rows, levels, ranks)
+    for height in level_heights(latent_rows, levels):
+        bands = split.all(height)
+        assert bands[0].top == 0
+        assert bands[-1].bottom == height
+        assert all(one.bottom == other.top for one, other in pairwise(bands))
+
+
+@given(**SIZES)
+def test_levels_nest(latent_rows: int, levels: int, ranks: int) -> None:
+    split, heights = RowSplit.of(latent_rows, levels, ranks), level_heights(latent_rows, levels)
+    for rank in range(ranks):
+        for fine, coarse in pairwise(heights):
+            above, below = split.own(rank, fine), split.own(rank, coarse)
+            assert (below.top, below.bottom) == (-(-above.top // 2), -(-above.bottom // 2))
+
+
+@given(**SIZES)
+def test_shares_are_even_and_nobody_idles_needlessly(latent_rows: int, levels: int, ranks: int) -> None:
+    units = row_units(latent_rows, levels)
+    split = RowSplit.of(latent_rows, levels, ranks)
+    shares = [split.own(rank, units).height for rank in range(ranks)]
+    assert max(shares) - min(shares) <= 1
+    assert sum(share > 0 for share in shares) == min(ranks, units)
+
+
+def test_an_example() -> None:
+    assert RowSplit.of(100, 4, 3).all(100) == (Band(0, 32), Band(32, 64), Band(64, 100))

@@ -1,0 +1,98 @@
+"""What ranks compute in tests: each function runs in every process of a group."""
+
+from __future__ import annotations
+
+import torch
+from golden import golden_unet, load_golden
+from tiny import DATA, mounted, tiny_vae
+from torch import Tensor
+
+from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.distributed.process_group import Group, Message, Traffic
+from linfusion_cli.engine.distributed.shared_store import SharedStore
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.streaming.banded_unet import BandedUNet
+from linfusion_cli.engine.streaming.banded_vae import Sweeper
+from linfusion_cli.engine.streaming.row_source import Parked
+from linfusion_cli.planning.memory_budget import Keep
+from linfusion_cli.planning.row_split import RowSplit
+
+WEIGHTS = Weights(torch.device("cpu"), resident=True)
+
+
+def store_of(group: Group | None, latent_rows: int, levels: int) -> ActivationStore:
+    """A store without limits; without a group, that of one process."""
+    alone = ActivationStore.unlimited(torch.device("cpu"))
+    return SharedStore(alone, group, RowSplit.of(latent_rows, levels, group.size)) if group else alone
+
+
+def unet_pass(
+    group: Group | None,
+    family: str,
+    height: int,
+    width: int,
+    band_rows: int,
+    dilation: int = 1,
+    dtype: torch.dtype = torch.float64,
+    softmax: bool = False,
+) -> tuple[Tensor, Traffic]:
+    """One pass of a tiny UNet, and the bytes that this process sent."""
+    unet, tensors = mounted(family)
+    if softmax or dtype != torch.float64:
+        tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
+        unet = golden_unet(tensors, config)
+        if not softmax:
+            LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
+        unet = unet.to(dtype)
+    torch.manual_seed(height * width)
+    sample = torch.randn(1, 4, height, width, dtype=dtype)
+    text = tensors["encoder_hidden_states"][:1].to(dtype)
+    added = {name: tensors[name][:1].to(dtype) for name in ("text_embeds", "time_ids") if name in tensors}
+    store = store_of(group, height, len(unet.config.block_out_channels))
+    with torch.inference_mode():
+        return BandedUNet(unet, band_rows, store, WEIGHTS)(sample, torch.tensor(321), text, added, dilation), (
+            group.traffic if group else Traffic()
+        )
+
+
+def vae_pass(
+    group: Group | None, height: int, width: int, band_px: int, keep: tuple[Keep, ...], window: int, encode: bool
+) -> tuple[int, Tensor]:
+    """A tiny VAE in float64: the first row and this process's rows of the image, or 0 and the whole latents."""
+    vae = tiny_vae(attention=True).double()
+    torch.manual_seed(height * width)
+    store = store_of(group, height, 4)
+    sweeper = Sweeper(vae, band_px, keep, window, store, lambda _: None)
+    if encode:
+        return 0, sweeper.encode(Parked.of(torch.rand(1, 3, 4 * height, 4 * width, dtype=torch.float64) * 2 - 1))
+    bands = list(sweeper.decode(torch.randn(1, 4, height, width, dtype=torch.float64)))
+    if not bands:
+        return 0, torch.empty(1, 3, 0, 4 * width)
+    return bands[0][0].top, torch.cat([rows for _, rows in bands], dim=2)
+
+
+def ring(group: Group) -> tuple[list[float], list[float], float, list[int]]:
+    """Every primitive once: neighbours' numbers, all numbers, their sum, all objects; bytes are counted elsewhere."""
+    own = torch.full((3,), float(group.rank))
+    after, before = (group.rank + 1) % group.size, (group.rank - 1) % group.size
+    got = torch.empty(3)
+    group.exchange([Message(after, own)], [Message(before, got)])
+    parts = [float(part[0]) for part in group.all_gathered(own)]
+    return got.tolist(), parts, float(group.all_summed(own)[0]), group.all_objects(group.rank)
+
+
+def halves(group: Group) -> tuple[int, int]:
+    """The first member and the size of this process's half."""
+    half = next(half for half in group.halves() if half.rank >= 0)
+    return half.members[0], half.size
+
+
+def stored_bytes(group: Group, height: int) -> float:
+    """What one slab of an image of that height takes of the store of this rank."""
+    store = store_of(group, height, 4)
+    slab = store.slab((height, 10, 3), torch.float32)
+    held = store.usage.held_bytes["device"]
+    del slab
+    assert store.usage.held_bytes["device"] == 0
+    return held
