@@ -20,12 +20,13 @@ from linfusion_cli.config.required_weights import check_weights, refuse_changed,
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
-from linfusion_cli.geometry import Size
+from linfusion_cli.geometry import MULTIPLE_PX, Size
 from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.png_writer import PngWriter, largest_bytes
+from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.planner import Plan, dtype_of
 from linfusion_cli.planning.render_plan import FEW_PREPARED
 from linfusion_cli.planning.upscale_schedule import Stage
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
     from linfusion_cli.engine.pipeline import StageImage
 
+CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
 PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
 
@@ -229,7 +231,13 @@ def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[Chec
         notify(Note(text=text))
 
     with CheckpointFolder(
-        job.output, key, job_hash(job), job.checkpoint_seconds, urgent=stopper.urgent, tell=tell
+        job.output,
+        key,
+        job_hash(job),
+        job.checkpoint_seconds,
+        most_bytes=_checkpoint_bytes(plan),
+        urgent=stopper.urgent,
+        tell=tell,
     ) as keeper:
         if job.restart:
             keeper.clear()
@@ -239,6 +247,12 @@ def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[Chec
             yield keeper
         finally:
             STOP.patient = False
+
+
+def _checkpoint_bytes(plan: Plan) -> int:
+    """The most that one checkpoint can have: latents, and what a scheduler remembers of earlier steps."""
+    area = max(stage.canvas.area for stage in plan.stages)
+    return int(CHECKPOINT_COPIES * LATENT_BYTES * area / MULTIPLE_PX**2) + (16 << 20)
 
 
 def _stage_path(folder: Path, stage: Stage) -> Path:

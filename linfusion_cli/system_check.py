@@ -89,6 +89,8 @@ def _device(machine: Machine) -> Iterator[Finding]:
     memory = f"{machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
     found = f"{machine.device}: {machine.device_name} ({machine.reason}), {memory}"
     yield Finding(about="device", state="ok", found=found)
+    for note in machine.notes:
+        yield Finding(about="speed", state="missing", found=note, fix=Message("linfusion plan ", option("measure")))
     if machine.kind == "cpu":
         yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")
 

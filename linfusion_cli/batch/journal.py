@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import BinaryIO, Literal, Self
 
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
-from linfusion_cli.output.checkpoint_folder import hidden_folder, read_plain
+from linfusion_cli.output.checkpoint_folder import hidden_folder, open_plain
 from linfusion_cli.output.metadata import read_record
 from linfusion_cli.png_chunks import SIGNATURE
 from linfusion_cli.redaction import redacted
 
 LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
+PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
+_EVENT = re.compile(rb'"event": "(?:done|failed|numbers)"')  # those that say something for the next run
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -52,7 +56,7 @@ class Journal:
         self._noted: set[str] = set()
         self._descriptor = -1
         for path in sorted((folder / ".linfusion").glob("journal*.jsonl")):
-            for row in _rows(read_plain(path)):
+            for row in _rows(path):
                 self._see(row)
 
     def __enter__(self) -> Self:
@@ -165,15 +169,38 @@ class Journal:
                 pass
 
 
-def _rows(data: bytes) -> Iterator[Mapping[str, object]]:
-    """The lines that are whole; a torn one is what its writer died of."""
-    for line in data.split(b"\n"):
-        try:
-            row = parse_json(line, "a line of a journal", LINE_BYTES) if line else None
-        except JsonError:
-            continue
-        if row is not None:
-            yield row
+def _rows(path: Path) -> Iterator[Mapping[str, object]]:
+    """The lines that are whole; a torn one is what its writer died of, and one beyond all limits is no line of ours."""
+    file = open_plain(path)
+    if file is None:
+        return
+    with file, contextlib.suppress(OSError):
+        for line in _lines(file):
+            with contextlib.suppress(JsonError):
+                yield parse_json(line, "a line of a journal", LINE_BYTES)
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines that name an event of interest, of a file of any size, in bounded memory."""
+    rest = b""
+    while piece := file.read(PIECE_BYTES):
+        head, newline, tail = piece.rpartition(b"\n")
+        if newline:
+            yield from _event_lines(rest + head)
+            rest = tail
+        elif len(rest) <= LINE_BYTES:  # beyond that the line is refused, however long it is
+            rest += piece
+    yield from _event_lines(rest)
+
+
+def _event_lines(data: bytes) -> Iterator[bytes]:
+    """The lines that name an event of interest; others, millions of empty ones too, are passed over."""
+    at = 0
+    while found := _EVENT.search(data, at):
+        end = data.find(b"\n", found.end())
+        end = end if end >= 0 else len(data)
+        yield data[max(at, data.rfind(b"\n", at, found.start()) + 1) : end]
+        at = end + 1
 
 
 def _has_ends(path: str) -> bool:

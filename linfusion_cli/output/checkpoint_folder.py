@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from linfusion_cli.errors import BusyError, OutputError, UsageError
 from linfusion_cli.json_files import JsonError, parse_json
@@ -23,6 +23,7 @@ from linfusion_cli.output.metadata import read_record
 HIDDEN = ".linfusion"  # beside the images: what a run must remember about them
 KEPT_DAYS = 30.0  # what nobody has gone on with for so long is removed
 FINISHED_SECONDS = 3.0  # a stage of less work is made again rather than kept
+ABOUT_BYTES = 1 << 16  # of the file that says what a folder's checkpoints are for; it has 200
 SHOWN_KEY = 16  # hexadecimal digits of a key in names
 _LOCK = "lock"
 _ABOUT = "about.json"
@@ -33,7 +34,8 @@ class CheckpointFolder:
     """The checkpoints of one image in .linfusion/KEY beside it, held by one process at a time.
 
     key: of everything that decides the pixels. identity: the id that the finished image holds.
-    interval_seconds: the most work that may be lost, if a step is shorter.
+    interval_seconds: the most work that may be lost, if a step is shorter. most_bytes: that one checkpoint can have;
+    a larger file is none of this image.
     Entering raises BusyError if another process makes the same image. A checkpoint that can't be written is told
     through `tell`, once, and the work goes on; the folder stays until clear().
     """
@@ -45,12 +47,14 @@ class CheckpointFolder:
         identity: str,
         interval_seconds: float,
         *,
+        most_bytes: int,
         urgent: Callable[[], bool],
         tell: Callable[[str], None],
     ) -> None:
         self.path = image.parent / HIDDEN / key[:SHOWN_KEY]
         self._about: dict[str, object] = {"picture": image.name, "id": identity}
-        self._interval_seconds, self._urgent, self._tell = interval_seconds, urgent, tell
+        self._interval_seconds, self._most_bytes = interval_seconds, most_bytes
+        self._urgent, self._tell = urgent, tell
         self._noted = False
         self._kept = self._seen = time.monotonic()
         self._broken = False
@@ -86,7 +90,7 @@ class CheckpointFolder:
 
     def find(self, name: str) -> bytes:
         """What was kept under a name, or nothing."""
-        return read_plain(self.path / f"{name}{_SUFFIX}")
+        return read_plain(self.path / f"{name}{_SUFFIX}", self._most_bytes)
 
     def keep(self, name: str, data: bytes) -> None:
         """Replaces what was kept under a name; whole or not at all."""
@@ -187,17 +191,26 @@ def hidden_folder(folder: Path) -> Path:
     return path
 
 
-def read_plain(path: Path) -> bytes:
-    """All of a file that is no link, pipe or device; nothing if there is none."""
+def open_plain(path: Path) -> BinaryIO | None:
+    """A file that is no link, pipe or device, open for reading; None if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
+        return None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    return os.fdopen(descriptor, "rb")
+
+
+def read_plain(path: Path, limit_bytes: int) -> bytes:
+    """All of a file that is no link, pipe or device; nothing if there is none, or if it has more than limit_bytes."""
+    file = open_plain(path)
+    if file is None:
         return b""
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return b""
+    with file:
         try:
-            return file.read()
+            return file.read() if os.fstat(file.fileno()).st_size <= limit_bytes else b""
         except OSError:
             return b""
 
@@ -234,7 +247,7 @@ def _clear(path: Path) -> None:
 def _about(path: Path) -> dict[str, object]:
     """Which image a folder's checkpoints are for; nothing if that is not known."""
     try:
-        return parse_json(read_plain(path / _ABOUT) or b"{}", str(path / _ABOUT))
+        return parse_json(read_plain(path / _ABOUT, ABOUT_BYTES) or b"{}", str(path / _ABOUT))
     except JsonError:
         return {}
 

@@ -121,7 +121,7 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,
         budget_bytes=budget,
-        notes=_notes(job, estimate.architecture),
+        notes=(*_notes(job, estimate.architecture), *machine.notes),
     )
 
 

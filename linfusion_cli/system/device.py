@@ -12,7 +12,7 @@ import psutil
 
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.system.cgroups import memory_limits
-from linfusion_cli.system.speed import Speed, known_speeds, remember_speed
+from linfusion_cli.system.speed import DAMAGED, Speed, known_speeds, remember_speed
 
 LEARN_SECONDS = 2.0  # shorter renders say little about the speed
 
@@ -26,6 +26,7 @@ class Machine:
     free_bytes:  free memory of the device now
     ram_bytes:   free RAM; for the CPU the same as free_bytes
     speeds:      the measured ones, by number format: a CPU may be thirty times slower in one than in another
+    notes:       what the user should know of it
     """
 
     device: str
@@ -36,6 +37,7 @@ class Machine:
     cores: int
     ram_bytes: int
     speeds: Mapping[str, Speed] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -86,7 +88,7 @@ def _own_bytes() -> int:
 
 
 def _machine(device: str, name: str, reason: str, total: int, free: int, ram: int) -> Machine:
-    speeds = known_speeds(name)
+    known = known_speeds(name)
     return Machine(
         device=device,
         device_name=name,
@@ -95,7 +97,8 @@ def _machine(device: str, name: str, reason: str, total: int, free: int, ram: in
         free_bytes=free,
         cores=usable_cores(),
         ram_bytes=ram,
-        speeds=speeds,
+        speeds=known.speeds,
+        notes=(DAMAGED,) if known.damaged else (),
     )
 
 

@@ -12,9 +12,20 @@ import platformdirs
 from linfusion_cli.files import write_atomically
 from linfusion_cli.json_files import read_json
 
+LIMIT_BYTES = 1 << 20  # of the file; a device takes half a kilobyte
 LEARN_SHARE = 0.5  # of the way from the known speed to that of a render: the machine may have been busy either time
 ASSUMED: dict[str, tuple[float, float]] = {"cuda": (60e12, 60e9), "mps": (3e12, 6e9)}  # multiply-adds, values a second
 ASSUMED_PER_CORE = (30e9, 0.35e9)  # the same of a CPU
+# What a machine can have, from a busy single-board computer to a cluster's node; everything else is damage.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "macs_per_second": (1e6, 1e16),
+    "values_per_second": (1e4, 1e14),
+    "link_bytes_per_second": (1e6, 1e13),
+    "file_bytes_per_second": (1e4, 1e12),
+    "call_seconds": (1e-9, 10.0),
+    "start_seconds": (1e-3, 600.0),
+}
+DAMAGED = "the stored speeds of this machine are damaged and not used; times are guesses until they are measured again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,29 +68,53 @@ class Speed:
         factor, start = factor**share, self.start_seconds ** (1 - share) * start_seconds**share
         rates = ("macs_per_second", "values_per_second", "link_bytes_per_second", "file_bytes_per_second")
         faster = {name: getattr(self, name) * factor for name in rates}
-        return replace(self, **faster, call_seconds=self.call_seconds / factor, start_seconds=start, measured=True)
+        changed = {**faster, "call_seconds": self.call_seconds / factor, "start_seconds": start}
+        return replace(self, **{name: _bounded(name, value) for name, value in changed.items()}, measured=True)
 
 
-def known_speeds(device_name: str) -> dict[str, Speed]:
-    """The stored speeds of a device, by number format; {} without any."""
+@dataclass(frozen=True, slots=True)
+class KnownSpeeds:
+    """The stored speeds of a device, by number format. damaged: something is stored that can't be used."""
+
+    speeds: dict[str, Speed]
+    damaged: bool
+
+
+def known_speeds(device_name: str) -> KnownSpeeds:
+    """The stored speeds of a device; none without a file, or with one that can't be used."""
     try:
-        found = {dtype: Speed(**numbers) for dtype, numbers in _stored_speeds()[device_name].items()}
-    except (KeyError, TypeError, AttributeError):  # none yet, or from another version of this program
-        return {}
-    return {dtype: speed for dtype, speed in found.items() if _is_usable(speed)}
+        devices = read_json(_speeds_file(), LIMIT_BYTES)
+    except FileNotFoundError:
+        return KnownSpeeds({}, damaged=False)
+    except (OSError, ValueError):
+        return KnownSpeeds({}, damaged=True)
+    stored = devices.get(device_name, {})
+    if not isinstance(stored, dict):
+        return KnownSpeeds({}, damaged=True)
+    found = {dtype: speed for dtype, numbers in stored.items() if (speed := _usable(numbers))}
+    return KnownSpeeds(found, damaged=len(found) < len(stored))
 
 
-def _is_usable(speed: Speed) -> bool:
-    """Whether every number is one that a machine can have; a damaged cache must not reach a plan."""
-    numbers = [value for name, value in asdict(speed).items() if name != "measured"]
-    plain = all(isinstance(value, int | float) and not isinstance(value, bool) for value in numbers)
-    return plain and isinstance(speed.measured, bool) and all(1e-12 < value < 1e18 for value in numbers)
+def _usable(numbers: object) -> Speed | None:
+    """The speed that these numbers are; None for anything that no machine has: it must not reach a plan."""
+    if not isinstance(numbers, dict) or numbers.keys() != {*BOUNDS, "measured"}:
+        return None
+    plain = all(isinstance(numbers[name], int | float) and not isinstance(numbers[name], bool) for name in BOUNDS)
+    if not plain or not isinstance(numbers["measured"], bool):
+        return None
+    inside = all(low <= numbers[name] <= high for name, (low, high) in BOUNDS.items())
+    return Speed(**numbers) if inside else None
+
+
+def _bounded(name: str, value: float) -> float:
+    low, high = BOUNDS[name]
+    return min(max(value, low), high)
 
 
 def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
     """Stores a speed for later plans; a cache that can't be written is ignored."""
     path, devices = _speeds_file(), _stored_speeds()
-    own = {name: asdict(known) for name, known in {**known_speeds(device_name), dtype: speed}.items()}
+    own = {name: asdict(known) for name, known in {**known_speeds(device_name).speeds, dtype: speed}.items()}
     try:
         write_atomically(path, json.dumps({**devices, device_name: own}, indent=2))
     except OSError:
@@ -89,7 +124,7 @@ def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:
 def _stored_speeds() -> Any:
     """The file's content: device -> number format -> numbers; {} if it can't be read."""
     try:
-        return read_json(_speeds_file())
+        return read_json(_speeds_file(), LIMIT_BYTES)
     except (OSError, ValueError):
         return {}
 

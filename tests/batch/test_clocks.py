@@ -63,7 +63,10 @@ def test_until_is_a_time_of_day_in_every_season(
 def test_no_deadline_moves_with_the_date(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, jump: float) -> None:
     """Neither a deadline nor the next checkpoint moves when somebody sets the clock."""
     deadline = _deadline(None, 60.0)
-    with CheckpointFolder(tmp_path / "x.png", "a" * 64, "id", 1000.0, urgent=lambda: False, tell=print) as keeper:
+    folder = CheckpointFolder(
+        tmp_path / "x.png", "a" * 64, "id", 1000.0, most_bytes=1 << 20, urgent=lambda: False, tell=print
+    )
+    with folder as keeper:
         real = time.time
         monkeypatch.setattr(time, "time", lambda: real() + jump)
         assert 3500 < deadline - runner.clock() <= 3600

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linfusion_cli.batch import journal as journal_module
 from linfusion_cli.batch.journal import Journal
@@ -31,6 +35,34 @@ def test_what_is_added_is_read_again(tmp_path: Path) -> None:
         {"x": 1, "y": 2, "z": 3},
     )
     assert path_of(tmp_path).read_text().count('numbers"') == 2
+
+
+@given(
+    lines=st.lists(
+        st.sampled_from([b"", b"{}", b"x" * 99, b'{"event": "x"}', b"FAILED", b'"event": "done"']), max_size=12
+    ),
+    piece=st.integers(1, 40),
+    ended=st.booleans(),
+)
+def test_every_line_of_an_event_is_found_whatever_is_between(lines: list[bytes], piece: int, *, ended: bool) -> None:
+    failed = [
+        b'{"event": "failed", "id": "%d", "error": "no"}' % at if line == b"FAILED" else line
+        for at, line in enumerate(lines)
+    ]
+    text = b"\n".join(failed) + b"\n" * ended
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(journal_module, "PIECE_BYTES", piece)
+        found = list(journal_module._lines(io.BytesIO(text)))
+    assert found == [line for line in text.split(b"\n") if re.search(b'"event": "(done|failed)', line)]
+
+
+def test_a_line_without_an_end_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "PIECE_BYTES", 10)
+    monkeypatch.setattr(journal_module, "LINE_BYTES", 100)
+    good = b'{"event": "failed", "id": "a", "error": "no"}\n'
+    path_of(tmp_path).parent.mkdir()
+    path_of(tmp_path).write_bytes(b'{"event": "failed", "id": "b", "error": "' + b"x" * 500 + b'"}\n' + good)
+    assert set(Journal(tmp_path).failed) == {"a"}
 
 
 def test_a_torn_line_costs_itself_alone(tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ KEY = "0123456789abcdef" * 4
 def opened(
     folder: Path, key: str = KEY, seconds: float = 30.0, *, urgent: bool = False, told: list[str] | None = None
 ) -> CheckpointFolder:
+    tell = (told if told is not None else []).append
     return CheckpointFolder(
-        folder / "x.png", key, "the id", seconds, urgent=lambda: urgent, tell=(told if told is not None else []).append
+        folder / "x.png", key, "the id", seconds, most_bytes=1 << 20, urgent=lambda: urgent, tell=tell
     )
 
 
@@ -203,3 +204,15 @@ def test_a_folder_that_goes_away_while_it_is_held_fails_nothing(tmp_path: Path, 
         (folder / gone).resolve().rename(tmp_path / "moved")
         keeper.clear()
     assert not (folder / HIDDEN).exists()
+
+
+def test_a_file_too_large_for_this_image_is_no_checkpoint_of_it(tmp_path: Path) -> None:
+    with opened(tmp_path) as keeper:
+        keeper.keep("step", b"x")
+        assert keeper.find("step") == b"x"
+        with (keeper.path / "step.safetensors").open("r+b") as file:
+            file.truncate(1 << 40)
+        assert keeper.find("step") == b""
+        with (keeper.path / "about.json").open("r+b") as file:
+            file.truncate(1 << 40)
+        assert kept_seed(tmp_path, "x") is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from linfusion_cli.system import speed
-from linfusion_cli.system.speed import Speed, known_speeds, remember_speed
+from linfusion_cli.system.speed import BOUNDS, KnownSpeeds, Speed, known_speeds, remember_speed
 
 CPU = Speed.assumed("cpu", cores=2)
 
@@ -34,22 +34,22 @@ def test_the_first_render_replaces_what_was_assumed_and_later_ones_go_half_way()
 
 
 def test_each_device_and_number_format_has_its_own() -> None:
-    other = replace(CPU, macs_per_second=1.0)
+    other = replace(CPU, macs_per_second=2e6)
     remember_speed("one", "float32", CPU)
     remember_speed("one", "bfloat16", other)
     remember_speed("two", "float32", other)
-    assert known_speeds("one") == {"float32": CPU, "bfloat16": other}
-    assert known_speeds("two") == {"float32": other}
-    assert known_speeds("three") == {}
+    assert known_speeds("one").speeds == {"float32": CPU, "bfloat16": other}
+    assert known_speeds("two").speeds == {"float32": other}
+    assert known_speeds("three").speeds == {}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"one": 3}', '{"one": {"float32": {"macs": 1}}}', "\x00"])
 def test_a_damaged_file_holds_nothing_and_is_replaced(content: str) -> None:
     speed._speeds_file().parent.mkdir(parents=True, exist_ok=True)
     speed._speeds_file().write_text(content)
-    assert known_speeds("one") == {}
+    assert known_speeds("one") == KnownSpeeds({}, damaged=True)
     remember_speed("one", "float32", CPU)
-    assert known_speeds("one") == {"float32": CPU}
+    assert known_speeds("one").speeds == {"float32": CPU}
 
 
 @pytest.mark.parametrize("value", ['"fast"', "0", "-1", "1e999", "NaN", "true", "null", "[]", "9" * 5000])
@@ -60,6 +60,19 @@ def test_a_number_that_no_machine_has_never_reaches_a_plan(value: str) -> None:
     damaged = whole.replace(str(CPU.macs_per_second), value)
     assert damaged != whole
     path.write_text(damaged)
-    assert known_speeds("one") == {}
+    assert known_speeds("one") == KnownSpeeds({}, damaged=True)
     remember_speed("one", "float32", CPU)
-    assert known_speeds("one") == {"float32": CPU}
+    assert known_speeds("one").speeds == {"float32": CPU}
+
+
+def test_without_a_file_nothing_is_damaged() -> None:
+    assert known_speeds("one") == KnownSpeeds({}, damaged=False)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_learning_stays_within_what_a_machine_can_have(name: str) -> None:
+    for factor in (1e-30, 1e30):
+        low, high = BOUNDS[name]
+        assert low <= getattr(CPU.learned(factor, start_seconds=factor), name) <= high
+    remember_speed("one", "float32", CPU.learned(1e-30, start_seconds=1e30))
+    assert not known_speeds("one").damaged
