@@ -52,8 +52,10 @@ same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images with details; resumes where it stopped
 	$(BIN)/python bench/pictures.py
 
+DECAYS = ssd-causal ssd-bidirectional gla-causal gla-bidirectional rwkv6-causal rwkv6-bidirectional
+MIXERS = $(DECAYS) $(DECAYS:=-normalised)
 claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, resumes where it stopped
-	for variant in linear unnormalised causal; do \
+	for variant in linear unnormalised causal $(MIXERS); do \
 	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 \
 	    --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done

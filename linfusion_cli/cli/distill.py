@@ -12,6 +12,7 @@ import typer
 from linfusion_cli.cli.shared_options import Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
+from linfusion_cli.distill.variant_names import LINEAR, VARIANT_NAMES
 
 if TYPE_CHECKING:
     from linfusion_cli.distill.trainer import Distillation
@@ -36,12 +37,9 @@ class Shape(StrEnum):
     constant = "constant"
 
 
-class Variant(StrEnum):
-    """Which linear attention: LinFusion's, or one of the paper's ablations."""
-
-    linear = "linear"
-    unnormalised = "unnormalised"
-    causal = "causal"
+# Which attention: LinFusion's, or one of the paper's ablations.
+Variant = StrEnum("Variant", {name.replace("-", "_"): name for name in VARIANT_NAMES})  # type: ignore[misc]
+PLAIN = Variant(LINEAR)
 
 
 TeacherArgument = Annotated[
@@ -64,7 +62,14 @@ MidDimScaleFlag = Annotated[
     int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")
 ]
 DistillationWeightFlag = Annotated[float, typer.Option(min=0, help="Of the distance from the teacher's prediction.")]
-VariantFlag = Annotated[Variant, typer.Option(help="linear, or an ablation for `linfusion evaluate --claims`.")]
+VariantFlag = Annotated[
+    Variant,
+    typer.Option(
+        metavar="NAME",
+        help="linear, or an ablation for `linfusion evaluate --claims`: unnormalised, causal, or ssd (Mamba2), gla or "
+        "rwkv6 with -causal or -bidirectional, and -normalised.",
+    ),
+]
 GradientCheckpointingFlag = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")
 ]
@@ -88,7 +93,7 @@ def distill(
     mid_dim_scale: MidDimScaleFlag = 1,
     distillation_weight: DistillationWeightFlag = 0.5,
     feature_weight: Annotated[float, typer.Option(min=0, help="Of the distance between attention outputs.")] = 0.5,
-    variant: VariantFlag = Variant.linear,
+    variant: VariantFlag = PLAIN,
     gradient_checkpointing: GradientCheckpointingFlag = False,
     save_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints (and every five minutes).")] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,

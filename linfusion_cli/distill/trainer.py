@@ -15,7 +15,8 @@ from linfusion_cli.distill.batches import Examples, Order, Reader, prefetched
 from linfusion_cli.distill.datasets import open_source
 from linfusion_cli.distill.loss import Distiller, Weights
 from linfusion_cli.distill.teacher import Teacher
-from linfusion_cli.distill.variants import LINEAR, save_variant, varied
+from linfusion_cli.distill.variant_names import LINEAR
+from linfusion_cli.distill.variants import save_variant, varied
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.training.checkpoint import Identity

@@ -1,8 +1,10 @@
-"""The paper's ablations of the linear attention: unnormalised and causal. For experiments; no preset uses them."""
+"""The paper's ablations: unnormalised, causal, and other mixers of tokens. For experiments; no preset uses them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from linfusion_cli.distill.decayed_attention import DecayedAttention
 from linfusion_cli.distill.loss import Recorder
+from linfusion_cli.distill.variant_names import LINEAR, MIXERS
 from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState, LinearAttention, feature_map
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, nearest
 from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
 
-LINEAR = "linear"
 CONFIG, WEIGHTS = "variant.json", "variant.safetensors"  # not the official names: nobody shall load them as LinFusion
 CHUNK_TOKENS = 256
 
@@ -77,10 +80,18 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return torch.cat(parts, dim=2).to(query.dtype)
 
 
-VARIANTS: dict[str, type[LinearAttention]] = {
+def _mixer(name: str) -> Callable[..., LinearAttention]:
+    """Mamba2, GLA or RWKV6, in one direction or two, as published (RMSNorm) or normalised as LinFusion is."""
+    decay, direction, *normalised = name.split("-")
+    bidirectional = direction == "bidirectional"
+    return partial(DecayedAttention, decay=decay, bidirectional=bidirectional, normalised=bool(normalised))
+
+
+VARIANTS: dict[str, Callable[..., LinearAttention]] = {
     LINEAR: LinearAttention,
     "unnormalised": UnnormalisedAttention,
     "causal": CausalAttention,
+    **{name: _mixer(name) for name in MIXERS},
 }
 
 
@@ -90,11 +101,13 @@ def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
         return linfusion
     tokens = _train_tokens(unet)
     attentions = nn.ModuleList()
-    for spec, plain in zip(linfusion.specs, linfusion.attentions, strict=True):
+    for layer, (spec, plain) in enumerate(zip(linfusion.specs, linfusion.attentions, strict=True)):
         attention = VARIANTS[variant](spec.dim, spec.heads, spec.mid_dim)
-        attention.load_state_dict(plain.state_dict())
+        attention.load_state_dict(plain.state_dict(), strict=False)  # what only the variant has keeps its first values
         if isinstance(attention, UnnormalisedAttention):
             attention.train_tokens = tokens[spec.module_name]
+        if isinstance(attention, DecayedAttention):
+            attention.start(layer / max(1, len(linfusion.specs) - 1))
         attentions.append(attention)
     result = LinFusion(linfusion.specs)
     result.attentions = attentions
@@ -134,6 +147,8 @@ def load_variant(folder: Path, unet: Any, mid_dim_scale: int = 1) -> LinFusion:
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise WeightsError(f"{folder}: not a variant that linfusion distill wrote ({error})") from error
-    plain = LinFusion.like(unet, mid_dim_scale)
-    plain.load_state_dict(weights, str(folder / WEIGHTS))
-    return varied(plain, variant, unet)
+    if variant not in VARIANTS:
+        raise WeightsError(f'{folder / CONFIG}: variant "{variant}" is unknown. {nearest(str(variant), VARIANTS)}')
+    linfusion = varied(LinFusion.like(unet, mid_dim_scale), variant, unet)
+    linfusion.load_state_dict(weights, str(folder / WEIGHTS))
+    return linfusion

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from linfusion_cli.distill.variant_names import MIXERS, VARIANT_NAMES
 from linfusion_cli.errors import Message, option
 from linfusion_cli.evaluate.bootstrap import Score
 from linfusion_cli.evaluate.classifier import Classifier
@@ -19,9 +20,10 @@ NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at mos
 TIMES = (1, 2, 4)  # the training side, for direct sampling
 LARGE = 16  # times the training side, where the progressive upscale is looked at
 FEWER = 8  # so many times fewer prompts at that size
-# The attentions of the model. Those distilled from its softmax attention follow, by the folder of their weights.
+# The attentions of the model. Those distilled from its softmax attention follow, by the folder of their weights. Other
+# mixers than linear attention are compared without the upscale alone: they can't be read in bands.
 ATTENTIONS = {"softmax": Way(attention="softmax"), "linear": Way()}
-DISTILLED = ("linear", "unnormalised", "causal")
+DISTILLED = VARIANT_NAMES
 # The progressive upscale and each of its parts left out. A skip residual's weight is a cosine to this power.
 UPSCALES = {
     "progressive": {},
@@ -57,7 +59,7 @@ def claims(variants: Path | None, count: int) -> Iterator[Claim | Message]:
     few = max(2, count // FEWER)
     for name, changes in UPSCALES.items():
         yield Claim(name, Way(upscale=changes), LARGE, few)
-    for name in (name for name in ways if name != "linear"):
+    for name in (name for name in ways if name != "linear" and not name.startswith(MIXERS)):
         yield Claim(f"progressive, {name}", ways[name], LARGE, few)
     yield Claim("linear, direct", _direct(Way()), LARGE, few)
     yield Claim("Lanczos enlargement", Way(lanczos=True), LARGE, few)

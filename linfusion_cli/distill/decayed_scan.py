@@ -1,0 +1,61 @@
+"""Linear attention with decay, token by token in raster order, in chunks: what Mamba2, GLA and RWKV6 share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+CHUNK_TOKENS = 64  # the exponents of a chunk are (chunk, chunk, dim) numbers
+
+
+def decayed_scan(query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, bonus: Tensor | None = None) -> Tensor:
+    """Reads a state that every token decays and adds to; computed in float32 at least.
+
+    query, key: (batch, heads, tokens, dim); value: (batch, heads, tokens, width); the result has the shape of value
+    log_decay:  log a_t <= 0, (batch, heads, tokens, dim), or (..., 1) where a head has one decay
+    bonus:      u, (heads, dim), or None
+
+    Without a bonus: S_t = diag(a_t) S_{t-1} + k_t^T v_t, y_t = q_t S_t (Mamba2, arXiv 2405.21060; GLA, 2312.06635).
+    With one: y_t = q_t (S_{t-1} + diag(u) k_t^T v_t), and the same S_t (RWKV6, arXiv 2404.05892).
+    """
+    dtype = torch.promote_types(torch.float32, value.dtype)
+    own = None if bonus is None else (query * bonus.unsqueeze(1) * key).sum(-1, keepdim=True).to(dtype) * value
+    state = value.new_zeros(*key.shape[:2], key.shape[-1], value.shape[-1], dtype=dtype)
+    parts: list[Tensor] = []
+    with torch.autocast(value.device.type, enabled=False):
+        for q, k, v, decay in zip(*(_chunks(x.to(dtype)) for x in (query, key, value, log_decay)), strict=True):
+            read, state = _chunk(q, k, v, decay, state, exclusive=bonus is not None)
+            parts.append(read)
+    scanned = torch.cat(parts, dim=2)
+    return (scanned if own is None else scanned + own).to(value.dtype)
+
+
+def _chunks(x: Tensor) -> tuple[Tensor, ...]:
+    chunks: tuple[Tensor, ...] = x.split(CHUNK_TOKENS, dim=2)
+    return chunks
+
+
+def _chunk(
+    query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, state: Tensor, *, exclusive: bool
+) -> tuple[Tensor, Tensor]:
+    """What the tokens of a chunk read, and the state after it. exclusive: without the token itself."""
+    since_start = log_decay.cumsum(2)
+    until_read = since_start - log_decay if exclusive else since_start
+    scores = _within(query, key, until_read, since_start, exclusive=exclusive)
+    read = (query * until_read.exp()) @ state + scores @ value
+    until_end = since_start[:, :, -1:]
+    kept = key * (until_end - since_start).exp()  # what is left at the end of the chunk
+    return read, until_end.exp().transpose(-1, -2) * state + kept.transpose(-1, -2) @ value
+
+
+def _within(query: Tensor, key: Tensor, read: Tensor, written: Tensor, *, exclusive: bool) -> Tensor:
+    """Scores between the tokens of a chunk, (batch, heads, reader, writer).
+
+    Only differences of log decays are exponentiated: they are never above 0, so that no decay overflows.
+    """
+    tokens = query.shape[2]
+    seen = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril(-1 if exclusive else 0)
+    exponents = (read.unsqueeze(3) - written.unsqueeze(2)).masked_fill(~seen[..., None], -torch.inf)
+    if exponents.shape[-1] == 1:
+        return (query @ key.transpose(-1, -2)) * exponents.squeeze(-1).exp()
+    return torch.einsum("bhtd,bhsd,bhtsd->bhts", query, key, exponents.exp())
