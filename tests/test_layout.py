@@ -61,21 +61,21 @@ IMPORTS = {
     "engine.stage": "engine.components engine.controlnet engine.sampling engine.streaming engine.memory planning "
     "geometry",
     "engine.components": "engine.controlnet engine.sampling engine.adapters engine.compat_diffusers "
-    "engine.attention engine.memory engine.loading planning config weights models events errors",
+    "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
     "engine.loading planning weights geometry errors",
-    "engine.sampling": "engine.streaming engine.compat_diffusers engine.memory engine.loading planning config weights "
-    "geometry events errors",
+    "engine.sampling": "engine.streaming engine.compat_diffusers engine.memory engine.loading planning weights "
+    "geometry events errors json_files",
     "engine.distributed": "engine.streaming engine.memory planning geometry errors",
-    "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning config system geometry errors",
-    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
+    "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning images system geometry errors",
+    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
     "engine.attention": "engine.memory engine.loading errors json_files files",
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
-    "planning": "config weights system geometry errors redaction files json_files",
+    "planning": "config images weights system geometry errors redaction files json_files",
     "config": "images weights geometry errors files toml_files",
-    "images": "geometry system png_chunks",
+    "images": "geometry errors system png_chunks",
     "output": "images geometry events errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from linfusion_cli.config.input_images import InputImage, inspect_image
+from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.decode import Range
+from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.web_links import is_link

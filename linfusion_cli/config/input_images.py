@@ -1,4 +1,4 @@
-"""Reads an image that a user brings: what it is before any work, and its pixels. No torch."""
+"""Looks at an image that a user brings, before any work: its size, its hash, and what of it is not taken as it is."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,42 +15,15 @@ from linfusion_cli.errors import Message, UsageError, option
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.colour import colours_of
 from linfusion_cli.images.complete import check_complete
-from linfusion_cli.images.decode import Range, RangeError, check_range, read, reads_upper_bits
-from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
+from linfusion_cli.images.decode import Range, check_range, reads_upper_bits
+from linfusion_cli.images.input_image import InputImage, naming
 from linfusion_cli.images.opening import has_alpha, opened, orientation_of
 from linfusion_cli.images.samples import Samples, samples_of
 from linfusion_cli.images.source_file import is_piped, regular_file
 
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
-DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned, or a codec's own
 FACTS_KEPT = 256  # files whose facts a process remembers
 DEEP_NAMED_8BIT = ("AVIF", "HEIF", "JXL")  # may hold more than 8 bits, of which the decoders give the upper 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputImage:
-    """An image on disk: its hash, its size in pixels as seen (after its EXIF orientation), what is done to it.
-
-    number_bytes: of each of a pixel's three numbers once it is read
-    value_range: the numbers of black and white in a file of more than 8 bits per channel; None: as its format says
-    """
-
-    path: Path
-    sha256: str
-    size: Size
-    number_bytes: int
-    notes: tuple[Message, ...]
-    value_range: Range | None = None
-
-    @property
-    def held_bytes(self) -> int:
-        """What its pixels take in memory."""
-        return 3 * self.number_bytes * self.size.area
-
-    @property
-    def reading_bytes(self) -> int:
-        """What reading it takes, its pixels among it."""
-        return self.held_bytes + DECODED_BYTES * self.number_bytes * self.size.area
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +42,7 @@ def inspect_image(path: Path, parameter: str, value_range: Range | None = None) 
     A pipe or standard input is copied to a temporary file. Raises UsageError, naming the option `parameter`, for what
     can't be read, other formats, damaged files, images beyond LARGEST_PIXELS, and numbers outside of their range.
     """
-    with _told(path, parameter):
+    with naming(path, parameter):
         source = regular_file(path)
         status = os.stat(source)
         stamp = (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
@@ -158,38 +130,3 @@ def fitting_note(image: InputImage, parameter: str, size: Size) -> str:
     lost = 100 * (1 - min(ratio, 1 / ratio))
     cut = f"cutting off {lost:.0f} % at {sides}"
     return Message(option(parameter), f" {image.path.name}: {image.size} is fitted to the shape of {size} by {cut}")
-
-
-def read_pixels(image: InputImage, parameter: str) -> Any:
-    """The image as numpy (height, width, 3), upright, in sRGB, transparency laid on white.
-
-    Its numbers are uint8, uint16 for files of 16 bits per channel, or float32 in [0, 1] for other ones of more than 8.
-    Raises UsageError if the file is damaged or has changed since the job was made.
-    """
-    with _told(image.path, parameter):
-        try:
-            pixels = read(image.path, image.value_range)
-        except (SyntaxError, ValueError, EOFError) as error:
-            raise ImageError(f"is damaged ({str(error)[:80]})") from error
-        with image.path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != image.sha256:
-                raise ImageError("changed since the job was made. Start again")
-    return pixels
-
-
-@contextmanager
-def _told(path: Path, parameter: str) -> Iterator[None]:
-    """Turns what is wrong with a file into a UsageError that names the option and the file."""
-    try:
-        yield
-    except RangeError as error:
-        raise UsageError(f"{path} {error}", option("input_range", error.range_text), parameter=parameter) from error
-    except ImageError as error:
-        raise UsageError(f"{path} {error}", parameter=parameter) from error
-    except FileNotFoundError as error:
-        raise UsageError(f"{path}: there is no such file", parameter=parameter) from error
-    except DECODER_ERRORS as error:
-        if isinstance(error, RecursionError):
-            raise
-        reason = getattr(error, "strerror", None) or str(error)[:80]
-        raise UsageError(f"{path}: can't be read ({reason})", parameter=parameter) from error

@@ -12,7 +12,7 @@ from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
 from linfusion_cli.config.filename_template import Place
 from linfusion_cli.config.given_options import Override, given_options, overrides
-from linfusion_cli.config.input_images import InputImage, range_or_none
+from linfusion_cli.config.input_images import range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.model_names import with_paths
@@ -30,6 +30,7 @@ from linfusion_cli.config.request_checks import (
 )
 from linfusion_cli.errors import Option, UsageError, option
 from linfusion_cli.geometry import Size, parse_size
+from linfusion_cli.images.input_image import InputImage
 
 CHECKPOINT_SECONDS = 30.0
 

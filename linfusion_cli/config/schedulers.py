@@ -34,6 +34,7 @@ class SchedulerRow:
     sigmas:     whether it knows the karras, exponential and beta sigmas
     most_steps: how many it can make
     package:    that it needs beside diffusers, "" for none
+    zero_snr:   whether it knows a noise schedule of zero terminal SNR (arXiv 2305.08891)
     """
 
     class_name: str
@@ -44,6 +45,7 @@ class SchedulerRow:
     sigmas: bool = False
     most_steps: int = 500
     package: str = ""
+    zero_snr: bool = False
 
     def sigma_schedules(self) -> Iterator[str]:
         """The names of SIGMA_SCHEDULES that it can do."""
@@ -57,29 +59,31 @@ _SDE = {"algorithm_type": "sde-dpmsolver++"}
 _DPM, _THIRD = "DPMSolverMultistepScheduler", {"solver_order": 3}
 _SINGLE = {"lower_order_final": True}  # without it the last step would divide by 0
 SCHEDULERS: dict[str, SchedulerRow] = {
-    "ddim": SchedulerRow("DDIMScheduler", _UNCLIPPED, "DDIM"),
-    "ddpm": SchedulerRow("DDPMScheduler", _UNCLIPPED, "DDPM"),
+    "ddim": SchedulerRow("DDIMScheduler", _UNCLIPPED, "DDIM", zero_snr=True),
+    "ddpm": SchedulerRow("DDPMScheduler", _UNCLIPPED, "DDPM", zero_snr=True),
     "deis": SchedulerRow("DEISMultistepScheduler", {}, "DEIS", spacing="normal", sigmas=True),
     "dpm2": SchedulerRow("KDPM2DiscreteScheduler", {}, "DPM2", asks_twice="midway", sigmas=True),
     "dpm2_ancestral": SchedulerRow("KDPM2AncestralDiscreteScheduler", {}, "DPM2 a", asks_twice="midway", sigmas=True),
-    "dpmpp_2m": SchedulerRow(_DPM, {}, "DPM++ 2M", spacing="normal", sigmas=True),
-    "dpmpp_2m_sde": SchedulerRow(_DPM, _SDE, "DPM++ 2M SDE", spacing="normal", sigmas=True),
+    "dpmpp_2m": SchedulerRow(_DPM, {}, "DPM++ 2M", spacing="normal", sigmas=True, zero_snr=True),
+    "dpmpp_2m_sde": SchedulerRow(_DPM, _SDE, "DPM++ 2M SDE", spacing="normal", sigmas=True, zero_snr=True),
     "dpmpp_2m_sde_heun": SchedulerRow(
-        _DPM, {**_SDE, "solver_type": "heun"}, "DPM++ 2M SDE Heun", spacing="normal", sigmas=True
+        _DPM, {**_SDE, "solver_type": "heun"}, "DPM++ 2M SDE Heun", spacing="normal", sigmas=True, zero_snr=True
     ),
     "dpmpp_2s": SchedulerRow("DPMSolverSinglestepScheduler", _SINGLE, "DPM++ 2S", spacing="never", sigmas=True),
-    "dpmpp_3m": SchedulerRow(_DPM, _THIRD, "DPM++ 3M", spacing="normal", sigmas=True),
-    "dpmpp_3m_sde": SchedulerRow(_DPM, {**_SDE, **_THIRD}, "DPM++ 3M SDE", spacing="normal", sigmas=True),
+    "dpmpp_3m": SchedulerRow(_DPM, _THIRD, "DPM++ 3M", spacing="normal", sigmas=True, zero_snr=True),
+    "dpmpp_3m_sde": SchedulerRow(
+        _DPM, {**_SDE, **_THIRD}, "DPM++ 3M SDE", spacing="normal", sigmas=True, zero_snr=True
+    ),
     "dpmpp_sde": SchedulerRow(
         "DPMSolverSDEScheduler", {}, "DPM++ SDE", asks_twice="midway", sigmas=True, package="torchsde"
     ),
-    "euler": SchedulerRow("EulerDiscreteScheduler", {}, "Euler", sigmas=True),
-    "euler_ancestral": SchedulerRow("EulerAncestralDiscreteScheduler", {}, "Euler a"),
+    "euler": SchedulerRow("EulerDiscreteScheduler", {}, "Euler", sigmas=True, zero_snr=True),
+    "euler_ancestral": SchedulerRow("EulerAncestralDiscreteScheduler", {}, "Euler a", zero_snr=True),
     "heun": SchedulerRow("HeunDiscreteScheduler", _UNCLIPPED, "Heun", asks_twice="after first", sigmas=True),
-    "lcm": SchedulerRow("LCMScheduler", _UNCLIPPED, "LCM", spacing="never", most_steps=LCM_STEPS),
+    "lcm": SchedulerRow("LCMScheduler", _UNCLIPPED, "LCM", spacing="never", most_steps=LCM_STEPS, zero_snr=True),
     "pndm": SchedulerRow("PNDMScheduler", {"skip_prk_steps": True}, "PLMS", asks_twice="second"),
-    "tcd": SchedulerRow("TCDScheduler", _UNCLIPPED, "TCD", spacing="never", most_steps=LCM_STEPS),
-    "unipc": SchedulerRow("UniPCMultistepScheduler", {}, "UniPC", spacing="normal", sigmas=True),
+    "tcd": SchedulerRow("TCDScheduler", _UNCLIPPED, "TCD", spacing="never", most_steps=LCM_STEPS, zero_snr=True),
+    "unipc": SchedulerRow("UniPCMultistepScheduler", {}, "UniPC", spacing="normal", sigmas=True, zero_snr=True),
 }
 
 

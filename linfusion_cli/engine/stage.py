@@ -250,7 +250,7 @@ class StageRun:
         return (latents - shift) * scale
 
     def _denoiser(self, clock: Clock) -> Denoiser | RecomputingDenoiser:
-        shared, stage, sampler = self.shared, self.stage, self.shared.plan.sampler
+        shared, stage = self.shared, self.stage
         components, weights, store = shared.components, shared.weights, shared.store
         mounted = weights.move(components.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
@@ -259,21 +259,13 @@ class StageRun:
         denoiser = Denoiser(
             unet,
             shared.conditioning,
-            sampler.guidance_scale,
-            sampler.guidance_interval,
+            shared.plan.sampler,
+            Guidance.of(shared.plan.sampler, stage),
             int(components.scheduler_config["num_train_timesteps"]),
             shared.plan.conditioned_size,
             controls,
-            self._band_guidance(),
         )
         return recomputing(denoiser, (components.unet, *components.mounted.modules), shared.plan, shared.meter.notify)
-
-    def _band_guidance(self) -> Guidance | None:
-        """Scales for each band of frequencies; coarse is what the stage before could show."""
-        sampler, stage = self.shared.plan.sampler, self.stage
-        if not stage.index:
-            return None
-        return Guidance(sampler.guidance_low, sampler.guidance_high, stage.before.width / stage.size.width)
 
     def _sweeper(self, counter: Counter) -> Sweeper:
         bands, window = self.stage.bands, self.shared.plan.join.vae_window_latents
@@ -281,8 +273,7 @@ class StageRun:
 
     def _clock(self) -> Clock:
         sampler = self.shared.plan.sampler
-        config = self.shared.components.scheduler_config
-        scheduler = make_scheduler(sampler.scheduler, config, sampler.sigma_schedule, sampler.timestep_spacing)
+        scheduler = make_scheduler(sampler.scheduler, self.shared.components.scheduler_config)
         return Clock.start(scheduler, sampler.steps, self.stage.strength, self.shared.store.device)
 
     def _noise(self, draw: int = STAGE_NOISE) -> Tensor:

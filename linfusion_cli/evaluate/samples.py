@@ -22,6 +22,7 @@ from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.loading.safetensors_loader import own_all
 from linfusion_cli.engine.pipeline import images
+from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
@@ -140,11 +141,11 @@ class Maker:
         """Single-stage images as one batch: the same as one by one."""
         stage, sampling, config = plan.stages[0], plan.sampler, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
-        scheduler = make_scheduler(sampling.scheduler, config, sampling.sigma_schedule, sampling.timestep_spacing)
+        scheduler = make_scheduler(sampling.scheduler, config)
         clock = Clock.start(scheduler, sampling.steps, stage.strength, self.teacher.device)
-        total, interval = int(config["num_train_timesteps"]), sampling.guidance_interval
+        total, guidance = int(config["num_train_timesteps"]), Guidance.of(sampling, stage)
         conditioning = self._conditioning(plan.conditioning.negative_prompt, prompts)
-        denoiser = Denoiser(PlainUNet(unet), conditioning, sampling.guidance_scale, interval, total, stage.size)
+        denoiser = Denoiser(PlainUNet(unet), conditioning, sampling, guidance, total, stage.size)
         size = stage.canvas.latent()
         shape = (1, int(unet.config.in_channels), size.height, size.width)
         noise = torch.cat([gaussian(shape, seed, 0) for seed in seeds]).to(self.teacher.device)

@@ -1,4 +1,4 @@
-"""The one error of this room; config/input_images.py turns it into a UsageError that names the option and the file."""
+"""The one error of this room; input_image.py turns it into a UsageError that names the option and the file."""
 
 from __future__ import annotations
 

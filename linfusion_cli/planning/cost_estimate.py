@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations_with_replacement
 
-from linfusion_cli.config.input_images import InputImage
 from linfusion_cli.config.job import Job
 from linfusion_cli.geometry import MULTIPLE_PX
+from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
 from linfusion_cli.planning.memory_model import (
     BYTES_OF,

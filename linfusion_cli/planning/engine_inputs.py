@@ -18,6 +18,7 @@ from linfusion_cli.planning.render_plan import (
     StageJoin,
     UpscaleRecipe,
 )
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.weights.weight_file import WeightFile
 
@@ -90,11 +91,9 @@ def sampler_settings(job: Job) -> SamplerSettings:
     """The sampler of stage 0 and of every later stage."""
     sampling = job.settings.sampling
     return SamplerSettings(
-        scheduler=sampling.scheduler,
+        scheduler=SchedulerChoice.of(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing),
         steps=sampling.steps,
         guidance_scale=sampling.guidance,
-        sigma_schedule=sampling.sigma_schedule,
-        timestep_spacing=sampling.timestep_spacing,
         guidance_interval=sampling.guidance_interval,
         guidance_low=sampling.guidance_bands[0],
         guidance_high=sampling.guidance_bands[1],

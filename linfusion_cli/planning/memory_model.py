@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from linfusion_cli.config.input_images import InputImage
+from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.planning.model_shapes import Architecture
 
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}

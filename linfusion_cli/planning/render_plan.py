@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from linfusion_cli.config.extras import Start
-from linfusion_cli.config.input_images import InputImage
 from linfusion_cli.config.prompt_weighting import Fragment as Fragment
 from linfusion_cli.geometry import Size
+from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.planning.cost_estimate import Phase
 from linfusion_cli.planning.memory_budget import StoreBudget
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.weight_file import WeightFile
@@ -46,14 +47,12 @@ class SamplerSettings:
     guidance_low, guidance_high: in later stages, the scales of coarse shapes and of fine detail
     """
 
-    scheduler: str
+    scheduler: SchedulerChoice
     steps: int
     guidance_scale: float
     guidance_interval: tuple[float, float]
     guidance_low: float
     guidance_high: float
-    sigma_schedule: str = "normal"
-    timestep_spacing: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from linfusion_cli.config.input_images import fitting_note, inspect_image, parse_range, read_pixels
+from linfusion_cli.config.input_images import fitting_note, inspect_image, parse_range
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
+from linfusion_cli.images.input_image import read_pixels
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:

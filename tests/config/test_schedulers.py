@@ -1,5 +1,6 @@
 """The table of schedulers: every row names a class of diffusers, without importing it."""
 
+import inspect
 import sys
 from subprocess import run
 
@@ -25,6 +26,14 @@ def test_a_row_names_a_class_and_its_options(name: str) -> None:
         pytest.skip(f"{package} is not installed")
     made = getattr(diffusers, row.class_name)(**row.options)
     assert {option: made.config[option] for option in row.options} == row.options
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_a_row_says_whether_its_class_knows_zero_terminal_snr(name: str) -> None:
+    import diffusers
+
+    parameters = inspect.signature(getattr(diffusers, SCHEDULERS[name].class_name)).parameters
+    assert SCHEDULERS[name].zero_snr == ("rescale_betas_zero_snr" in parameters)
 
 
 def test_presets_allow_the_names_of_the_table() -> None:

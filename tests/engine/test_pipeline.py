@@ -54,7 +54,7 @@ def test_the_base_stage_with_softmax_is_the_image_that_diffusers_makes(
     if scheduler != "ddim":
         from linfusion_cli.engine.sampling.schedulers import make_scheduler
 
-        pipeline.scheduler = make_scheduler(scheduler, dict(pipeline.scheduler.config))
+        pipeline.scheduler = make_scheduler(plan.sampler.scheduler, dict(pipeline.scheduler.config))
     latents = gaussian((1, 4, 8, 8), 3, 0)
     theirs = pipeline(
         "a lake", height=64, width=64, latents=latents, num_inference_steps=6, guidance_scale=3.0, output_type="np"

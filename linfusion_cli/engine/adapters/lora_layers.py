@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from linfusion_cli.engine.adapters.lycoris import Update
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import JsonError, parse_json, read_json
 from linfusion_cli.weights.lora_names import ENDINGS, split_name
 
 UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
@@ -163,15 +163,11 @@ class LoraConfig:
         text, beside = metadata.get("lora_adapter_metadata", ""), path.with_name("adapter_config.json")
         try:
             if not text and path.name == "adapter_model.safetensors" and beside.is_file():
-                text = beside.read_text()
-            values = json.loads(text or "{}")
-        except (ValueError, OSError, RecursionError) as error:
-            raise WeightsError(
-                f"{path}: the LoRA's configuration in its header is damaged ({type(error).__name__})", parameter="loras"
-            ) from error
-        if not isinstance(values, dict):
-            raise WeightsError(f"{path}: the LoRA's configuration in its header is no JSON object", parameter="loras")
-        return LoraConfig(values, path)
+                return LoraConfig(read_json(beside), path)
+            return LoraConfig(parse_json(text or "{}", "it"), path)
+        except (JsonError, OSError) as error:
+            what = f"the LoRA's configuration in its header is damaged ({str(error)[:150]})"
+            raise WeightsError(f"{path}: {what}", parameter="loras") from error
 
     def alpha(self, part: str, module: str) -> tuple[float | None, bool]:
         """The layer's alpha (None: none is given) and whether it is divided by the rank's square root."""

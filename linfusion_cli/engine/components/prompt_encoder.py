@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.input_images import read_pixels
 from linfusion_cli.engine.compat_diffusers import final_norm_found
 from linfusion_cli.engine.components.text_encoders import TextEncoders
 from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, needs_own_way
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.errors import Message, option
 from linfusion_cli.events import Note, Notify
+from linfusion_cli.images.input_image import read_pixels
 from linfusion_cli.planning.render_plan import ConditioningInputs
 
 

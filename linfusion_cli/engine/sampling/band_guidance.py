@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from linfusion_cli.engine.sampling.frequency_bands import low_band
+from linfusion_cli.planning.render_plan import SamplerSettings
+from linfusion_cli.planning.upscale_schedule import Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,13 @@ class Guidance:
     low: float
     high: float
     scale: float = 0.5
+
+    @staticmethod
+    def of(sampler: SamplerSettings, stage: Stage) -> Guidance:
+        """That of a stage: in later ones each band has its scale; coarse is what the stage before could show."""
+        if not stage.index:
+            return Guidance(sampler.guidance_scale, sampler.guidance_scale)
+        return Guidance(sampler.guidance_low, sampler.guidance_high, stage.before.width / stage.size.width)
 
     @property
     def acts(self) -> bool:

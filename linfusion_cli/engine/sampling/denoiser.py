@@ -12,6 +12,7 @@ from linfusion_cli.engine.loading.safetensors_loader import memory_format
 from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.streaming.residuals import Residuals, combined
 from linfusion_cli.geometry import Size
+from linfusion_cli.planning.render_plan import SamplerSettings
 from linfusion_cli.planning.unet_cost import BATCHED_LATENTS
 
 
@@ -69,28 +70,22 @@ class Control:
 class Denoiser:
     """A UNet (whole or in bands) with its text and its ControlNets.
 
-    guidance_scale: 1 means no guidance. guidance_interval: guidance acts where low <= t / train_timesteps <= high
-    (arXiv 2404.07724). conditioned_size: the image size in pixels that SD-XL is told. bands: scales of the low and the
-    high band of frequencies instead of guidance_scale, at the same timesteps.
+    sampler: with the interval of guidance, which acts where low <= t / train_timesteps <= high (arXiv 2404.07724)
+    guidance: how the predictions without and with the prompt are joined there
+    conditioned_size: the image size in pixels that SD-XL is told
     """
 
     unet: Predict
     conditioning: Conditioning
-    guidance_scale: float
-    guidance_interval: tuple[float, float]
+    sampler: SamplerSettings
+    guidance: Guidance
     train_timesteps: int
     conditioned_size: Size
     controls: tuple[Control, ...] = ()
-    bands: Guidance | None = None
-
-    @property
-    def guidance(self) -> Guidance:
-        """How the predictions without and with the prompt are joined."""
-        return self.bands or Guidance(self.guidance_scale, self.guidance_scale)
 
     def guided(self, timestep: float) -> bool:
         """Whether guidance acts at this timestep (0 to train_timesteps)."""
-        low, high = self.guidance_interval
+        low, high = self.sampler.guidance_interval
         return self.guidance.acts and low <= timestep / self.train_timesteps <= high
 
     @torch.inference_mode()

@@ -18,6 +18,7 @@ from torch import Tensor
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.engine.sampling.schedulers import Scheduler
 from linfusion_cli.events import Note, Notify
+from linfusion_cli.json_files import parse_json
 
 STEP = "step"
 LATENTS = "latents"
@@ -202,14 +203,12 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The arguments of pack(), on the CPU. Raises ValueError for data that pack() did not return."""
     try:
         tensors = load_tensors(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
-        about: dict[str, Any] = json.loads(header["about"])
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")], "its header")["__metadata__"]
+        about = parse_json(header["about"], "its header")
         if header["sha256"] != _digest(tensors, header["about"]):
             raise ValueError("its checksum is wrong")
-    except (safetensors.SafetensorError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, AttributeError) as error:
         raise ValueError("it is no whole checkpoint") from error
-    if not isinstance(about, dict):
-        raise ValueError("it does not say what it is of")
     return tensors, about
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import diffusers
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.schedulers import SCHEDULERS, missing_package, schedule_options
 from linfusion_cli.engine.compat_diffusers import quiet_arrays
 from linfusion_cli.engine.sampling.brownian import step_with_noise
 from linfusion_cli.errors import UsageError, option
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import steps_run
 from linfusion_cli.weights.config_rules import noise_schedule
 
@@ -79,28 +79,21 @@ class Scheduler:
         return following.contiguous()  # the layout that a checkpoint restores: sums depend on it
 
 
-def make_scheduler(
-    name: str, config: dict[str, Any], sigma_schedule: str = "normal", timestep_spacing: str = "auto"
-) -> Any:
-    """A new diffusers scheduler of the table, with the model's noise schedule.
+def make_scheduler(choice: SchedulerChoice, config: Mapping[str, Any]) -> Any:
+    """A new diffusers scheduler with the model's noise schedule.
 
-    Raises UsageError if the name is unknown or needs a package that is not installed, if the class would ignore the
-    model's zero terminal SNR, or if it can't add noise to an image, which every upscale stage needs.
+    Raises UsageError if its class would ignore the model's zero terminal SNR, or if it can't add noise to an image,
+    which every upscale stage needs.
     """
-    if name not in SCHEDULERS:
-        raise UsageError(f'scheduler "{name}" is unknown. Allowed: ' + ", ".join(sorted(SCHEDULERS)))
-    if package := missing_package(name, sigma_schedule):
-        raise UsageError(f'scheduler "{name}" with {sigma_schedule} sigmas needs {package}, which is not installed')
-    if config.get(ZERO_SNR) and not _knows_zero_snr(name):
-        known = ", ".join(other for other in SCHEDULERS if _knows_zero_snr(other))
+    if config.get(ZERO_SNR) and choice.name not in choice.zero_snr_names:
         raise UsageError(
-            f'scheduler "{name}" knows no schedule of zero terminal SNR, which this model was trained with. '
-            f"Allowed: {known}"
+            f'scheduler "{choice.name}" knows no schedule of zero terminal SNR, which this model was trained with. '
+            f"Allowed: {', '.join(choice.zero_snr_names)}"
         )
-    own = noise_schedule(config) | schedule_options(sigma_schedule, timestep_spacing)
+    own = noise_schedule(config) | dict(choice.schedule)
     with quiet_arrays():
-        scheduler = _class_of(name).from_config(own, **SCHEDULERS[name].options)
-    require_add_noise(scheduler, name)
+        scheduler = getattr(diffusers, choice.class_name).from_config(own, **dict(choice.options))
+    require_add_noise(scheduler, choice.name)
     return scheduler
 
 
@@ -143,11 +136,3 @@ def _midway(scheduler: Any, index: int) -> float | None:
     if hasattr(scheduler, "mid_point_sigma"):
         return float((scheduler.sigmas[index - 1] * scheduler.sigmas[index]).sqrt())
     return None
-
-
-def _class_of(name: str) -> Any:
-    return getattr(diffusers, SCHEDULERS[name].class_name)
-
-
-def _knows_zero_snr(name: str) -> bool:
-    return ZERO_SNR in inspect.signature(_class_of(name)).parameters

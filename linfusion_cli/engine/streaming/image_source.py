@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.input_images import InputImage, read_pixels
 from linfusion_cli.engine.memory.slabs import MemorySlab
 from linfusion_cli.engine.streaming.row_source import Field, Mapped, Parked
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
+from linfusion_cli.images.input_image import InputImage, read_pixels
 
 
 def read_fitted(image: InputImage, parameter: str, size: Size) -> Tensor:

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.sampling import denoiser as module
+from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
 from linfusion_cli.geometry import Size
+from linfusion_cli.planning.render_plan import SamplerSettings
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 
 
 class FakeUNet:
@@ -31,9 +34,19 @@ class FakeUNet:
         return sample * text.mean((1, 2)).view(-1, 1, 1, 1)
 
 
+SAMPLER = SamplerSettings(
+    scheduler=SchedulerChoice.of("ddim"),
+    steps=20,
+    guidance_scale=5.0,
+    guidance_interval=(0.4, 1.0),
+    guidance_low=5.0,
+    guidance_high=5.0,
+)
+
+
 def denoiser(**changes: Any) -> Denoiser:
     text = Conditioning(torch.full((1, 3, 4), 2.0), torch.full((1, 3, 4), 1.0), torch.zeros(1, 0), torch.zeros(1, 0))
-    return dataclasses.replace(Denoiser(FakeUNet(), text, 5.0, (0.4, 1.0), 1000, Size(512, 256)), **changes)
+    return dataclasses.replace(Denoiser(FakeUNet(), text, SAMPLER, Guidance(5.0, 5.0), 1000, Size(512, 256)), **changes)
 
 
 @pytest.mark.parametrize(("timestep", "factor", "batches"), [(900, 6.0, [2]), (400, 6.0, [2]), (399, 2.0, [1])])
@@ -53,7 +66,7 @@ def test_large_images_run_one_sample_at_a_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_scale_one_means_no_guidance() -> None:
-    assert not denoiser(guidance_scale=1.0).guided(900)
+    assert not denoiser(guidance=Guidance(1.0, 1.0)).guided(900)
 
 
 def test_xl_is_told_the_size_and_the_pooled_text() -> None:

@@ -28,6 +28,7 @@ from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler
 from linfusion_cli.events import Event, Note, PhaseStarted
 from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.system.device import find_machine
 
 HERE = sorted(name for name in SCHEDULERS if not missing_package(name, "normal"))
@@ -151,7 +152,7 @@ def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
         "steps_offset": 1,
     }
     cpu = torch.device("cpu")
-    first, second = (Scheduler.start(make_scheduler(name, config), 6, 1.0, cpu) for _ in range(2))
+    first, second = (Scheduler.start(make_scheduler(SchedulerChoice.of(name), config), 6, 1.0, cpu) for _ in range(2))
     latents = torch.randn(1, 4, 4, 4)
 
     def stepped(scheduler: Scheduler, index: int) -> Tensor:
@@ -166,7 +167,7 @@ def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
 
 
 def test_a_memory_that_can_not_be_kept_is_refused() -> None:
-    scheduler = make_scheduler("ddim", {})
+    scheduler = make_scheduler(SchedulerChoice.of("ddim"), {})
     scheduler.noise_sampler = object()
     with pytest.raises(TypeError, match=r"DDIMScheduler\.noise_sampler is a object"):
         scheduler_state(scheduler)

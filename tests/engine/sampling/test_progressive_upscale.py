@@ -12,6 +12,7 @@ from torch import Tensor
 
 from linfusion_cli.config.schedulers import SCHEDULERS, missing_package
 from linfusion_cli.engine.attention.linfusion import LinFusion
+from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.sampling.denoiser import Conditioning, Denoiser
 from linfusion_cli.engine.sampling.progressive_upscale import (
     Clock,
@@ -25,7 +26,8 @@ from linfusion_cli.engine.sampling.progressive_upscale import (
 from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import PlainUNet
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.render_plan import UpscaleRecipe
+from linfusion_cli.planning.render_plan import SamplerSettings, UpscaleRecipe
+from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import steps_run
 
 OFFICIAL = UpscaleRecipe(lowpass_sigma=0.8, dilated_cutoff=0.0, lowpass_padding="zeros")
@@ -47,7 +49,16 @@ class Official:
         )
         size = Size(self.params["width"], self.params["height"])
         self.unet = unet
-        self.denoiser = Denoiser(PlainUNet(unet), text, self.params["guidance_scale"], (0.0, 1.0), 1000, size)
+        scale = self.params["guidance_scale"]
+        sampler = SamplerSettings(
+            scheduler=SchedulerChoice.of("ddim"),
+            steps=self.params["num_inference_steps"],
+            guidance_scale=scale,
+            guidance_interval=(0.0, 1.0),
+            guidance_low=scale,
+            guidance_high=scale,
+        )
+        self.denoiser = Denoiser(PlainUNet(unet), text, sampler, Guidance(scale, scale), 1000, size)
 
     def clock(self, strength: float) -> Clock:
         return Clock.start(DDIMScheduler(**self.config["scheduler"]), self.params["num_inference_steps"], strength, CPU)
@@ -167,7 +178,7 @@ def test_any_scheduler_recovers_the_start_when_the_prediction_is_right(name: str
         "beta_schedule": "scaled_linear",
         "steps_offset": 1,
     }
-    clock = Clock.start(make_scheduler(name, config), 20, 0.4, CPU)
+    clock = Clock.start(make_scheduler(SchedulerChoice.of(name), config), 20, 0.4, CPU)
     torch.manual_seed(0)
     start, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     alphas = DDIMScheduler(**config).alphas_cumprod
