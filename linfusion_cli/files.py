@@ -88,11 +88,12 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, folders: bool = False) -> Iterator[Path]:
     """Gives a temporary path; what the body writes there, a file or a folder, becomes `path` if the body succeeds.
 
-    One process at a time may write a path this way: what a killed one left is removed first. A folder replaces no other
-    that holds anything. Raises OSError.
+    One process at a time may write a path this way: what a killed one left is removed first. A folder replaces another
+    one only with `folders`: the old one is renamed first, so that a kill leaves both, complete, under some name. Raises
+    OSError.
     """
     part = path.with_name(path.name + TEMPORARY_SUFFIX)
     _remove(part)
@@ -101,12 +102,23 @@ def replacing(path: Path) -> Iterator[Path]:
         for written in sorted(part.rglob("*")) if part.is_dir() else [part]:
             if written.is_file():
                 sync_file(written)
-        os.replace(part, path)
+        if folders and path.is_dir():
+            _replace_folder(part, path)
+        else:
+            os.replace(part, path)
     except BaseException:
         with contextlib.suppress(OSError):
             _remove(part)
         raise
     sync_folder(path.absolute().parent)
+
+
+def _replace_folder(part: Path, path: Path) -> None:
+    old = path.with_name(f"{path.name}.old{TEMPORARY_SUFFIX}")
+    _remove(old)
+    os.replace(path, old)
+    os.replace(part, path)
+    _remove(old)
 
 
 def _remove(path: Path) -> None:

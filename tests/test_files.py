@@ -75,6 +75,17 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "inner", "model"]
 
 
+def test_a_folder_replaces_another_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    for text in ("old", "new"):
+        with replacing(tmp_path / "model", folders=True) as part:
+            part.mkdir()
+            (part / text).write_text(text)
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+    with pytest.raises(OSError, match="not empty"), replacing(tmp_path / "model") as part:
+        part.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "new"]
+
+
 def test_an_interrupted_body_leaves_nothing(tmp_path: Path) -> None:
     def interrupted() -> None:
         with replacing(tmp_path / "a") as part:
@@ -119,7 +130,6 @@ def test_free_space_is_that_of_the_folder_that_is_there(tmp_path: Path, monkeypa
 WRITERS = {
     "files.py": "the one way",
     "output/atomic_file.py": "an image: space reserved first, nothing replaced unless asked",
-    "output/file_lock.py": "a lease is linked or renamed away, never replaced",
     "images/source_file.py": "a copy of a pipe, which no name of the user's leads to",
     "engine/memory/slabs.py": "scratch memory without a name",
     "convert/confinement.py": "names calls that are forbidden",

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
-from linfusion_cli.files import write_atomically
+from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
 from linfusion_cli.landscapes.train_denoiser import TOKENIZER, Student, build_scheduler, build_text_encoder, build_unet
 from linfusion_cli.training.trainer import averaged
@@ -35,14 +35,14 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
         requires_safety_checker=False,
     )
     pipeline.to(dtype=torch.float16)
-    pipeline.save_pretrained(target)
-    _change(
-        target / "text_encoder" / "config.json", dtype="float32"
-    )  # a plain from_pretrained goes by it: float32 like the rest
-    _change(target / "vae" / "config.json", _name_or_path="")  # no folder of this machine
     student.attentions.half()
-    student.linfusion.save(target / "linfusion")
-    _write_sums(target)
+    with replacing(target, folders=True) as part:
+        pipeline.save_pretrained(part)
+        # A plain from_pretrained goes by this number format: float32, like the rest.
+        _change(part / "text_encoder" / "config.json", dtype="float32")
+        _change(part / "vae" / "config.json", _name_or_path="")  # no folder of this machine
+        student.linfusion.save(part / "linfusion")
+        _write_sums(part)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
 
 

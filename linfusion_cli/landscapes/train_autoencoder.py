@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F
 
+from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, gather, render_bucket
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
@@ -91,7 +92,8 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None =
     vae.load_state_dict(run.average.weights)
     small = images[min(images)]
     standardise(vae, small[torch.randperm(len(small))[:512]])
-    vae.half().save_pretrained(folder / "vae")
+    with replacing(folder / "vae", folders=True) as part:
+        vae.half().save_pretrained(part)
 
 
 def _batch(images: dict[int, Tensor], draw: torch.Generator, times: int) -> Tensor:

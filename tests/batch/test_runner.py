@@ -163,7 +163,7 @@ def test_of_several_starts_one_works_and_the_others_say_busy(batch) -> None:
     assert len(batch.images()) == len(events(batch, "begun")) == 4
     for (out, err), code in results:
         assert out == ""
-        assert ("is at it" in err) == (code == 75)
+        assert ("locked by process" in err) == (code == 75)
 
 
 def test_damaged_images_are_found_and_made_again(finished) -> None:

@@ -146,7 +146,7 @@ def test_what_an_image_was_completed_after_is_removed(tmp_path: Path) -> None:
     assert remove_finished(tmp_path) == []
     completed(tmp_path / "x.png")
     with opened(tmp_path):
-        assert remove_finished(tmp_path) == []  # somebody is at it
+        assert remove_finished(tmp_path) == []  # it is locked
     assert remove_finished(tmp_path) == [tmp_path / HIDDEN / KEY[:16]]
     assert os.listdir(tmp_path / HIDDEN) == []
 
