@@ -51,7 +51,7 @@ def importing(prepared_convolutions: int = UNBOUNDED) -> Iterator[None]:
     if not owns_process():
         yield
         return
-    from linfusion_cli.system import library_output  # it imports logging, which --help needs not
+    from linfusion_cli.system import library_output  # it imports logging, which the help pages do not need
 
     library_output.route_libraries()
     with gc_pause.none_expected():
@@ -78,6 +78,6 @@ def lift_pixel_limit() -> None:
 @cache
 def libc() -> Any:
     """The C library on Linux, None elsewhere."""
-    import ctypes  # --help needs none of it
+    import ctypes  # the help pages need none of it
 
     return ctypes.CDLL(None) if sys.platform == "linux" else None
