@@ -249,7 +249,6 @@ UNTESTED_BY_NAME = {
     "engine/components/prompt_encoder.py",
     "engine/components/text_encoders.py",
     "engine/controlnet/inputs.py",
-    "engine/controlnet/model.py",
     "engine/loading/clip_tokenizer.py",
     "engine/loading/model_files.py",
     "evaluate/ablations.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, get_args
 
 from linfusion_cli.config.schedulers import SCHEDULERS
+from linfusion_cli.weights.controlnet_union import MODE_NUMBERS, NO_MODE
 
 Family = Literal["sd15", "sd21", "sdxl"]
 Attention = Literal["linear", "softmax"]
@@ -24,4 +25,5 @@ TimestepSpacing = Literal["auto", "leading", "trailing", "linspace"]
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 DTYPES: tuple[str, ...] = get_args(Dtype)
+CONTROL_MODES = (NO_MODE, *MODE_NUMBERS)
 PREPROCESSES: tuple[str, ...] = get_args(Preprocess)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
@@ -18,9 +19,11 @@ from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
 from linfusion_cli.weights.web_links import is_link
 
+CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
 DEFAULT_PRESET = "landscape"
 PRESET_OF = {"sd15": "sd15-4k", "sd21": "sd21-4k", "sdxl": "sdxl-4k"}
 HEAVIEST = 8.0
+Value = TypeVar("Value", float, str)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,7 @@ def _least_growth(given: Size, train_area_px: float, factor: float) -> Size:
 def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None:
     """Raises UsageError for an option that would do nothing, because what it is about is not there."""
     nets = ("controlnets", bool(extras.controlnets))
-    about = dict.fromkeys(("extras.control_scales", "extras.control_ends", "extras.control_preprocess"), nets)
+    about = dict.fromkeys(CONTROL_KEYS, nets)
     about |= dict.fromkeys(("extras.ip_scale", "extras.ip_encoder"), ("ip_adapter", bool(extras.ip_adapter)))
     for key, (companion, there) in about.items():
         if key in given and not there:
@@ -180,9 +183,10 @@ def control_images(
             option("control_images"),
             ": each ControlNet wants one image",
         )
-    for key, values in (("control_scales", extras.control_scales), ("control_ends", extras.control_ends)):
-        if nets and len(values) not in (1, nets):
-            said_often = f" is given {len(values)} times for {nets} ControlNets: give it once, or once for each"
+    for key in ("control_scales", "control_ends", "control_modes"):
+        count = len(getattr(extras, key))
+        if nets and count not in (1, nets):
+            said_often = f" is given {count} times for {nets} ControlNets: give it once, or once for each"
             raise UsageError(option(key), said_often)
     return tuple(inspect_image(path, "control_images", value_range) for path in paths)
 
@@ -197,7 +201,7 @@ def ip_images(
     return tuple(inspect_image(path, "ip_images", value_range) for path in paths)
 
 
-def each(values: tuple[float, ...], count: int) -> tuple[float, ...]:
+def each(values: tuple[Value, ...], count: int) -> tuple[Value, ...]:
     """One value per ControlNet: a single one serves all."""
     return values * count if len(values) == 1 else values
 

@@ -14,6 +14,7 @@ PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
 # Preset keys that are younger than the version, with the value that changes nothing: jobs with it keep their hash.
 NEUTRAL: dict[str, object] = {
+    "extras.control_modes": ["none"],
     "extras.ip_encoder": "",
     "sampling.guidance_high": 0.0,
     "sampling.guidance_low": 0.0,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.choices import ATTENTIONS, PREDICTIONS, PREPROCESSES
+from linfusion_cli.config.choices import ATTENTIONS, CONTROL_MODES, PREDICTIONS, PREPROCESSES
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.value_range import Range
 
@@ -179,6 +179,20 @@ MODEL_ROWS = (
         panel=CONTROL,
         preset_key="extras.control_ends",
         batch_aliases=("control_end",),
+    ),
+    OptionRow(
+        key="control_modes",
+        kind=str,
+        names=("control-mode",),
+        metavar="MODE",
+        help="What the image of a ControlNet-union shows.",
+        details="One word serves all ControlNets. none = a ControlNet without modes.",
+        choices=CONTROL_MODES,
+        default_from="none",
+        repeatable=True,
+        panel=CONTROL,
+        preset_key="extras.control_modes",
+        batch_aliases=("control_mode",),
     ),
     OptionRow(
         key="control_preprocess",

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic.fields import FieldInfo
 
 from linfusion_cli.config.choices import (
+    CONTROL_MODES,
     Attention,
     Between,
     Dtype,
@@ -138,6 +139,7 @@ class ExtrasSettings(_Section):
     controlnets: tuple[str, ...] = _key("extras.controlnets")
     control_scales: tuple[float, ...] = _key("extras.control_scales")
     control_ends: tuple[float, ...] = _key("extras.control_ends")
+    control_modes: tuple[str, ...] = _key("extras.control_modes")
     control_preprocess: Preprocess
     ip_adapter: str = _key("extras.ip_adapter")
     ip_encoder: str = _key("extras.ip_encoder")
@@ -150,6 +152,13 @@ class ExtrasSettings(_Section):
         if not all(value in allowed for value in values):
             raise ValueError(allowed.ends)
         return values
+
+    @field_validator("control_modes")
+    @classmethod
+    def _known_modes(cls, modes: tuple[str, ...]) -> tuple[str, ...]:
+        if not modes or not all(mode in CONTROL_MODES for mode in modes):
+            raise ValueError("one of " + ", ".join(CONTROL_MODES))
+        return modes
 
 
 class OutputSettings(_Section):

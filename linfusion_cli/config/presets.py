@@ -100,6 +100,9 @@ def _explained(key: str, value: object, origin: Source, error: ErrorDetails) -> 
     """What is wrong with the value of a key: the value, what is allowed, and the nearest allowed value."""
     row, annotation = preset_key(key), schema()[key].annotation
     if isinstance(origin, Option) and isinstance(value, tuple):  # of an option that may be repeated
+        if row.choices:
+            wrong = next(str(item) for item in value if item not in row.choices)
+            return Message(origin, f" {shown(wrong)}: {one_of(wrong, row.choices)}")
         one = f"numbers {row.range.ends}" if row.range else row.description.partition(", like")[0]
         return Message(origin, f" {', '.join(shown(item) for item in value)}: write {one}")
     given = said(origin, shown(value))

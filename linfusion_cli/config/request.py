@@ -35,6 +35,7 @@ class Request:
     control_images: tuple[Path, ...] = ()
     control_scales: tuple[float, ...] = ()
     control_ends: tuple[float, ...] = ()
+    control_modes: tuple[str, ...] = ()
     control_preprocess: str | None = None
     ip_adapter: str | None = None
     ip_encoder: str | None = None

@@ -20,6 +20,7 @@ from linfusion_cli.planning.render_plan import (
 )
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.weight_file import WeightFile
 
 # Locations, revision and parameter -> the weights there. A plan looks for each of its weights once.
@@ -128,7 +129,8 @@ def control_inputs(job: Job) -> tuple[ControlInput, ...]:
     """One input per ControlNet; a single scale or end serves all."""
     extras, count = job.settings.extras, len(job.control_images)
     scales, ends = each(extras.control_scales, count), each(extras.control_ends, count)
+    modes = (MODE_NUMBERS.get(mode) for mode in each(extras.control_modes, count))
     return tuple(
-        ControlInput(image=image, scale=scale, end=end, preprocess=extras.control_preprocess)
-        for image, scale, end in zip(job.control_images, scales, ends, strict=True)
+        ControlInput(image=image, scale=scale, end=end, preprocess=extras.control_preprocess, mode=mode)
+        for image, scale, end, mode in zip(job.control_images, scales, ends, modes, strict=True)
     )

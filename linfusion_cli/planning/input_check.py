@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted, inversion
+from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of, lora_file
+from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.image_encoder import encoder_config
 from linfusion_cli.weights.locate import find
@@ -56,6 +57,6 @@ def check_inputs(job: Job) -> None:
         adapter = adapter_file(found, model.family)
         check_ip_adapter(read_header(adapter), width)
         encoder_config(image_encoder_of(adapter, found, extras.ip_encoder))
-    for place in extras.controlnets:
+    for place, mode in zip(extras.controlnets, each(extras.control_modes, len(extras.controlnets)), strict=True):
         if controlnet := find(place):
-            check_controlnet(controlnet)
+            check_controlnet(controlnet, MODE_NUMBERS.get(mode))

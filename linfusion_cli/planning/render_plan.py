@@ -98,12 +98,17 @@ class StageJoin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlInput:
-    """The image of one ControlNet. end: the part of the steps, 0 to 1, after which it acts no more."""
+    """The image of one ControlNet.
+
+    end: the part of the steps, 0 to 1, after which it acts no more
+    mode: the number of a ControlNet-union's mode; None for other networks
+    """
 
     image: InputImage
     scale: float
     end: float
     preprocess: str
+    mode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

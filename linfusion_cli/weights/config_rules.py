@@ -26,6 +26,7 @@ from linfusion_cli.weights.config_values import (
     optional,
     shown,
 )
+from linfusion_cli.weights.controlnet_union import CLASSES as UNION_CLASSES
 
 LAYERS = Whole(1, MOST_LAYERS)
 BLOCKS = Either((Whole(0, MOST_LAYERS), Listed(Whole(0, MOST_LAYERS), nested=True)))
@@ -113,9 +114,21 @@ CONTROLNET = Rules(
         "conditioning_channels": only(3),
         "controlnet_conditioning_channel_order": only("rgb", "bgr"),
         "conditioning_embedding_out_channels": WIDTHS,
-        "global_pool_conditions": only(False),
+        "global_pool_conditions": FLAG,
         "sample_size": ANY,
         **EMA,
+    },
+)
+CONTROLNET_UNION = Rules(
+    "ControlNet-union",
+    UNION_CLASSES,
+    {
+        **CONTROLNET.settings,
+        "num_control_type": Whole(1, 64),
+        "num_trans_channel": Whole(),
+        "num_trans_head": Whole(),
+        "num_trans_layer": LAYERS,
+        "num_proj_channel": Whole(),
     },
 )
 T2I_ADAPTER = Rules(
@@ -274,6 +287,7 @@ RULES = {
     "unet": UNET,
     "vae": VAE,
     "controlnet": CONTROLNET,
+    "controlnet_union": CONTROLNET_UNION,
     "t2i_adapter": T2I_ADAPTER,
     "scheduler": SCHEDULER,
     "text_encoder": TEXT_ENCODER,
@@ -356,5 +370,9 @@ def _check_levels(part: str, config: Mapping[str, Any], source: Path | str) -> N
             raise WeightsError(
                 f"{source}: its transformer_layers_per_block has 0 blocks in a {kind}. Allowed: 1 or more"
             )
+    for key in ("num_trans_channel", "num_proj_channel") if part == "controlnet_union" else ():
+        if config.get(key, 320) != config["block_out_channels"][0]:
+            what = f"its {key} is {shown(config.get(key, 320))}, the first of block_out_channels another number"
+            raise WeightsError(f"{source}: {what}")
     if part == "vae" and levels != VAE_LEVELS:
         raise WeightsError(f"{source}: an autoencoder of {levels} levels. Allowed: {VAE_LEVELS}")

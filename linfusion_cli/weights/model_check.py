@@ -6,13 +6,14 @@ from pathlib import Path
 
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.controlnet_union import check_mode, is_union
 from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import (
     INDEX,
     read_json_object,
     read_pipeline_settings,
 )
-from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
 from linfusion_cli.weights.single_file import check_single_file
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 
@@ -42,14 +43,29 @@ def check_part(folder: Path, part: str, inside: str = "") -> None:
         check_config(part, read_json_object(path), path)
 
 
-def check_controlnet(path: Path) -> None:
-    """Checks the config of the folder of a ControlNet or T2I-Adapter, and that a single file holds one of them."""
+def check_controlnet(path: Path, mode: int | None) -> None:
+    """Checks the config of a ControlNet or T2I-Adapter, that its files hold one, and that it has the mode.
+
+    mode: the number of a ControlNet-union's mode, None for none
+    """
     if is_t2i_adapter(path):
         check_t2i_adapter(path, ())
-    elif path.is_dir():
-        check_part(path, "controlnet")
-    else:
-        check_kind(read_header(path).tensors, "controlnet", path, "controlnet")
+        check_mode({}, mode, path)
+        return
+    header = controlnet_header(path)
+    if path.is_dir():
+        check_part(path, "controlnet_union" if is_union(header) else "controlnet")
+    if header:
+        check_kind(header, "controlnet", path, "controlnet")
+        check_mode(header, mode, path)
+
+
+def controlnet_header(path: Path) -> dict[str, TensorInfo]:
+    """The tensors of a ControlNet's files; {} for a folder without weights, which loading reports."""
+    if path.is_dir() and not any(path.glob(f"*{ENDING}")):
+        return {}
+    files = weight_files(path, "fp16") if path.is_dir() else (path,)
+    return {name: info for file in files for name, info in read_header(file).tensors.items()}
 
 
 def check_vae(path: Path) -> None:

@@ -19,8 +19,7 @@ FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "tran
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
 # Tensors of controls that are no plain ControlNet.
-FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA", "task_embedding": "a ControlNet-union"}
-FOREIGN_CONTROLS |= {"control_add_embedding.linear_1.weight": "a ControlNet-union"}
+FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA"}
 
 LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale", ".oft_", ".boft_", ".vera_")
 

@@ -17,6 +17,7 @@ CLASSES = {
     "unet": diffusers.UNet2DConditionModel,
     "vae": diffusers.AutoencoderKL,
     "controlnet": diffusers.ControlNetModel,
+    "controlnet_union": diffusers.ControlNetUnionModel,
 }
 SAMPLERS = ("DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete", "EulerDiscrete")
 SAMPLERS += ("HeunDiscrete", "LCM", "PNDM", "UniPCMultistep", "DPMSolverSinglestep", "KDPM2Discrete")
@@ -34,7 +35,8 @@ def test_the_tables_hold_every_setting_of_diffusers_and_admit_its_default(part: 
     assert settings.keys() <= RULES[part].settings.keys()
     if part == "vae":  # whose default has one level
         settings |= {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4}
-    check_config(part, settings | {"block_out_channels": [8] * 4}, "x")
+    first = 320 if part == "controlnet_union" else 8
+    check_config(part, settings | {"block_out_channels": [first, 8, 8, 8]}, "x")
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
@@ -83,7 +85,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("vae", {"scaling_factor": float("nan")}, "scaling_factor is NaN"),
     ("controlnet", {"_class_name": "ControlNetUnionModel"}, "a ControlNetUnionModel"),
     ("controlnet", {"_class_name": "T2IAdapter"}, "a T2IAdapter"),
-    ("controlnet", {"global_pool_conditions": True}, "global_pool_conditions"),  # shuffle
+    ("controlnet", {"global_pool_conditions": 2}, "global_pool_conditions is 2"),
+    ("controlnet_union", {"num_trans_channel": 8, "block_out_channels": [320]}, "its num_trans_channel is 8"),
     ("controlnet", {"controlnet_conditioning_channel_order": "gbr"}, "Allowed: rgb or bgr"),
     ("scheduler", {"_class_name": "EDMEulerScheduler"}, "a EDMEulerScheduler"),
     ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a FlowMatchEulerDiscreteScheduler"),
@@ -105,7 +108,7 @@ def test_what_changes_images_in_an_unknown_way_is_refused_by_name(
 ) -> None:
     folder = family_folder("sd15")
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
-    own = {} if part == "controlnet" else json.loads((folder / part / name).read_text())
+    own = {} if part.startswith("controlnet") else json.loads((folder / part / name).read_text())
     with pytest.raises(WeightsError) as caught:
         check_config(part, own | changes, Path("folder") / name)
     assert named in str(caught.value)

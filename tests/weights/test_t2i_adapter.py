@@ -24,23 +24,23 @@ def test_by_tensors_and_by_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "T2IAdapter", "adapter_type": "other"}))
     assert is_t2i_adapter(tmp_path)
     with pytest.raises(WeightsError, match="adapter_type"):
-        check_controlnet(tmp_path)
+        check_controlnet(tmp_path, None)
     with pytest.raises(WeightsError, match="no T2I-Adapter of a known layout"):
-        check_controlnet(path)
+        check_controlnet(path, None)
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("lora_controlnet", "a control-LoRA"),
-        ("task_embedding", "a ControlNet-union"),
+        ("task_embedding", "a ControlNet-union, which has to be told"),
         ("lllite_unet_x.down.0.weight", "a ControlNet-LLLite"),
         ("lora_unet_x.lora_up.weight", "looks like: lora"),
     ],
 )
 def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str, said: str) -> None:
-    save_file({name: torch.ones(2), "controlnet_mid_block.weight": torch.ones(2)}, tmp_path / "a.safetensors")
+    save_file({name: torch.ones(2, 2), "controlnet_mid_block.weight": torch.ones(2)}, tmp_path / "a.safetensors")
     if name.startswith("lora_unet"):
         save_file({name: torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=said):
-        check_controlnet(tmp_path / "a.safetensors")
+        check_controlnet(tmp_path / "a.safetensors", None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet
-from linfusion_cli.engine.controlnet.model import ControlNet
+from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet, banded
+from linfusion_cli.engine.controlnet.model import POOLED, ControlNet
 from linfusion_cli.engine.controlnet.t2i_adapter import T2IFeatures, T2INet
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
@@ -36,10 +36,12 @@ def stage_controls(
             controls.append(Control(features, condition, given.scale, acting))
         elif given.scale and acting:
             model = weights.move(net.attend(stage.attention if stage.index else "softmax"))
-            kind = BandedControlNet if stage.bands.unet_latent else WholeOrBandedControlNet.of
-            network: BandedControlNet | WholeOrBandedControlNet = kind(model, stage.band_latent, store, weights)
+            kind = banded if stage.bands.unet_latent else WholeOrBandedControlNet.of
+            network: BandedControlNet | WholeOrBandedControlNet = kind(
+                model, given.mode, stage.band_latent, store, weights
+            )
             embedded = network.condition(control_field(given, stage, store.device))
-            controls.append(Control(network, embedded, given.scale, acting))
+            controls.append(Control(network, embedded, given.scale, acting, prompt_only=model.config[POOLED]))
     return tuple(controls)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, ControlNetUnionModel
 from torch import Tensor
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
@@ -15,14 +16,15 @@ from linfusion_cli.engine.compat_diffusers import condition_embedded, controlnet
 from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.engine.streaming.dilation import dilated
-from linfusion_cli.engine.streaming.residuals import Residuals
-from linfusion_cli.engine.streaming.row_source import Field
+from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
+from linfusion_cli.engine.streaming.row_source import Field, Spread
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.geometry import Band
+from linfusion_cli.geometry import Band, Size
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.controlnet_union import embedding_settings, is_union, union_settings
 from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
 
 SHARED: tuple[str, ...] = (
     "block_out_channels",
@@ -40,6 +42,7 @@ SHARED += (
     "norm_num_groups",
 )
 ORDER = "controlnet_conditioning_channel_order"  # of the control image's colours, "rgb" or "bgr"
+POOLED = "global_pool_conditions"  # ControlNet shuffle: a residual is its mean over the image
 
 
 class ControlNet:
@@ -53,10 +56,10 @@ class ControlNet:
     @staticmethod
     def load(path: Path, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError for another family's."""
-        config = _config(path, unet)
         files = (path,) if path.is_file() else weight_files(path, "fp16")
         header = {name: info for file in files for name, info in read_header(file).tensors.items()}
         check_kind(header, "controlnet", path, "controlnet")
+        config = _config(path, unet, header)
         family = family_of(header, path)
         mismatch = _mismatch(config, unet)
         if not mismatch and (width := text_dim(header)) != unet.config.cross_attention_dim:
@@ -68,7 +71,8 @@ class ControlNet:
         tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
         if any(name.startswith(("control_model.", "input_hint_block.")) for name in tensors):
             tensors = controlnet_tensors(tensors, config)
-        make = maker(ControlNetModel, config | {ORDER: "rgb"}, str(path))
+        kind = ControlNetUnionModel if is_union(header) else ControlNetModel
+        make = maker(kind, config | {ORDER: "rgb"}, str(path))
         model = build(make, [tensors], str(path)).requires_grad_(False)
         if config.get(ORDER) == "bgr":
             first = model.controlnet_cond_embedding.conv_in.weight
@@ -120,16 +124,86 @@ class PlainControlNet:
                 added_cond_kwargs=added,
                 return_dict=False,
             )
-        return Residuals.of(down, middle)
+        return self._residuals(down, middle, sample)
+
+    def _residuals(self, down: Sequence[Tensor], middle: Tensor, sample: Tensor) -> Residuals:
+        """Those of a network that averages over the image have one value per channel, for every pixel."""
+        if not self.controlnet.config[POOLED]:
+            return Residuals.of(down, middle)
+        *sizes, last = skip_sizes(self.controlnet, Size(sample.shape[3], sample.shape[2]))
+        return Residuals(
+            tuple(
+                SampleResiduals(
+                    tuple(Spread(one[i : i + 1], size) for one, size in zip(down, sizes, strict=True)),
+                    (Spread(middle[i : i + 1], last),),
+                )
+                for i in range(len(sample))
+            )
+        )
 
 
-def _config(path: Path, unet: Any) -> dict[str, Any]:
-    """The folder's config; a single file has the UNet's shapes, or is for another model."""
+@dataclass(frozen=True, slots=True)
+class PlainUnion(PlainControlNet):
+    """A ControlNet-union on the whole image at once. mode: what its image shows, see MODES."""
+
+    mode: int
+
+    def __call__(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        added: dict[str, Any] | None,
+        condition: Tensor,
+        scale: float,
+        dilation: int = 1,
+    ) -> Residuals:
+        """See PlainControlNet."""
+        with dilated(dilation), condition_embedded(self.controlnet):
+            down, middle = self.controlnet(
+                sample,
+                timestep,
+                encoder_hidden_states=text,
+                controlnet_cond=[condition.expand(len(sample), -1, -1, -1)],
+                control_type=control_type(self.controlnet, self.mode, sample),
+                control_type_idx=[self.mode],
+                conditioning_scale=[scale],
+                added_cond_kwargs=added,
+                return_dict=False,
+            )
+        return self._residuals(down, middle, sample)
+
+
+def control_type(controlnet: Any, mode: int, sample: Tensor) -> Tensor:
+    """(batch, modes): 1 at the mode, else 0; in the number format and on the device of the sample."""
+    kinds = sample.new_zeros(len(sample), int(controlnet.config.num_control_type))
+    kinds[:, mode] = 1
+    return kinds
+
+
+def skip_sizes(controlnet: Any, size: Size) -> list[Size]:
+    """The size in latents of every skip, and of the middle block's output; of latents of `size`."""
+    sizes = [size]
+    for block in controlnet.down_blocks:
+        sizes += [size] * len(block.resnets)
+        for _ in block.downsamplers or ():
+            size = Size(-(-size.width // 2), -(-size.height // 2))
+            sizes.append(size)
+    return [*sizes, size]
+
+
+def _config(path: Path, unet: Any, header: Mapping[str, TensorInfo]) -> dict[str, Any]:
+    """The folder's config; a single file has the UNet's shapes, or is for another model.
+
+    A single file in the original layout says nowhere that its residuals are averaged: its name has "shuffle" in it.
+    """
     if path.is_dir():
         config = read_json_object(path / "config.json")
-        check_config("controlnet", config, path / "config.json")
-        return config
-    return {"_class_name": "ControlNetModel", **{name: unet.config[name] for name in SHARED}}
+        check_config("controlnet_union" if is_union(header) else "controlnet", config, path / "config.json")
+    else:
+        config = {name: unet.config[name] for name in SHARED} | {POOLED: "shuffle" in path.name.lower()}
+        config |= embedding_settings(header)
+    return config | (union_settings(header) if is_union(header) else {})
 
 
 def _mismatch(config: dict[str, Any], unet: Any) -> str:

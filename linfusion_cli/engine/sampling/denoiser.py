@@ -58,12 +58,38 @@ class Predict(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """A ControlNet (whole or in bands) with its embedded image. It acts at `timesteps`, multiplied by `scale`."""
+    """A ControlNet (whole or in bands) with its embedded image. It acts at `timesteps`, multiplied by `scale`.
+
+    prompt_only: it acts on the prompt and not on the negative prompt (ControlNet shuffle, as diffusers runs it)
+    """
 
     net: Any
     condition: Any
     scale: float
     timesteps: frozenset[float]
+    prompt_only: bool = False
+
+    def residuals(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text: Tensor,
+        added: dict[str, Any] | None,
+        dilation: int,
+        negatives: int,
+    ) -> Residuals | None:
+        """What it adds at this timestep, None for nothing. negatives: how many of the batch, the first, are negative.
+
+        The others: see PlainUNet.
+        """
+        first = negatives if self.prompt_only else 0
+        if float(timestep) not in self.timesteps or first == len(sample):
+            return None
+        inputs = {name: values[first:] for name, values in (added or {}).items()}
+        found: Residuals = self.net(
+            sample[first:], timestep, text[first:], inputs or None, self.condition, self.scale, dilation
+        )
+        return found.after_zeros(first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +122,31 @@ class Denoiser:
         """
         positive, negative = self.conditioning.halves
         if not self.guided(float(timestep)):
-            return self._predict(latents, timestep, dilation, *positive)
+            return self._predict(latents, timestep, dilation, 0, *positive)
         if latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
             joined = [torch.cat(pair) for pair in zip(negative, positive, strict=True)]
-            without, with_text = self._predict(torch.cat([latents] * 2), timestep, dilation, *joined).chunk(2)
+            without, with_text = self._predict(torch.cat([latents] * 2), timestep, dilation, 1, *joined).chunk(2)
         else:
-            without = self._predict(latents, timestep, dilation, *negative)
-            with_text = self._predict(latents, timestep, dilation, *positive)
+            without = self._predict(latents, timestep, dilation, 1, *negative)
+            with_text = self._predict(latents, timestep, dilation, 0, *positive)
         return self.guidance(without, with_text)
 
     def _predict(
-        self, latents: Tensor, timestep: Tensor, dilation: int, embeddings: Tensor, pooled: Tensor, images: Tensor
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        dilation: int,
+        negatives: int,
+        embeddings: Tensor,
+        pooled: Tensor,
+        images: Tensor,
     ) -> Tensor:
+        """negatives: how many samples of the batch, the first, read the negative prompt."""
         sample = latents.to(dtype=embeddings.dtype, memory_format=memory_format(latents.device.type))
         added = self._added(pooled, sample)
-        active = [control for control in self.controls if float(timestep) in control.timesteps]
-        residuals = combined(
-            [
-                control.net(sample, timestep, embeddings, added or None, control.condition, control.scale, dilation)
-                for control in active
-            ]
-        )
+        arguments = (sample, timestep, embeddings, added or None, dilation, negatives)
+        found = [control.residuals(*arguments) for control in self.controls]
+        residuals = combined([one for one in found if one is not None])
         if images.shape[-1]:
             added = {**added, "image_embeds": [images]}
         return self.unet(sample, timestep, embeddings, added or None, dilation, residuals).float()

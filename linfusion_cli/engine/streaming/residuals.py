@@ -9,7 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.streaming.row_source import Added, Field, Parked
+from linfusion_cli.engine.streaming.row_source import Added, Field, Mapped, Parked
 from linfusion_cli.geometry import Band
 
 
@@ -47,6 +47,13 @@ class Residuals:
         pairs = zip(self.samples, other.samples, strict=True)
         sums = ((_sums(a, b) for a, b in zip(one.groups, more.groups, strict=True)) for one, more in pairs)
         return Residuals(tuple(SampleResiduals(*groups) for groups in sums))
+
+    def after_zeros(self, count: int) -> Residuals:
+        """These, with so many samples before them to which nothing is added."""
+        zero = [
+            tuple(Mapped(field, torch.zeros_like) for field in group) for group in self.samples[0].groups
+        ]  # a UNet adds to all samples of a batch or to none
+        return Residuals((SampleResiduals(*zero),) * count + self.samples)
 
     @staticmethod
     def of(down: Sequence[Tensor] = (), middle: Tensor | None = None, inside: Sequence[Tensor] = ()) -> Residuals:

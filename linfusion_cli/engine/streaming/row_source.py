@@ -171,6 +171,32 @@ class Extended(Sized):
         return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The same values (1, channels, 1, 1) at every place of an image."""
+
+    values: Tensor
+    size: Size
+
+    @property
+    def channels(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def height(self) -> int:
+        return self.size.height
+
+    @property
+    def width(self) -> int:
+        return self.size.width
+
+    def rows(self, band: Band) -> Tensor:
+        return self.values.expand(-1, -1, band.height, self.width)
+
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ()
+
+
 @dataclass(slots=True)
 class _Lines:
     """The rows that were computed last, from row `top` on."""

@@ -143,7 +143,7 @@ def test_a_controlnet_that_does_not_fit_whole_goes_on_in_bands(
     image = Parked.of(torch.rand(1, 3, 104, 80).double())
     plain, either = (
         PlainControlNet(net),
-        WholeOrBandedControlNet.of(net, 5, ActivationStore(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS),
+        WholeOrBandedControlNet.of(net, None, 5, ActivationStore(CPU, StoreBudget.unlimited(), notes.append), WEIGHTS),
     )
     expected = plain(sample, timestep, text, None, plain.condition(image), 0.7)
 
