@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import StageImage
 
 CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
-PLACES = ("repositories", "linfusion", "vae", "vae_float16", "configs")
+PLACES = ("repositories", "unet", "linfusion", "vae", "vae_float16", "configs")
 EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
 
 

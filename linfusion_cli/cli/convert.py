@@ -30,6 +30,7 @@ USED_AS = {
     "controlnet": "--controlnet",
     "t2i-adapter": "--controlnet",
     "embedding": "--textual-inversion",
+    "unet": "--unet",
     "vae": "--vae",
     "checkpoint": "--model",
     "image-encoder": "--ip-encoder",

@@ -44,6 +44,7 @@ def fetch(
     linfusion: Annotated[
         Locations, typer.Option("--linfusion", metavar="LOCATION", help="Linear attention. Repeatable.")
     ] = None,
+    unet: Annotated[Locations, typer.Option("--unet", metavar="LOCATION", help="A UNet. Repeatable.")] = None,
     vae: Annotated[Locations, typer.Option("--vae", metavar="LOCATION", help="An autoencoder. Repeatable.")] = None,
     lora: Annotated[Locations, typer.Option("--lora", metavar="LOCATION", help="A LoRA. Repeatable.")] = None,
     inversion: Annotated[
@@ -72,6 +73,7 @@ def fetch(
         needs.append(Need("model", (model,), "", "fp16", ""))
     flags = {
         "linfusion": linfusion,
+        "unet": unet,
         "vae": vae,
         "lora": lora,
         "textual-inversion": inversion,
@@ -80,7 +82,7 @@ def fetch(
         "ip-encoder": ip_encoder,
     }
     for kind, locations in flags.items():
-        variant = "fp16" if kind == "controlnet" else ""
+        variant = "fp16" if kind in ("unet", "controlnet") else ""
         needs += [Need(kind, (location,), "", variant, "") for location in locations or []]  # type: ignore[arg-type]
     if not needs:
         raise UsageError(

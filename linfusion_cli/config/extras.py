@@ -16,7 +16,8 @@ from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_si
 from linfusion_cli.images.decode import Range
 from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.weights.locate import find, fingerprint, missing
-from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of_model
+from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of, family_of_model
+from linfusion_cli.weights.unet_file import has_unet, unet_tensors
 from linfusion_cli.weights.web_links import is_link
 
 CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
@@ -85,20 +86,26 @@ def inversion(text: str) -> tuple[str, str]:
     return scheme + marks + location, token or Path(location).stem
 
 
-def family_here(model: str | None) -> str | None:
-    """The family of a model by its tensors; None without one, or if it is not on this machine."""
+def family_here(model: str | None, unet: str | None = None) -> str | None:
+    """The family of a model by its tensors; None without one, or if it is not on this machine.
+
+    unet: another one in location of its own, which tells the family where the model's folder has none
+    """
     location = find(model) if model else None
-    return None if location is None else family_of_model(location, "fp16")
+    if location is None:
+        return None
+    other = find(unet) if unet and not has_unet(location) else None
+    return family_of_model(location, "fp16") if other is None else family_of(unet_tensors(other, "fp16"), other)
 
 
-def preset_name(preset: str | None, model: str | None) -> str:
+def preset_name(preset: str | None, model: str | None, unet: str | None = None) -> str:
     """The preset to use: the one named, else the one of the model's family, else the built-in model's.
 
     Raises WeightsError if the family can't be told because the model is not on this machine.
     """
     if preset is not None or model is None:
         return preset or DEFAULT_PRESET
-    family = family_here(model)
+    family = family_here(model, unet)
     if family is None:
         raise missing((model,), "", "model")
     return PRESET_OF[family]
@@ -212,6 +219,7 @@ def places_of(settings: Preset) -> tuple[str, ...]:
     named = (
         *model.repositories,
         *model.linfusion,
+        model.unet,
         model.vae,
         model.vae_float16,
         *extras.controlnets,

@@ -77,9 +77,9 @@ def resolve(request: Request) -> Job:
     """
     request = with_paths(request)
     given = given_options(request)
-    loaded = load_preset(extras.preset_name(request.preset, request.model), given)
+    loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given)
     settings = loaded.settings
-    extras.check_family(extras.family_here(request.model), settings, loaded.name)
+    extras.check_family(extras.family_here(request.model, request.unet), settings, loaded.name)
     prompt = checked_prompt(
         request.prompt, may_be_empty=request.upscale_image is not None, weights=settings.extras.prompt_weights
     )

@@ -16,6 +16,7 @@ ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zer
 NEUTRAL: dict[str, object] = {
     "extras.control_modes": ["none"],
     "extras.ip_encoder": "",
+    "model.unet": "",
     "sampling.guidance_high": 0.0,
     "sampling.guidance_low": 0.0,
     "sampling.sigma_schedule": "normal",

@@ -46,6 +46,16 @@ MODEL_ROWS = (
         preset_key="model.keep_projections",
     ),
     OptionRow(
+        key="unet",
+        kind=str,
+        metavar="LOCATION",
+        help="Another UNet, as few-step models are published.",
+        details="A name on the hub, a folder or a .safetensors file. The rest is the model's. \"\" = the model's own.",
+        panel=MODEL,
+        preset_key="model.unet",
+        is_location=True,
+    ),
+    OptionRow(
         key="vae",
         kind=str,
         metavar="LOCATION",

@@ -54,6 +54,7 @@ class ModelSettings(_Section):
     variant: Variant
     linfusion: tuple[str, ...] = _key("model.linfusion")
     keep_projections: bool = _key("model.keep_projections")
+    unet: str = _key("model.unet")
     vae: str = _key("model.vae")
     vae_float16: str = _key("model.vae_float16")
     configs: str = _key("model.configs")

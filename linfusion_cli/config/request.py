@@ -14,6 +14,7 @@ class Request:
     preset: str | None = None  # None: landscape, or the one of the family of `model`
     model: str | None = None
     linfusion: str | None = None  # "none" for softmax attention everywhere
+    unet: str | None = None
     vae: str | None = None
     prediction: str | None = None
     keep_projections: bool | None = None

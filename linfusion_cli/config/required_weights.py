@@ -19,6 +19,8 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
     """Everything that a preset needs; what ships inside, and folders of the user's own, are needs that are met."""
     model, extras = settings.model, settings.extras
     needs = [Need("model", model.repositories, model.revision, model.variant, model.family)]
+    if model.unet:
+        needs.append(Need("unet", (model.unet,), "", model.variant, model.family))
     if "linear" in (model.attention, model.base_attention):
         needs.append(Need("linfusion", model.linfusion, "", "", model.family))
     if location := model.vae or model.vae_float16:

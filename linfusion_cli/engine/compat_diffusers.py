@@ -50,7 +50,9 @@ def rename_old_keys(model: Any, tensors: dict[str, Tensor]) -> None:
 
 def unet_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """`model.diffusion_model.*` as UNet2DConditionModel names it."""
-    return _present(convert_ldm_unet_checkpoint(tensors, config))
+    found = _present(convert_ldm_unet_checkpoint(tensors, config))
+    guidance = tensors.get("model.diffusion_model.time_embed.cond_proj.weight")  # which the conversion leaves out
+    return found if guidance is None else {**found, "time_embedding.cond_proj.weight": guidance}
 
 
 def vae_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
@@ -92,13 +94,35 @@ class _Shaped:
 
 # Calling parts of a model by themselves
 
+TOLD_GUIDANCE = "timestep_cond"  # in added_cond_kwargs, beside what diffusers has there
+
+
+def unet_call(
+    unet: Any, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any] | None, **options: Any
+) -> Tensor:
+    """The prediction of a UNet for a sample; `added` may hold the guidance embedding of a consistency model."""
+    more = dict(added or {})
+    told = more.pop(TOLD_GUIDANCE, None)
+    prediction: Tensor = unet(
+        sample,
+        timestep,
+        encoder_hidden_states=text,
+        timestep_cond=told,
+        added_cond_kwargs=more or None,
+        return_dict=False,
+        **options,
+    )[0]
+    return prediction
+
 
 def time_and_added_embedding(
     model: Any, sample: Tensor, timestep: Tensor, text: Tensor, added: dict[str, Any]
 ) -> Tensor:
     """The time embedding (batch, channels) of a UNet or ControlNet; a ControlNet has no method of its own for it."""
     kind = UNet2DConditionModel
-    embedding: Tensor = model.time_embedding(kind.get_time_embed(model, sample=sample, timestep=timestep))
+    embedding: Tensor = model.time_embedding(
+        kind.get_time_embed(model, sample=sample, timestep=timestep), added.get(TOLD_GUIDANCE)
+    )
     more = kind.get_aug_embed(model, emb=embedding, encoder_hidden_states=text, added_cond_kwargs=added)
     return embedding if more is None else embedding + more
 

@@ -264,6 +264,7 @@ class StageRun:
             int(components.scheduler_config["num_train_timesteps"]),
             shared.plan.conditioned_size,
             controls,
+            int(components.unet.config.time_cond_proj_dim or 0),
         )
         return recomputing(denoiser, (components.unet, *components.mounted.modules), shared.plan, shared.meter.notify)
 

@@ -41,6 +41,7 @@ def components(
 
     return ComponentInputs(
         model=resolve(model.repositories, model.revision, "model"),
+        unet=one(model.unet, "unet") if model.unet else None,
         variant=model.variant,
         family=model.family,
         preset=job.preset,

@@ -16,7 +16,8 @@ from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family, text_dim_of
-from linfusion_cli.weights.safetensors_header import ENDING, read_header
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.unet_file import check_unet, has_unet
 
 
 def _check_packages(job: Job) -> None:
@@ -41,9 +42,11 @@ def check_inputs(job: Job) -> None:
     _check_packages(job)
     path = next((found for place in model.repositories if (found := find(place, model.revision))), None)
     if path is not None:
-        if path.is_file() or any((path / "unet").glob(f"*{ENDING}")):
+        if has_unet(path):
             check_family(path, model.variant, model.family, job.preset)
         check_model(path, model.family, Path(model.configs).expanduser() if model.configs else None)
+    if model.unet and (unet := find(model.unet)):
+        check_unet(unet, model.variant, model.family, path, job.preset)
     if model.vae and (vae := find(model.vae)):
         check_vae(vae)
     for text in extras.textual_inversions:

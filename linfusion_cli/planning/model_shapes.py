@@ -26,6 +26,7 @@ class UNetShape:
     f_divisor:               the width of f in the linear attention is the channels divided by it
     parameters:              of the UNet, of its linear attention, and of one ControlNet for it
     bandable:                all its blocks can run in bands
+    told_guidance:           it is told the guidance scale (arXiv 2310.04378) and needs no second prediction
     """
 
     channels: tuple[int, ...]
@@ -39,6 +40,7 @@ class UNetShape:
     linear_parameters: int
     controlnet_parameters: int
     bandable: bool = True
+    told_guidance: bool = False
 
     @property
     def streamed_parameters(self) -> int:
@@ -163,20 +165,22 @@ def read_vae(folder: Path, like: VaeShape) -> VaeShape:
         ) from error
 
 
-def read_architecture(folder: Path, family: str = "sd15", linfusion: Path | None = None) -> Architecture:
+def read_architecture(
+    folder: Path, family: str = "sd15", linfusion: Path | None = None, unet_folder: Path | None = None
+) -> Architecture:
     """Reads the shapes of a model in diffusers layout, of any age. What the folder lacks is taken from the family.
 
-    linfusion: the folder of its linear attention, None for one inside the model's folder.
+    linfusion: the folder of its linear attention, None for one inside the model's folder; unet_folder: of its UNet.
     Raises WeightsError for a config that can't be read.
     """
-    like = FAMILIES[family]
+    like, unet_folder = FAMILIES[family], unet_folder or folder / "unet"
     try:
-        unet = read_json(folder / "unet" / "config.json")
+        unet = read_json(unet_folder / "config.json")
         linear = _parameters(linfusion or folder / "linfusion") or like.unet.linear_parameters
-        shape = _unet_shape(unet, like.unet, _parameters(folder / "unet") or like.unet.parameters, linear)
+        shape = _unet_shape(unet, like.unet, _parameters(unet_folder) or like.unet.parameters, linear)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{folder}: the config of its UNet can't be read ({type(error).__name__}: {error})"
+            f"{unet_folder}: the config of its UNet can't be read ({type(error).__name__}: {error})"
         ) from error
     texts = sum(_parameters(folder / name) for name in ("text_encoder", "text_encoder_2")) or like.text_parameters
     own = folder / "vae"  # a folder may have none, and be used with another autoencoder
@@ -202,6 +206,7 @@ def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear
         controlnet_parameters=like.controlnet_parameters * parameters // like.parameters,
         bandable={*config["down_block_types"], *config["up_block_types"], config.get("mid_block_type", MIDDLE)}
         <= BANDABLE,
+        told_guidance=bool(config.get("time_cond_proj_dim")),
     )
 
 

@@ -39,6 +39,8 @@ from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
@@ -134,6 +136,8 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
     )  # there as fast as the whole image
     for halvings in range(BAND_HALVINGS):
         stages = plan_stages(job, machine.kind, halvings, levels)
+        if architecture.unet.told_guidance:
+            stages = tuple(replace(stage, guided_steps=0) for stage in stages)
         whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
         yield [stages] * bandable + [whole] * (
             estimate.resident and not bands_alone
@@ -145,13 +149,17 @@ def _architecture(job: Job) -> Architecture:
     check_inputs(job)
     model = job.settings.model
     folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
-    if folder is None or not (folder / "unet" / "config.json").is_file():
+    unet = find(model.unet) if model.unet else None
+    own = unet_folder(unet) if unet is not None and unet.is_dir() else folder / "unet" if folder else None
+    if folder is None or own is None or not (own / "config.json").is_file():
         known = FAMILIES[model.family]
     else:
         linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
-        known = read_architecture(
-            folder, model.family, linfusion / "linfusion" if (linfusion / "linfusion").is_dir() else linfusion
-        )
+        inside = linfusion / "linfusion"
+        known = read_architecture(folder, model.family, inside if inside.is_dir() else linfusion, own)
+    if (file := unet or folder) is not None and file.is_file():
+        told = guidance_embedding_dim(read_header(file).tensors) > 0
+        known = replace(known, unet=replace(known.unet, told_guidance=told))
     extras = job.settings.extras
     on_top = read_on_top(
         (Weighted.parse(text).location for text in extras.loras), extras.ip_adapter, extras.ip_encoder, model.family
@@ -195,9 +203,17 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         else ""
     )
     scale = job.settings.sampling.guidance_scale
+    told_scale = (
+        "this UNet is told the guidance scale (a latent consistency model): the negative prompt, guidance_interval and "
+        "guidance_low and guidance_high are not used"
+        if architecture.unet.told_guidance
+        else ""
+    )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     return tuple(
-        note for note in (told, low, whole, *fitted, *(note for image in images for note in image.notes)) if note
+        note
+        for note in (told, low, told_scale, whole, *fitted, *(note for image in images for note in image.notes))
+        if note
     )
 
 

@@ -132,12 +132,14 @@ class InversionInput:
 class ComponentInputs:
     """Which weights are loaded, and how; None is none.
 
+    unet:        in place of the model's own
     linfusion:   the folder that holds them, or a folder of a model with one named linfusion
     configs:     a folder in diffusers layout whose configs a single file takes, "" for those of its family
     cache_key:   the same for two plans exactly if they can share their components
     """
 
     model: WeightFile
+    unet: WeightFile | None
     variant: str
     family: str
     preset: str
@@ -157,7 +159,7 @@ class ComponentInputs:
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:
         """All of them."""
-        single = (self.model, self.linfusion, self.vae, self.ip_adapter, self.ip_encoder)
+        single = (self.model, self.unet, self.linfusion, self.vae, self.ip_adapter, self.ip_encoder)
         adapters = (*(lora.file for lora in self.loras), *(inversion.file for inversion in self.inversions))
         return (*(file for file in single if file is not None), *adapters, *self.controlnets)
 

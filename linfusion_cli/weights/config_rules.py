@@ -96,7 +96,7 @@ UNET = Rules(
         "time_embedding_dim": NONE,
         "time_embedding_act_fn": NONE,
         "timestep_post_act": NONE,
-        "time_cond_proj_dim": NONE,
+        "time_cond_proj_dim": optional(Whole(4)),  # of latent consistency models
         "conv_in_kernel": only(3),
         "conv_out_kernel": only(3),
         "attention_type": only("default"),

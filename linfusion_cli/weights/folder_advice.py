@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.safetensors_header import ENDING, PICKLES
 
 CACHED = "models--"  # how folders of repositories begin in the hub's cache
 SEVERAL = 3
+CONFIG_BYTES = 1 << 16
 
 
 def refuse_cache_folder(path: Path) -> None:
@@ -27,6 +28,8 @@ def refuse_no_model(path: Path) -> None:
     """Raises WeightsError, with what to name instead, for a folder that has no UNet where a model's folder has it."""
     if not path.is_dir() or (path / "unet").is_dir():
         return
+    if _is_unet(path) and not (path.parent / "model_index.json").exists():
+        raise WeightsError(f"{path}: a UNet alone. Name the model that it is for, and ", option("unet", str(path)))
     files = sorted(file.name for file in path.glob("*") if file.suffix.lower() in (ENDING, *PICKLES))
     models = sorted(folder.parent.name for folder in path.glob("*/unet"))
     if (path / "transformer").is_dir():
@@ -41,3 +44,9 @@ def refuse_no_model(path: Path) -> None:
     else:
         what = "no model in it: a folder in diffusers layout has model_index.json and unet/"
     raise WeightsError(f"{path}: {what}")
+
+
+def _is_unet(path: Path) -> bool:
+    """Whether a folder is that of a UNet alone, in diffusers layout."""
+    config = path / "config.json"
+    return config.is_file() and b"UNet2DConditionModel" in config.read_bytes()[:CONFIG_BYTES]

@@ -16,6 +16,7 @@ from linfusion_cli.weights.pipeline_settings import (
 from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
 from linfusion_cli.weights.single_file import check_single_file
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
+from linfusion_cli.weights.unet_file import refuse_unet_alone
 
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
@@ -26,7 +27,9 @@ def check_model(path: Path, family: str, configs: Path | None) -> None:
     Raises WeightsError that names the file and what of it linfusion can't use.
     """
     if path.is_file():
-        check_single_file(read_header(path))
+        header = read_header(path)
+        refuse_unet_alone(header)
+        check_single_file(header)
         folder = configs or family_folder(family)
     else:
         folder = path

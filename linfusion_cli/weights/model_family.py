@@ -41,7 +41,9 @@ def kind_of(tensors: Tensors) -> str:
         ),
         "t2i-adapter": lambda name: name.startswith("adapter.body."),
         "linfusion": lambda name: ".to_q_." in name,
-        "unet": lambda name: name.startswith("down_blocks.") and ".attentions." in name,
+        "unet": lambda name: (
+            (name.startswith("down_blocks.") and ".attentions." in name) or name.startswith("input_blocks.")
+        ),
         "vae": lambda name: name.startswith(("decoder.", "first_stage_model.decoder.")),
     }
     for kind, mark in marks.items():
@@ -146,7 +148,7 @@ def _first(tensors: Tensors, names: tuple[str, ...]) -> TensorInfo | None:
 def _instead(kind: str) -> tuple[str | Option, ...]:
     """The advice for a file of this kind: the option that takes it, or what is allowed."""
     options = {"ip-adapter": "ip_adapter", "embedding": "textual_inversion", "checkpoint": "model"}
-    options |= {name: name for name in ("lora", "controlnet", "vae", "linfusion")}
+    options |= {name: name for name in ("lora", "controlnet", "unet", "vae", "linfusion")}
     if kind in options:
         return "Did you mean ", option(options[kind]), "?"
     return ("Allowed: Stable Diffusion 1.x, 2.x and XL, as a folder in diffusers layout or one .safetensors file",)

@@ -14,6 +14,7 @@ VARIABLE = "LINFUSION_MODELS"
 # Kind, by the option's key -> the names of its folders, in lower case.
 FOLDERS: dict[str, tuple[str, ...]] = {
     "model": ("stable-diffusion", "checkpoints", "diffusers"),
+    "unet": ("unet", "diffusion_models"),
     "loras": ("lora", "loras", "lycoris"),
     "vae": ("vae",),
     "controlnets": ("controlnet", "t2i_adapter"),

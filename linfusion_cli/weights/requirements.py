@@ -13,7 +13,9 @@ from linfusion_cli.weights.adapter_files import OFFICIAL
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, STEMS, VARIANT, weight_files
 
-Kind = Literal["model", "linfusion", "vae", "controlnet", "ip-adapter", "ip-encoder", "lora", "textual-inversion"]
+Kind = Literal[
+    "model", "unet", "linfusion", "vae", "controlnet", "ip-adapter", "ip-encoder", "lora", "textual-inversion"
+]
 PARTS = ("scheduler", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet", "vae")
 WEIGHTY = ("text_encoder", "text_encoder_2", "unet", "vae")
 ENCODER_CONFIG = "image_encoder/config.json"
@@ -126,6 +128,9 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
             return [*official, *configs] if official else [*(n for n in names if n.endswith(ENDING)), *configs]
         case "lora" | "textual-inversion":
             return [name for name in names if name.endswith(ENDING) and "/" not in name]
+        case "unet" if any(name.startswith("unet/") for name in names):  # a whole model
+            own = [name for name in names if name.startswith("unet/") and name.count("/") == 1]
+            return [name for name in own if name == "unet/config.json"] + _weights(own, need.variant)
         case _:
             own = [name for name in names if "/" not in name]
             return [name for name in own if name == "config.json"] + _weights(own, need.variant)

@@ -24,7 +24,6 @@ REFUSED: Mapping[str, str] = {
     r"edm_vpred\.sigma_(max|min)": "a model with an EDM noise schedule (as CosXL)",
     r"model\.diffusion_model\.(joint_blocks|context_embedder|x_embedder)\..*": "Stable Diffusion 3",
     r"model\.diffusion_model\.(double_blocks|single_blocks)\..*": "Flux",
-    r"model\.diffusion_model\.time_embed\.cond_proj\..*": "an LCM with an embedding of its guidance",
     r"control_model\..*": "a ControlNet (name its file as the ControlNet)",
     r"(lora_|lycoris_).*": "a LoRA (name its file as the LoRA)",
     r"(embedding_manager|bundle_emb)\..*": "a textual inversion (name its file as such)",

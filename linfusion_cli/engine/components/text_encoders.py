@@ -19,8 +19,9 @@ from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
 from linfusion_cli.engine.compat_diffusers import hollow
 from linfusion_cli.engine.loading.from_config import guarded, maker
-from linfusion_cli.engine.loading.model_files import FileSource, Source, open_source
+from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source, open_source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, own_all
+from linfusion_cli.engine.loading.unet_source import unet_source
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
@@ -28,6 +29,7 @@ from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
+from linfusion_cli.weights.unet_file import check_unet, has_unet
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 ENCODERS = (*TEXT_ENCODERS, "image_encoder")
@@ -37,11 +39,13 @@ ENCODERS = (*TEXT_ENCODERS, "image_encoder")
 class TextEncoders:
     """The tokenizers and encoders of a model, with what a user adds to them.
 
+    source:   of all components; unet_source: of the UNet, which may be another one
     pipeline: of diffusers, with the text and image encoders; its UNet is hollow until `models.load` fills it
     loras, ip_adapter: read, and checked against the hollow UNet; the text encoders have their part of the LoRAs
     """
 
     source: Source
+    unet_source: Source
     pipeline: Any
     loras: tuple[Lora, ...] = ()
     ip_adapter: IPAdapter | None = None
@@ -83,13 +87,14 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     """
     inputs, dtype = plan.components, DTYPES[plan.dtype]
     source = _source(inputs)
-    pipeline = _pipeline(inputs, source, dtype)
+    own_unet = _unet_source(inputs, source)
+    pipeline = _pipeline(inputs, source, own_unet, dtype)
     add_inversions(pipeline, inputs.inversions)
     loras = tuple(Lora.load(lora.file.open(), lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
     ip_adapter = _ip_adapter(inputs, pipeline, dtype)
-    return TextEncoders(source, pipeline, loras, ip_adapter)
+    return TextEncoders(source, own_unet, pipeline, loras, ip_adapter)
 
 
 def _ip_adapter(inputs: ComponentInputs, pipeline: Any, dtype: torch.dtype) -> IPAdapter | None:
@@ -101,7 +106,8 @@ def _ip_adapter(inputs: ComponentInputs, pipeline: Any, dtype: torch.dtype) -> I
 
 def part_name(source: Source, part: str) -> str:
     """Where a part of a model is, for messages."""
-    return str(source.path / part if source.path.is_dir() else source.path)
+    lone = isinstance(source, FolderSource) and source.lone
+    return str(source.path / part if source.path.is_dir() and not lone else source.path)
 
 
 def pipeline_settings(source: Source, family: str) -> PipelineSettings:
@@ -115,16 +121,26 @@ def pipeline_settings(source: Source, family: str) -> PipelineSettings:
 def _source(inputs: ComponentInputs) -> Source:
     """The model, once its tensors have said that it is of the preset's family."""
     path = inputs.model.open()
-    check_family(path, inputs.variant, inputs.family, inputs.preset)
+    if inputs.unet is None or has_unet(path):
+        check_family(path, inputs.variant, inputs.family, inputs.preset)
     configs = Path(inputs.configs).expanduser() if inputs.configs else None
     return open_source(path, inputs.family, inputs.variant, configs)
 
 
-def _pipeline(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
+def _unet_source(inputs: ComponentInputs, source: Source) -> Source:
+    """The model's own UNet, or another one, once its tensors have said that it is for this model."""
+    if inputs.unet is None:
+        return source
+    path = inputs.unet.open()
+    check_unet(path, inputs.variant, inputs.family, source.path, inputs.preset)
+    return unet_source(path, inputs.variant, source)
+
+
+def _pipeline(inputs: ComponentInputs, source: Source, unet: Source, dtype: torch.dtype) -> Any:
     """A pipeline that reads prompts; images are not made by it."""
     family = inputs.family
     parts: dict[str, Any] = {
-        "unet": hollow(maker(UNet2DConditionModel, source.config("unet"), part_name(source, "unet"))),
+        "unet": hollow(maker(UNet2DConditionModel, unet.config("unet"), part_name(unet, "unet"))),
         "vae": None,
         "scheduler": None,
     }

@@ -20,6 +20,7 @@ from linfusion_cli.engine.controlnet.t2i_adapter import T2INet
 from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
 from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
+from linfusion_cli.engine.loading.unet_source import prediction_of
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.errors import Message, WeightsError, option
@@ -72,11 +73,11 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     of another model.
     """
     inputs, source, dtype = plan.components, text_encoders.source, DTYPES[plan.dtype]
-    unet = fill(text_encoders.pipeline.unet, [source.tensors("unet", dtype)], part_name(source, "unet")).requires_grad_(
-        False
-    )
+    own = text_encoders.unet_source
+    unet = fill(text_encoders.pipeline.unet, [own.tensors("unet", dtype)], part_name(own, "unet"))
+    unet.requires_grad_(False)
     vae = _vae(inputs, source, dtype)
-    config = _scheduler_config(source, inputs, notify)
+    config = _scheduler_config(source, inputs, notify, prediction_of(own))
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
     controlnets = tuple(_control(file.open(), unet, dtype, linfusion) for file in inputs.controlnets)
@@ -118,12 +119,17 @@ def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
     )
 
 
-def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify) -> dict[str, Any]:
-    """The noise schedule that the model was trained with, or the one that the user names."""
+def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify, of_unet: str = "") -> dict[str, Any]:
+    """The noise schedule that the model was trained with, or the one that the user names.
+
+    of_unet: what another UNet says that it predicts, "" if there is none or it does not say
+    """
     config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
     prediction = inputs.prediction
     if inputs.family != "sdxl":
         config["steps_offset"] = 1  # as StableDiffusionPipeline sets it; configs of 2022 lack it
+    if prediction == "auto" and of_unet:
+        return config | {"prediction_type": of_unet}
     if prediction == "auto":
         if (
             isinstance(source, FileSource)

@@ -21,6 +21,7 @@ from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, read_header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, is_turbo, lost, unused
+from linfusion_cli.weights.unet_file import guidance_embedding_dim
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 FIRST_TEXT = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
@@ -94,13 +95,15 @@ class FileSource:
     def config(self, part: str) -> dict[str, Any]:
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
         config = _read_config(part, self.configs / part / name)
-        return config | self._prediction() if part == "scheduler" else config
+        if part == "unet" and (dim := guidance_embedding_dim(self.header.tensors)):
+            return config | {"time_cond_proj_dim": dim}
+        return config | self.prediction() if part == "scheduler" else config
 
     @property
     def says_prediction(self) -> bool:
-        return "prediction_type" in self._prediction()
+        return "prediction_type" in self.prediction()
 
-    def _prediction(self) -> dict[str, Any]:
+    def prediction(self) -> dict[str, Any]:
         """The file's own noise schedule: in a tensor, as ComfyUI names it, or in modelspec.org's metadata."""
         metadata = self.header.metadata
         said = metadata.get("modelspec.prediction_type", "") or metadata.get("modelspec.predict_key", "")
@@ -115,29 +118,15 @@ class FileSource:
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "unet":
-            return self._converted(unet_tensors, self._read(dtype, UNET), part)
+            return converted_unet(self._read(dtype, UNET), self.config(part), self.path)
         if part == "vae":
             if any(
                 name.startswith("decoder.up_blocks.") for name in self.header.tensors
             ):  # an autoencoder alone, as diffusers names it
                 return self._read(dtype, "")
             given = self._read(dtype, VAE) or self._read(dtype, "")
-            return self._converted(vae_tensors, given, part)
+            return _converted(vae_tensors, given, self.config(part), self.path)
         return self._text_encoder(part, dtype)
-
-    def _converted(
-        self, convert: Callable[..., dict[str, Tensor]], given: dict[str, Tensor], part: str
-    ) -> dict[str, Tensor]:
-        """The tensors under the names of diffusers. Raises WeightsError if the file's are not those of the config."""
-        for name in unused(given):
-            del given[name]
-        try:
-            found = convert(dict(given), self.config(part))
-        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-            what = f"its {part} has other layers than {self.configs / part}"
-            raise WeightsError(f"{self.path}: {what}: another architecture, or a damaged file") from error
-        lost(given, found, str(self.path))
-        return found
 
     def _text_encoder(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         if part == "text_encoder" and (given := self._read(dtype, *FIRST_TEXT)):
@@ -165,6 +154,28 @@ class FileSource:
             if not (self.configs / part / "tokenizer.json").exists()
             else FolderSource(self.configs, "").tokenizer(part)
         )
+
+
+def converted_unet(given: dict[str, Tensor], config: dict[str, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of a UNet, "model.diffusion_model.*", under the names of diffusers.
+
+    Raises WeightsError if they are not those of the config.
+    """
+    return _converted(unet_tensors, given, config, path)
+
+
+def _converted(
+    convert: Callable[..., dict[str, Tensor]], given: dict[str, Tensor], config: dict[str, Any], path: Path
+) -> dict[str, Tensor]:
+    for name in unused(given):
+        del given[name]
+    try:
+        found = convert(dict(given), config)
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        what = "has other layers than its config"
+        raise WeightsError(f"{path}: {what}: another architecture, or a damaged file") from error
+    lost(given, found, str(path))
+    return found
 
 
 def open_source(path: Path, family: str, variant: str, configs: Path | None) -> Source:

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from linfusion_cli.engine.compat_diffusers import TOLD_GUIDANCE
 from linfusion_cli.engine.loading.safetensors_loader import memory_format
 from linfusion_cli.engine.sampling.band_guidance import Guidance
+from linfusion_cli.engine.sampling.guidance_embedding import guidance_embedding
 from linfusion_cli.engine.streaming.residuals import Residuals, combined
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.render_plan import SamplerSettings
@@ -99,6 +101,7 @@ class Denoiser:
     sampler: with the interval of guidance, which acts where low <= t / train_timesteps <= high (arXiv 2404.07724)
     guidance: how the predictions without and with the prompt are joined there
     conditioned_size: the image size in pixels that SD-XL is told
+    guidance_dim: how many numbers tell the UNet the scale; with 0 it is not told, and a second prediction guides it
     """
 
     unet: Predict
@@ -108,11 +111,12 @@ class Denoiser:
     train_timesteps: int
     conditioned_size: Size
     controls: tuple[Control, ...] = ()
+    guidance_dim: int = 0
 
     def guided(self, timestep: float) -> bool:
         """Whether guidance acts at this timestep (0 to train_timesteps)."""
         low, high = self.sampler.guidance_interval
-        return self.guidance.acts and low <= timestep / self.train_timesteps <= high
+        return not self.guidance_dim and self.guidance.acts and low <= timestep / self.train_timesteps <= high
 
     @torch.inference_mode()
     def __call__(self, latents: Tensor, timestep: Tensor, dilation: int = 1) -> Tensor:
@@ -149,6 +153,9 @@ class Denoiser:
         residuals = combined([one for one in found if one is not None])
         if images.shape[-1]:
             added = {**added, "image_embeds": [images]}
+        if self.guidance_dim:
+            told = guidance_embedding(self.sampler.guidance_scale, self.guidance_dim).to(sample)
+            added = {**added, TOLD_GUIDANCE: told.expand(len(sample), -1)}
         return self.unet(sample, timestep, embeddings, added or None, dilation, residuals).float()
 
     def _added(self, pooled: Tensor, like: Tensor) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.compat_diffusers import time_and_added_embedding
+from linfusion_cli.engine.compat_diffusers import time_and_added_embedding, unet_call
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Doubled
@@ -41,15 +41,12 @@ class PlainUNet:
         """The prediction for a sample (batch, channels, height, width), of the same shape.
 
         timestep:  (), the same for the whole batch; text: (batch, tokens, dim)
-        added:     diffusers' added_cond_kwargs (SD-XL's sizes, an IP-Adapter's images)
+        added:     diffusers' added_cond_kwargs (SD-XL's sizes, an IP-Adapter's images), and the guidance embedding
         dilation:  of every convolution; residuals: what ControlNets add
         """
         options = residuals.for_diffusers() if residuals else {}
         with dilated(dilation):
-            prediction: Tensor = self.unet(
-                sample, timestep, encoder_hidden_states=text, added_cond_kwargs=added, return_dict=False, **options
-            )[0]
-        return prediction
+            return unet_call(self.unet, sample, timestep, text, added, **options)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,53 @@
+"""What is told of a UNet by its headers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.unet_file import check_unet, guidance_embedding_dim, has_unet, refuse_unet_alone, unet_folder
+
+
+def saved(path: Path, **shapes: tuple[int, ...]) -> Path:
+    save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("prefix", ["time_embedding", "time_embed", "model.diffusion_model.time_embed"])
+@pytest.mark.parametrize(("shape", "dim"), [((8, 256), 256), ((8,), 0)])
+def test_the_numbers_that_tell_the_guidance_scale(
+    tmp_path: Path, prefix: str, shape: tuple[int, ...], dim: int
+) -> None:
+    path = saved(tmp_path / "a.safetensors", **{f"{prefix}.cond_proj.weight": shape})
+    assert guidance_embedding_dim(read_header(path).tensors) == dim
+
+
+def test_no_guidance_embedding(tmp_path: Path) -> None:
+    assert guidance_embedding_dim(read_header(saved(tmp_path / "a.safetensors", x=(1, 2))).tensors) == 0
+
+
+def test_where_the_unet_of_a_folder_is(tmp_path: Path) -> None:
+    assert unet_folder(tmp_path) == tmp_path
+    assert not has_unet(tmp_path)
+    (tmp_path / "unet").mkdir()
+    saved(tmp_path / "unet" / "diffusion_pytorch_model.safetensors", x=(1,))
+    assert unet_folder(tmp_path) == tmp_path / "unet"
+    assert has_unet(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["input_blocks.0.0.weight", "model.diffusion_model.input_blocks.0.0.weight"])
+def test_a_unet_alone_is_no_model(tmp_path: Path, name: str) -> None:
+    with pytest.raises(WeightsError, match="without a text encoder"):
+        refuse_unet_alone(read_header(saved(tmp_path / "a.safetensors", **{name: (1, 4, 1, 1)})))
+    refuse_unet_alone(
+        read_header(saved(tmp_path / "b.safetensors", **{name: (1, 4, 1, 1), "cond_stage_model.x": (1,)}))
+    )
+
+
+def test_an_inpainting_unet_is_refused(tmp_path: Path) -> None:
+    shapes = {"input_blocks.0.0.weight": (8, 9, 3, 3), "input_blocks.1.1.proj_in.weight": (8, 8, 1, 1)}
+    with pytest.raises(WeightsError, match="reads 9 channels instead of 4"):
+        check_unet(saved(tmp_path / "a.safetensors", **shapes), "", "sd15", None, "sd15-4k")
