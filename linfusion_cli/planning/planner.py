@@ -25,6 +25,7 @@ from linfusion_cli.planning.engine_inputs import (
     stage_join,
     upscale_recipe,
 )
+from linfusion_cli.planning.few_step import few_step_note
 from linfusion_cli.planning.input_check import check_inputs
 from linfusion_cli.planning.model_shapes import (
     FAMILIES,
@@ -210,11 +211,9 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         else ""
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
-    return tuple(
-        note
-        for note in (told, low, told_scale, whole, *fitted, *(note for image in images for note in image.notes))
-        if note
-    )
+    few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
+    of_images = [*fitted, *(note for image in images for note in image.notes)]
+    return tuple(note for note in (told, low, told_scale, few, whole, *of_images) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

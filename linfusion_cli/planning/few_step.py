@@ -1,0 +1,128 @@
+"""Few-step models and LoRAs, by their names and metadata: a note with the settings that suit them.
+
+Sources: LCM arXiv 2310.04378, Lightning 2402.13929, Hyper-SD 2404.13686, DMD2 2405.14867, Turbo 2311.17042,
+TCD 2402.19159, and the settings on their model cards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from linfusion_cli.config.extras import Weighted
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.preset_schema import SamplingSettings
+from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_OPTIONS
+from linfusion_cli.errors import Message, Option, WeightsError, option
+from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.safetensors_header import read_header
+
+TITLES = ("ss_output_name", "modelspec.title", "modelspec.description", "name", "title")  # of files, in metadata
+STEPS = re.compile(r"(\d+) ?steps?\b")
+MORE_STEPS = 2  # times the steps that it was distilled for are no mistake
+FEWEST = 8  # nor are so many
+
+
+@dataclass(frozen=True, slots=True)
+class FewStep:
+    """One kind: how it is called, the words that name it, and the settings that suit it.
+
+    steps:      that it was distilled for, unless its name says so
+    schedulers: that suit it, the best first
+    guidance:   the scale that suits it, and the highest that does
+    trailing:   it needs trailing timesteps, whatever its base model says
+    """
+
+    name: str
+    words: str
+    steps: int
+    schedulers: tuple[str, ...]
+    guidance: tuple[float, float] = (1.0, 2.0)
+    trailing: bool = False
+
+    def unsuitable(self, sampling: SamplingSettings, steps: int) -> Iterator[Option]:
+        """The options that would suit it, of those that are set otherwise."""
+        if sampling.steps > max(FEWEST, MORE_STEPS * steps):
+            yield option("steps", steps)
+        if sampling.guidance > self.guidance[1]:
+            yield option("guidance", self.guidance[0])
+        if sampling.scheduler not in self.schedulers:
+            yield option("scheduler", self.schedulers[0])
+        follows = sampling.scheduler if sampling.scheduler in self.schedulers else self.schedulers[0]
+        if self.trailing and SCHEDULERS[follows].spacing != "never" and not _trailing(sampling):
+            yield option("timestep_spacing", "trailing")
+
+
+LCM = FewStep("a latent consistency model", r"\blcm\b|latent consistency", 4, ("lcm", "tcd"))
+TOLD = FewStep("a latent consistency model", "", 4, ("lcm", "tcd"), (8.0, 15.0))  # that is told its guidance scale
+HYPER_CFG = FewStep("Hyper-SD with guidance", r"\bhyper\b.*\bcfg\b", 8, ("ddim", "euler"), (5.0, 8.0), trailing=True)
+KINDS = (
+    FewStep("Lightning", r"\blightning\b", 4, ("euler", "ddim", "dpmpp_2m", "dpmpp_sde", "lcm"), trailing=True),
+    HYPER_CFG,
+    FewStep("Hyper-SD in one step", r"\bhyper\b.*\b1 ?step", 1, ("tcd", "lcm")),
+    FewStep("Hyper-SD", r"\bhyper\b", 4, ("ddim", "tcd", "euler", "lcm"), trailing=True),
+    FewStep("DMD2", r"\bdmd2\b", 4, ("lcm", "tcd")),
+    FewStep("TCD", r"\btcd\b", 4, ("tcd", "lcm")),
+    LCM,
+    FewStep("Turbo", r"\bturbo\b", 4, ("euler_ancestral", "euler", "lcm", "dpmpp_sde"), trailing=True),
+)
+
+
+def few_step_note(job: Job, *, told_guidance: bool) -> Message | None:
+    """The settings that suit the first few-step LoRA, UNet or model of a job, if others are set.
+
+    told_guidance: the UNet is a latent consistency model by its tensors, whatever its name
+    """
+    sampling = job.settings.sampling
+    for location in _locations(job):
+        for text in _texts(location):
+            if kind := next((kind for kind in KINDS if re.search(kind.words, text)), None):
+                kind = TOLD if told_guidance else kind
+                return _note(Path(location).name, kind, _steps_in(text) or kind.steps, sampling)
+    return _note("the UNet", TOLD, TOLD.steps, sampling) if told_guidance else None
+
+
+def _locations(job: Job) -> Iterator[str]:
+    """What is named: LoRAs that act, then the UNet, then the model."""
+    model = job.settings.model
+    yield from (lora.location for lora in map(Weighted.parse, job.settings.extras.loras) if lora.weight)
+    yield from (model.unet,) if model.unet else model.repositories[:1]
+
+
+def _texts(location: str) -> Iterator[str]:
+    """The name of a location with its folder or owner, and the titles in its metadata, in plain lower case."""
+    yield _words("/".join(Path(location).parts[-2:]))
+    path = find(location)
+    if path is not None and path.is_file():
+        try:
+            metadata = read_header(path).metadata
+        except WeightsError:  # loading reports it
+            return
+        yield from (_words(metadata[title]) for title in TITLES if title in metadata)
+
+
+def _words(text: str) -> str:
+    """Lower case, single spaces for everything but letters and digits."""
+    return re.sub(r"[^a-z0-9]+", " ", text.lower())
+
+
+def _steps_in(text: str) -> int:
+    """The steps that a name says: 8 of "hyper sdxl 8steps lora"; 0 if it says none."""
+    found = STEPS.search(text)
+    return int(found[1]) if found else 0
+
+
+def _trailing(sampling: SamplingSettings) -> bool:
+    return "trailing" in (sampling.timestep_spacing, SIGMA_OPTIONS[sampling.sigma_schedule].get("timestep_spacing"))
+
+
+def _note(name: str, kind: FewStep, steps: int, sampling: SamplingSettings) -> Message | None:
+    options = list(kind.unsuitable(sampling, steps))
+    if not options:
+        return None
+    parts: list[str | Option] = [options[0]]
+    for one in options[1:]:
+        parts += [" ", one]
+    return Message(f"{name} looks like {kind.name}, made for few steps. Settings that suit it: ", *parts)
