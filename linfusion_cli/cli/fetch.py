@@ -136,12 +136,12 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
     from linfusion_cli.cli.text import safe
     from linfusion_cli.weights.checksums import verify
     from linfusion_cli.weights.hub_download import fetch as download
-    from linfusion_cli.weights.locate import HubPlace, missing
+    from linfusion_cli.weights.locate import HubLocation, missing
     from linfusion_cli.weights.safetensors_header import read_header
 
     here = need.here()
     if here is None or (
-        not offline and HubPlace.parse(need.places[0]) is not None and not Path(need.places[0]).exists()
+        not offline and HubLocation.parse(need.places[0]) is not None and not Path(need.places[0]).exists()
     ):
         if offline:
             raise WeightsError(missing(need.places, need.revision, need.parameter), ", without --offline")

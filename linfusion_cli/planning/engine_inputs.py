@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
     ComponentInputs,
     ConditioningInputs,
@@ -21,43 +21,32 @@ from linfusion_cli.planning.render_plan import (
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
-from linfusion_cli.weights.weight_file import WeightFile
 
-# Locations, revision and parameter -> the weights there. A plan looks for each of its weights once.
-Resolve = Callable[[tuple[str, ...], str, str], WeightFile]
 IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
 
 
-def components(
-    job: Job, dtype: str, device: str, stages: tuple[Stage, ...], resolve: Resolve = WeightFile.resolve
-) -> ComponentInputs:
+def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], weights: JobWeights) -> ComponentInputs:
     """The weights that a job names, for a number format, a device and the attentions of its stages."""
     model, extras = job.settings.model, job.settings.extras
-    weighted = tuple(Weighted.parse(text) for text in extras.loras)
-    vae = model.vae or (model.vae_float16 if dtype == "float16" else "")
-
-    def one(location: str, parameter: str) -> WeightFile:
-        return resolve((location,), "", parameter)
-
+    scales = (Weighted.parse(text) for text in extras.loras)
+    tokens = (inversion(text)[1] for text in extras.textual_inversions)
     return ComponentInputs(
-        model=resolve(model.repositories, model.revision, "model"),
-        unet=one(model.unet, "unet") if model.unet else None,
-        variant=model.variant,
+        model=weights.model,
+        unet=weights.unet,
         family=model.family,
         preset=job.preset,
         configs=model.configs,
         prediction=model.prediction,
-        linfusion=resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
+        linfusion=weights.linfusion,
         keep_projections=model.keep_projections,
-        vae=one(vae, "vae") if vae else None,
-        loras=tuple(LoraInput(one(lora.location, "lora"), lora.weight, lora.text_weight) for lora in weighted),
-        inversions=tuple(
-            InversionInput(one(location, "textual_inversion"), token)
-            for location, token in map(inversion, extras.textual_inversions)
+        vae=weights.vae or (weights.vae_float16 if dtype == "float16" else None),
+        loras=tuple(
+            LoraInput(file, lora.weight, lora.text_weight) for file, lora in zip(weights.loras, scales, strict=True)
         ),
-        controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
-        ip_adapter=one(extras.ip_adapter, "ip_adapter") if extras.ip_adapter else None,
-        ip_encoder=one(extras.ip_encoder, "ip_encoder") if extras.ip_encoder else None,
+        inversions=tuple(map(InversionInput, weights.inversions, tokens)),
+        controlnets=weights.controlnets,
+        ip_adapter=weights.ip_adapter,
+        ip_encoder=weights.ip_encoder,
         ip_scale=extras.ip_scale,
         cache_key=_cache_key(job, dtype, device, stages),
     )

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted, each, inversion
+from linfusion_cli.config.extras import each
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
 from linfusion_cli.errors import UsageError, option
-from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, image_encoder_of, lora_file
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.weights.adapter_files import check_ip_adapter
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.image_encoder import encoder_config
-from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
-from linfusion_cli.weights.model_family import check_family, text_dim_of
-from linfusion_cli.weights.safetensors_header import read_header
-from linfusion_cli.weights.unet_file import check_unet, has_unet
+from linfusion_cli.weights.model_family import check_family
+from linfusion_cli.weights.unet_file import check_unet
 
 
 def _check_packages(job: Job) -> None:
@@ -33,33 +32,37 @@ def _check_packages(job: Job) -> None:
         )
 
 
-def check_inputs(job: Job) -> None:
-    """Checks the model, its autoencoder and its ControlNets where they are on this machine.
+def check_inputs(job: Job, weights: JobWeights) -> None:
+    """Checks the model, its autoencoder and what is mounted on it where they are on this machine.
 
     Raises WeightsError that names the first file that can't be used, and why.
     """
-    model, extras = job.settings.model, job.settings.extras
     _check_packages(job)
-    path = next((found for place in model.repositories if (found := find(place, model.revision))), None)
+    _check_model(job, weights)
+    if weights.vae is not None and weights.vae.path is not None:
+        check_vae(weights.vae.path)
+    family, width = job.settings.model.family, weights.text_dim
+    for embedding in (one for one in weights.inversions if one.path is not None):
+        vectors_of(embedding.header, family)
+    for lora in (one for one in weights.loras if one.path is not None):
+        check_lora(lora.header, width)
+    if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
+        check_ip_adapter(weights.ip_adapter.header, width)
+    encoder = weights.ip_encoder
+    if encoder is not None and encoder.path is not None:
+        encoder_config(encoder.path, encoder.headers[0] if encoder.headers else None)
+    modes = each(job.settings.extras.control_modes, len(weights.controlnets))
+    for controlnet, mode in zip(weights.controlnets, modes, strict=True):
+        if controlnet.path is not None:
+            check_controlnet(controlnet, controlnet.path, MODE_NUMBERS.get(mode))
+
+
+def _check_model(job: Job, weights: JobWeights) -> None:
+    """The model, and the UNet that is used in place of its own."""
+    model, path, preset = job.settings.model, weights.model.path, job.preset
     if path is not None:
-        if has_unet(path):
-            check_family(path, model.variant, model.family, job.preset)
-        check_model(path, model.family, Path(model.configs).expanduser() if model.configs else None)
-    if model.unet and (unet := find(model.unet)):
-        check_unet(unet, model.variant, model.family, path, job.preset)
-    if model.vae and (vae := find(model.vae)):
-        check_vae(vae)
-    for text in extras.textual_inversions:
-        if (embedding := find(inversion(text)[0])) and embedding.is_file():
-            vectors_of(read_header(embedding), model.family)
-    width = text_dim_of(path, model.variant) if path is not None else 0
-    for location in (Weighted.parse(text).location for text in extras.loras):
-        if lora := find(location):
-            check_lora(read_header(lora_file(lora)), width)
-    if extras.ip_adapter and (found := find(extras.ip_adapter)):
-        adapter = adapter_file(found, model.family)
-        check_ip_adapter(read_header(adapter), width)
-        encoder_config(image_encoder_of(adapter, found, extras.ip_encoder))
-    for place, mode in zip(extras.controlnets, each(extras.control_modes, len(extras.controlnets)), strict=True):
-        if controlnet := find(place):
-            check_controlnet(controlnet, MODE_NUMBERS.get(mode))
+        if weights.model.family:
+            check_family(path, weights.model.family, model.family, preset)
+        check_model(weights.model, path, model.family, Path(model.configs).expanduser() if model.configs else None)
+    if weights.unet is not None and weights.unet.path is not None:
+        check_unet(weights.unet.path, model.variant, model.family, path, preset)

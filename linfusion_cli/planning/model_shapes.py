@@ -9,10 +9,9 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
-from linfusion_cli.weights.adapter_files import adapter_file, image_encoder_of, lora_file, merged_parameters
-from linfusion_cli.weights.image_encoder import encoder_files
-from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.adapter_files import merged_parameters
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,21 +130,15 @@ FAMILIES = {
 }
 
 
-def read_on_top(loras: Iterable[str], ip_adapter: str, ip_encoder: str, family: str) -> OnTop:
-    """The adapters at these locations, as their headers say; those that are not on this machine count nothing."""
-    try:
-        headers = [read_header(lora_file(found)) for location in loras if (found := find(location))]
-        mounted = sum(header.parameters + merged_parameters(header) for header in headers)
-        held_bytes = sum(header.size_bytes for header in headers)
-        path = find(ip_adapter) if ip_adapter else None
-        if path is None:
-            return OnTop(mounted, 0, held_bytes)
-        adapter = adapter_file(path, family)
-        files = encoder_files(image_encoder_of(adapter, path, ip_encoder))
-        encoder = sum(read_header(file).parameters for file in files)
-        return OnTop(mounted + read_header(adapter).parameters, encoder, held_bytes)
-    except WeightsError:  # loading them reports it
-        return OnTop()
+def read_on_top(loras: Iterable[WeightFile], ip_adapter: WeightFile | None, ip_encoder: WeightFile | None) -> OnTop:
+    """The adapters, as their headers say; those that are not on this machine count nothing."""
+    headers = [header for lora in loras for header in lora.headers]
+    mounted = sum(header.parameters + merged_parameters(header) for header in headers)
+    held_bytes = sum(header.size_bytes for header in headers)
+    if ip_adapter is None or ip_adapter.path is None:
+        return OnTop(mounted, 0, held_bytes)
+    encoder = sum(header.parameters for header in ip_encoder.headers) if ip_encoder is not None else 0
+    return OnTop(mounted + ip_adapter.header.parameters, encoder, held_bytes)
 
 
 def read_vae(folder: Path, like: VaeShape) -> VaeShape:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import NoReturn
 
-from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
@@ -17,7 +15,6 @@ from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate
 from linfusion_cli.planning.engine_inputs import (
-    Resolve,
     components,
     conditioning_inputs,
     control_inputs,
@@ -27,6 +24,7 @@ from linfusion_cli.planning.engine_inputs import (
 )
 from linfusion_cli.planning.few_step import few_step_note
 from linfusion_cli.planning.input_check import check_inputs
+from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.model_shapes import (
     FAMILIES,
     Architecture,
@@ -39,10 +37,7 @@ from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.device import Machine
-from linfusion_cli.weights.locate import find
-from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
-from linfusion_cli.weights.weight_file import WeightFile
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
@@ -63,11 +58,17 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
     image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest budget that would do, if
     no plan fits.
     """
-    disk = free_bytes(job.scratch_folder)
+    disk, weights = free_bytes(job.scratch_folder), JobWeights.of(job)
+    check_inputs(job, weights)
     estimate = Estimate(
-        job, machine, _architecture(job), dtype_of(job, machine), disk_bytes=disk, keep_text_encoders=keep_text_encoders
+        job,
+        machine,
+        _architecture(job, weights),
+        dtype_of(job, machine),
+        disk_bytes=disk,
+        keep_text_encoders=keep_text_encoders,
     )
-    fitting = list(_fitting(estimate, cache(WeightFile.resolve)))
+    fitting = list(_fitting(estimate, weights))
     if not fitting:
         _refuse(estimate)
     if not (on_disk := [plan for plan in fitting if plan.file_bytes <= disk]):
@@ -77,7 +78,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
     return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
 
 
-def _fitting(whole: Estimate, resolve: Resolve) -> Iterator[Plan]:
+def _fitting(whole: Estimate, weights: JobWeights) -> Iterator[Plan]:
     """The ways to do the job that its memory allows, the highest bands first.
 
     Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
@@ -87,7 +88,7 @@ def _fitting(whole: Estimate, resolve: Resolve) -> Iterator[Plan]:
         estimate = replace(whole, resident=resident)
         for ways in _ways(estimate):
             plans = [
-                _plan(estimate, stages, narrowest, budget, resolve)
+                _plan(estimate, stages, narrowest, budget, weights)
                 for stages in ways
                 if (narrowest := estimate.least_bytes(stages)) <= budget
             ]
@@ -97,7 +98,9 @@ def _fitting(whole: Estimate, resolve: Resolve) -> Iterator[Plan]:
                 return
 
 
-def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int, resolve: Resolve) -> Plan:
+def _plan(
+    estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float, budget: int, weights: JobWeights
+) -> Plan:
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
     memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
@@ -108,7 +111,7 @@ def _plan(estimate: Estimate, stages: tuple[Stage, ...], narrowest_bytes: float,
         size=job.size,
         seed=job.seed,
         stages=kept,
-        components=components(job, estimate.dtype, machine.device, kept, resolve),
+        components=components(job, estimate.dtype, machine.device, kept, weights),
         conditioning=conditioning_inputs(job),
         sampler=sampler_settings(job),
         recipe=upscale_recipe(job),
@@ -145,33 +148,29 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
         )  # weights are streamed layer by layer, in bands only
 
 
-def _architecture(job: Job) -> Architecture:
+def _architecture(job: Job, weights: JobWeights) -> Architecture:
     """The shapes of a model that is on this machine, else of its family; with its VAE and what is mounted on it."""
-    check_inputs(job)
-    model = job.settings.model
-    folder = next((found for place in model.repositories if (found := find(place, model.revision))), None)
-    unet = find(model.unet) if model.unet else None
+    model, folder = job.settings.model, weights.model.path
+    unet = weights.unet.path if weights.unet is not None else None
     own = unet_folder(unet) if unet is not None and unet.is_dir() else folder / "unet" if folder else None
     if folder is None or own is None or not (own / "config.json").is_file():
         known = FAMILIES[model.family]
     else:
-        linfusion = next((found for place in model.linfusion if (found := find(place))), folder)
+        linfusion = (weights.linfusion.path if weights.linfusion is not None else None) or folder
         inside = linfusion / "linfusion"
         known = read_architecture(folder, model.family, inside if inside.is_dir() else linfusion, own)
-    if (file := unet or folder) is not None and file.is_file():
-        told = guidance_embedding_dim(read_header(file).tensors) > 0
+    drawing = weights.unet if weights.unet is not None and unet is not None else weights.model
+    if drawing.path is not None and drawing.path.is_file():
+        told = guidance_embedding_dim(drawing.tensors) > 0
         known = replace(known, unet=replace(known.unet, told_guidance=told))
-    extras = job.settings.extras
-    on_top = read_on_top(
-        (Weighted.parse(text).location for text in extras.loras), extras.ip_adapter, extras.ip_encoder, model.family
-    )
-    return replace(known, vae=_vae(model, known.vae), on_top=on_top)
+    on_top = read_on_top(weights.loras, weights.ip_adapter, weights.ip_encoder)
+    return replace(known, vae=_vae(model, weights, known.vae), on_top=on_top)
 
 
-def _vae(model: ModelSettings, own: VaeShape) -> VaeShape:
+def _vae(model: ModelSettings, weights: JobWeights, own: VaeShape) -> VaeShape:
     """The VAE that is used: one for every number format, or one for float16 alone."""
-    other = model.vae or model.vae_float16
-    found = find(other) if other else None
+    other = weights.vae or weights.vae_float16
+    found = other.path if other is not None else None
     folder = found / "vae" if found is not None and (found / "vae").is_dir() else found
     if folder is not None and (folder / "config.json").is_file():
         named = read_vae(folder, own)

@@ -140,7 +140,6 @@ class ComponentInputs:
 
     model: WeightFile
     unet: WeightFile | None
-    variant: str
     family: str
     preset: str
     configs: str

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
-from linfusion_cli.weights.safetensors_header import Header
+from linfusion_cli.weights.safetensors_header import ENDING, Header
 
 XL_NAMES = {"clip_l": "text_encoder", "clip_g": "text_encoder_2"}  # kohya's and ComfyUI's names
 MOST_VECTORS = 75  # what CLIP reads of a prompt
 FLOATS = ("F16", "BF16", "F32", "F64")
+
+
+def embedding_file(location: Path) -> Path:
+    """The one .safetensors file of a location. Raises WeightsError if a folder holds none or several."""
+    if location.is_file():
+        return location
+    files = sorted(location.glob(f"*{ENDING}"))
+    if len(files) != 1:
+        what = f"one {ENDING} file is required, found {len(files)}. Name the file: {location}/FILE{ENDING}"
+        raise WeightsError(f"{location}: {what}", parameter="textual_inversions")
+    return files[0]
 
 
 def vectors_of(header: Header, family: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from linfusion_cli.redaction import redacted
 from linfusion_cli.weights.adapter_files import ENCODER, encoder_folder
 from linfusion_cli.weights.checksums import sha256_of, verify
 from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
-from linfusion_cli.weights.locate import HubPlace, cache_folder
+from linfusion_cli.weights.locate import HubLocation, cache_folder
 from linfusion_cli.weights.requirements import Need, encoder_weights, files_of
 from linfusion_cli.weights.safetensors_header import ENDING
 
@@ -44,7 +44,7 @@ def fetch(need: Need, say: Say) -> Path:
     """
     problems: list[str] = []
     for place in need.places:
-        hub = HubPlace.parse(place, need.revision)
+        hub = HubLocation.parse(place, need.revision)
         if hub is None:
             problems.append(f"{place} is no repository on the hub (owner/name)")
             continue
@@ -57,7 +57,7 @@ def fetch(need: Need, say: Say) -> Path:
     raise WeightsError("; ".join(problems))
 
 
-def _fetch(need: Need, hub: HubPlace, say: Say) -> Path:
+def _fetch(need: Need, hub: HubLocation, say: Say) -> Path:
     published = _listed(hub)
     names = files_of(need, hub.inside, published)
     wanted = [published[name] for name in names]
@@ -90,7 +90,7 @@ def _encoders(names: Iterable[str], root: Path, listed: Iterable[str], say: Say)
     return [name for name in dict.fromkeys(found) if name not in names]
 
 
-def _listed(hub: HubPlace) -> dict[str, Published]:
+def _listed(hub: HubLocation) -> dict[str, Published]:
     from huggingface_hub import HfApi
 
     with _explained(hub):
@@ -103,7 +103,7 @@ def _published(file: Any) -> Published:
     return Published(file.rfilename, int(file.size or 0), large, "" if large else file.blob_id or "")
 
 
-def _downloaded(hub: HubPlace, file: Published) -> Path:
+def _downloaded(hub: HubLocation, file: Published) -> Path:
     """One file, from the cache, from where an interrupted download stopped, or anew."""
     from huggingface_hub import hf_hub_download
 
@@ -148,7 +148,7 @@ def _check_disk(needed_bytes: int) -> None:
         )
 
 
-def complete_blob(hub: HubPlace, name: str, sha256: str, size_bytes: int) -> None:
+def complete_blob(hub: HubLocation, name: str, sha256: str, size_bytes: int) -> None:
     """Makes the cache hold the blob of a file, under the name of its published hash; what it holds is not checked here.
 
     An interrupted download leaves a .part file, which the next one completes. Raises BusyError if another process
@@ -173,7 +173,7 @@ def complete_blob(hub: HubPlace, name: str, sha256: str, size_bytes: int) -> Non
 
 
 @contextmanager
-def _explained(hub: HubPlace) -> Iterator[None]:
+def _explained(hub: HubLocation) -> Iterator[None]:
     """The ways in which a repository can't be had, in words, with what to do; never with a token."""
     from huggingface_hub import errors
 

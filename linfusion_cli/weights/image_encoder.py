@@ -11,7 +11,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header
 
 CONFIG = "config.json"
 HF, OPEN_CLIP = "vision_model.", "visual."
@@ -37,20 +37,18 @@ BLOCKS, LAYERS = "transformer.resblocks.", "encoder.layers."
 FUSED = "attn.in_proj_"  # query, key and value in one tensor
 
 
-def encoder_config(location: Path) -> dict[str, Any]:
-    """The checked config of an encoder. Raises WeightsError if there is none, or one that linfusion can't run."""
+def encoder_config(location: Path, header: Header | None = None) -> dict[str, Any]:
+    """The checked config of an encoder. Raises WeightsError if there is none, or one that linfusion can't run.
+
+    header: of a single file, where it is read already
+    """
     if location.is_dir():
         config = read_json_object(location / CONFIG)
         check_config("image_encoder", config, location / CONFIG)
         return config
-    config = _config_of(read_header(location))
+    config = _config_of(header or read_header(location))
     check_config("image_encoder", config, location)
     return config
-
-
-def encoder_files(location: Path) -> tuple[Path, ...]:
-    """The safetensors files of an encoder. Raises WeightsError if there are none."""
-    return weight_files(location) if location.is_dir() else (location,)
 
 
 def transformers_names(name: str) -> tuple[str, ...]:

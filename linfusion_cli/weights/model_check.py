@@ -13,23 +13,22 @@ from linfusion_cli.weights.pipeline_settings import (
     read_json_object,
     read_pipeline_settings,
 )
-from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
 from linfusion_cli.weights.single_file import check_single_file
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 from linfusion_cli.weights.unet_file import refuse_unet_alone
+from linfusion_cli.weights.weight_file import WeightFile
 
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
 
-def check_model(path: Path, family: str, configs: Path | None) -> None:
+def check_model(weights: WeightFile, path: Path, family: str, configs: Path | None) -> None:
     """Checks a folder in diffusers layout, or a single file with the configs that stand in for its own.
 
     Raises WeightsError that names the file and what of it linfusion can't use.
     """
     if path.is_file():
-        header = read_header(path)
-        refuse_unet_alone(header)
-        check_single_file(header)
+        refuse_unet_alone(weights.header)
+        check_single_file(weights.header)
         folder = configs or family_folder(family)
     else:
         folder = path
@@ -46,29 +45,21 @@ def check_part(folder: Path, part: str, inside: str = "") -> None:
         check_config(part, read_json_object(path), path)
 
 
-def check_controlnet(path: Path, mode: int | None) -> None:
+def check_controlnet(weights: WeightFile, path: Path, mode: int | None) -> None:
     """Checks the config of a ControlNet or T2I-Adapter, that its files hold one, and that it has the mode.
 
     mode: the number of a ControlNet-union's mode, None for none
     """
-    if is_t2i_adapter(path):
-        check_t2i_adapter(path, ())
+    if is_t2i_adapter(path, weights.headers):
+        check_t2i_adapter(path, weights.headers, ())
         check_mode({}, mode, path)
         return
-    header = controlnet_header(path)
+    tensors = weights.tensors
     if path.is_dir():
-        check_part(path, "controlnet_union" if is_union(header) else "controlnet")
-    if header:
-        check_kind(header, "controlnet", path, "controlnet")
-        check_mode(header, mode, path)
-
-
-def controlnet_header(path: Path) -> dict[str, TensorInfo]:
-    """The tensors of a ControlNet's files; {} for a folder without weights, which loading reports."""
-    if path.is_dir() and not any(path.glob(f"*{ENDING}")):
-        return {}
-    files = weight_files(path, "fp16") if path.is_dir() else (path,)
-    return {name: info for file in files for name, info in read_header(file).tensors.items()}
+        check_part(path, "controlnet_union" if is_union(tensors) else "controlnet")
+    if tensors:
+        check_kind(tensors, "controlnet", path, "controlnet")
+        check_mode(tensors, mode, path)
 
 
 def check_vae(path: Path) -> None:

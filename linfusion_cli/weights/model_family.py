@@ -7,7 +7,7 @@ from pathlib import Path
 
 from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.weights.folder_advice import refuse_no_model
-from linfusion_cli.weights.safetensors_header import ENDING, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
 FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd21": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
@@ -97,31 +97,22 @@ def text_dim(tensors: Tensors) -> int:
     return next((info.shape[1] for name, info in tensors.items() if name.endswith(".attn2.to_k.weight")), 0)
 
 
-def text_dim_of(place: Path, variant: str = "") -> int:
-    """The width of the text that a model on this machine reads; 0 if its UNet has no weights there."""
-    if place.is_dir() and not any((place / "unet").glob(f"*{ENDING}")):
-        return 0
-    files = weight_files(place / "unet", variant) if place.is_dir() else (place,)
-    return max((text_dim(read_header(file).tensors) for file in files), default=0)
-
-
-def family_of_model(place: Path, variant: str = "") -> str:
+def family_of_model(location: Path, variant: str = "") -> str:
     """The family of a diffusers folder or a single file on this machine. Raises WeightsError as family_of does."""
-    if place.is_file():
-        return family_of(read_header(place).tensors, place)
-    refuse_no_model(place)
+    if location.is_file():
+        return family_of(read_header(location).tensors, location)
+    refuse_no_model(location)
     tensors: dict[str, TensorInfo] = {}
-    for path in weight_files(place / "unet", variant):
+    for path in weight_files(location / "unet", variant):
         tensors |= read_header(path).tensors
-    return family_of(tensors, place)
+    return family_of(tensors, location)
 
 
-def check_family(place: Path, variant: str, wanted: str, preset: str) -> None:
-    """Raises WeightsError if a model on this machine is of another family than the preset, or of none."""
-    family = family_of_model(place, variant)
+def check_family(location: Path, family: str, wanted: str, preset: str) -> None:
+    """Raises WeightsError if a model on this machine is of another family than the preset."""
     if family != wanted:
         what = f"of the family {family} ({FAMILY_NAMES[family]}), preset {preset} is for {wanted}"
-        raise WeightsError(f"{place}: {what}. Nearest: ", option("preset", f"{family}-4k"))
+        raise WeightsError(f"{location}: {what}. Nearest: ", option("preset", f"{family}-4k"))
 
 
 def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> None:

@@ -76,6 +76,16 @@ def read_header(path: Path) -> Header:
     return _parsed(path, text, size)
 
 
+def raw_header(path: Path) -> bytes:
+    """The bytes of a file's header and its length, at most LARGEST_HEADER_BYTES; empty for a file that is gone."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            return start + file.read(min(int.from_bytes(start, "little"), LARGEST_HEADER_BYTES))
+    except FileNotFoundError:
+        return b""
+
+
 def _no_header(path: Path, start: bytes, size: int) -> str:
     """What a file is that does not begin as safetensors files do."""
     if path.suffix.lower() == ".onnx":

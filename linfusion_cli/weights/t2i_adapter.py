@@ -11,7 +11,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo
 
 CLASS = "T2IAdapter"
 STEM = "adapter."
@@ -19,12 +19,12 @@ FACTORS = (16, 8)  # by which an image is folded into channels: of SD-XL's, of t
 CHANNELS = (3, 1)  # of the control image: colours, or grey
 
 
-def is_t2i_adapter(path: Path) -> bool:
+def is_t2i_adapter(path: Path, headers: tuple[Header, ...]) -> bool:
     """Whether a folder's config or a file's tensors say that they are a T2I-Adapter's."""
     if path.is_dir():
         config = path / "config.json"
         return config.exists() and read_json_object(config).get("_class_name") == CLASS
-    return holds_t2i_adapter(read_header(path).tensors)
+    return any(holds_t2i_adapter(header.tensors) for header in headers)
 
 
 def holds_t2i_adapter(tensors: Mapping[str, TensorInfo]) -> bool:
@@ -32,21 +32,16 @@ def holds_t2i_adapter(tensors: Mapping[str, TensorInfo]) -> bool:
     return f"{STEM}body.0.resnets.0.block1.weight" in tensors
 
 
-def adapter_config(path: Path) -> dict[str, Any]:
+def adapter_config(path: Path, headers: tuple[Header, ...]) -> dict[str, Any]:
     """The checked config of a T2I-Adapter. Raises WeightsError for one that linfusion can't run."""
-    config = read_json_object(path / "config.json") if path.is_dir() else _config_of(read_header(path))
+    config = read_json_object(path / "config.json") if path.is_dir() else _config_of(headers[0])
     check_config("t2i_adapter", config, path / "config.json" if path.is_dir() else path)
     return config
 
 
-def adapter_files(path: Path) -> tuple[Path, ...]:
-    """The safetensors files of a T2I-Adapter."""
-    return weight_files(path, "fp16") if path.is_dir() else (path,)
-
-
-def check_t2i_adapter(path: Path, channels: tuple[int, ...]) -> None:
+def check_t2i_adapter(path: Path, headers: tuple[Header, ...], channels: tuple[int, ...]) -> None:
     """Raises WeightsError if it can't be run, or is for a UNet of other `channels` per level (() if not known)."""
-    config = adapter_config(path)
+    config = adapter_config(path, headers)
     given = tuple(config.get("channels", (320, 640, 1280, 1280)))
     features = (*given, given[-1]) if config.get("adapter_type") == "light_adapter" else given
     if channels and features[: len(channels)] != channels:

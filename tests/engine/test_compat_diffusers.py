@@ -87,9 +87,12 @@ def test_single_file_utils_take_a_checkpoint_and_a_config(name: str) -> None:
 def test_conversions_give_the_names_of_diffusers(family: str, tmp_path: Any) -> None:
     """Every weight of a model's single file comes back under the name that the model in diffusers layout has."""
     from linfusion_cli.engine.loading.model_files import FileSource, FolderSource
+    from linfusion_cli.weights.safetensors_header import read_header
+    from linfusion_cli.weights.weight_file import WeightFile
 
     made = make_family(family, tmp_path / "model")
-    single, folder = FileSource.open(made.file, family, made.folder), FolderSource(made.folder, "")
+    single = FileSource.of(read_header(made.file), family, made.folder)
+    folder = FolderSource(made.folder, WeightFile.resolve((str(made.folder),), "", "model").headers)
     for part in ("unet", "vae", "text_encoder"):
         ours, theirs = (source.tensors(part, torch.float32) for source in (single, folder))
         strip = [{name.removeprefix("text_model.") for name in tensors} for tensors in (ours, theirs)]

@@ -6,6 +6,7 @@ from typing import Any
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.request import Request
 from linfusion_cli.planning.engine_inputs import components, conditioning_inputs
+from linfusion_cli.planning.job_weights import JobWeights
 
 
 def job_for(**changes: Any) -> Job:
@@ -23,7 +24,7 @@ def test_prompt_weighting_is_parsed_where_it_is_on() -> None:
 
 def test_the_cache_key_depends_on_what_is_loaded_and_on_nothing_else() -> None:
     def key(dtype: str = "float32", **changes: Any) -> str:
-        return components(job_for(**changes), dtype, "cpu", ()).cache_key
+        return components(job_for(**changes), dtype, "cpu", (), JobWeights.of(job_for(**changes))).cache_key
 
     assert key() == key(prompt="a hill", seed=2, steps=3)
     assert key() != key("bfloat16")

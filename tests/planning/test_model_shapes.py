@@ -15,9 +15,14 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.planning.model_shapes import FAMILIES, OnTop, read_architecture, read_on_top
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights.weight_file import WeightFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 REPOSITORY = "somebody/half-as-wide"
+
+
+def at(path: Path, parameter: str) -> WeightFile:
+    return WeightFile.resolve((str(path),), "", parameter)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,11 +86,12 @@ def test_what_is_mounted_is_counted_from_its_files(tmp_path: Path) -> None:
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder" / "config.json").write_text("{}")
     save_file({"a": torch.zeros(1000)}, tmp_path / "image_encoder" / "model.safetensors")
-    lora, adapter = str(tmp_path / "lora.safetensors"), str(tmp_path / "ip-adapter.safetensors")
-    assert read_on_top((), "", "", "sd15") == OnTop()
-    assert read_on_top((lora, lora), "", "", "sd15") == OnTop(140, 0, 280)
-    assert read_on_top((lora,), adapter, "", "sd15") == OnTop(170, 1000, 140)
-    assert read_on_top((), str(tmp_path / "nothing.safetensors"), "", "sd15") == OnTop()
+    lora, adapter = at(tmp_path / "lora.safetensors", "lora"), at(tmp_path / "ip-adapter.safetensors", "ip_adapter")
+    encoder = at(tmp_path / "image_encoder", "ip_encoder")
+    assert read_on_top((), None, None) == OnTop()
+    assert read_on_top((lora, lora), None, None) == OnTop(140, 0, 280)
+    assert read_on_top((lora,), adapter, encoder) == OnTop(170, 1000, 140)
+    assert read_on_top((), at(tmp_path / "nothing.safetensors", "ip_adapter"), None) == OnTop()
 
 
 @pytest.mark.parametrize(
@@ -105,8 +111,9 @@ def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, secon
         "conv.alpha": torch.zeros(1),
     }
     save_file({**convolution, **linear}, tmp_path / "lora.safetensors")
+    lora = at(tmp_path / "lora.safetensors", "lora")
     factors = 2 * 5 * 9 + 7 * 2 + 2 * 5 + 7 * 2 + 1
-    assert read_on_top((str(tmp_path / "lora.safetensors"),), "", "", "sd15").mounted_parameters == factors + 7 * 5 * 9
+    assert read_on_top((lora,), None, None).mounted_parameters == factors + 7 * 5 * 9
 
 
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:

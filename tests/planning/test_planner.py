@@ -357,7 +357,7 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
 def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     known = FAMILIES["sd15"]
     strange = replace(known, unet=replace(known.unet, bandable=False))
-    monkeypatch.setattr(planner, "_architecture", lambda _: strange)
+    monkeypatch.setattr(planner, "_architecture", lambda _, _weights: strange)
     made = make_plan(job("2048x2048", "sd15-4k"), machine("cuda:0", 80, ram_gigabytes=64))
     assert [stage.bands.unet_latent for stage in made.stages] == [0] * len(made.stages)
     assert any("can't run in bands" in note for note in made.notes)

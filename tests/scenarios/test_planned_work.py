@@ -26,7 +26,7 @@ MIDDLE = {"sd15": [(1280, 8)], "sd21": [(1280, 20)]}
 
 
 def config(family: str, part: str) -> dict[str, Any]:
-    return FolderSource(family_folder(family), "").config(part)
+    return FolderSource(family_folder(family), ()).config(part)
 
 
 def meta_unet(family: str) -> UNet2DConditionModel:

@@ -11,6 +11,7 @@ from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.image_encoder import encoder_config, is_image_encoder, transformers_names
 from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.weight_file import WeightFile
 
 SIZES = {"hidden_size": 1280, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 16}
 CONFIG = {**SIZES, "image_size": 16, "patch_size": 8, "projection_dim": 12, "hidden_act": "gelu"}
@@ -58,7 +59,7 @@ def test_every_layout_embeds_as_transformers_does(
     else:
         save_file((open_clip(tensors) if layout == "OpenCLIP" else tensors) | text, path)
     pixels = torch.randn(1, 3, 16, 16)
-    ours = load_image_encoder(path, torch.float32)
+    ours = load_image_encoder(WeightFile.resolve((str(path),), "", "ip_encoder"), torch.float32)
     with torch.no_grad():
         assert torch.equal(ours(pixels).image_embeds, model(pixels).image_embeds)
     told = encoder_config(path)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.locate import HubPlace, find, fingerprint
+from linfusion_cli.weights.locate import HubLocation, find, fingerprint
 from linfusion_cli.weights.model_family import check_kind, family_of, family_of_model, kind_of
 from linfusion_cli.weights.requirements import Need, files_of
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
@@ -30,10 +30,10 @@ def file(tmp_path: Path) -> Path:
 def test_reads_what_safetensors_wrote(file: Path) -> None:
     from safetensors.torch import load_file
 
-    theirs, ours = load_file(file), read_tensors(file, None)
+    theirs, ours = load_file(file), read_tensors(read_header(file), None)
     assert theirs.keys() == ours.keys()
     assert all(torch.equal(theirs[name], ours[name]) for name in theirs)
-    converted = read_tensors(file, torch.float16)
+    converted = read_tensors(read_header(file), torch.float16)
     assert [converted[name].dtype for name in "abcd"] == [torch.float16, torch.float16, torch.int64, torch.float16]
     assert read_header(file).parameters == 20 + 7 + 3 + 4
 
@@ -93,11 +93,11 @@ def test_inpainting_models_and_other_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_places_on_the_hub() -> None:
-    assert HubPlace.parse("a/b") == HubPlace("a/b", "", "")
-    assert HubPlace.parse("a/b@v1", "other") == HubPlace("a/b", "v1", "")
-    assert HubPlace.parse("a/b/c/d.safetensors", "main") == HubPlace("a/b", "main", "c/d.safetensors")
+    assert HubLocation.parse("a/b") == HubLocation("a/b", "", "")
+    assert HubLocation.parse("a/b@v1", "other") == HubLocation("a/b", "v1", "")
+    assert HubLocation.parse("a/b/c/d.safetensors", "main") == HubLocation("a/b", "main", "c/d.safetensors")
     for bad in ("a", "", "/etc/passwd", "../x", "a/..", "a/b@../../x", "a/b/../c", "~/x"):
-        assert HubPlace.parse(bad) is None
+        assert HubLocation.parse(bad) is None
 
 
 def test_fingerprints_change_with_the_contents(file: Path) -> None:

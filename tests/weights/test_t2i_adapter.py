@@ -12,6 +12,12 @@ from linfusion_cli.weights.model_check import check_controlnet
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+from linfusion_cli.weights.weight_file import WeightFile
+
+
+def at(path: Path) -> WeightFile:
+    return WeightFile.resolve((str(path),), "", "controlnet")
+
 
 NAME = "adapter.body.0.resnets.0.block1.weight"
 
@@ -19,14 +25,14 @@ NAME = "adapter.body.0.resnets.0.block1.weight"
 def test_by_tensors_and_by_config(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({NAME: torch.ones(2, 2, 3, 3)}, path)
-    assert is_t2i_adapter(path)
+    assert is_t2i_adapter(path, at(path).headers)
     assert kind_of(read_header(path).tensors) == "t2i-adapter"
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "T2IAdapter", "adapter_type": "other"}))
-    assert is_t2i_adapter(tmp_path)
+    assert is_t2i_adapter(tmp_path, at(tmp_path).headers)
     with pytest.raises(WeightsError, match="adapter_type"):
-        check_controlnet(tmp_path, None)
+        check_controlnet(at(tmp_path), tmp_path, None)
     with pytest.raises(WeightsError, match="no T2I-Adapter of a known layout"):
-        check_controlnet(path, None)
+        check_controlnet(at(path), path, None)
 
 
 @pytest.mark.parametrize(
@@ -43,4 +49,4 @@ def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str
     if name.startswith("lora_unet"):
         save_file({name: torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=said):
-        check_controlnet(tmp_path / "a.safetensors", None)
+        check_controlnet(at(tmp_path / "a.safetensors"), tmp_path / "a.safetensors", None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from linfusion_cli.weights.locate import HubPlace, missing
+from linfusion_cli.weights.locate import HubLocation, missing
 from linfusion_cli.weights.web_links import hub_name, is_link
 
 HUB = "https://huggingface.co"
@@ -31,7 +31,7 @@ HUB = "https://huggingface.co"
 def test_the_name_in_a_link(link: str, name: str) -> None:
     assert is_link(link)
     assert hub_name(link) == name
-    assert HubPlace.parse(link) == (HubPlace.parse(name) if name else None)
+    assert HubLocation.parse(link) == (HubLocation.parse(name) if name else None)
 
 
 @pytest.mark.parametrize("location", ["owner/name", "model.safetensors", "/a/b", "civitai/file.safetensors", "a:0.8"])

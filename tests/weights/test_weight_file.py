@@ -5,15 +5,18 @@ import pickle
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.weight_file import WeightFile
+from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     file = tmp_path / "a.safetensors"
-    file.write_bytes(b"12345678")
+    save_file({"a": torch.zeros(2)}, file)
     return file
 
 
@@ -38,7 +41,7 @@ def test_changed_weights_are_named(path: Path, change: str) -> None:
     inside = change == "renamed in a folder"
     weights = resolved(path.parent if inside else path)
     if change == "size":
-        path.write_bytes(b"123456789")
+        save_file({"a": torch.zeros(3)}, path)
     elif change == "time":
         os.utime(path, ns=(1, 1))
     elif change == "gone":
@@ -58,10 +61,50 @@ def test_weights_that_came_since_are_no_part_of_the_plan(tmp_path: Path) -> None
         weights.open()
 
 
-def test_built_in_weights_have_no_other_version() -> None:
+def test_built_in_weights_are_stamped_too() -> None:
     weights = WeightFile.resolve(("builtin:landscape",), "", "model")
-    assert weights.stamp == ""
     assert weights.open().is_dir()
+    assert weights.fingerprint
+    assert weights.family == "sd15"
+    assert {header.path.parent.name for header in weights.headers} == {"unet", "vae", "text_encoder"}
+
+
+def test_weights_in_the_hubs_cache_are_stamped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / "c0"
+    snapshot.mkdir(parents=True)
+    save_file({"a": torch.zeros(3)}, snapshot / "x.safetensors")
+    weights = WeightFile.resolve(("owner/name/x.safetensors",), "c0", "lora")
+    assert weights.open() == snapshot / "x.safetensors"
+    save_file({"a": torch.zeros(4)}, snapshot / "x.safetensors")
+    with pytest.raises(WeightsError, match="these weights changed"):
+        weights.open()
+
+
+def test_another_header_of_the_same_size_and_time_is_noticed(path: Path) -> None:
+    weights, status = resolved(path), path.stat()
+    path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert path.stat().st_size == status.st_size
+    with pytest.raises(WeightsError, match="these weights changed"):
+        weights.refuse_changed()
+
+
+def test_the_header_is_that_of_the_file(path: Path) -> None:
+    weights = resolved(path)
+    assert weights.header == read_header(path)
+    assert weights.family == ""
+    assert resolved(path.with_name("none.safetensors")).headers == ()
+    with pytest.raises(WeightsError, match="no such file"):
+        WeightFile.resolve((str(path.with_name("none.safetensors")),), "", "lora").header  # noqa: B018
+
+
+def test_a_part_that_was_missing_is_named(path: Path) -> None:
+    weights = WeightFile.resolve((str(path.parent),), "", "ip_encoder")
+    with pytest.raises(WeightsError, match=r"no \.safetensors file in it"):
+        headers_in(weights.headers, path.parent)
 
 
 def test_a_pickle_is_refused(tmp_path: Path) -> None:

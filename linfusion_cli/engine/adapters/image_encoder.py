@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,15 +11,18 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from linfusion_cli.engine.loading.from_config import guarded
 from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.weights.config_rules import deciding
-from linfusion_cli.weights.image_encoder import encoder_config, encoder_files, transformers_names
+from linfusion_cli.weights.image_encoder import encoder_config, transformers_names
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 
-def load_image_encoder(location: Path, dtype: torch.dtype) -> Any:
+def load_image_encoder(file: WeightFile, dtype: torch.dtype) -> Any:
     """A CLIPVisionModelWithProjection in eval mode. Raises WeightsError naming what is missing or of another shape."""
-    settings = deciding("image_encoder", encoder_config(location))
+    location = file.open()
+    headers = headers_in(file.headers, location) if location.is_dir() else file.headers
+    settings = deciding("image_encoder", encoder_config(location, headers[0]))
     tensors: dict[str, Tensor] = {}
-    for file in encoder_files(location):
-        for name, tensor in read_tensors(file, dtype).items():
+    for header in headers:
+        for name, tensor in read_tensors(header, dtype).items():
             tensors |= _named(name, tensor)
     kind = CLIPVisionModelWithProjection
     make = guarded(lambda: kind(CLIPVisionConfig.from_dict(settings)), kind.__name__, str(location))

@@ -14,9 +14,9 @@ from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.engine.compat_diffusers import mount_ip_adapter, unmount_ip_adapter
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import adapter_file, check_ip_adapter, encoder_folder, named_encoder
+from linfusion_cli.weights.adapter_files import check_ip_adapter
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
-from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.weight_file import WeightFile
 
 PLAIN = "proj.weight"  # of its projection, the plain adapter has this tensor alone
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -33,24 +33,25 @@ class IPAdapter:
     _dim_type: Any = None
 
     @staticmethod
-    def load(found: Path, encoder: Path | None, pipeline: Any, scale: float, dtype: torch.dtype) -> IPAdapter:
-        """Reads the adapter from a file or folder, and its image encoder into the pipeline, whose UNet may be hollow.
-
-        encoder: the file or folder of the image encoder, None for the one of the adapter's repository.
+    def load(
+        file: WeightFile, encoder: WeightFile | None, pipeline: Any, scale: float, dtype: torch.dtype
+    ) -> IPAdapter:
+        """Reads the adapter, and its image encoder into the pipeline, whose UNet may be hollow.
 
         Raises WeightsError if one is missing, or of another family than the UNet.
         """
-        unet = pipeline.unet
-        path = adapter_file(found, OF_TEXT_DIM.get(unet.config.cross_attention_dim, ""))
-        check_ip_adapter(read_header(path), 0)
+        file.open()
+        header = file.header
+        check_ip_adapter(header, 0)
         state: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
-        for name, tensor in read_tensors(path, dtype).items():
+        for name, tensor in read_tensors(header, dtype).items():
             part, _, rest = name.partition(".")
             state[part][rest] = tensor
-        _check(state["ip_adapter"], unet, path)
-        folder = encoder_folder(path, found) if encoder is None else named_encoder(path, encoder)
-        pipeline.image_encoder = load_image_encoder(folder, dtype)
-        return IPAdapter(path, scale, state)
+        _check(state["ip_adapter"], pipeline.unet, header.path)
+        if encoder is None:
+            raise WeightsError(f"{header.path}: its image encoder is missing", parameter="ip_adapter")
+        pipeline.image_encoder = load_image_encoder(encoder, dtype)
+        return IPAdapter(header.path, scale, state)
 
     def mount(self, unet: Any) -> None:
         """Adds cross-attentions for images beside those of the text. Raises WeightsError for an unknown kind."""

@@ -26,10 +26,9 @@ from linfusion_cli.engine.compat_diffusers import (
 )
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.weights.adapter_files import lora_file
 from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
-from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +47,18 @@ class Lora:
     _replaced: list[tuple[str, nn.Module]] = field(default_factory=list)  # those that were there before, while mounted
 
     @staticmethod
-    def load(found: Path, weight: float, text_weight: float, pipeline: Any) -> Lora:
+    def load(file: WeightFile, weight: float, text_weight: float, pipeline: Any) -> Lora:
         """Reads and checks a LoRA that acts on the UNet with `weight` and on the text encoders with `text_weight`.
 
         Both are from -8 to 8. Raises WeightsError if the file holds no LoRA, one of another family than the pipeline's,
         or a tensor of no known meaning.
         """
-        path = lora_file(found)
-        header = read_header(path)
+        file.refuse_changed()
+        header = file.header
+        path = header.path
         check_lora(header, 0)
         models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
-        updates = tuple(layer_updates(read_tensors(path, None), header.metadata, models, path))
+        updates = tuple(layer_updates(read_tensors(header, None), header.metadata, models, path))
         if any(map(_through_peft, updates)) and importlib.util.find_spec("peft") is None:
             raise UsageError(
                 'needs the package peft. Install it with: pip install "linfusion-cli[lora]"', parameter="loras"

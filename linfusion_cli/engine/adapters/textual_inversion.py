@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -11,7 +10,7 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.render_plan import InversionInput
 from linfusion_cli.weights.embedding_file import vectors_of
-from linfusion_cli.weights.safetensors_header import ENDING, read_header
+from linfusion_cli.weights.safetensors_header import Header
 
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 
@@ -19,8 +18,9 @@ ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> None:
     """Adds each token to the tokenizers and text encoders. Raises WeightsError if it is for another family."""
     for inversion in inversions:
-        token, path = inversion.token, _file(inversion.file.open())
-        for part, vectors in _vectors(path, pipeline).items():
+        inversion.file.refuse_changed()
+        token, path = inversion.token, inversion.file.header.path
+        for part, vectors in _vectors(inversion.file.header, pipeline).items():
             encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])
             width = encoder.get_input_embeddings().weight.shape[1]
             if vectors.shape[1] != width:
@@ -35,21 +35,9 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
             )
 
 
-def _vectors(path: Path, pipeline: Any) -> dict[str, Tensor]:
+def _vectors(header: Header, pipeline: Any) -> dict[str, Tensor]:
     """Text encoder -> vectors (count, width). Raises WeightsError for a file in another layout."""
-    names = vectors_of(read_header(path), "sdxl" if getattr(pipeline, "text_encoder_2", None) is not None else "")
-    tensors = read_tensors(path, None)
+    names = vectors_of(header, "sdxl" if getattr(pipeline, "text_encoder_2", None) is not None else "")
+    tensors = read_tensors(header, None)
     found = {part: tensors[name] for part, name in names.items()}
     return {part: vectors if vectors.ndim == 2 else vectors[None] for part, vectors in found.items()}
-
-
-def _file(place: Path) -> Path:
-    if place.is_file():
-        return place
-    files = sorted(place.glob(f"*{ENDING}"))
-    if len(files) != 1:
-        raise WeightsError(
-            f"{place}: one {ENDING} file is wanted, found {len(files)}. Name the file: {place}/FILE{ENDING}",
-            parameter="textual_inversions",
-        )
-    return files[0]

@@ -15,6 +15,7 @@ from linfusion_cli.engine.loading.safetensors_loader import build, check_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
+from linfusion_cli.weights.safetensors_header import read_header
 
 CONFIG = "config.json"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -80,7 +81,7 @@ class LinFusion:
         Raises WeightsError if a file is missing, damaged, or holds other tensors than its config says.
         """
         specs, path = _read_specs(folder / CONFIG), folder / WEIGHTS
-        attentions = build(lambda: _attentions(specs), [read_tensors(path, dtype)], str(path))
+        attentions = build(lambda: _attentions(specs), [read_tensors(read_header(path), dtype)], str(path))
         return LinFusion(specs, attentions, keep_projections=keep_projections)
 
     def narrowed(self, model: nn.Module) -> LinFusion:

@@ -27,9 +27,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
-from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
-from linfusion_cli.weights.unet_file import check_unet, has_unet
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 ENCODERS = (*TEXT_ENCODERS, "image_encoder")
@@ -90,7 +88,7 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     own_unet = _unet_source(inputs, source)
     pipeline = _pipeline(inputs, source, own_unet, dtype)
     add_inversions(pipeline, inputs.inversions)
-    loras = tuple(Lora.load(lora.file.open(), lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
+    loras = tuple(Lora.load(lora.file, lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
     for number, lora in enumerate(loras):
         lora.mount_texts(pipeline, number)
     ip_adapter = _ip_adapter(inputs, pipeline, dtype)
@@ -100,8 +98,7 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
 def _ip_adapter(inputs: ComponentInputs, pipeline: Any, dtype: torch.dtype) -> IPAdapter | None:
     if inputs.ip_adapter is None:
         return None
-    encoder = inputs.ip_encoder.open() if inputs.ip_encoder is not None else None
-    return IPAdapter.load(inputs.ip_adapter.open(), encoder, pipeline, inputs.ip_scale, dtype)
+    return IPAdapter.load(inputs.ip_adapter, inputs.ip_encoder, pipeline, inputs.ip_scale, dtype)
 
 
 def part_name(source: Source, part: str) -> str:
@@ -119,21 +116,13 @@ def pipeline_settings(source: Source, family: str) -> PipelineSettings:
 
 
 def _source(inputs: ComponentInputs) -> Source:
-    """The model, once its tensors have said that it is of the preset's family."""
-    path = inputs.model.open()
-    if inputs.unet is None or has_unet(path):
-        check_family(path, inputs.variant, inputs.family, inputs.preset)
     configs = Path(inputs.configs).expanduser() if inputs.configs else None
-    return open_source(path, inputs.family, inputs.variant, configs)
+    return open_source(inputs.model, inputs.family, configs)
 
 
 def _unet_source(inputs: ComponentInputs, source: Source) -> Source:
-    """The model's own UNet, or another one, once its tensors have said that it is for this model."""
-    if inputs.unet is None:
-        return source
-    path = inputs.unet.open()
-    check_unet(path, inputs.variant, inputs.family, source.path, inputs.preset)
-    return unet_source(path, inputs.variant, source)
+    """The model's own UNet, or another one."""
+    return source if inputs.unet is None else unet_source(inputs.unet, source)
 
 
 def _pipeline(inputs: ComponentInputs, source: Source, unet: Source, dtype: torch.dtype) -> Any:

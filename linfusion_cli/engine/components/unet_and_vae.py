@@ -27,8 +27,8 @@ from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.model_family import kind_of
-from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +80,15 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     config = _scheduler_config(source, inputs, notify, prediction_of(own))
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
-    controlnets = tuple(_control(file.open(), unet, dtype, linfusion) for file in inputs.controlnets)
+    controlnets = tuple(_control(file, unet, dtype, linfusion) for file in inputs.controlnets)
     return Components(mounted, vae, config, controlnets)
 
 
-def _control(path: Path, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet | T2INet:
+def _control(file: WeightFile, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet | T2INet:
     """A ControlNet, or the T2I-Adapter that a file or folder holds."""
-    if is_t2i_adapter(path):
-        return T2INet.load(path, unet, dtype)
-    return ControlNet.load(path, unet, dtype, linfusion)
+    if is_t2i_adapter(file.open(), file.headers):
+        return T2INet.load(file, unet, dtype)
+    return ControlNet.load(file, unet, dtype, linfusion)
 
 
 def _linear(plan: RenderPlan) -> bool:
@@ -98,7 +98,7 @@ def _linear(plan: RenderPlan) -> bool:
 def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     """The autoencoder: another one if the preset names it, in float32 where its config says that float16 overflows."""
     if inputs.vae is not None:
-        source = _vae_source(inputs.vae.open(), inputs)
+        source = _vae_source(inputs.vae, inputs)
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
@@ -106,17 +106,14 @@ def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     return build(maker(AutoencoderKL, config, place), [source.tensors("vae", dtype)], place).requires_grad_(False)
 
 
-def _vae_source(path: Path, inputs: ComponentInputs) -> Source:
+def _vae_source(file: WeightFile, inputs: ComponentInputs) -> Source:
     """A folder with the VAE itself, a whole model, or one file: in the original layout, or in that of diffusers."""
+    path = file.open()
     if path.is_dir():
-        return FolderSource(path, inputs.variant) if (path / "vae").is_dir() else FolderSource(path, "", lone=True)
-    if kind_of(read_header(path).tensors) not in ("vae", "checkpoint"):
+        return FolderSource(path, file.headers, lone=not (path / "vae").is_dir())
+    if kind_of(file.header.tensors) not in ("vae", "checkpoint"):
         raise WeightsError(f"{path}: holds no autoencoder", parameter="vae")
-    return FileSource.open(
-        path,
-        inputs.family,
-        Path(inputs.configs) if inputs.configs else None,
-    )
+    return FileSource.of(file.header, inputs.family, Path(inputs.configs) if inputs.configs else None)
 
 
 def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify, of_unet: str = "") -> dict[str, Any]:

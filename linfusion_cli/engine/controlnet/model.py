@@ -24,7 +24,8 @@ from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.controlnet_union import embedding_settings, is_union, union_settings
 from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import TensorInfo
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 SHARED: tuple[str, ...] = (
     "block_out_channels",
@@ -54,10 +55,11 @@ class ControlNet:
         self._linear = False
 
     @staticmethod
-    def load(path: Path, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
+    def load(file: WeightFile, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError for another family's."""
-        files = (path,) if path.is_file() else weight_files(path, "fp16")
-        header = {name: info for file in files for name, info in read_header(file).tensors.items()}
+        path = file.open()
+        headers = headers_in(file.headers, path) if path.is_dir() else file.headers
+        header = file.tensors
         check_kind(header, "controlnet", path, "controlnet")
         config = _config(path, unet, header)
         family = family_of(header, path)
@@ -68,7 +70,7 @@ class ControlNet:
             raise WeightsError(
                 f"{path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}", parameter="controlnets"
             )
-        tensors = {name: tensor for file in files for name, tensor in read_tensors(file, dtype, borrow=True).items()}
+        tensors = {name: tensor for one in headers for name, tensor in read_tensors(one, dtype, borrow=True).items()}
         if any(name.startswith(("control_model.", "input_hint_block.")) for name in tensors):
             tensors = controlnet_tensors(tensors, config)
         kind = ControlNetUnionModel if is_union(header) else ControlNetModel

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +17,8 @@ from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
 from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked
 from linfusion_cli.geometry import Band, Size, bands
-from linfusion_cli.weights.t2i_adapter import adapter_config, adapter_files, check_t2i_adapter
+from linfusion_cli.weights.t2i_adapter import adapter_config, check_t2i_adapter
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 GREY = (0.299, 0.587, 0.114)  # of an image for an adapter that reads one channel (ITU-R 601, as Pillow's "L")
 
@@ -30,11 +30,13 @@ class T2INet:
     model: Any
 
     @staticmethod
-    def load(path: Path, unet: Any, dtype: torch.dtype) -> T2INet:
+    def load(file: WeightFile, unet: Any, dtype: torch.dtype) -> T2INet:
         """Reads a folder in diffusers layout or one file. Raises WeightsError if it is for another UNet."""
-        check_t2i_adapter(path, tuple(unet.config.block_out_channels))
-        make = maker(T2IAdapter, adapter_config(path), str(path))
-        tensors = [read_tensors(file, dtype, borrow=True) for file in adapter_files(path)]
+        path = file.open()
+        headers = headers_in(file.headers, path) if path.is_dir() else file.headers
+        check_t2i_adapter(path, headers, tuple(unet.config.block_out_channels))
+        make = maker(T2IAdapter, adapter_config(path, headers), str(path))
+        tensors = [read_tensors(header, dtype, borrow=True) for header in headers]
         return T2INet(build(make, tensors, str(path)).requires_grad_(False))
 
     def attend(self, attention: str) -> Any:

@@ -13,15 +13,16 @@ from torch import Tensor
 
 from linfusion_cli.engine.compat_diffusers import clip_tensors, open_clip_tensors, unet_tensors, vae_tensors
 from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
-from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors, read_tensors
+from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import Header, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import check_single_file, is_turbo, lost, unused
 from linfusion_cli.weights.unet_file import guidance_embedding_dim
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 FIRST_TEXT = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
@@ -47,13 +48,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FolderSource:
-    """A folder in diffusers layout; of its files those of the variant ("fp16") where there are any.
+    """A folder in diffusers layout.
 
-    lone: the folder is one component by itself
+    headers: of the files that are read; lone: the folder is one component by itself
     """
 
     path: Path
-    variant: str
+    headers: tuple[Header, ...]
     lone: bool = False
 
     def _folder(self, part: str) -> Path:
@@ -65,8 +66,8 @@ class FolderSource:
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
-        for path in weight_files(self._folder(part), self.variant):
-            found |= read_tensors(path, dtype, borrow=True)
+        for header in headers_in(self.headers, self._folder(part)):
+            found |= read_tensors(header, dtype, borrow=True)
         return found
 
     def tokenizer(self, part: str) -> Any:
@@ -88,9 +89,9 @@ class FileSource:
     configs: Path
 
     @staticmethod
-    def open(path: Path, family: str, configs: Path | None = None) -> FileSource:
-        """Raises WeightsError if the file is damaged. `configs` None: the family's own shapes."""
-        return FileSource(path, read_header(path), configs or family_folder(family))
+    def of(header: Header, family: str, configs: Path | None = None) -> FileSource:
+        """`configs` None: the family's own shapes."""
+        return FileSource(header.path, header, configs or family_folder(family))
 
     def config(self, part: str) -> dict[str, Any]:
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
@@ -146,13 +147,13 @@ class FileSource:
         return open_clip_tensors(given, config["hidden_size"], prefix)
 
     def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
-        return read_header_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
+        return read_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
 
     def tokenizer(self, part: str) -> Any:
         return (
             clip_tokenizer(self.configs / part)
             if not (self.configs / part / "tokenizer.json").exists()
-            else FolderSource(self.configs, "").tokenizer(part)
+            else FolderSource(self.configs, ()).tokenizer(part)
         )
 
 
@@ -178,11 +179,12 @@ def _converted(
     return found
 
 
-def open_source(path: Path, family: str, variant: str, configs: Path | None) -> Source:
-    """The source of a folder or a file on this machine."""
+def open_source(weights: WeightFile, family: str, configs: Path | None) -> Source:
+    """The source of a folder or a file. Raises WeightsError if it is not on this machine, or changed since the plan."""
+    path = weights.open()
     if path.is_dir():
-        return FolderSource(path, variant)
-    source = FileSource.open(path, family, configs)
+        return FolderSource(path, weights.headers)
+    source = FileSource.of(weights.header, family, configs)
     check_single_file(source.header)
     return source
 

@@ -21,7 +21,7 @@ from linfusion_cli.engine.compat_diffusers import hollow, rename_old_keys
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.config_values import shown
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo
 
 CPU = torch.device("cpu")
 DTYPES = {
@@ -43,19 +43,14 @@ DTYPES = {
 }
 
 
-def read_tensors(path: Path, dtype: torch.dtype | None, *, borrow: bool = False) -> dict[str, Tensor]:
-    """The tensors of a file by name; floating-point ones as `dtype` (None: as they are).
-
-    borrow: tensors that need no conversion are parts of the mapped file; `own` must be called on the model before use
-    Raises WeightsError for what is no whole safetensors file, or not what was published where that is known.
-    """
-    return read_header_tensors(read_header(path), dtype, borrow=borrow)
-
-
-def read_header_tensors(
+def read_tensors(
     header: Header, dtype: torch.dtype | None, wanted: Callable[[str], bool] = lambda _: True, *, borrow: bool = False
 ) -> dict[str, Tensor]:
-    """The same for a header that is read already, and for the wanted names only."""
+    """The tensors of a file by name, of the wanted names; floating-point ones as `dtype` (None: as they are).
+
+    borrow: tensors that need no conversion are parts of the mapped file; `own` must be called on the model before use
+    Raises WeightsError if the file became shorter, or is not what was published where that is known.
+    """
     verify(header.path)
     chosen = {name: info for name, info in header.tensors.items() if wanted(name)}
     try:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.loading.model_files import UNET, FileSource, FolderSource, Source, converted_unet
-from linfusion_cli.engine.loading.safetensors_loader import read_header_tensors
+from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.weights.model_family import kind_of
-from linfusion_cli.weights.safetensors_header import Header, read_header
+from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.unet_file import guidance_embedding_dim
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,9 @@ class UNetFile:
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The UNet's tensors under the names of diffusers."""
         if any(name.startswith("conv_in.") for name in self.header.tensors):
-            return read_header_tensors(self.header, dtype, borrow=True)
+            return read_tensors(self.header, dtype, borrow=True)
         prefix = UNET if kind_of(self.header.tensors) == "checkpoint" else ""
-        found = read_header_tensors(self.header, dtype, lambda name: name.startswith(prefix), borrow=True)
+        found = read_tensors(self.header, dtype, lambda name: name.startswith(prefix), borrow=True)
         given = {UNET + name.removeprefix(prefix): tensor for name, tensor in found.items()}
         return converted_unet(given, self.config(part), self.path)
 
@@ -46,11 +47,15 @@ class UNetFile:
         return self.base.tokenizer(part)
 
 
-def unet_source(path: Path, variant: str, base: Source) -> Source:
-    """A UNet in the folder of a model or alone, or in a file, for the model `base`."""
+def unet_source(file: WeightFile, base: Source) -> Source:
+    """A UNet in the folder of a model or alone, or in a file, for the model `base`.
+
+    Raises WeightsError if it is not on this machine, or changed since the plan.
+    """
+    path = file.open()
     if path.is_dir():
-        return FolderSource(path, variant, lone=not (path / "unet").is_dir())
-    return UNetFile(read_header(path), base)
+        return FolderSource(path, file.headers, lone=not (path / "unet").is_dir())
+    return UNetFile(file.header, base)
 
 
 def prediction_of(source: Source) -> str:

@@ -8,12 +8,17 @@ from families import loaded_pipeline, make_family, save_ip_adapter
 
 from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.weight_file import WeightFile
+
+
+def at(path: Path) -> WeightFile:
+    return WeightFile.resolve((str(path),), "", "ip_encoder")
 
 
 def test_a_folder_in_another_number_format(tmp_path: Path) -> None:
     folder = save_ip_adapter(loaded_pipeline(make_family("sd15", tmp_path / "all")), tmp_path / "ip")
-    encoder = load_image_encoder(folder / "image_encoder", torch.bfloat16)
+    encoder = load_image_encoder(at(folder / "image_encoder"), torch.bfloat16)
     assert {parameter.dtype for parameter in encoder.parameters()} == {torch.bfloat16}
     (folder / "image_encoder" / "model.safetensors").unlink()
     with pytest.raises(WeightsError, match="image_encoder"):
-        load_image_encoder(folder / "image_encoder", torch.float32)
+        load_image_encoder(at(folder / "image_encoder"), torch.float32)

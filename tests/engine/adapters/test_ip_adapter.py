@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessorPil
 
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter, clip_pixels
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +44,19 @@ def full_adapter(folder: Path) -> None:
     save_file(tensors, folder / "ip-adapter.safetensors")
 
 
+def found(folder: Path) -> tuple[WeightFile, WeightFile]:
+    """The adapter in a folder, and its image encoder."""
+    encoder = WeightFile.resolve((str(folder / "image_encoder"),), "", "ip_encoder")
+    return WeightFile.resolve((str(folder),), "", "ip_adapter"), encoder
+
+
 @pytest.mark.parametrize("full", [False, True])
 def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     folder = save_ip_adapter(pipeline, tmp_path / "ip")
     if full:
         full_adapter(folder)
-    adapter = IPAdapter.load(folder, None, pipeline, 0.7, torch.float32)
+    adapter = IPAdapter.load(*found(folder), pipeline, 0.7, torch.float32)
     images = [np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8) for seed in (1, 2)]
     positive, negative = adapter.embed(pipeline, images, torch.device("cpu"))
     adapter.mount(pipeline.unet)
@@ -66,7 +73,7 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
 def test_what_was_mounted_comes_off_and_goes_on_again(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     before, printed = pipeline.unet.attn_processors, repr(pipeline.unet)
-    adapter = IPAdapter.load(save_ip_adapter(pipeline, tmp_path / "ip"), None, pipeline, 1.0, torch.float32)
+    adapter = IPAdapter.load(*found(save_ip_adapter(pipeline, tmp_path / "ip")), pipeline, 1.0, torch.float32)
     for _ in range(2):
         adapter.mount(pipeline.unet)
         assert pipeline.unet.config.encoder_hid_dim_type == "ip_image_proj"

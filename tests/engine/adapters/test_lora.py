@@ -15,6 +15,7 @@ from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.engine.adapters.lora_layers import original_name
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.weight_file import WeightFile
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
 TEXT = "text_model.encoder.layers.0.self_attn.q_proj"
@@ -38,9 +39,13 @@ def write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | Non
     return str(path)
 
 
+def at(path: str) -> WeightFile:
+    return WeightFile.resolve((path,), "", "lora")
+
+
 def refusal(path: str, pipeline: Any) -> str:
     with pytest.raises(WeightsError) as caught:
-        Lora.load(Path(path), 1.0, 1.0, pipeline)
+        Lora.load(at(path), 1.0, 1.0, pipeline)
     message = str(caught.value)
     assert path in message
     assert len(message) <= 400 + len(path)
@@ -57,7 +62,7 @@ def predicted(unet: Any) -> Tensor:
 
 
 def ours(text: str, pipeline: Any) -> Tensor:
-    lora = Lora.load(Path(text), 1.0, 1.0, pipeline)
+    lora = Lora.load(at(text), 1.0, 1.0, pipeline)
     lora.mount(pipeline.unet, 0)
     found = predicted(pipeline.unet)
     lora.unmount(pipeline.unet, 0)
@@ -147,7 +152,7 @@ def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, 
     assert after.keys() == before.keys()
     assert all(after[name] is module for name, module in before.items())
     assert torch.equal(predicted(unet), plain)
-    update = Lora.load(Path(path), 1.0, 1.0, pipeline).updates[0]
+    update = Lora.load(at(path), 1.0, 1.0, pipeline).updates[0]
     layer = unet.get_submodule(update.module)
     for name, value in update.merged(layer, 1.0).items():
         getattr(layer, name).data.copy_(value)
@@ -163,7 +168,7 @@ def test_several_files_on_one_layer_add_up_and_come_off(pipeline: Any, tmp_path:
     full = write(tmp_path / "full.safetensors", {f"{stem}.diff": diff})
     results = []
     for order in ((lora, full, lora), (full, lora, lora)):
-        loras = [Lora.load(Path(path), 1.0, 1.0, pipeline) for path in order]
+        loras = [Lora.load(at(path), 1.0, 1.0, pipeline) for path in order]
         for number, one in enumerate(loras):
             one.mount(unet, number)
         results.append(predicted(unet))
@@ -181,7 +186,7 @@ def test_lycoris_on_linfusions_projections(pipeline: Any, tmp_path: Path) -> Non
     linfusion.mount(unet)
     diff = torch.randn_like(unet.get_submodule(name).weight)
     path = write(tmp_path / "a.safetensors", {f"lora_unet_{name.replace('.', '_')}.diff": diff})
-    lora = Lora.load(Path(path), 1.0, 1.0, pipeline)
+    lora = Lora.load(at(path), 1.0, 1.0, pipeline)
     lora.mount(unet, 0)
     found = predicted(unet)
     lora.unmount(unet, 0)
@@ -198,7 +203,7 @@ def test_text_encoders_have_a_weight_of_their_own(family: Family, tmp_path: Path
     unet_down, unet_up = factors(pipelines[0])
     tensors |= {f"unet.{LAYER}.lora_A.weight": unet_down, f"unet.{LAYER}.lora_B.weight": unet_up}
     path = write(tmp_path / "a.safetensors", tensors)
-    lora = Lora.load(Path(path), 0.0, 0.5, pipelines[0])
+    lora = Lora.load(at(path), 0.0, 0.5, pipelines[0])
     plain = predicted(pipelines[0].unet)
     lora.mount(pipelines[0].unet, 0)
     assert torch.equal(predicted(pipelines[0].unet), plain)

@@ -31,6 +31,7 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights.weight_file import WeightFile
 
 WORDS = {"prompt": "a lake", "negative_prompt": "fog", "num_inference_steps": 4, "guidance_scale": 3.0}
 LEFT_OUT = ("image_encoder", "feature_extractor", "safety_checker")
@@ -228,7 +229,8 @@ def test_modes_are_checked_with_the_files(sdxl: Family, tmp_path: Path) -> None:
 
 def test_the_sizes_of_skips_are_those_of_the_network(family: Family, tmp_path: Path) -> None:
     unet = loaded_pipeline(family).unet
-    net = ControlNet.load(save_controlnet(loaded_pipeline(family), tmp_path / "net"), unet, torch.float32, None).model
+    path = save_controlnet(loaded_pipeline(family), tmp_path / "net")
+    net = ControlNet.load(WeightFile.resolve((str(path),), "", "controlnet"), unet, torch.float32, None).model
     added = None
     if family.name == "sdxl":
         width = unet.config.projection_class_embeddings_input_dim - 6 * unet.config.addition_time_embed_dim

@@ -24,7 +24,9 @@ from linfusion_cli.geometry import Band
 from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.t2i_adapter import adapter_config
+from linfusion_cli.weights.weight_file import WeightFile
 
 KINDS = {"full_adapter": (8, [16, 24]), "light_adapter": (8, [16]), "full_adapter_xl": (16, [16, 24])}
 
@@ -118,8 +120,9 @@ def test_another_model_and_grey_files(family: Family, tmp_path: Path) -> None:
     unet = loaded_pipeline(family).unet
     T2IAdapter(3, [8, 24], 1, 8).save_pretrained(tmp_path / "narrow")
     with pytest.raises(WeightsError, match=r"features have .*8.* channels, the UNet's levels .*16"):
-        T2INet.load(tmp_path / "narrow", unet, torch.float32)
+        T2INet.load(WeightFile.resolve((str(tmp_path / "narrow"),), "", "controlnet"), unet, torch.float32)
     for kind, (_, channels) in KINDS.items():
         save_file(tiny(kind, 1).state_dict(), tmp_path / "grey.safetensors")
-        config = adapter_config(tmp_path / "grey.safetensors")
+        grey = tmp_path / "grey.safetensors"
+        config = adapter_config(grey, (read_header(grey),))
         assert (config["adapter_type"], config["in_channels"], config["channels"]) == (kind, 1, channels)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from linfusion_cli.engine.loading.safetensors_loader import own, own_all, read_header_tensors, read_tensors
+from linfusion_cli.engine.loading.safetensors_loader import own, own_all, read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.safetensors_header import read_header
 
@@ -32,7 +32,7 @@ def is_owned(value: Tensor) -> bool:
 
 
 def test_borrowed_tensors_are_the_file_and_owned_ones_are_not(file: Path) -> None:
-    borrowed = read_tensors(file, None, borrow=True)
+    borrowed = read_tensors(read_header(file), None, borrow=True)
     assert all(
         torch.equal(borrowed[name], given) and borrowed[name].dtype == given.dtype for name, given in GIVEN.items()
     )
@@ -46,21 +46,21 @@ def test_borrowed_tensors_are_the_file_and_owned_ones_are_not(file: Path) -> Non
 
 
 def test_what_is_converted_is_never_borrowed(file: Path) -> None:
-    halves = read_tensors(file, torch.float16, borrow=True)
+    halves = read_tensors(read_header(file), torch.float16, borrow=True)
     assert torch.equal(halves["big"], GIVEN["big"].half())
     assert not is_owned(halves["a"])  # float16 in the file already
 
 
 def test_a_borrowed_tensor_can_be_written_and_the_file_stays(file: Path) -> None:
     before = file.read_bytes()
-    read_tensors(file, None, borrow=True)["big"].zero_()
+    read_tensors(read_header(file), None, borrow=True)["big"].zero_()
     assert file.read_bytes() == before
 
 
 def test_owning_a_model_once_is_enough(file: Path) -> None:
     model = nn.Conv2d(40, 70, 3)
     model.load_state_dict(
-        {"weight": read_tensors(file, None, borrow=True)["big"], "bias": torch.zeros(70)}, assign=True
+        {"weight": read_tensors(read_header(file), None, borrow=True)["big"], "bias": torch.zeros(70)}, assign=True
     )
     own_all(model, CPU)
     places = [value.data_ptr() for value in model.parameters()]
@@ -75,4 +75,4 @@ def test_a_file_that_became_shorter_is_told(file: Path, borrow: bool) -> None:
     header = read_header(file)
     file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(WeightsError, match="shorter"):
-        read_header_tensors(header, None, borrow=borrow)
+        read_tensors(header, None, borrow=borrow)

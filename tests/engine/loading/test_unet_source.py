@@ -11,6 +11,11 @@ from torch import Tensor
 
 from linfusion_cli.engine.loading.model_files import FolderSource
 from linfusion_cli.engine.loading.unet_source import prediction_of, unet_source
+from linfusion_cli.weights.weight_file import WeightFile
+
+
+def at(path: Path) -> WeightFile:
+    return WeightFile.resolve((str(path),), "", "unet")
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Base:
 def test_a_file_in_the_names_of_diffusers(tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
     save_file({"conv_in.weight": torch.ones(2)}, path, {"modelspec.prediction_type": "v"})
-    source = unet_source(path, "", Base(tmp_path))
+    source = unet_source(at(path), Base(tmp_path))
     assert source.config("unet") == {"part": "unet", "time_cond_proj_dim": None}
     assert source.config("vae") == {"part": "vae", "time_cond_proj_dim": 6}
     assert source.tokenizer("tokenizer") == "tokenizer"
@@ -43,13 +48,13 @@ def test_a_file_in_the_names_of_diffusers(tmp_path: Path) -> None:
 def test_the_file_s_own_guidance_embedding(tmp_path: Path) -> None:
     path = tmp_path / "unet.safetensors"
     save_file({"time_embedding.cond_proj.weight": torch.ones(2, 4)}, path)
-    assert unet_source(path, "", Base(tmp_path)).config("unet")["time_cond_proj_dim"] == 4
+    assert unet_source(at(path), Base(tmp_path)).config("unet")["time_cond_proj_dim"] == 4
 
 
 @pytest.mark.parametrize("inside", ["", "unet"])
 def test_a_folder(tmp_path: Path, inside: str) -> None:
     (tmp_path / inside).mkdir(exist_ok=True)
-    source = unet_source(tmp_path, "", Base(tmp_path))
+    source = unet_source(at(tmp_path), Base(tmp_path))
     assert isinstance(source, FolderSource)
     assert source.lone == (not inside)
     assert prediction_of(source) == ""

@@ -1,0 +1,69 @@
+"""All weights that a job names, each found once: the plan's checks, shapes, costs and the engine read these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linfusion_cli.config.extras import Weighted, inversion
+from linfusion_cli.config.job import Job
+from linfusion_cli.weights.adapter_files import image_encoder_of
+from linfusion_cli.weights.weight_file import WeightFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWeights:
+    """The weights of one job; None is none, and WeightFile.path is None for what is not on this machine.
+
+    unet: the one that is used in place of the model's
+    vae, vae_float16: the autoencoder for every number format, and the one for float16 alone
+    ip_encoder: the image encoder that fits the IP-Adapter, once that is on this machine
+    """
+
+    model: WeightFile
+    unet: WeightFile | None
+    linfusion: WeightFile | None
+    vae: WeightFile | None
+    vae_float16: WeightFile | None
+    loras: tuple[WeightFile, ...]
+    inversions: tuple[WeightFile, ...]
+    controlnets: tuple[WeightFile, ...]
+    ip_adapter: WeightFile | None
+    ip_encoder: WeightFile | None
+
+    @property
+    def text_dim(self) -> int:
+        """The width of the text that the UNet reads; 0 if it has no weights on this machine."""
+        other = self.unet.text_dim if self.unet is not None else 0
+        return other or self.model.text_dim
+
+    @staticmethod
+    def of(job: Job) -> JobWeights:
+        """Looks for them. Raises WeightsError for pickles, damaged files, and an image encoder that is missing."""
+        model, extras = job.settings.model, job.settings.extras
+
+        def one(location: str, parameter: str, variant: str = "") -> WeightFile:
+            return WeightFile.resolve((location,), "", parameter, model.family, variant)
+
+        adapter = one(extras.ip_adapter, "ip_adapter") if extras.ip_adapter else None
+        return JobWeights(
+            model=WeightFile.resolve(model.repositories, model.revision, "model", model.family, model.variant),
+            unet=one(model.unet, "unet", model.variant) if model.unet else None,
+            linfusion=WeightFile.resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
+            vae=one(model.vae, "vae", model.variant) if model.vae else None,
+            vae_float16=one(model.vae_float16, "vae", model.variant) if model.vae_float16 else None,
+            loras=tuple(one(Weighted.parse(text).location, "lora") for text in extras.loras),
+            inversions=tuple(one(inversion(text)[0], "textual_inversion") for text in extras.textual_inversions),
+            controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
+            ip_adapter=adapter,
+            ip_encoder=_encoder(adapter, extras.ip_encoder),
+        )
+
+
+def _encoder(adapter: WeightFile | None, named: str) -> WeightFile | None:
+    """The image encoder of an IP-Adapter: the one that is named, else the one of its repository."""
+    if adapter is None:
+        return None
+    if adapter.path is None:
+        return WeightFile.resolve((named,), "", "ip_encoder") if named else None
+    found = image_encoder_of(adapter.header.path, adapter.path, named)
+    return WeightFile.resolve((str(found),), "", "ip_encoder")
