@@ -27,7 +27,8 @@ FAMILIES = ("sd15", "sd21", "sdxl")
 def make_models(folder: Path) -> None:
     """Tiny random models of every family, with a LoRA, a ControlNet and an IP-Adapter for each, and one photo."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    from families import loaded_pipeline, make_family, save_controlnet, save_ip_adapter, save_loras
+    from families import loaded_pipeline, make_family
+    from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
     for name in FAMILIES:
         family = make_family(name, folder / name)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, save_loras
+from families import Family, loaded_pipeline, make_family
 from PIL import Image
+from tiny_adapters import save_loras
 
 import linfusion_cli
 from linfusion_cli.errors import OutOfMemoryError, UsageError, WeightsError

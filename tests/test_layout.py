@@ -239,7 +239,6 @@ UNTESTED_BY_NAME = {
     "cli/evaluate.py",
     "cli/fetch.py",
     "cli/shared_options.py",
-    "cli/text.py",
     "cli/training_display.py",
     "cli/upscale.py",
     "config/extras.py",

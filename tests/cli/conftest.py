@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from clock import Clock
 
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.request import Request
@@ -75,6 +76,11 @@ def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
         device_peak_bytes=0,
         record={"seed": plan.job.seed},
     )
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from families import Family, make_family, save_controlnet, tiny_pipeline
+from families import Family, make_family, tiny_pipeline
 from PIL import Image
+from tiny_adapters import save_controlnet
 
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request

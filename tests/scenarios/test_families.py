@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES, Family, loaded_pipeline, make_family, save_controlnet, save_ip_adapter, save_loras
+from families import FAMILIES, Family, loaded_pipeline, make_family
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request

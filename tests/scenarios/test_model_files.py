@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import Family, ldm_controlnet, loaded_pipeline, make_family, save_controlnet, tensors_of
+from families import Family, loaded_pipeline, make_family, tensors_of
+from original_layout import ldm_controlnet
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_adapters import save_controlnet
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, save_controlnet, save_ip_adapter, save_loras
+from families import Family, loaded_pipeline, make_family
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 LOUD = {"TRANSFORMERS_VERBOSITY": "info", "DIFFUSERS_VERBOSITY": "info", "PYTHONWARNINGS": "always"}
 

@@ -6,18 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import (
-    Family,
-    loaded_pipeline,
-    make_family,
-    save_controlnet,
-    save_ip_adapter,
-    save_loras,
-    tensors_of,
-    truncated,
-)
+from families import Family, loaded_pipeline, make_family, tensors_of, truncated
 from PIL import Image
 from safetensors.torch import save_file
+from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve

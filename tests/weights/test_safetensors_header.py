@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import FAMILIES, ldm_unet, tiny_unet, tiny_vae
+from families import FAMILIES, tiny_unet, tiny_vae
+from original_layout import ldm_unet
 from safetensors.torch import save_file
 
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import loaded_pipeline, make_family, save_ip_adapter
+from families import loaded_pipeline, make_family
+from tiny_adapters import save_ip_adapter
 
 from linfusion_cli.engine.adapters.image_encoder import load_image_encoder
 from linfusion_cli.errors import WeightsError

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, save_ip_adapter
+from families import Family, loaded_pipeline, make_family
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_adapters import save_ip_adapter
 from transformers import CLIPImageProcessorPil
 
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter, clip_pixels

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from families import Family, loaded_pipeline, lora_factors, make_family
+from families import Family, loaded_pipeline, make_family
 from safetensors.torch import save_file
+from tiny_adapters import lora_factors
 from torch import Tensor
 
 from linfusion_cli.engine.adapters.lora import Lora

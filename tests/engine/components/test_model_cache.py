@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, save_ip_adapter, save_loras
+from families import Family, loaded_pipeline, make_family
 from PIL import Image
+from tiny_adapters import save_ip_adapter, save_loras
 
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
