@@ -23,6 +23,7 @@ NEUTRAL: dict[str, object] = {
     "sampling.timestep_spacing": "auto",
     "upscale.edge_noise": 0.0,
     "upscale.frequency_mixing": False,
+    "upscale.overscan_all_sides": False,
     "upscale.structure_guidance": 0.0,
     "upscale.structure_scale": 0.25,
 }

@@ -133,6 +133,11 @@ FILE_ONLY = (
         range=Range(0, 128, multiple_of=8),
     ),
     PresetKey(
+        key="upscale.overscan_all_sides",
+        kind=bool,
+        help="Whether overscan_px are computed to the left and above, too.",
+    ),
+    PresetKey(
         key="upscale.match_statistics",
         kind=bool,
         help="Whether each stage ends with the mean and standard deviation, per channel, of stage 0.",

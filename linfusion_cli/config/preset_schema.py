@@ -122,6 +122,7 @@ class UpscaleSettings(_Section):
     between: Between
     resize: Resize
     overscan_px: int = _key("upscale.overscan_px")
+    overscan_all_sides: bool = _key("upscale.overscan_all_sides")
     match_statistics: bool = _key("upscale.match_statistics")
     frequency_mixing: bool = _key("upscale.frequency_mixing")
     structure_guidance: float = _key("upscale.structure_guidance")

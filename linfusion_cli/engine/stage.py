@@ -29,7 +29,7 @@ from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
 from linfusion_cli.engine.streaming.image_source import read_fitted, unit_field
 from linfusion_cli.engine.streaming.resize import Resized
 from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked, sweep
-from linfusion_cli.geometry import Band
+from linfusion_cli.geometry import MULTIPLE_PX, Band
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
 
@@ -175,10 +175,12 @@ class StageRun:
 
     def _enlarged_latents(self, previous: StageRun) -> Tensor:
         """The latents of the stage before, resized; beyond the image, the canvas repeats its border."""
-        shown = previous.stage.size.latent()
-        before = Parked.of(_present(previous.latents)[:, :, : shown.height, : shown.width].contiguous())
+        shown, margin = previous.stage.size.latent(), previous.stage.margin_px // MULTIPLE_PX
+        rows, columns = (slice(margin, margin + side) for side in (shown.height, shown.width))
+        before = Parked.of(_present(previous.latents)[:, :, rows, columns].contiguous())
         size, kernel = self.stage.size.latent(), self.shared.plan.join.resize
-        resized = Extended(Resized.to(before, size, kernel, -math.inf, math.inf), self.stage.canvas.latent())
+        enlarged = Resized.to(before, size, kernel, -math.inf, math.inf)
+        resized = Extended(enlarged, self.stage.canvas.latent(), self.stage.margin_px // MULTIPLE_PX)
         bands = sweep(resized, self.stage.bands.vae_px, self.shared.store)
         return torch.cat([rows for _, rows in bands], dim=2)
 
@@ -236,14 +238,16 @@ class StageRun:
         with self.shared.meter.phase("decode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             for band, rows in self._sweeper(counter).decode(latents / vae.config.scaling_factor + shift):
                 self.shared.require_finite(rows, stage, f"decode, rows from {band.top}")
-                if band.top < stage.size.height:
-                    yield rows[:, :, : stage.size.height - band.top, : stage.size.width]
+                first, end = stage.margin_px - band.top, stage.margin_px + stage.size.height - band.top
+                if end > 0 and first < band.height:
+                    yield rows[:, :, max(0, first) : end, stage.margin_px : stage.margin_px + stage.size.width]
 
     def _encode(self, image: Field) -> Tensor:
         """The latents of an image of any size, enlarged to the stage's."""
         stage, vae = self.stage, self.shared.components.vae
         counted = swept_rows(vae, stage.canvas.height, encode=True)
-        enlarged = Extended(Resized.to(image, stage.size, self.shared.plan.join.resize), stage.canvas)
+        resized = Resized.to(image, stage.size, self.shared.plan.join.resize)
+        enlarged = Extended(resized, stage.canvas, stage.margin_px)
         with self.shared.meter.phase("encode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             latents = self._sweeper(counter).encode(enlarged)
         shift, scale = float(vae.config.shift_factor or 0.0), float(vae.config.scaling_factor)

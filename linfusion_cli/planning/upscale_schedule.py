@@ -39,7 +39,8 @@ class Stage:
 
     size:          in pixels
     before:        the size of the stage before, whose image this one enlarges; its own size at stage 0
-    canvas:        what is computed: the size, and the overscan beyond the right and lower edge, which is cut off
+    canvas:        what is computed: the size and the overscan beyond its edges, which is cut off
+    margin_px:     the overscan to the left and above, 0 where it is to the right and below alone
     ratio:         how many times wider (or higher) than stage 0; dilation: the same, rounded
     strength:      the part of the steps that is run, 0 to 1
     steps:         predictions; most schedulers ask for one per step, see `times`
@@ -51,6 +52,7 @@ class Stage:
     size: Size
     before: Size
     canvas: Size
+    margin_px: int
     ratio: float
     dilation: int
     strength: float
@@ -126,7 +128,14 @@ def _canvas(job: Job, index: int, size: Size) -> Size:
     """What is computed of a stage: its size, and the overscan if the stage is made from an image."""
     upscale = job.settings.upscale
     overscan = upscale.overscan_px if index and upscale.between == "pixel" else 0
-    return Size(size.width + overscan, size.height + overscan)
+    both = overscan + _margin_px(job, index)
+    return Size(size.width + both, size.height + both)
+
+
+def _margin_px(job: Job, index: int) -> int:
+    """The overscan to the left and above."""
+    upscale = job.settings.upscale
+    return upscale.overscan_px if upscale.overscan_all_sides and index and upscale.between == "pixel" else 0
 
 
 def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Bands) -> Stage:
@@ -139,6 +148,7 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
         size=size,
         before=sizes[max(0, index - 1)],
         canvas=_canvas(job, index, size),
+        margin_px=_margin_px(job, index),
         ratio=ratio,
         dilation=dilation,
         strength=strength,

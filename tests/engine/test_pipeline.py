@@ -101,6 +101,8 @@ def test_the_image_does_not_depend_on_bands_nor_on_what_waits_where(
 
 
 TECHNIQUES = """strength = 0.5
+overscan_px = 16
+overscan_all_sides = true
 frequency_mixing = true
 structure_guidance = 0.8
 structure_scale = 0.5

@@ -50,4 +50,6 @@ def control_field(given: ControlInput, stage: Stage, device: torch.device) -> Fi
     pixels = read_fitted(given.image, "control_images", stage.size)
     if given.preprocess == "canny":
         pixels = canny(pixels)
-    return Extended(Resized.to(unit_field(pixels, device), stage.size, "lanczos", 0.0, 1.0), stage.canvas)
+    return Extended(
+        Resized.to(unit_field(pixels, device), stage.size, "lanczos", 0.0, 1.0), stage.canvas, stage.margin_px
+    )

@@ -156,19 +156,28 @@ class Sized(Derived):
 
 @dataclass(frozen=True, slots=True)
 class Extended(Sized):
-    """A field on a larger canvas: its last column is repeated to the right, its last row downwards."""
+    """A field on a larger canvas: beyond the field, its outermost columns and rows are repeated.
+
+    margin: how many columns are to the left of the field, and how many rows above it
+    """
+
+    margin: int = 0
 
     def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
         return ((self.source, self._inside(band)),)
 
     def _inside(self, band: Band) -> Band:
-        last = self.source.height
-        return Band(min(band.top, last - 1), min(band.bottom, last))
+        """The rows of the field that a band of the canvas shows; at least the one that is repeated."""
+        last = self.source.height - 1
+        top, bottom = (min(max(row - self.margin, 0), last) for row in (band.top, band.bottom - 1))
+        return Band(top, bottom + 1)
 
     def rows(self, band: Band) -> Tensor:
         inside = self._inside(band)
-        below = band.height - inside.height
-        return F.pad(self.source.rows(inside), (0, self.width - self.source.width, 0, below), mode="replicate")
+        above = min(max(self.margin - band.top, 0), band.height - inside.height)
+        below = band.height - inside.height - above
+        right = self.width - self.margin - self.source.width
+        return F.pad(self.source.rows(inside), (self.margin, right, above, below), mode="replicate")
 
 
 @dataclass(frozen=True, slots=True)

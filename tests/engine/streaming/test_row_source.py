@@ -2,15 +2,18 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny import KEEPS, limited, mounted, tiny_vae
+from torch.nn import functional as F
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming import convolutions
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
-from linfusion_cli.engine.streaming.row_source import Mapped, Parked, park, sweep
-from linfusion_cli.geometry import Band
+from linfusion_cli.engine.streaming.row_source import Extended, Mapped, Parked, park, sweep
+from linfusion_cli.geometry import Band, Size
 from linfusion_cli.planning.memory_budget import Keep, StoreBudget
 
 CPU = torch.device("cpu")
@@ -92,3 +95,19 @@ def test_every_band_of_a_sweep_gives_memory_the_chance_to_go_back() -> None:
     for _ in sweep(Parked.of(torch.zeros(1, 1, 7, 1)), 3, store, lambda band, _: bands.append(band)):
         pass
     assert relieved_after == [1, 2, 3]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 5), st.integers(0, 5), st.integers(1, 12))
+@settings(deadline=None)
+def test_a_larger_canvas_repeats_the_border_in_any_bands(
+    height: int, width: int, margin: int, after: int, rows: int
+) -> None:
+    image = torch.randn(1, 2, height, width)
+    canvas = Size(margin + width + after, margin + height + after)
+    whole = F.pad(image, (margin, after, margin, after), mode="replicate")
+    extended = Extended(Parked.of(image), canvas, margin)
+    for top in range(0, canvas.height, rows):
+        band = Band(top, min(top + rows, canvas.height))
+        assert torch.equal(extended.rows(band), whole[:, :, band.top : band.bottom])
+        ((_, read),) = extended.reads(band)
+        assert 0 <= read.top < read.bottom <= height
