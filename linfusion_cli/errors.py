@@ -29,6 +29,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+CLOSE, SHORTEST_PREFIX = 0.51, 3  # of nearest_name: how like a name must be, and letters of the beginning of one
 MOST_CHARACTERS = 400  # of one line of a message
 HUNG_UP = 129
 INTERRUPTED = 130
@@ -200,5 +201,11 @@ def nearest(given: str, allowed: Iterable[str]) -> str:
 
 
 def nearest_name(given: str, allowed: Iterable[str]) -> str:
-    """The allowed name that was most likely meant; "" if none is close."""
-    return next(iter(difflib.get_close_matches(given, sorted(allowed), n=1, cutoff=0.5)), "")
+    """The allowed name that was most likely meant; "" if none is close.
+
+    A name that goes on where the given one ends comes first ("cfg" is "cfg_scale"); letters that two words share by
+    chance are not close ("n_iter" is not "ip_adapter").
+    """
+    names = sorted(allowed)
+    longer = [name for name in names if len(given) >= SHORTEST_PREFIX and name.startswith(given)]
+    return min(longer, key=len, default="") or next(iter(difflib.get_close_matches(given, names, 1, CLOSE)), "")

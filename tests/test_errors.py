@@ -38,6 +38,8 @@ def test_the_drawing_shows_every_family() -> None:
 
 def test_nearest_offers_the_closest_or_all() -> None:
     assert errors.nearest("sdxl-8kk", ["sdxl-8k", "sd15-4k"]) == 'Did you mean "sdxl-8k"?'
+    assert errors.nearest_name("n_iter", ["ip_adapter", "seed"]) == ""
+    assert errors.nearest_name("cfg", ["cfg_scale", "config"]) == "cfg_scale"
     assert errors.nearest("zzz", ["b", "a"]) == "Allowed: a, b"
 
 

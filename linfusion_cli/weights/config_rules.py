@@ -210,7 +210,10 @@ SCHEDULER = Rules(
         "solver_order": Whole(1, 3),
         "solver_type": only("midpoint", "heun", "bh1", "bh2", "logrho"),
         "solver_p": NONE,
-        "algorithm_type": only("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis"),
+        "algorithm_type": only(
+            *("dpmsolver++", "sde-dpmsolver++", "dpmsolver", "sde-dpmsolver", "deis", "data_prediction"),
+            "noise_prediction",
+        ),
         "lower_order_final": FLAG,
         "euler_at_final": FLAG,
         "lambda_min_clipped": ANY,  # of the cosine schedule alone; below any value that it reaches by default

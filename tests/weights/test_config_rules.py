@@ -19,8 +19,7 @@ CLASSES = {
     "controlnet": diffusers.ControlNetModel,
     "controlnet_union": diffusers.ControlNetUnionModel,
 }
-SAMPLERS = ("DDIM", "DDPM", "DEISMultistep", "DPMSolverMultistep", "EulerAncestralDiscrete", "EulerDiscrete")
-SAMPLERS += ("HeunDiscrete", "LCM", "PNDM", "UniPCMultistep", "DPMSolverSinglestep", "KDPM2Discrete")
+SAMPLERS = RULES["scheduler"].classes
 
 
 def defaults(kind: Any) -> dict[str, Any]:
@@ -41,7 +40,7 @@ def test_the_tables_hold_every_setting_of_diffusers_and_admit_its_default(part: 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_settings_of_every_scheduler_are_known(name: str) -> None:
-    kind = getattr(diffusers, f"{name}Scheduler")
+    kind = getattr(diffusers, name)
     assert defaults(kind).keys() <= RULES["scheduler"].settings.keys()
     check_config("scheduler", {**defaults(kind), "_class_name": kind.__name__}, "x")
 

@@ -21,9 +21,10 @@ from linfusion_cli.config.schedulers import (
 from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
 from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler, require_add_noise
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import times
+from linfusion_cli.weights.config_rules import SAMPLER_CHOICES, check_config
 
 CONFIG = {
     "beta_start": 0.00085,
@@ -199,6 +200,44 @@ def path_of(index: int) -> Any:
         return path / (sigma - following) ** 0.5
 
     return sampler
+
+
+MODEL_S_OWN = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type", "timestep_spacing")
+MODEL_S_OWN += ("steps_offset", "set_alpha_to_one", "rescale_betas_zero_snr", "original_inference_steps")
+MODEL_S_OWN += ("timestep_scaling",)
+ONE_CHOICE = ("trained_betas",)  # the default is the only value that is not refused
+OTHER_VALUES = {
+    "num_train_timesteps": 500,
+    "beta_start": 0.002,
+    "beta_end": 0.03,
+    "beta_schedule": "linear",
+    "prediction_type": "v_prediction",
+    "timestep_spacing": "trailing",
+    "steps_offset": 3,
+    "original_inference_steps": 40,
+    "timestep_scaling": 5.0,
+}
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_every_setting_of_a_config_is_used_ignored_on_purpose_or_refused(name: str) -> None:
+    kind = getattr(diffusers, SCHEDULERS[name].class_name)
+    defaults = {key: value.default for key, value in inspect.signature(kind.__init__).parameters.items()}
+    del defaults["self"]
+    plain = make_scheduler(SchedulerChoice.of(name), CONFIG).config
+    for key, default in defaults.items():
+        assert (key in MODEL_S_OWN) + (key in ONE_CHOICE) + (key in SAMPLER_CHOICES) == 1, key
+        if key in MODEL_S_OWN:
+            value = OTHER_VALUES.get(key, not default)
+            made = make_scheduler(SchedulerChoice.of(name), {**CONFIG, key: value})
+            assert made.config[key] == value, key
+            check_config("scheduler", {**CONFIG, key: value}, "x")
+        elif key in ONE_CHOICE:
+            with pytest.raises(WeightsError, match=key):
+                check_config("scheduler", {**CONFIG, key: [0.5]}, "x")
+        else:
+            value = not default if isinstance(default, bool) else "other"
+            assert make_scheduler(SchedulerChoice.of(name), {**CONFIG, key: value}).config[key] == plain[key], key
 
 
 @pytest.mark.parametrize("name", HERE)
