@@ -15,6 +15,7 @@ from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.decode import Range
 from linfusion_cli.images.input_image import InputImage
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.locate import find, fingerprint, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of, family_of_model
 from linfusion_cli.weights.unet_file import has_unet, unet_tensors
@@ -22,7 +23,7 @@ from linfusion_cli.weights.web_links import is_link
 
 CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
 DEFAULT_PRESET = "landscape"
-PRESET_OF = {"sd15": "sd15-4k", "sd21": "sd21-4k", "sdxl": "sdxl-4k"}
+PRESET_OF = {name: row.preset for name, row in FAMILY_ROWS.items()}
 HEAVIEST = 8.0
 Value = TypeVar("Value", float, str)
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from linfusion_cli.weights.families import FAMILY_ROWS
+
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
     from linfusion_cli.config.preset_schema import SamplingSettings
@@ -70,7 +72,7 @@ def _is_neutral(key: str, value: object) -> bool:
 
 def _zeroed(job: Job) -> bool:
     """Whether the negative embedding may be zeros (force_zeros_for_empty_prompt)."""
-    return job.settings.model.family == "sdxl" and not job.negative_prompt.strip()
+    return FAMILY_ROWS[job.settings.model.family].two_text_encoders and not job.negative_prompt.strip()
 
 
 def job_hash(job: Job) -> str:

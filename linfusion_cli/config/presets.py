@@ -16,6 +16,7 @@ from linfusion_cli.config.sampling_names import Layered, resolve_names
 from linfusion_cli.config.schedulers import SCHEDULERS, unsupported
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, option
+from linfusion_cli.weights.families import BUILTIN_FAMILY
 
 Source = str | Option  # "defaults.toml", "preset NAME", or the option that set a key; for errors: the file and line
 
@@ -129,9 +130,9 @@ def one_of(given: str, allowed: Sequence[str]) -> str:
 def _check_together(settings: Preset, origins: Mapping[str, Source]) -> None:
     model = settings.model
     for key, names in (("model.repositories", model.repositories), ("model.linfusion", model.linfusion)):
-        if BUILTIN in names and model.family != "sd15":
+        if BUILTIN in names and model.family != BUILTIN_FAMILY:
             family = said(origins["model.family"], f'"{model.family}"')
-            raise UsageError(family, f', but "{BUILTIN}" is of the family "sd15" (', origins[key], ")")
+            raise UsageError(family, f', but "{BUILTIN}" is of the family "{BUILTIN_FAMILY}" (', origins[key], ")")
     if "linear" in (model.attention, model.base_attention) and not model.linfusion:
         raise UsageError(
             origins["model.linfusion"], ' is empty: linear attention needs one, like ["Yuanshi/LinFusion-1-5"]'

@@ -12,6 +12,7 @@ from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.adapter_files import check_ip_adapter
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
 from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
@@ -41,9 +42,9 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     _check_model(job, weights)
     if weights.vae is not None and weights.vae.path is not None:
         check_vae(weights.vae.path)
-    family, width = job.settings.model.family, weights.text_dim
+    row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
-        vectors_of(embedding.header, family)
+        vectors_of(embedding.header, two_encoders=row.two_text_encoders)
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:

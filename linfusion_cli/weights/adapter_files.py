@@ -8,6 +8,7 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
 from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import check_kind
@@ -27,7 +28,7 @@ MERGED = (
     "lora_B.bias",
 )  # beside the factors: never plain LoRA
 # Of h94/IP-Adapter, by family: the plain adapter. Its two image encoders are chosen by the width that an adapter reads.
-OFFICIAL = {"sd15": "models/ip-adapter_sd15.safetensors", "sdxl": "sdxl_models/ip-adapter_sdxl.safetensors"}
+OFFICIAL = {name: row.ip_adapter for name, row in FAMILY_ROWS.items() if row.ip_adapter}
 
 
 def lora_file(place: Path) -> Path:

@@ -24,7 +24,7 @@ def embedding_file(location: Path) -> Path:
     return files[0]
 
 
-def vectors_of(header: Header, family: str) -> dict[str, str]:
+def vectors_of(header: Header, *, two_encoders: bool) -> dict[str, str]:
     """Text encoder -> name of its tensor, (vectors, width) or (width,).
 
     SD-XL's files have a tensor for each of its two encoders. A file for 1.x or 2.x has one: "emb_params" (A1111's name)
@@ -36,7 +36,7 @@ def vectors_of(header: Header, family: str) -> dict[str, str]:
         if not 1 <= len(info.shape) <= 2 or info.dtype not in FLOATS or not 1 <= vectors <= MOST_VECTORS:
             what = f"its tensor {shown(name)} ({info.dtype}, {shown(list(info.shape))}) is no list of vectors"
             raise WeightsError(f"{header.path}: {what}: no textual inversion")
-    if family == "sdxl":
+    if two_encoders:
         if names != set(XL_NAMES):
             raise WeightsError(
                 f"{header.path}: no textual inversion for Stable Diffusion XL, which has the tensors clip_l and "

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import Option, WeightsError, option
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
-FAMILY_NAMES = {"sd15": "Stable Diffusion 1.x", "sd21": "Stable Diffusion 2.x", "sdxl": "Stable Diffusion XL"}
-OF_TEXT_DIM = {768: "sd15", 1024: "sd21", 2048: "sdxl", 1280: "sdxl refiner"}
+FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
+OF_TEXT_DIM = {row.text_dim: name for name, row in FAMILY_ROWS.items()} | {1280: "sdxl refiner"}
 LATENT_CHANNELS = 4
 # How tensors begin of models that are no UNets of Stable Diffusion 1.x, 2.x or XL.
 FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "Stable Diffusion 3"}
@@ -112,7 +113,7 @@ def check_family(location: Path, family: str, wanted: str, preset: str) -> None:
     """Raises WeightsError if a model on this machine is of another family than the preset."""
     if family != wanted:
         what = f"of the family {family} ({FAMILY_NAMES[family]}), preset {preset} is for {wanted}"
-        raise WeightsError(f"{location}: {what}. Nearest: ", option("preset", f"{family}-4k"))
+        raise WeightsError(f"{location}: {what}. Nearest: ", option("preset", FAMILY_ROWS[family].preset))
 
 
 def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import FAMILY_NAMES, LDM_UNET, Tensors, check_kind, family_of, kind_of
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import ENDING, Header, TensorInfo, read_header, weight_files
@@ -67,7 +68,9 @@ def check_unet(path: Path, variant: str, family: str, base: Path | None, preset:
     found = family_of(tensors, path)
     if found != family:
         what = f"of the family {found} ({FAMILY_NAMES[found]}), preset {preset} is for {family}"
-        raise WeightsError(f"{path}: {what}. Nearest: ", option("preset", f"{found}-4k"), parameter=PARAMETER)
+        raise WeightsError(
+            f"{path}: {what}. Nearest: ", option("preset", FAMILY_ROWS[found].preset), parameter=PARAMETER
+        )
     if path.is_file():
         _check_file(read_header(path), base, variant)
 

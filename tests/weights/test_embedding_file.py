@@ -14,7 +14,7 @@ from linfusion_cli.weights.safetensors_header import read_header
 
 def layout(folder: Path, tensors: dict[str, Tensor], family: str) -> dict[str, str]:
     save_file(tensors, folder / "moody.safetensors")
-    return vectors_of(read_header(folder / "moody.safetensors"), family)
+    return vectors_of(read_header(folder / "moody.safetensors"), two_encoders=family == "sdxl")
 
 
 def test_layouts_that_people_have(tmp_path: Path) -> None:

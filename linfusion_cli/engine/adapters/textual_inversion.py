@@ -37,7 +37,7 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
 
 def _vectors(header: Header, pipeline: Any) -> dict[str, Tensor]:
     """Text encoder -> vectors (count, width). Raises WeightsError for a file in another layout."""
-    names = vectors_of(header, "sdxl" if getattr(pipeline, "text_encoder_2", None) is not None else "")
+    names = vectors_of(header, two_encoders=getattr(pipeline, "text_encoder_2", None) is not None)
     tensors = read_tensors(header, None)
     found = {part: tensors[name] for part, name in names.items()}
     return {part: vectors if vectors.ndim == 2 else vectors[None] for part, vectors in found.items()}

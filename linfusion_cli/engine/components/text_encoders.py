@@ -27,6 +27,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -127,18 +128,18 @@ def _unet_source(inputs: ComponentInputs, source: Source) -> Source:
 
 def _pipeline(inputs: ComponentInputs, source: Source, unet: Source, dtype: torch.dtype) -> Any:
     """A pipeline that reads prompts; images are not made by it."""
-    family = inputs.family
+    two = FAMILY_ROWS[inputs.family].two_text_encoders
     parts: dict[str, Any] = {
         "unet": hollow(maker(UNet2DConditionModel, unet.config("unet"), part_name(unet, "unet"))),
         "vae": None,
         "scheduler": None,
     }
-    for number, name in enumerate(TEXT_ENCODERS[: 2 if family == "sdxl" else 1]):
+    for number, name in enumerate(TEXT_ENCODERS[: 2 if two else 1]):
         parts[name] = _text_encoder(source, name, dtype)
         parts["tokenizer" + ("_2" if number else "")] = source.tokenizer("tokenizer" + ("_2" if number else ""))
     pipeline: Any
-    zeros = pipeline_settings(source, family).force_zeros_for_empty_prompt
-    if family == "sdxl":
+    zeros = pipeline_settings(source, inputs.family).force_zeros_for_empty_prompt
+    if two:
         parts |= {"feature_extractor": None, "image_encoder": None, "force_zeros_for_empty_prompt": zeros}
         pipeline = StableDiffusionXLPipeline(**parts, add_watermarker=False)
     else:

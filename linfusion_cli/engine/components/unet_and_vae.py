@@ -26,6 +26,7 @@ from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
 from linfusion_cli.weights.weight_file import WeightFile
@@ -123,7 +124,7 @@ def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify, o
     """
     config = {key: value for key, value in source.config("scheduler").items() if not key.startswith("_")}
     prediction = inputs.prediction
-    if inputs.family != "sdxl":
+    if FAMILY_ROWS[inputs.family].old_configs:
         config["steps_offset"] = 1  # as StableDiffusionPipeline sets it; configs of 2022 lack it
     if prediction == "auto" and of_unet:
         return config | {"prediction_type": of_unet}
