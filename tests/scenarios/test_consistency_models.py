@@ -14,7 +14,8 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
-from families import Family, ldm_unet_pairs, lively, loaded_pipeline, make_family, renamed, tensors_of, tiny_unet
+from families import Family, lively, loaded_pipeline, make_family, tensors_of, tiny_unet
+from original_layout import ldm_unet_pairs, renamed
 from safetensors.torch import save_file
 
 from linfusion_cli.config.job import resolve

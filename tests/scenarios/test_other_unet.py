@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from families import Family, ldm_unet_pairs, loaded_pipeline, make_family, renamed, tiny_unet
+from families import Family, loaded_pipeline, make_family, tiny_unet
+from original_layout import ldm_unet_pairs, renamed
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
