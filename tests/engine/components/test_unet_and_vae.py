@@ -40,7 +40,8 @@ def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
     text, unet, vae, linear, control = (Movable() for _ in range(5))
     mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
     models = Components(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]
-    text_encoders = TextEncoders(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
+    nothing, pipeline = SimpleNamespace(), SimpleNamespace(text_encoder=text)
+    text_encoders = TextEncoders(nothing, nothing, pipeline)  # type: ignore[arg-type]
     for _ in range(2):  # the second image of a batch finds the rest on the card
         models.leave_device()
         with text_encoders.on(CARD):
@@ -53,7 +54,8 @@ def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
 
 def test_a_prompt_that_fails_leaves_the_card_free() -> None:
     text = Movable()
-    text_encoders = TextEncoders(SimpleNamespace(), SimpleNamespace(text_encoder=text))  # type: ignore[arg-type]
+    nothing, pipeline = SimpleNamespace(), SimpleNamespace(text_encoder=text)
+    text_encoders = TextEncoders(nothing, nothing, pipeline)  # type: ignore[arg-type]
     try:
         with text_encoders.on(CARD):
             raise ValueError
