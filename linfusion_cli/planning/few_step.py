@@ -20,6 +20,7 @@ from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.safetensors_header import read_header
 
 TITLES = ("ss_output_name", "modelspec.title", "modelspec.description", "name", "title")  # of files, in metadata
+X0 = re.compile(r"\bx0\b")  # SDXL-Lightning in one step, which predicts the image itself
 STEPS = re.compile(r"(\d+) ?steps?\b")
 MORE_STEPS = 2  # times the steps that it was distilled for are no mistake
 FEWEST = 8  # nor are so many
@@ -79,6 +80,11 @@ def few_step_note(job: Job, *, told_guidance: bool) -> Message | None:
     for location in _locations(job):
         for text in _texts(location):
             if kind := next((kind for kind in KINDS if re.search(kind.words, text)), None):
+                if X0.search(text):
+                    return Message(
+                        f"{Path(location).name} predicts the image itself (x0), which is taken for noise here: "
+                        "take the file for 2, 4 or 8 steps"
+                    )
                 kind = TOLD if told_guidance else kind
                 return _note(Path(location).name, kind, _steps_in(text) or kind.steps, sampling)
     return _note("the UNet", TOLD, TOLD.steps, sampling) if told_guidance else None

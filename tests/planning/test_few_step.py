@@ -72,6 +72,12 @@ def test_the_settings_of_a_note_leave_none() -> None:
         assert note(loras=(f"o/{name}",), **given, size="1024x1024", **strength) == ""
 
 
+def test_one_that_predicts_the_image_itself_is_told() -> None:
+    given = {"steps": 1, "guidance": 1.0, "timestep_spacing": "trailing", "scheduler": "euler", "upscale_strength": 1.0}
+    unet = "ByteDance/SDXL-Lightning/sdxl_lightning_1step_unet_x0.safetensors"
+    assert "predicts the image itself (x0)" in note(unet=unet, **given)
+
+
 def test_ordinary_files_get_none(tmp_path: Path) -> None:
     for name in ("armour.safetensors", "hyperrealism_xl.safetensors", "turbocharger.safetensors", "anime-50-steps"):
         assert note(loras=(f"owner/{name}",)) == "", name
