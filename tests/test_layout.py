@@ -52,7 +52,8 @@ IMPORTS = {
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
     "engine.attention engine.loading planning config weights system training geometry events errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files",
-    "batch": "render planning config output system events errors redaction json_files png_chunks files toml_files",
+    "batch": "render planning config output system geometry events errors redaction json_files png_chunks files "
+    "toml_files",
     "landscapes": "engine.attention training json_files files",
     "convert": "weights errors files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "

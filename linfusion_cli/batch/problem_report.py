@@ -11,6 +11,21 @@ _PLACED = re.compile(r"(.+?):(\d+): (.*)", re.DOTALL)
 
 def refusal(problems: Sequence[str]) -> str:
     """The message for problems that are "file:line: text" or, where a flag is wrong, just a text."""
+    said = _in_order(problems)
+    return "\n".join([f"{counted(len(said), 'problem')}, nothing was started", *_first(said, "problem")])
+
+
+def summed_up(texts: Sequence[str], word: str) -> list[str]:
+    """A line for each of the texts, the same thing said once, and the number of those that are left out as `word`s."""
+    return _first(_in_order(texts), word)
+
+
+def _first(said: list[str], word: str) -> list[str]:
+    more = [f"and {counted(len(said) - SHOWN, f'other {word}')}"] if len(said) > SHOWN else []
+    return [*said[:SHOWN], *more]
+
+
+def _in_order(problems: Sequence[str]) -> list[str]:
     lines: dict[tuple[str, str], list[int]] = {}
     for problem in problems:
         placed = _PLACED.fullmatch(problem)
@@ -18,9 +33,7 @@ def refusal(problems: Sequence[str]) -> str:
         lines.setdefault((file, text), []).append(line)
     files = {file: i for i, file in enumerate(dict.fromkeys(file for file, _ in lines))}
     ordered = sorted(lines.items(), key=lambda item: (files[item[0][0]], min(item[1])))
-    said = [_said(file, text, numbers) for (file, text), numbers in ordered]
-    more = [f"and {counted(len(said) - SHOWN, 'other problem')}"] if len(said) > SHOWN else []
-    return "\n".join([f"{counted(len(said), 'problem')}, nothing was started", *said[:SHOWN], *more])
+    return [_said(file, text, numbers) for (file, text), numbers in ordered]
 
 
 def _said(file: str, text: str, lines: Sequence[int]) -> str:

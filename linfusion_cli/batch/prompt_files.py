@@ -1,38 +1,31 @@
-"""Reads lists of prompts (.txt, .jsonl, .csv, .toml, .yaml) into rows of values, each with the place it came from."""
+"""Reads lists of prompts (.txt, .csv, .json, .toml, .yaml, ...) into rows of values, each with its file and line."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-import shlex
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from linfusion_cli.batch.list_text import LINE_END, decoded, filled_lines, lines_of
 from linfusion_cli.batch.problem_report import counted
-from linfusion_cli.config.options import OPTIONS
-from linfusion_cli.errors import Message, UsageError, option
+from linfusion_cli.batch.prompt_conventions import plain_values
+from linfusion_cli.batch.prompt_lines import read_txt
+from linfusion_cli.errors import Message, UsageError
 from linfusion_cli.files import read_input
 from linfusion_cli.json_files import MOST_DEPTH, parse_json_value
 from linfusion_cli.toml_files import parse_toml
 
 LARGEST_FILE_BYTES = 256 << 20
-FLAG = re.compile(r"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s))")
-LONG_FLAGS = {f"-{short}": f"--{row.words[0]}" for row in OPTIONS for short in row.words if len(short) == 1}
-SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
-SPACE = " \t\r\n"  # between the words of a shell
-WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
-WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
-PAIR = re.compile(rf"""[{SPACE}]*+--([^{SPACE}"'=]++)[{SPACE}]++({WORD.pattern})(?=[{SPACE}]|$)""")
-PAIRS = re.compile(rf"(?:{PAIR.pattern})*+[{SPACE}]*+")
-QUOTED = re.compile(r"""\"[^"]*"|'[^']*'""")
-SUFFIXES = (".txt", ".jsonl", ".csv", ".toml", ".yaml", ".yml")
 LIST_KEYS = ("jobs", "defaults")
 OPENINGS = re.compile(rf"(?:[\[{{]\s*+){{{MOST_DEPTH}}}")
+JSON_MARKS = re.compile(r'"(?:\\.|[^"\\])*+"|[\[\]{},]')
+BLANKS = re.compile(r"\s*+")
 VALUE_ERRORS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -42,30 +35,35 @@ class Row:
 
     place: str  # "prompts.txt:3"
     values: Mapping[str, object]
+    header: str = ""  # of a table: where its columns are named, "prompts.csv:1"; a column may hold what is no option
 
 
 Found = Iterator[tuple[int, Mapping[str, object] | str]]  # line, values or what is wrong
 
 
-def read_rows(source: str, problems: list[str]) -> list[Row]:
+def read_rows(source: str, problems: list[str], notes: list[str] | None = None) -> list[Row]:
     """The rows of a file, or of standard input ("-", as .txt).
 
-    What is wrong with a row goes to `problems` as "file:line: text".
+    What is wrong with a row goes to `problems` as "file:line: text", what is not used to `notes`.
     Raises UsageError for a file that can't be read at all.
     """
     name = "stdin" if source == "-" else source
     suffix = Path(source).suffix.lower() if source != "-" else ".txt"
-    if suffix not in SUFFIXES:
+    if suffix not in READERS:
         raise UsageError(
-            f"{source}: the ending says how a list is read. Allowed: {', '.join(SUFFIXES)}, or - for standard input"
+            f"{source}: the ending says how a list is read. Allowed: {', '.join(READERS)}, or - for standard input"
         )
-    text = _text(_data(source), name)
+    text = decoded(_data(source), name)
+    header = f"{name}:{next(filled_lines(text), (1, ''))[0]}" if suffix in TABLES else ""
     rows: list[Row] = []
     for line, found in READERS[suffix](text):
         if isinstance(found, str):
             problems.append(Message(f"{name}:{line}: ", found))
-        else:
-            rows.append(Row(f"{name}:{line}", found))
+            continue
+        values, unused = plain_values(found)
+        rows.append(Row(f"{name}:{line}", values, header))
+        if unused and notes is not None:
+            notes.append(f"{name}:{line}: not used of the pasted settings: {', '.join(unused)}")
     return rows
 
 
@@ -82,98 +80,8 @@ def _data(source: str) -> bytes:
     return data
 
 
-def _text(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UsageError(f"{name}:{line}: not a text in UTF-8 (byte {error.start}). Save the file as UTF-8") from error
-
-
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers.
-
-    Only a line feed ends a line: a prompt may hold the other characters that Unicode calls line breaks.
-    """
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.rstrip("\r")
-
-
-def _read_txt(text: str) -> Found:
-    """A prompt a line; # starts a comment line; flags may follow the prompt or, as in A1111's script, be the line."""
-    for number, line in _lines(text):
-        if line.lstrip().startswith("#"):
-            continue
-        try:
-            yield number, _flags(line)
-        except UsageError as error:
-            yield number, error.message
-
-
-def _flags(line: str) -> dict[str, object]:
-    first = FLAG.search(line) if "-" in line else None
-    if first is None:
-        return {"prompt": line.strip()}
-    prompt, rest = line[: first.start()].strip(), line[first.start() :]
-    values: dict[str, object] = {"prompt": prompt} if prompt else {}
-    for name, value in _pairs(rest):
-        if name in values:
-            raise UsageError(option(name), " is given twice")
-        if value is None:
-            raise UsageError(option(name), " lacks its value")
-        values[name] = value
-    return values
-
-
-def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
-    """The flags with their values: those of nearly all lines by an expression, which long lists feel."""
-    if (
-        "\\" in text
-        or '""' in text
-        or "''" in text
-        or any(name in text for name in SWITCHES)
-        or not PAIRS.fullmatch(text)
-    ):
-        return _pairs_of(_words(text))
-    found = PAIR.findall(text)
-    return [(name, _unquoted(value)) for name, value in found] if '"' in text or "'" in text else found
-
-
-def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """None: the value is missing."""
-    left = deque(LONG_FLAGS.get(word, word) for word in words)
-    while left:
-        word = left.popleft()
-        if not word.startswith("--"):
-            raise UsageError(f'"{word}" belongs to no flag. Put quotes around a value with spaces')
-        name, equals, value = word.removeprefix("--").partition("=")
-        switch = name.removeprefix("no-")
-        if switch in SWITCHES and not equals and (not left or left[0].lower() not in ("true", "false")):
-            yield switch, "false" if name.startswith("no-") else "true"
-        else:
-            yield name, value if equals else (left.popleft() if left else None) or None
-
-
-def _words(text: str) -> list[str]:
-    """The words as a shell splits them. Without backslashes two expressions do it, ten times as fast as shlex.
-
-    Raises UsageError for a quotation that is not closed.
-    """
-    if "\\" not in text and WORDS.fullmatch(text):
-        return [_unquoted(word) for word in WORD.findall(text)]
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{error} in the flags; write them as a shell does") from error
-
-
-def _unquoted(word: str) -> str:
-    return QUOTED.sub(lambda match: match[0][1:-1], word) if '"' in word or "'" in word else word
-
-
 def _read_jsonl(text: str) -> Found:
-    for number, line in _lines(text):
+    for number, line in filled_lines(text):
         try:
             yield number, _entry(parse_json_value(line, "the line"))
         except ValueError as error:
@@ -190,7 +98,34 @@ def _entry(value: object) -> dict[str, object]:
 
 
 def _read_csv(text: str) -> Found:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    return _read_table(text, ",")
+
+
+def _read_tsv(text: str) -> Found:
+    return _read_table(text, "\t")
+
+
+def _delimiter(text: str, usual: str) -> str:
+    """What is between the cells: semicolons too, which spreadsheets write where the comma is in numbers."""
+    header = next((line for _, line in filled_lines(text)), "")
+    return next(
+        (
+            mark
+            for mark in (usual, ",", ";", "\t")
+            if mark in header and "prompt" in [cell.strip(' "').lower() for cell in header.split(mark)]
+        ),
+        usual,
+    )
+
+
+def _read_table(text: str, usual_delimiter: str) -> Found:
+    """A line of column names, then a row each; an empty cell is a value that is not given."""
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        strict=True,
+        skipinitialspace=True,
+        delimiter=_delimiter(text, usual_delimiter),
+    )
     header: list[str] = []
     while True:
         line = reader.line_num + 1
@@ -205,29 +140,85 @@ def _read_csv(text: str) -> Found:
             continue
         if not header:
             header = [cell.strip() for cell in cells]
-            if "prompt" not in [name.lower() for name in header] or len(set(header)) < len(header):
-                found = ", ".join(f'"{name}"' for name in header)
-                rule = 'the first line must name the columns, each once, one of them "prompt", with commas between them'
-                yield line, f"{rule}. Found: {found:.200}"
+            if problem := _header_problem(header):
+                yield line, problem
                 return
-        elif len(cells) > len(header):
-            yield (
-                line,
-                f"{len(cells)} cells, but {counted(len(header), 'column')}. Put quotes around a prompt with commas",
-            )
         else:
-            yield line, {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}
+            yield line, _cells(header, cells)
+
+
+def _header_problem(header: list[str]) -> str:
+    """What is wrong with the names of the columns; "": nothing."""
+    names = [name.lower() for name in header if name]
+    if "prompt" in names and len(set(names)) == len(names):
+        return ""
+    found = ", ".join(f'"{name}"' for name in header)
+    rule = 'the first line must name the columns, each once, one of them "prompt", with commas between them'
+    return f"{rule}. Found: {found:.200}"
+
+
+def _cells(header: list[str], cells: list[str]) -> dict[str, object] | str:
+    """The values of a row by their columns, or what is wrong with it."""
+    filled = len(cells) - next((i for i, cell in enumerate(reversed(cells)) if cell.strip()), len(cells))
+    if filled > len(header):
+        return f"{filled} cells, but {counted(len(header), 'column')}. Put quotes around a prompt with commas"
+    return {name: cell for name, cell in zip(header, cells, strict=False) if cell.strip()}
+
+
+def _read_json(text: str) -> Found:
+    """A list of prompts or objects, or an object with `jobs` and `defaults`; JSON lines too, which some name so."""
+    try:
+        data = parse_json_value(text, "the file", LARGEST_FILE_BYTES)
+    except ValueError as error:
+        if text.lstrip().startswith("{") and _is_entry(next(filled_lines(text))[1]):
+            yield from _read_jsonl(text)
+            return
+        at = re.search(r"at line (\d+)", str(error))
+        yield int(at[1]) if at else 1, f"broken JSON: {error}"
+        return
+    if isinstance(data, dict) and "jobs" not in data and "prompt" in data:
+        data = [data]
+    starts = _entry_starts(text, in_object=isinstance(data, dict))
+    ends = [match.end() for match in LINE_END.finditer(text)]
+    yield from _listed(data, lambda i: bisect_right(ends, starts[i]) + 1 if i < len(starts) else 1)
+
+
+def _is_entry(line: str) -> bool:
+    try:
+        _entry(parse_json_value(line, "the line"))
+    except ValueError:
+        return False
+    return True
+
+
+def _entry_starts(text: str, *, in_object: bool) -> list[int]:
+    """Where in a sound JSON text each entry of the list of jobs begins."""
+    starts: list[int] = []
+    depth, within, last = 0, not in_object, ""
+    level = 2 if in_object else 1
+    for match in JSON_MARKS.finditer(text):
+        mark = match[0]
+        if mark in "[{":
+            depth += 1
+            within = within or (mark == "[" and depth == level and last == '"jobs"')
+        if within and depth == level and mark in "[,":
+            starts.append(cast("re.Match[str]", BLANKS.match(text, match.end())).end())
+        if mark in "]}":
+            within = within and depth > level
+            depth -= 1
+        last = mark if mark[0] == '"' else ""
+    return starts
 
 
 def _read_toml(text: str) -> Found:
     """[[jobs]] tables or jobs = ["...", ...]; [defaults] holds for all of them."""
     try:
-        data = parse_toml(text)
+        data = parse_toml(LINE_END.sub("\n", text))  # TOML knows no lines that CR alone ends
     except ValueError as error:
         found = re.search(r"line (\d+)", str(error))
         yield int(found[1]) if found else text.count("\n") + 1, f"broken TOML: {error}"
         return
-    headers = [number for number, line in enumerate(text.split("\n"), 1) if re.match(r"\s*\[\[\s*jobs\s*]]", line)]
+    headers = [number for number, line in lines_of(text) if re.match(r"\s*\[\[\s*jobs\s*]]", line)]
     yield from _listed(data, lambda i: headers[i] if i < len(headers) else 1)
 
 
@@ -284,10 +275,13 @@ def _items(node: Any) -> list[Any]:
 
 
 READERS: Mapping[str, Callable[[str], Found]] = {
-    ".txt": _read_txt,
-    ".jsonl": _read_jsonl,
+    ".txt": read_txt,
     ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".json": _read_json,
+    ".jsonl": _read_jsonl,
     ".toml": _read_toml,
     ".yaml": _read_yaml,
     ".yml": _read_yaml,
 }
+TABLES = (".csv", ".tsv")

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import math
 import re
-import types
-import typing
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, cast
 
+from linfusion_cli.batch.prompt_choices import chosen, has_weights
 from linfusion_cli.batch.prompt_files import Row
+from linfusion_cli.batch.row_values import (
+    COUNTS,
+    MOST_TASKS,
+    RANDOM_SEEDS,
+    converted,
+    counted_images,
+    row_types,
+    seeds_of,
+    wants,
+)
+from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
-from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.request import Request
-from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, option
+from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, nearest_name, option
+from linfusion_cli.geometry import Size
 
-MOST_TASKS = 1_000_000
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
-RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
+SIDES = ("width", "height")
 
 
 class _Draft(NamedTuple):
@@ -56,24 +64,22 @@ class Task:
         )
 
 
-def row_types() -> dict[str, object]:
-    """The keys that a row may have, with the types of their values: those of options, but for what is the batch's."""
-    return {row.key: row.request_type for row in all_rows() if row.in_batch_rows}
-
-
 def make_tasks(
     rows: Sequence[Row],
     common: Mapping[str, object],
     template: str,
     numbers: Callable[[Sequence[str]], Mapping[str, int]],
     problems: list[str],
+    notes: list[str] | None = None,
+    wildcards: Wildcards | None = None,
 ) -> list[Task]:
-    """The tasks of the rows, each once, grouped so that models are loaded rarely. What is wrong goes to `problems`.
+    """The tasks of the rows, each once, grouped so that models are loaded rarely.
 
-    common: values for rows that do not say otherwise. numbers: gives each id the number that it keeps, for {index}.
+    What is wrong goes to `problems`, what is not used to `notes`. common: values for rows that do not say otherwise.
+    numbers: gives each id the number that it keeps, for {index}. wildcards: the files of __name__, if there are any.
     """
     try:
-        maker = _Maker(common, problems)
+        maker = _Maker(common, problems, notes if notes is not None else [], wildcards)
     except LinfusionError as error:  # in a flag, not in a list
         problems.append(error.message)
         return []
@@ -86,9 +92,12 @@ def make_tasks(
 
 
 class _Maker:
-    def __init__(self, common: Mapping[str, object], problems: list[str]) -> None:
-        self._problems = problems
-        self._types = {key: _wants(hint) for key, hint in row_types().items()}
+    def __init__(
+        self, common: Mapping[str, object], problems: list[str], notes: list[str], wildcards: Wildcards | None
+    ) -> None:
+        self._problems, self._notes, self._wildcards = problems, notes, wildcards
+        self._noted: set[tuple[str, str]] = set()
+        self._types = {key: wants(hint) for key, hint in row_types().items()}
         self._aliases = {alias: row.key for row in all_rows() for alias in row.batch_aliases}
         self._not_in_rows = {"index", "name", *(row.key for row in all_rows() if not row.in_batch_rows)}
         self._names: dict[str, str] = {}
@@ -101,14 +110,15 @@ class _Maker:
     def tasks_of(self, row: Row) -> Iterator[_Draft]:
         """Every combination of the row's settings, prompts and seeds."""
         try:
-            lists = {
-                **self._common,
-                **{key: self._choices(key, value) for key, value in self._canonical(row.values).items()},
-            }
+            values = self._canonical(row)
+            lists = {**self._common, **{key: self._choices(key, value) for key, value in values.items()}}
             if "prompt" not in lists:
                 raise UsageError("there is no prompt")
-            self._allow(lists)
-            prompts, seeds = lists.pop("prompt"), lists.pop("seed", [None])
+            if has_weights(str(values.get("prompt"))):
+                self._note(row.place, "{0.5::...}: every choice is made, so weights above 0 change nothing")
+            seeds = _repeated(lists.pop("seed", [None]), _count_of(lists))
+            self._allow({**lists, "seed": seeds})
+            prompts = lists.pop("prompt")
             for kind in self._kinds_of(lists):
                 for prompt in prompts:
                     yield from self._seeded(
@@ -121,23 +131,61 @@ class _Maker:
         ) as error:  # WeightsError too: a model that is not there is wrong in one row, not in the list
             self._problems.append(Message(f"{row.place}: ", error))
 
-    def _canonical(self, values: Mapping[str, object]) -> dict[str, object]:
-        """The values under the names of Request."""
+    def _canonical(self, row: Row) -> dict[str, object]:
+        """The values under the names of Request. null is a value that is not given."""
         found: dict[str, object] = {}
-        for given, value in values.items():
-            key = self._names.get(given) or self._name(given)
+        for given, value in row.values.items():
+            if value is None:
+                continue
+            try:
+                key = self._names.get(given) or self._name(given)
+            except UsageError as error:
+                if not row.header:
+                    raise
+                self._note_column(row.header, given, error)
+                continue
             if key in found:
                 raise UsageError(f'"{given}" is given twice')
             found[key] = value
-        if "width" in found or "height" in found:
-            if "size" in found or not {"width", "height"} <= found.keys():
-                raise UsageError("give width and height, or size")
-            found["size"] = f"{found.pop('width')}x{found.pop('height')}"
+        if any(side in found for side in SIDES):
+            found["size"] = self._size(row.place, found)
         return found
 
+    def _note_column(self, header: str, column: str, error: UsageError) -> None:
+        """Notes a column that is no option, once for a file: tables hold other things too."""
+        close = nearest_name(column.lower(), [*self._types, *SIDES, *COUNTS])
+        advice = f'. Did you mean "{close}"?' if close and "row does not say" not in error.message else ""
+        self._note(header, f'the column "{column:.60}" is no option and is not used{advice}')
+
+    def _note(self, place: str, text: str) -> None:
+        if (place, text) not in self._noted:
+            self._noted.add((place, text))
+            self._notes.append(Message(f"{place}: ", text))
+
+    def _size(self, place: str, found: dict[str, object]) -> str:
+        """The size of a row that gives its width, its height or both."""
+        if "size" in found:
+            raise UsageError("give width and height, or size")
+        width, height = (found.pop(side, None) for side in SIDES)
+        if width is not None and height is not None:
+            return f"{width}x{height}"
+        usual = self._usual_size(found)
+        size = f"{usual.width if width is None else width}x{usual.height if height is None else height}"
+        other = "height" if height is None else "width"
+        self._note(place, f"{size}: the {other} is the usual one, as only the other side is given")
+        return size
+
+    def _usual_size(self, found: Mapping[str, object]) -> Size:
+        """The size that the row would have without a width or a height: that of the batch, or of the preset."""
+        lists = {**self._common, **{key: self._choices(key, found[key]) for key in ("preset", "model") if key in found}}
+        values = {key: lists[key] for key in ("preset", "model", "size") if key in lists}
+        if any(len(choices) > 1 for choices in values.values()):
+            raise UsageError("give width and height, or size")
+        return self._kind(Request(prompt="", **{key: choices[0] for key, choices in values.items()})).job.size  # type: ignore[arg-type]
+
     def _name(self, given: str) -> str:
-        key = given.strip().lower().replace("-", "_")
-        key = self._aliases.get(key, key)
+        key = re.sub(r"[\s-]+", "_", given.strip().lower())
+        key = COUNTS.get(key) or self._aliases.get(key, key)
         if key in self._not_in_rows:
             raise UsageError(
                 f'unknown key "{given}": a row does not say where its image goes or how it is worked on. ',
@@ -146,9 +194,9 @@ class _Maker:
                 option("output"),
                 " of the batch do",
             )
-        if key not in self._types and key not in ("width", "height"):
+        if key not in self._types and key not in SIDES and key not in COUNTS:
             aliases = [alias for alias, name in self._aliases.items() if name in self._types]
-            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases])}')
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases, *SIDES, *COUNTS])}')
         self._names[given] = key
         return key
 
@@ -159,7 +207,11 @@ class _Maker:
             raise UsageError(f"with its {count:,} combinations the list has more than {MOST_TASKS:,} images")
 
     def _choices(self, key: str, value: object) -> list[object]:
+        if key in COUNTS:
+            return [counted_images(key, value)]
         wanted = self._types[key]
+        if key == "seed" and str(value).strip().lower() in RANDOM_SEEDS:
+            return [None]
         if key == "seed" and isinstance(value, str):
             return list(seeds_of(value))
         if isinstance(value, list) and (not wanted.items or any(isinstance(item, list) for item in value)):
@@ -167,8 +219,8 @@ class _Maker:
                 raise UsageError(f"{key} = []: an empty list makes no image")
             return [choice for item in value for choice in self._choices(key, item)]
         if key == "prompt":
-            return list(itertools.islice(chosen(_converted(key, value, wanted)), MOST_TASKS + 1))
-        return [_converted(key, value, wanted)]
+            return list(itertools.islice(chosen(converted(key, value, wanted)), MOST_TASKS + 1))
+        return [converted(key, value, wanted)]
 
     def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
         """One draft for each seed.
@@ -181,7 +233,10 @@ class _Maker:
                 repeat = self._seen.get((kind, prompt), 0)
                 self._seen[kind, prompt] = repeat + 1
             seed = kind.seed_for(prompt, repeat) if given is None else cast("int", given)
-            yield _Draft(kind.id_of(prompt, seed), place, prompt, seed, kind)
+            text = prompt
+            if self._wildcards is not None and "__" in prompt:
+                text = _whole_text(kind.checked_prompt(self._wildcards.filled(prompt, seed)))
+            yield _Draft(kind.id_of(text, seed), place, text, seed, kind)
 
     def _kinds_of(self, lists: Mapping[str, Sequence[object]]) -> Sequence[Kind]:
         """A Kind for each combination; long lists have few of them."""
@@ -221,110 +276,17 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
     return named
 
 
-def chosen(text: str) -> Iterator[str]:
-    """Every text that {a|b} stands for, the first choices first, nested ones too. Braces without | are text."""
-    bounds = _first_choice(text) if "|" in text else None
-    if bounds is None:
-        yield text
-        return
-    for start, end in itertools.pairwise(bounds):
-        for choice in chosen(text[start + 1 : end]):
-            for rest in chosen(text[bounds[-1] + 1 :]):
-                yield text[: bounds[0]] + choice + rest
+def _count_of(lists: dict[str, list[object]]) -> int:
+    """Takes the counts out of a row's values: their product."""
+    return math.prod(cast("int", lists.pop(key, [1])[0]) for key in dict.fromkeys(COUNTS.values()))
 
 
-def _first_choice(text: str) -> list[int] | None:
-    """Where the first {a|b} that is in no other begins, its bars are, and it ends; None if there is none."""
-    opened: list[list[int]] = []
-    first: list[int] | None = None
-    for place, letter in enumerate(text):
-        if letter == "{":
-            opened.append([place])
-        elif letter == "|" and opened:
-            opened[-1].append(place)
-        elif letter == "}" and opened:
-            bounds = [*opened.pop(), place]
-            if len(bounds) > 2 and (first is None or bounds[0] < first[0]):
-                first = bounds
-            if first and not opened:
-                break
-    return first
-
-
-def seeds_of(text: str) -> Iterator[int]:
-    """The seeds of "7", "1..8" or "1,5,20..29". Raises UsageError for anything else."""
-    for part in text.split(","):
-        span = RANGE.fullmatch(part.strip())
-        if not span:
-            raise UsageError(
-                f'seeds "{text}": write numbers and ranges, like 7 or 1..8 or 1,5,20..29, from 0 to {LARGEST_SEED}'
-            )
-        first, last = int(span[1]), int(span[2] or span[1])
-        if last < first:
-            raise UsageError(f'seeds "{text}": write them upwards: {last}..{first}')
-        if last > LARGEST_SEED or last - first >= MOST_TASKS:
-            allowed = f"a seed is a whole number from 0 to {LARGEST_SEED}, and a range has {MOST_TASKS:,} at most"
-            raise UsageError(f'seeds "{text}": {allowed}')
-        yield from range(first, last + 1)
+def _repeated(seeds: Sequence[object], count: int) -> list[object]:
+    """Each seed and the ones after it, `count` in all; for one that is not given, so many that are not given."""
+    return [seed if seed is None else cast("int", seed) + i for seed in seeds for i in range(count)]
 
 
 def _whole_text(prompt: str) -> str:
     if "\0" in prompt:
         raise UsageError("the prompt holds a NUL character")
     return prompt
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What a key of Request takes: values of these kinds, or lists whose items are such values."""
-
-    kinds: frozenset[object]
-    items: _Wanted | None  # None: no list
-    words: str
-    any_text: bool  # as it is written
-
-
-def _wants(hint: object) -> _Wanted:
-    kinds = frozenset(typing.get_args(hint)) if isinstance(hint, types.UnionType) else frozenset({hint})
-    words = next(
-        (
-            words
-            for kind, words in ((bool, "true or false"), (int, "a whole number"), (float, "a number"))
-            if kind in kinds
-        ),
-        "a text",
-    )
-    items = _wants(typing.get_args(hint)[0]) if typing.get_origin(hint) is tuple else None
-    return _Wanted(kinds, items, words, any_text=kinds <= {str, types.NoneType})
-
-
-def _converted(key: str, value: object, wanted: _Wanted) -> typing.Any:
-    """A value of a row as Request wants it. Raises UsageError for one that can't be meant."""
-    text, kinds = isinstance(value, str), wanted.kinds
-    if text and wanted.any_text:
-        return value
-    if wanted.items:
-        items = value if isinstance(value, list | tuple) else [value]
-        return tuple(_converted(key, item, wanted.items) for item in items)
-    if bool in kinds and (isinstance(value, bool) or (text and str(value).lower() in ("true", "false"))):
-        return value if isinstance(value, bool) else str(value).lower() == "true"
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise UsageError(f"{key} = {_written(value)}: write {wanted.words}")
-    for kind, convert in ((int, _whole), (float, float)):
-        if kind in kinds:
-            try:
-                return convert(value)
-            except (ValueError, OverflowError) as error:
-                raise UsageError(f"{key} = {_written(value)}: write {wanted.words}") from error
-    return Path(str(value)) if Path in kinds else str(value)
-
-
-def _written(value: object) -> str:
-    """A value as a list has it (true, null, "text"), cut to a line."""
-    return f"{json.dumps(value, default=str, ensure_ascii=False):.60}"
-
-
-def _whole(value: str | int | float) -> int:
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(value)
-    return int(value)

@@ -6,6 +6,7 @@ import datetime
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,8 +37,8 @@ Examples:
 \b
 prompts.txt: a prompt a line, # for comments, flags after the prompt:
   a market in the rain --seed 7 --size 8k --negative "people, cars"
-.jsonl, .csv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. Every combination of {a|b} and
-of lists is made.
+.json, .jsonl, .csv, .tsv, .toml ([[jobs]] and [defaults]) and .yaml hold the same values as keys. Every combination
+of {a|b} and of lists is made. docs/prompt-lists.md says what else a list may hold.
 
 \b
 The same command again does what is not done yet: images that are there and whole are skipped, an interrupted one goes
@@ -54,7 +55,8 @@ Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 
 FilesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="FILE...", help="Lists of prompts: .txt, .jsonl, .csv, .toml, .yaml; - reads standard input."
+        metavar="FILE...",
+        help="Lists of prompts: .txt, .csv, .tsv, .json, .jsonl, .toml, .yaml; - reads standard input.",
     ),
 ]
 OutputFlag = Annotated[
@@ -73,6 +75,10 @@ SeedsFlag = Annotated[
     typer.Option(
         "--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29."
     ),
+]
+WildcardsFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Replace __name__ in prompts by a line of FOLDER/name.txt; the seed decides."),
 ]
 KeepGoingFlag = Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the others if an image fails.")]
 RetryFlag = Annotated[
@@ -103,6 +109,7 @@ def batch(
     output: OutputFlag = None,
     name: NameFlag = "{slug}-{seed}-{id}",
     seeds: SeedsFlag = None,
+    wildcards: WildcardsFlag = None,
     keep_going: KeepGoingFlag = False,
     retry: RetryFlag = 2,
     limit: Annotated[int, typer.Option(metavar="N", min=0, help="Make at most N images. 0 = all.")] = 0,
@@ -136,7 +143,9 @@ def batch(
         thorough=verify,
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
-    journal, tasks = _tasks(files, common, name, folder, part)
+    listed = _Listed(files, common, name, wildcards)
+    journal, tasks, notes = _tasks(listed, folder, part)
+    _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
         return _show(journal, tasks, as_json=as_json, thorough=verify)
     if not keep_going:
@@ -146,26 +155,52 @@ def batch(
         return _run(journal, tasks, options, log, as_json=as_json, quiet=quiet)
 
 
-def _tasks(
-    files: list[str], common: Mapping[str, object], template: str, folder: Path, part: tuple[int, int]
-) -> tuple[Journal, list[Task]]:
-    """The tasks of this machine. Raises UsageError with every problem of the lists, before anything starts."""
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """What decides the tasks of a batch."""
+
+    files: list[str]
+    common: Mapping[str, object]  # values of rows that do not say otherwise
+    template: str  # of the files' names
+    wildcards: Path | None
+
+
+def _tasks(listed: _Listed, folder: Path, part: tuple[int, int]) -> tuple[Journal, list[Task], list[str]]:
+    """The tasks of this machine, and notes. Raises UsageError with every problem, before anything starts."""
     from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.batch.prompt_files import read_rows
     from linfusion_cli.batch.runner import shard_of
     from linfusion_cli.batch.task_list import make_tasks
+    from linfusion_cli.batch.wildcards import Wildcards
 
     problems: list[str] = []
+    notes: list[str] = []
+    wildcards = Wildcards(listed.wildcards) if listed.wildcards else None
     with gc_pause.none_expected():
-        rows = [row for file in files for row in read_rows(file, problems)]
+        rows = [row for file in listed.files for row in read_rows(file, problems, notes)]
         journal = Journal(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
-        tasks = make_tasks(rows, common, template, journal.numbers, problems)
+        tasks = make_tasks(rows, listed.common, listed.template, journal.numbers, problems, notes, wildcards)
     if problems:
         raise UsageError(refusal([told(problem) for problem in problems]))
     if not tasks:
-        raise UsageError(f"{', '.join(files)}: there is no prompt in it")
-    return journal, shard_of(tasks, *part)
+        raise UsageError(f"{', '.join(listed.files)}: there is no prompt in it")
+    return journal, shard_of(tasks, *part), notes
+
+
+def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
+    """What of the lists is not used: on stderr, and as JSON lines."""
+    import sys
+
+    from linfusion_cli.batch.problem_report import summed_up
+    from linfusion_cli.cli.json_output import emit
+    from linfusion_cli.cli.text import safe
+
+    for note in summed_up([told(note) for note in notes], "note"):
+        if as_json:
+            emit(sys.stdout, "note", {"text": note})
+        if not quiet:
+            typer.echo(f"note: {safe(note)}", err=True)
 
 
 def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *, as_json: bool, quiet: bool) -> int:

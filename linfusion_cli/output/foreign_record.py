@@ -78,12 +78,17 @@ def parse_a1111(text: str) -> dict[str, object]:
     if "Steps: " not in last:
         return {"program": "A1111", "prompt": text.strip()}
     prompt, _, negative = body.partition("Negative prompt:")
-    values = {name: value.strip('"') for name, value in _PAIR.findall(last)}
+    values = infotext_fields(last)
     found: dict[str, object] = {"program": "A1111", "prompt": prompt.strip(), "negative_prompt": negative.strip()}
     found |= {key: _number(values[name]) for name, key in _A1111_KEYS.items() if name in values}
     if size := re.fullmatch(r"(\d{1,6})x(\d{1,6})", values.get("Size", "")):
         found |= {"width": int(size[1]), "height": int(size[2])}
     return found
+
+
+def infotext_fields(line: str) -> dict[str, str]:
+    """The settings in the last line of A1111's infotext, by its own names: {"Steps": "20", "CFG scale": "7"}."""
+    return {name: value.strip('"') for name, value in _PAIR.findall(line)}
 
 
 def _number(text: str) -> object:

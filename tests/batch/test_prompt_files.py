@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.batch.prompt_files import READERS, _words, read_rows
+from linfusion_cli.batch.prompt_files import READERS, _entry_starts, read_rows
 from linfusion_cli.errors import UsageError
 
 SAME = {
@@ -31,6 +30,13 @@ SAME = {
 }
 
 
+SAME["a.tsv"] = SAME["a.csv"].replace(",", "\t").replace("lake\t", "lake,").replace("people\t", "people,")
+SAME["a.json"] = (
+    '[\n"a lake, at dawn",\n\n{"prompt": "\\"quoted\\" hills", "seed": "7",\n"size": "64x64", '
+    '"negative": "people, cars"},\n{"prompt": "a b", "steps": "5"}]'
+)
+
+
 @pytest.mark.parametrize("name", SAME)
 def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
     path, problems = tmp_path / name, []
@@ -43,24 +49,8 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
         {"prompt": "a b", "steps": "5"},
     ]
     lines = {"a.txt": [2, 4, 5], "a.jsonl": [1, 3, 4], "a.csv": [2, 3, 4], "a.toml": [1, 3, 8], "a.yaml": [1, 2, 6]}
+    lines |= {"a.tsv": [2, 3, 4], "a.json": [2, 4, 6]}
     assert [row.place for row in rows] == [f"{path}:{line}" for line in lines[name]]
-
-
-@pytest.mark.parametrize(
-    ("line", "values"),
-    [
-        ("a lake -n people -p landscape", {"prompt": "a lake", "negative": "people", "preset": "landscape"}),
-        ("a lake --prompt-weights --seed 7", {"prompt": "a lake", "prompt-weights": "true", "seed": "7"}),
-        ("a lake --seed 7 --no-keep-projections", {"prompt": "a lake", "seed": "7", "keep-projections": "false"}),
-        ("a lake --prompt-weights false", {"prompt": "a lake", "prompt-weights": "false"}),
-        ("the well-known, -n- and - a - lake", {"prompt": "the well-known, -n- and - a - lake"}),
-    ],
-)
-def test_flags_are_written_as_on_the_command_line(tmp_path: Path, line: str, values: dict[str, str]) -> None:
-    path, problems = tmp_path / "a.txt", []
-    path.write_text(line)
-    assert [dict(row.values) for row in read_rows(str(path), problems)] == [values]
-    assert problems == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +58,11 @@ def test_flags_are_written_as_on_the_command_line(tmp_path: Path, line: str, val
     [
         ("a.txt", "a --seed", ":1: seed lacks its value"),
         ("a.txt", "a --seed 1 --seed 2", ":1: seed is given twice"),
-        ("a.txt", "ok\na --negative no cars", ':2: "cars" belongs to no flag'),
+        ("a.txt", "ok\na --seed 7 cars", ':2: "cars" belongs to no flag'),
+        ("a.json", '["a",\n\n "b"', ":3: broken JSON: the file is not JSON at line 3"),
+        ("a.json", '["a",\n 3]', ":2: write {"),
+        ("a.json", '{"job": []}', ':1: unknown key "job". Allowed: jobs, defaults'),
+        ("a.tsv", "prompt\tseed\na\t1\tb", ":2: 3 cells, but 2 columns"),
         ("a.txt", "ok\na --negative 'open", ":2: No closing quotation"),
         ("a.jsonl", "{}\n[1]", ':2: no JSON object: write {"prompt": "..."}'),
         ("a.jsonl", '{"prompt": NaN}', ":1: no JSON object: the line can't be used: NaN is no number"),
@@ -100,6 +94,68 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, name: str, text: st
     assert len(problems) == 1
     assert problems[0].startswith(str(path))
     assert problem in problems[0]
+
+
+@pytest.mark.parametrize("name", sorted(SAME))
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_line_ends_and_encodings_change_nothing(tmp_path: Path, name: str, line_end: str, encoding: str) -> None:
+    text = SAME[name].removeprefix("\ufeff").replace("\r\n", "\n")
+    plain, other = tmp_path / "plain" / name, tmp_path / "other" / name
+    for path, data in ((plain, text.encode()), (other, text.replace("\n", line_end).encode(encoding))):
+        path.parent.mkdir()
+        path.write_bytes(data)
+    problems: list[str] = []
+    asked = [(row.place.rpartition(":")[2], row.values) for row in read_rows(str(plain), problems)]
+    assert [(row.place.rpartition(":")[2], row.values) for row in read_rows(str(other), problems)] == asked
+    assert len(asked) == 3
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "values"),
+    [
+        ("a.csv", 'prompt;seed\n"a lake; at dawn";7\n', {"prompt": "a lake; at dawn", "seed": "7"}),
+        (
+            "a.csv",
+            'Prompt, "CFG Scale",\n "a lake, at dawn",7,,,\n',
+            {"Prompt": "a lake, at dawn", "CFG Scale": "7"},
+        ),
+        ("a.csv", "prompt\tseed\na lake, at dawn\t\n", {"prompt": "a lake, at dawn"}),
+        ("a.json", '{"prompt": "a"}\n', {"prompt": "a"}),
+        ("a.json", '{"prompt": "a"}\n\n', {"prompt": "a"}),
+        ("a.yaml", "jobs: ['\"a b\"']\ndefaults: {seed: 7}", {"prompt": "a b", "seed": 7}),
+    ],
+)
+def test_tables_and_lists_as_people_save_them(tmp_path: Path, name: str, text: str, values: dict[str, object]) -> None:
+    (tmp_path / name).write_text(text)
+    problems: list[str] = []
+    assert [dict(row.values) for row in read_rows(str(tmp_path / name), problems)] == [values]
+    assert problems == []
+
+
+def test_json_lines_in_a_json_file_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    assert [row.place.rpartition(":")[2] for row in read_rows(str(tmp_path / "a.json"), [])] == ["1", "2"]
+
+
+def test_what_of_pasted_settings_is_not_used_is_noted(tmp_path: Path) -> None:
+    path, notes = tmp_path / "a.txt", []
+    path.write_text("a lake\nNegative prompt: people\nSteps: 20, Seed: 7, Model: dream, Hires steps: 3\n")
+    rows = read_rows(str(path), [], notes)
+    assert [dict(row.values) for row in rows] == [
+        {"prompt": "a lake", "negative_prompt": "people", "steps": "20", "seed": "7"}
+    ]
+    assert notes == [f"{path}:1: not used of the pasted settings: Model: dream, Hires steps: 3"]
+
+
+@given(st.lists(st.sampled_from(['"a, {b"', '{"jobs": 1}', '{"prompt": ["x", "y"]}', "3"]), max_size=6), st.booleans())
+def test_entries_of_json_have_their_own_lines(entries: list[str], in_object: bool) -> None:
+    text = ",\n".join(entries)
+    text = f'{{"defaults": {{"jobs": [1, [2]]}}, "jobs": [\n{text}], "x": [1, 2]}}' if in_object else f"[\n{text}]"
+    json.loads(text)
+    starts = _entry_starts(text, in_object=in_object)
+    assert [text.count("\n", 0, start) for start in starts[: len(entries)]] == list(range(1, len(entries) + 1))
 
 
 def test_defaults_hold_for_all_jobs(tmp_path: Path) -> None:
@@ -134,16 +190,3 @@ def test_any_prompt_survives_jsonl(prompt: str) -> None:
     assert [found for _, found in READERS[".jsonl"](json.dumps({"prompt": prompt}, ensure_ascii=False))] == [
         {"prompt": prompt}
     ]
-
-
-@given(st.text(st.sampled_from(list("a=-é\"' \t\r\n\x0b\xa0\\#")), max_size=16))
-def test_words_are_those_of_a_shell(text: str) -> None:
-    try:
-        asked: list[str] | str = shlex.split(text)
-    except ValueError:
-        asked = "refused"
-    try:
-        found: list[str] | str = _words(text)
-    except UsageError:
-        found = "refused"
-    assert found == asked

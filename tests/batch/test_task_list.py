@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 from linfusion_cli.batch.journal import Journal
 from linfusion_cli.batch.messages import Order
+from linfusion_cli.batch.prompt_choices import chosen
 from linfusion_cli.batch.prompt_files import Row
+from linfusion_cli.batch.row_values import row_types
 from linfusion_cli.batch.runner import shard_of
-from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, chosen, make_tasks, row_types, seeds_of
+from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.request import Request
-from linfusion_cli.errors import UsageError
 
 
 def tasks_of(
@@ -94,6 +95,64 @@ def test_rows_without_a_seed_get_one_from_their_words() -> None:
     assert len(same) == 1
 
 
+def noted(*rows: Row, **common: object) -> tuple[list[Task], list[str]]:
+    problems: list[str] = []
+    notes: list[str] = []
+    made = make_tasks(rows, common, NAME_TEMPLATE, Journal(Path("/nonexistent")).numbers, problems, notes)
+    assert problems == []
+    return made, notes
+
+
+def test_one_side_alone_keeps_the_usual_other_one() -> None:
+    made, notes = noted(Row("l:1", {"prompt": "a", "width": "640"}), Row("l:2", {"prompt": "a", "Height": 64}))
+    assert [str(task.kind.job.size) for task in made] == ["640x2160", "3840x64"]
+    assert notes == [
+        "l:1: 640x2160: the height is the usual one, as only the other side is given",
+        "l:2: 3840x64: the width is the usual one, as only the other side is given",
+    ]
+    made, _ = noted(Row("l:1", {"prompt": "a", "width": 640}), size="128x96")
+    assert [str(task.kind.job.size) for task in made] == ["640x96"]
+
+
+def test_columns_that_are_no_options_are_noted_once() -> None:
+    rows = [Row(f"a.csv:{i}", {"prompt": f"{i}", "sede": "7", "Name": "x"}, "a.csv:1") for i in (2, 3)]
+    made, notes = noted(*rows)
+    assert len(made) == 2
+    assert notes == [
+        'a.csv:1: the column "sede" is no option and is not used. Did you mean "seed"?',
+        'a.csv:1: the column "Name" is no option and is not used',
+    ]
+
+
+def test_names_of_keys_may_have_blanks_and_capitals() -> None:
+    made, _ = noted(Row("l:1", {" Prompt ": "a", "CFG Scale": "3", "Negative prompt": "b", "Seed": None}), size="64x64")
+    assert made[0].kind.request.guidance == 3
+    assert made[0].kind.request.negative_prompt == "b"
+    assert made[0].seed == noted(Row("l:9", {"prompt": "a"}), size="64x64", guidance=3, negative_prompt="b")[0][0].seed
+
+
+@pytest.mark.parametrize("seed", [-1, "-1", -1.0, "random", " -1 "])
+def test_seed_minus_one_is_a_seed_that_is_not_given(seed: object) -> None:
+    (asked,), _ = tasks_of({"prompt": "a"})
+    (made,), problems = tasks_of({"prompt": "a", "seed": seed})
+    assert problems == []
+    assert made.id == asked.id
+
+
+def test_counts_give_following_seeds_or_seeds_of_the_words() -> None:
+    made, _ = tasks_of({"prompt": "a", "seed": 7, "n_iter": 2, "batch_size": 2})
+    assert [task.seed for task in made] == [7, 8, 9, 10]
+    made, _ = tasks_of({"prompt": "a", "count": 3})
+    asked, _ = tasks_of(*[{"prompt": "a"}] * 3)
+    assert [task.id for task in made] == [task.id for task in asked]
+
+
+def test_weights_of_choices_are_noted() -> None:
+    made, notes = noted(Row("l:1", {"prompt": "{0.5::a|b}"}))
+    assert [task.prompt for task in made] == ["a", "b"]
+    assert notes == ["l:1: {0.5::...}: every choice is made, so weights above 0 change nothing"]
+
+
 def test_models_are_loaded_once_per_group() -> None:
     made, _ = tasks_of(*[{"prompt": "a", "seed": i, "attention": ("linear", "softmax")[i % 2]} for i in range(6)])
     assert [task.kind.job.settings.model.attention for task in made] == ["linear"] * 3 + ["softmax"] * 3
@@ -110,7 +169,10 @@ def test_models_are_loaded_once_per_group() -> None:
         ({"prompt": "a", "overwrite": True}, 'unknown key "overwrite"'),
         ({"prompt": "a", "seed": "x"}, 'seeds "x": write numbers and ranges'),
         ({"prompt": "a", "seed": "9..1"}, "write them upwards"),
-        ({"prompt": "a", "seed": -1}, "--seed -1: write a whole number"),
+        ({"prompt": "a", "seed": -2}, "--seed -2: write a whole number"),
+        ({"prompt": "a", "count": 0}, "count = 0: write a whole number from 1"),
+        ({"prompt": "a", "n_iter": 2, "count": 2}, '"count" is given twice'),
+        ({"prompt": "{3$$a|b}"}, '"{3$$a|b}": it has 2 choices to take'),
         ({"prompt": "a", "seed": 1.5}, "seed = 1.5: write a whole number"),
         ({"prompt": "a", "seed": True}, "seed = true: write a whole number"),
         ({"prompt": "a", "seed": []}, "an empty list"),
@@ -118,7 +180,9 @@ def test_models_are_loaded_once_per_group() -> None:
         ({"prompt": "a", "steps": 1e400}, "write a whole number"),
         ({"prompt": {"a": 1}}, 'prompt = {"a": 1}: write a text'),
         ({"prompt": "a", "size": "9x9"}, "--size 9x9"),
-        ({"prompt": "a", "width": 64}, "give width and height, or size"),
+        ({"prompt": "a", "width": 64, "size": "64x64"}, "give width and height, or size"),
+        ({"prompt": "a", "width": 64, "preset": ["landscape", "lcm"]}, "give width and height, or size"),
+        ({"prompt": "a", "width": 9}, "--size 9x2160"),
         ({"prompt": "a", "negative": "b", "negative_prompt": "c"}, "is given twice"),
         ({"prompt": "a", "preset": "landscpe"}, 'Did you mean "landscape"'),
         ({"prompt": "a", "seed": "0..999999", "size": ["64x64", "64x128"]}, "more than 1,000,000 images"),
@@ -185,14 +249,6 @@ def test_a_name_is_one_part_of_a_path_whatever_the_prompt(parts: list[str]) -> N
         assert len(task.name.encode()) <= 240
         assert "\x1b" not in task.name
     assert len(made) + len(problems) >= 1
-
-
-def test_seeds_are_ranges() -> None:
-    assert list(seeds_of("7")) == [7]
-    assert list(seeds_of("1..3, 9,20..20")) == [1, 2, 3, 9, 20]
-    for text in ("", "1..", "a", "-1", "1...3", "5000000000", "0..9999999"):
-        with pytest.raises(UsageError, match="seeds"):
-            list(seeds_of(text))
 
 
 def test_shards_are_a_partition_however_they_are_counted() -> None:

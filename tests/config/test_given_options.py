@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.batch.task_list import row_types
+from linfusion_cli.batch.row_values import row_types
 from linfusion_cli.cli.reference import reference
 from linfusion_cli.config import options
 from linfusion_cli.config.given_options import given_options, overrides

@@ -1,0 +1,84 @@
+"""What people put around a prompt: quotes, "### negative", and the settings that AUTOMATIC1111 stores with an image."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from linfusion_cli.output.foreign_record import infotext_fields
+
+SETTINGS = re.compile(r"(?:^|\s)(?=Steps: ?\d{1,6}(?:,|$))")
+NEGATIVE = re.compile(r"(?:^|\s)Negative prompt:")
+HASHES = re.compile(r"(?:^|\s)###(?:\s|$)")
+_QUOTES = {'"': '"', "'": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}
+_TEXT_KEYS = frozenset({"prompt", "negative", "negative_prompt", "negative-prompt", "negative prompt"})
+# A1111's names and the keys of a row. Its "Clip skip: 1" leaves out no layer; here 0 does.
+_KEYS = {
+    "Steps": "steps",
+    "Sampler": "scheduler",
+    "Schedule type": "sigma_schedule",
+    "CFG scale": "guidance",
+    "Seed": "seed",
+    "Size": "size",
+    "Clip skip": "clip_skip",
+}
+
+
+def plain_values(values: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:
+    """The values with a prompt without quotes, "### negative" and infotext; and what of the infotext is not used.
+
+    A value that the row gives itself replaces that of an infotext. Lists of prompts are taken as they are written.
+    """
+    key = next((key for key in values if key.strip().lower() == "prompt"), None)
+    prompt = values.get(key) if key is not None else None
+    if key is None or not isinstance(prompt, str):
+        return values, []
+    texts = {name: unquoted(text) for name, text in values.items() if _is_text(name) and isinstance(text, str)}
+    body, fields, unused = _without_settings(texts[key])
+    prompt, negative = _split(body)
+    found: dict[str, object] = {**fields, **values, **texts, key: unquoted(prompt)}
+    if negative is not None and not any(_is_text(name) and name != key for name in values):
+        return {**found, "negative_prompt": unquoted(negative)}, unused
+    return found, unused if negative is None else [*unused, f"negative prompt: {negative}"]
+
+
+def _is_text(key: str) -> bool:
+    return key.strip().lower() in _TEXT_KEYS
+
+
+def unquoted(text: str) -> str:
+    """The text without the quotes around the whole of it; quotes around a part of it stay."""
+    bare = text.strip()
+    end = _QUOTES.get(bare[:1])
+    if end is None or len(bare) < 2 or not bare.endswith(end) or end in bare[1:-1]:
+        return text
+    return bare[1:-1].strip()
+
+
+def has_settings(text: str) -> bool:
+    """Whether a text holds the settings of an infotext: "Steps: 20, Sampler: ..."."""
+    return SETTINGS.search(text) is not None
+
+
+def _without_settings(text: str) -> tuple[str, dict[str, object], list[str]]:
+    found = SETTINGS.search(text) if "Steps:" in text else None
+    if found is None:
+        return text, {}, []
+    fields: dict[str, object] = {}
+    unused: list[str] = []
+    for name, value in infotext_fields(text[found.end() :]).items():
+        if name == "Clip skip" and value.isascii() and value.isdigit() and len(value) < 4:
+            fields["clip_skip"] = max(0, int(value) - 1)
+        elif name in _KEYS:
+            fields[_KEYS[name]] = value
+        else:
+            unused.append(f"{name}: {value}")
+    return text[: found.start()], fields, unused
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """The prompt, and the negative prompt behind "Negative prompt:" or "###"; None where there is neither."""
+    for mark in (NEGATIVE, HASHES):
+        if found := mark.search(text):
+            return text[: found.start()].strip(), text[found.end() :].strip()
+    return text, None
