@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.files import open_regular
 from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 from linfusion_cli.images.opening import opened
@@ -42,7 +43,7 @@ def read_foreign(path: Path) -> dict[str, object] | None:
     None if the image holds a record of linfusion or none that is known. Raises UsageError for a damaged PNG.
     """
     with suppress(OSError):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             is_png = file.read(8) == SIGNATURE
         return _of_png(path) if is_png else _of_exif(path)
     return None
