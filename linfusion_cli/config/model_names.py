@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.config.request import Request
-from linfusion_cli.weights.model_folders import FOLDERS, model_roots, path_of
+from linfusion_cli.weights.model_folders import FOLDERS, model_roots, path_inside, path_of
 
 WORDS = {"none", ""}  # values that are no names
 
@@ -39,7 +39,10 @@ def _path(value: str, key: str, roots: tuple[Path, ...]) -> str:
         ending = r":.*" if key == "textual_inversions" else r"(:-?[\d.]+){1,2}"
         if found := re.fullmatch(rf"(.+?)({ending})", value):
             name, rest = found[1], found[2]
-    if name in WORDS or "/" in name or ":" in name or Path(name).expanduser().exists():
+    if name in WORDS or ":" in name or Path(name).expanduser().exists():
         return value
+    if "/" in name:  # of a file in a subfolder, or of a repository on the hub
+        inside = path_inside(name, key, roots)
+        return value if inside is None else f"{inside}{rest}"
     path = path_of(name, key, roots)
     return value if path is None else f"{path}{rest}"

@@ -77,6 +77,24 @@ def path_of(name: str, kind: str, roots: tuple[Path, ...]) -> Path | None:
     raise WeightsError(f"{name}: there is none of that name under {roots[0]}. {advice}")
 
 
+def path_inside(name: str, kind: str, roots: tuple[Path, ...]) -> Path | None:
+    """The file or folder of a kind that a name with subfolders ("styles/ink") means; None if there is none.
+
+    Raises WeightsError for a name of two files, which it shows.
+    """
+    parts = Path(name).parts
+    fitting = [
+        item.path
+        for item in listed(roots, kind)
+        if parts in (item.path.parts[-len(parts) :], item.path.with_name(item.name).parts[-len(parts) :])
+    ]
+    if len(fitting) > 1:
+        raise WeightsError(
+            f"{name}: names {len(fitting)} files: {fitting[0]} and {fitting[1]}. Give one of these paths"
+        )
+    return fitting[0] if fitting else None
+
+
 def _name(path: Path) -> str:
     return path.name if path.is_dir() else path.stem
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights import model_folders
 from linfusion_cli.weights.model_folders import VARIABLE, listed, model_roots, path_of
 
 A1111 = {
@@ -70,3 +71,16 @@ def test_the_configured_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert model_roots() == (tmp_path / "a", tmp_path / "b")
     with pytest.raises(WeightsError, match=r"a: there is no such folder of models"):
         listed(model_roots())
+
+
+def test_a_name_with_its_subfolder(tmp_path: Path) -> None:
+    for folder in ("styles", "old/styles", "people"):
+        (tmp_path / "loras" / folder).mkdir(parents=True)
+    for file in ("styles/ink", "people/ink", "styles/oil", "old/styles/oil"):
+        (tmp_path / "loras" / f"{file}.safetensors").touch()
+    roots = (tmp_path,)
+    for name in ("styles/ink", "styles/ink.safetensors"):
+        assert model_folders.path_inside(name, "loras", roots) == tmp_path / "loras/styles/ink.safetensors"
+    assert model_folders.path_inside("owner/ink", "loras", roots) is None
+    with pytest.raises(WeightsError, match="names 2 files"):
+        model_folders.path_inside("styles/oil", "loras", roots)
