@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import torch
 from golden import golden_unet, load_golden
 from tiny import DATA, mounted, tiny_vae
 from torch import Tensor
 
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.engine.attention.linfusion import LinFusion
-from linfusion_cli.engine.distributed.process_group import Group, Message, Traffic
+from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
+from linfusion_cli.engine.distributed.process_group import Group, Parcel, Traffic
+from linfusion_cli.engine.distributed.ranks import Ranks
 from linfusion_cli.engine.distributed.shared_store import SharedStore
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.row_source import Parked
+from linfusion_cli.errors import LinfusionError
+from linfusion_cli.events import Event, PhaseStarted, Progressed
 from linfusion_cli.planning.memory_budget import Keep
+from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.row_split import RowSplit
+from linfusion_cli.system.device import find_machine
 
 WEIGHTS = Weights(torch.device("cpu"), resident=True)
+HALVES: dict[int, tuple[Group, Group]] = {}  # of the groups of even size
+
+
+def ranks_of(group: Group) -> Ranks:
+    """As Ranks.of, for a group that is not all processes."""
+    halves = HALVES.get(group.size)
+    return Ranks(group, GuidanceSplit(group, halves) if halves else None)
 
 
 def store_of(group: Group | None, latent_rows: int, levels: int) -> ActivationStore:
@@ -77,7 +99,7 @@ def ring(group: Group) -> tuple[list[float], list[float], float, list[int]]:
     own = torch.full((3,), float(group.rank))
     after, before = (group.rank + 1) % group.size, (group.rank - 1) % group.size
     got = torch.empty(3)
-    group.exchange([Message(after, own)], [Message(before, got)])
+    group.exchange([Parcel(after, own)], [Parcel(before, got)])
     parts = [float(part[0]) for part in group.all_gathered(own)]
     return got.tolist(), parts, float(group.all_summed(own)[0]), group.all_objects(group.rank)
 
@@ -96,3 +118,85 @@ def stored_bytes(group: Group, height: int) -> float:
     del slab
     assert store.usage.held_bytes["device"] == 0
     return held
+
+
+class Kept(dict[str, bytes]):
+    """Checkpoints in memory."""
+
+    def find(self, name: str) -> bytes:
+        return self.get(name, b"")
+
+    def keep(self, name: str, data: bytes) -> None:
+        self[name] = data
+
+    def due(self, *, finished: bool) -> bool:
+        return True
+
+
+class StoppedError(Exception):
+    """A run that was interrupted on purpose."""
+
+
+def job_of(preset: Path, size: str, between: str) -> dict[str, Any]:
+    """The fields of a request."""
+    return {"prompt": "a lake", "preset": str(preset), "size": size, "seed": 3, "between": between}
+
+
+def plan_of(job: dict[str, Any]) -> Plan:
+    values = {key: value for key, value in job.items() if key != "between"}
+    plan = make_plan(resolve(Request(output=Path("x.png"), **values)), find_machine("cpu"))
+    return replace(plan, join=replace(plan.join, between=job["between"]))
+
+
+def make_image(
+    group: Group | None, job: dict[str, Any], kept: dict[str, bytes], steps: int = 10**6
+) -> tuple[np.ndarray[Any, Any], dict[str, bytes]]:
+    """The final image's rows on the first rank, none on the others, and what was kept. It stops after `steps` steps."""
+    ranks = ranks_of(group) if group else None
+    keeper, done, phase = Kept(kept), 0, ""
+
+    def see(event: Event) -> None:
+        nonlocal done, phase
+        if isinstance(event, PhaseStarted):
+            phase = event.name
+        elif isinstance(event, Progressed) and phase == "denoise":
+            done += 1
+            if done >= steps:
+                raise StoppedError
+
+    rows: list[np.ndarray[Any, Any]] = [np.empty((0, 1, 3), dtype=np.uint8)]
+    try:
+        for image in images(plan_of(job), see, keeper, None, ranks):
+            rows = list(image.rows) if image.final else rows
+    except StoppedError:
+        pass
+    return np.concatenate(rows) if rows else np.empty((0, 1, 3)), dict(keeper)
+
+
+def refused(group: Group, job: dict[str, Any], change: str) -> str:
+    """The error of a run, "" for none."""
+    ranks, plan = ranks_of(group), plan_of(job)
+    if change and group.rank == 1:
+        plan = replace(plan, conditioning=replace(plan.conditioning, prompt="another"))
+    try:
+        for image in images(plan, lambda _: None, None, None, ranks):
+            list(image.rows)
+    except LinfusionError as error:
+        return str(error)
+    return ""
+
+
+def both_predictions(group: Group) -> tuple[str, tuple[float, float], int]:
+    """Which prediction this process computed, a value of both, and the bytes that it sent."""
+    called: list[str] = []
+
+    def prediction(name: str, value: float) -> Tensor:
+        called.append(name)
+        return torch.full((1, 4, 5, 3), value)
+
+    split = ranks_of(group).split
+    assert split is not None
+    before = group.traffic.total
+    negative, prompt = split.both(partial(prediction, "negative", 1.0), partial(prediction, "prompt", 2.0))
+    (name,) = called
+    return name, (float(negative.mean()), float(prompt.mean())), group.traffic.total - before

@@ -52,6 +52,7 @@ class Ranks:
 
 
 def _serve(rank: int, rendezvous: str, connection: Connection) -> None:
+    import rank_work
     import torch
     import torch.distributed as dist
 
@@ -59,7 +60,15 @@ def _serve(rank: int, rendezvous: str, connection: Connection) -> None:
 
     torch.set_num_threads(1)
     world = connect(rank, MOST, torch.device("cpu"), f"file://{rendezvous}", TIMEOUT_SECONDS)
+    # all processes make every group at once, as torch asks of them
     groups = {size: dist.new_group(list(range(size))) for size in range(1, MOST)} | {MOST: world.handle}
+    for size in range(2, MOST + 1, 2):
+        members = tuple(range(size))
+        first, second = (
+            Group(part.index(rank) if rank in part else -1, part, world.device, dist.new_group(list(part)))
+            for part in (members[: size // 2], members[size // 2 :])
+        )
+        rank_work.HALVES[size] = first, second
     while True:
         try:
             size, function, arguments = connection.recv()

@@ -31,7 +31,7 @@ STEPS = 6
 STEP_SECONDS = float(os.environ.get("STAND_IN_STEP", "0.01"))
 
 
-def images(plan: Any, notify: Any, keeper: Any, model_cache: Any) -> Iterator[Any]:
+def images(plan: Any, notify: Any, keeper: Any, model_cache: Any, ranks: Any = None) -> Iterator[Any]:
     """As engine.pipeline.images: stages of steps that each depend on the last, checkpoints after them, then rows."""
     import numpy as np
 

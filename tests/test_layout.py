@@ -58,14 +58,15 @@ IMPORTS = {
     "convert": "weights errors files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "
     "events errors version",
-    "engine.pipeline": "engine.stage engine.components engine.sampling engine.memory planning events",
-    "engine.stage": "engine.components engine.controlnet engine.sampling engine.streaming engine.memory planning "
-    "geometry",
+    "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
+    "events",
+    "engine.stage": "engine.components engine.controlnet engine.sampling engine.distributed engine.streaming "
+    "engine.memory planning geometry",
     "engine.components": "engine.controlnet engine.sampling engine.adapters engine.compat_diffusers "
     "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
     "engine.loading planning weights geometry errors",
-    "engine.sampling": "engine.streaming engine.compat_diffusers engine.memory engine.loading planning weights "
+    "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading planning weights "
     "geometry events errors json_files",
     "engine.distributed": "engine.streaming engine.memory planning geometry errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning images system geometry errors",

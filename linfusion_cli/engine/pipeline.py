@@ -8,6 +8,7 @@ import torch
 
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.unet_and_vae import Components
+from linfusion_cli.engine.distributed.ranks import Ranks
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import Relief, large_apart
 from linfusion_cli.engine.memory.meter import Meter
@@ -22,35 +23,49 @@ __all__ = ["Rows", "StageImage", "images"]
 
 
 def images(
-    plan: RenderPlan, notify: Notify, keeper: Keeper | None = None, model_cache: ModelCache | None = None
+    plan: RenderPlan,
+    notify: Notify,
+    keeper: Keeper | None = None,
+    model_cache: ModelCache | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[StageImage]:
     """Makes the plan's image stage by stage.
 
     Yields the image of each stage that exists in pixels (of all of them where stages are joined in pixels), the final
     one last. The rows of an image must be read, or left, before the next image is asked for. What `keeper` holds of an
     interrupted run is not made again, and such stages yield no image. `model_cache` keeps the components for the next
-    image of a plan in which the text encoders stay. Raises WeightsError as loading does.
+    image of a plan in which the text encoders stay. `ranks` are the processes that make the image together: each gets
+    the same plan, and the rows of images come out of the first one. Raises WeightsError as loading does, and what
+    Ranks.check raises.
     """
-    for stage in _load(plan, notify, keeper, model_cache).stages():
+    for stage in _load(plan, notify, keeper, model_cache, ranks).stages():
         stage.start()
         stage.run()
         if (image := stage.image()) is not None:
             yield image
 
 
-def _load(plan: RenderPlan, notify: Notify, keeper: Keeper | None, model_cache: ModelCache | None) -> Run:
+def _load(
+    plan: RenderPlan, notify: Notify, keeper: Keeper | None, model_cache: ModelCache | None, ranks: Ranks | None
+) -> Run:
     """Encodes the prompt, loads the components and moves them to the device; opens the checkpoints."""
     device = torch.device(plan.machine.device)
     meter = Meter(device, notify)
     with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
         conditioning, components = (model_cache or ModelCache()).take(plan, notify)
-        made_with = fingerprint(components.modules, conditioning, plan.dtype, plan.machine.kind) if keeper else ""
+        signed = keeper is not None or ranks is not None
+        made_with = fingerprint(components.modules, conditioning, plan.dtype, plan.machine.kind) if signed else ""
+        if ranks is not None:
+            ranks.check(plan, len(components.unet.config.block_out_channels), made_with)
         weights = Weights(device, plan.weights_resident)
         components.move(weights)
         require_finite_conditioning(conditioning, plan.dtype, ())
         counter.reach(1)
-    checkpoints = Checkpoints(keeper or KeepNothing(), made_with, device, notify, _shapes(plan, components))
-    return Run(plan, components, weights, conditioning, meter, _store(plan, device, notify), checkpoints)
+    keeper, store = KeepNothing() if keeper is None else keeper, _store(plan, device, notify)
+    if ranks is not None:
+        keeper, store = ranks.keeper(keeper), ranks.store(store)
+    checkpoints = Checkpoints(keeper, made_with, device, notify, _shapes(plan, components))
+    return Run(plan, components, weights, conditioning, meter, store, checkpoints, ranks)
 
 
 def _shapes(plan: RenderPlan, components: Components) -> dict[int, tuple[int, ...]]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.controlnet.inputs import stage_controls
+from linfusion_cli.engine.distributed.ranks import Ranks
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.meter import Counter, Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
@@ -28,7 +29,7 @@ from linfusion_cli.engine.streaming.banded_unet import BandedUNet, WholeOrBands
 from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
 from linfusion_cli.engine.streaming.image_source import read_fitted, unit_field
 from linfusion_cli.engine.streaming.resize import Resized
-from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked, sweep
+from linfusion_cli.engine.streaming.row_source import Cropped, Extended, Field, Mapped, Parked, collect, sweep
 from linfusion_cli.geometry import MULTIPLE_PX, Band
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
@@ -56,6 +57,7 @@ class Run:
     meter: Meter
     store: ActivationStore
     checkpoints: Checkpoints
+    ranks: Ranks | None = None
 
     def require_finite(self, values: Tensor, stage: Stage, what: str) -> None:
         """Raises NotFiniteError for values that are no numbers, which nothing may be made of or kept."""
@@ -83,9 +85,19 @@ class StageRun:
     previous: StageRun | None = None
     following: StageRun | None = None
     latents: Tensor | None = None
-    decoded: Parked | None = None
+    decoded: Field | None = None
     recalled: bool = False
     finished: bool = False
+
+    @property
+    def store(self) -> ActivationStore:
+        """Where activations of this stage's image wait."""
+        return self.shared.store.at(self.stage.canvas.latent().height, self._levels)
+
+    @property
+    def _levels(self) -> int:
+        """Of the UNet, each of which halves the rows."""
+        return len(self.shared.components.unet.config.block_out_channels)
 
     def start(self) -> None:
         """Finds the latents that the stage starts from: kept ones, or those of an image; noise is added in run()."""
@@ -131,11 +143,17 @@ class StageRun:
     def image(self) -> StageImage | None:
         """The final image, or the one that the next stage starts from; None where nothing needs the pixels."""
         if self.following is None:
-            return StageImage(self.stage, True, _to_pixels(self._decode()))
+            return StageImage(self.stage, True, self._at_the_writer(_to_pixels(self._decode())))
         if not self._is_image_of(self.following):
             return None
         self.decoded = self._park_decoded()
-        return StageImage(self.stage, False, _to_pixels(self._parked_rows(self.following.stage.bands.vae_px)))
+        rows = self._parked_rows(self.following.stage.bands.vae_px)
+        return StageImage(self.stage, False, self._at_the_writer(_to_pixels(rows)))
+
+    def _at_the_writer(self, rows: Iterator[Rows]) -> Iterator[Rows]:
+        """The rows of all processes on the one that writes, none on the others."""
+        ranks = self.shared.ranks
+        return rows if ranks is None else ranks.at_the_writer(rows, self.stage.size.width)
 
     def recall(self) -> None:
         """Looks once for what an interrupted run kept: the latents that the stage ended with, or started from."""
@@ -181,8 +199,7 @@ class StageRun:
         size, kernel = self.stage.size.latent(), self.shared.plan.join.resize
         enlarged = Resized.to(before, size, kernel, -math.inf, math.inf)
         resized = Extended(enlarged, self.stage.canvas.latent(), self.stage.margin_px // MULTIPLE_PX)
-        bands = sweep(resized, self.stage.bands.vae_px, self.shared.store)
-        return torch.cat([rows for _, rows in bands], dim=2)
+        return collect(resized, self.stage.bands.vae_px, self.store, torch.float32)
 
     def _users_image(self) -> Field:
         """The user's image in its own resolution, in [-1, 1], cut to the aspect of what is made."""
@@ -215,37 +232,46 @@ class StageRun:
             run = run.previous
         return _present(run.latents)
 
-    def _park_decoded(self) -> Parked:
-        """The image of the stage's latents, (1, 3, height, width) in float32, in the activation store."""
-        size, store = self.stage.size, self.shared.store
-        slab = store.slab((size.height, size.width, 3), torch.float32)
-        image, top = Parked(slab, size.height, size.width, 3, store.device), 0
-        for rows in self._decode():
-            image.write(Band(top, top + rows.shape[2]), rows)
-            top += rows.shape[2]
-        return image
+    def _park_decoded(self) -> Field:
+        """The image of the stage's latents, (1, 3, height, width) in float32, in the activation store.
 
-    def _parked_rows(self, rows_px: int) -> Iterator[Tensor]:
+        Ranks own rows of the canvas: there all of its rows have their place.
+        """
+        stage, store = self.stage, self.store
+        first, height = (stage.margin_px, stage.size.height) if self.shared.ranks is None else (0, stage.canvas.height)
+        slab = store.slab((height, stage.size.width, 3), torch.float32)
+        image = Parked(slab, height, stage.size.width, 3, store.device)
+        for band, rows in self._decode():
+            image.write(Band(band.top - first, band.bottom - first), rows)
+        return image if height == stage.size.height else Cropped(image, stage.margin_px - first, stage.size.height)
+
+    def _parked_rows(self, rows_px: int) -> Iterator[tuple[Band, Tensor]]:
         """The rows of the parked image, which is held from the first of them on."""
         if self.decoded is not None:
-            yield from (rows for _, rows in sweep(self.decoded, rows_px, self.shared.store))
+            yield from sweep(self.decoded, rows_px, self.store)
 
-    def _decode(self) -> Iterator[Tensor]:
-        """The rows of the stage's latents, float32 (1, 3, rows, width), about [-1, 1]."""
+    def _decode(self) -> Iterator[tuple[Band, Tensor]]:
+        """This process's rows of the canvas that the image shows, float32 (1, 3, rows, width), about [-1, 1]."""
         stage, vae, latents = self.stage, self.shared.components.vae, _present(self.latents)
-        counted = swept_rows(vae, stage.canvas.height, encode=False)
+        counted, margin = self._counted(encode=False), stage.margin_px
         shift = vae.config.shift_factor or 0.0
         with self.shared.meter.phase("decode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
             for band, rows in self._sweeper(counter).decode(latents / vae.config.scaling_factor + shift):
                 self.shared.require_finite(rows, stage, f"decode, rows from {band.top}")
-                first, end = stage.margin_px - band.top, stage.margin_px + stage.size.height - band.top
-                if end > 0 and first < band.height:
-                    yield rows[:, :, max(0, first) : end, stage.margin_px : stage.margin_px + stage.size.width]
+                shown = Band(max(band.top, margin), min(band.bottom, margin + stage.size.height))
+                if shown.height > 0:
+                    part = rows[:, :, shown.top - band.top : shown.bottom - band.top]
+                    yield shown, part[..., margin : margin + stage.size.width]
+
+    def _counted(self, *, encode: bool) -> int:
+        """The rows of all layers of the autoencoder that this process sweeps over."""
+        vae, peers = self.shared.components.vae, self.store.peers
+        return swept_rows(vae, self.stage.canvas.height, encode=encode, own=lambda height: peers.own(height).height)
 
     def _encode(self, image: Field) -> Tensor:
         """The latents of an image of any size, enlarged to the stage's."""
         stage, vae = self.stage, self.shared.components.vae
-        counted = swept_rows(vae, stage.canvas.height, encode=True)
+        counted = self._counted(encode=True)
         resized = Resized.to(image, stage.size, self.shared.plan.join.resize)
         enlarged = Extended(resized, stage.canvas, stage.margin_px)
         with self.shared.meter.phase("encode", stage.index, stage.canvas.height, "rows", counted=counted) as counter:
@@ -255,7 +281,9 @@ class StageRun:
 
     def _denoiser(self, clock: Clock) -> Denoiser | RecomputingDenoiser:
         shared, stage = self.shared, self.stage
-        components, weights, store = shared.components, shared.weights, shared.store
+        components, weights, store, split = shared.components, shared.weights, self.store, None
+        if shared.ranks is not None and stage.guided_steps == stage.steps:
+            store, split = shared.ranks.for_guidance(store, stage.canvas.latent().height, self._levels)
         mounted = weights.move(components.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
         unet: Predict = kind(mounted, stage.band_latent, store, weights)
@@ -269,12 +297,13 @@ class StageRun:
             shared.plan.conditioned_size,
             controls,
             int(components.unet.config.time_cond_proj_dim or 0),
+            split,
         )
         return recomputing(denoiser, (components.unet, *components.mounted.modules), shared.plan, shared.meter.notify)
 
     def _sweeper(self, counter: Counter) -> Sweeper:
         bands, window = self.stage.bands, self.shared.plan.join.vae_window_latents
-        return Sweeper(self.shared.components.vae, bands.vae_px, bands.keep, window, self.shared.store, counter.add)
+        return Sweeper(self.shared.components.vae, bands.vae_px, bands.keep, window, self.store, counter.add)
 
     def _clock(self) -> Clock:
         sampler = self.shared.plan.sampler
@@ -295,8 +324,8 @@ def _present(latents: Tensor | None) -> Tensor:
     return latents
 
 
-def _to_pixels(bands: Iterator[Tensor]) -> Iterator[Rows]:
+def _to_pixels(bands: Iterator[tuple[Band, Tensor]]) -> Iterator[Rows]:
     """Rows (1, 3, rows, width) in [-1, 1] to whole levels 0 to 255, rounded."""
-    for band in bands:
-        levels = (band[0] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+    for _, rows in bands:
+        levels = (rows[0] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         yield levels.permute(1, 2, 0).contiguous().cpu().numpy()

@@ -12,6 +12,15 @@ def row_units(latent_rows: int, levels: int) -> int:
     return -(-latent_rows // (1 << (levels - 1)))
 
 
+def useful_ranks(asked: int, latent_rows: int, levels: int, *, guided: bool) -> int:
+    """The most ranks, up to `asked`, that each have rows.
+
+    guided: there are two predictions, and an even number of ranks computes each on one half of them
+    """
+    units = row_units(latent_rows, levels)
+    return min(asked, units) if not guided or asked <= units else min(asked // 2, units) * 2
+
+
 @dataclass(frozen=True, slots=True)
 class RowSplit:
     """The rows of an image over `ranks` processes, in units of one row of the coarsest level.

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.geometry import Band
-from linfusion_cli.planning.row_split import RowSplit, row_units
+from linfusion_cli.planning.row_split import RowSplit, row_units, useful_ranks
 
 SIZES = {"latent_rows": st.integers(1, 600), "levels": st.integers(1, 4), "ranks": st.integers(1, 40)}
 
@@ -49,3 +49,12 @@ def test_shares_are_even_and_nobody_idles_needlessly(latent_rows: int, levels: i
 
 def test_an_example() -> None:
     assert RowSplit.of(100, 4, 3).all(100) == (Band(0, 32), Band(32, 64), Band(64, 100))
+
+
+@given(asked=st.integers(1, 60), guided=st.booleans(), latent_rows=st.integers(1, 300), levels=st.integers(1, 4))
+def test_every_useful_rank_has_rows(asked: int, guided: bool, latent_rows: int, levels: int) -> None:
+    useful = useful_ranks(asked, latent_rows, levels, guided=guided)
+    assert 1 <= useful <= asked
+    group = useful // 2 if guided and useful % 2 == 0 else useful
+    assert all(band.height for band in RowSplit.of(latent_rows, levels, group).all(latent_rows))
+    assert useful_ranks(useful, latent_rows, levels, guided=guided) == useful

@@ -6,7 +6,7 @@ Every process calls the methods of a Group in the same order.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -40,7 +40,7 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Parcel:
     """A tensor to send to, or to receive from, a member of a group (its index there)."""
 
     member: int
@@ -62,7 +62,7 @@ class Group:
     def size(self) -> int:
         return len(self.members)
 
-    def exchange(self, sent: Sequence[Message], received: Sequence[Message]) -> None:
+    def exchange(self, sent: Sequence[Parcel], received: Sequence[Parcel]) -> None:
         """Sends and receives tensors, each contiguous and on the group's device, all at once.
 
         Raises RanksError if another process is gone, or silent for longer than the timeout.
@@ -79,6 +79,20 @@ class Group:
             with _named(self):
                 for request in dist.batch_isend_irecv(operations):
                     request.wait()
+
+    def send(self, parcel: Parcel) -> Callable[[], None]:
+        """Starts to send a tensor; returns what waits until it has left. It must not be changed before."""
+        with _named(self):
+            request = dist.isend(parcel.tensor, self.members[parcel.member], self.handle)
+
+        def finish() -> None:
+            kept = parcel  # its memory is needed until then
+            with _named(self):
+                if request is not None:
+                    request.wait()
+            del kept
+
+        return finish
 
     def all_gathered(self, own: Tensor) -> list[Tensor]:
         """The tensors of all members, of one shape and dtype, in their order."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.distributed.process_group import Group, Message
+from linfusion_cli.engine.distributed.process_group import Group, Parcel
 from linfusion_cli.engine.distributed.shared_slab import SharedSlab, fetch
 from linfusion_cli.geometry import Band
 from linfusion_cli.planning.row_split import RowSplit
@@ -17,21 +17,24 @@ from linfusion_cli.planning.row_split import RowSplit
 
 @dataclass(slots=True)
 class RowPeers:
-    """The members of a group, each of which computes its rows of every layer; see engine/memory/peers.py."""
+    """The members of a group, each of which computes its rows of every layer; see engine/memory/peers.py.
+
+    fetched: the slabs that hold others' rows for the sweep that runs; weak, so that their space is free when their
+             field is garbage
+    """
 
     group: Group
     split: RowSplit
-    # weak, so that a slab's space is free when its field is garbage
-    _fetched: list[weakref.ref[SharedSlab]] = field(default_factory=list)
+    fetched: list[weakref.ref[SharedSlab]] = field(default_factory=list)
 
     def own(self, height: int) -> Band:
         return self.split.own(self.group.rank, height)
 
     def start_sweep(self, source: Any) -> Band:
-        for reference in self._fetched:
+        for reference in self.fetched:
             if (slab := reference()) is not None:
                 slab.fetched.clear()
-        self._fetched = [weakref.ref(slab) for slab in fetch(self.group, self.split, source)]
+        self.fetched[:] = [weakref.ref(slab) for slab in fetch(self.group, self.split, source)]
         return self.own(source.height)
 
     def merged(self, mean: Tensor, variance: Tensor, rows: int) -> tuple[Tensor, Tensor]:
@@ -57,8 +60,8 @@ class RowPeers:
         parts = [_like(own, axis, band.height * per_row) for band in bands]
         parts[self.group.rank] = own
         self.group.traffic.gathered += own.nbytes * len(others)
-        sent = [Message(i, own) for i in others]
-        self.group.exchange(sent, [Message(i, parts[i]) for i in others])
+        sent = [Parcel(i, own) for i in others]
+        self.group.exchange(sent, [Parcel(i, parts[i]) for i in others])
         return torch.cat(parts, dim=axis)
 
     def _entries_per_row(self, own: Tensor, bands: tuple[Band, ...], axis: int) -> int:

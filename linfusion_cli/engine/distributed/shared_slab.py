@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.distributed.process_group import Group, Message
+from linfusion_cli.engine.distributed.process_group import Group, Parcel
 from linfusion_cli.engine.memory.slabs import Slab
 from linfusion_cli.engine.streaming.row_source import Field, Parked
 from linfusion_cli.geometry import Band
@@ -88,9 +88,10 @@ def fetch(group: Group, split: RowSplit, source: Field) -> list[SharedSlab]:
         if rows.height:
             for key, (slab, read) in needed(source, rows).items():
                 wanted.setdefault(key, (slab, {}))[1][member] = read
-    sent: list[Message] = []
-    received: list[Message] = []
+    sent: list[Parcel] = []
+    received: list[Parcel] = []
     for slab, by_member in wanted.values():
+        slab.fetched.clear()
         sent += _outgoing(group, slab, by_member)
         received += _incoming(group, slab, by_member.get(group.rank))
     group.traffic.halos += sum(message.tensor.nbytes for message in sent)
@@ -98,19 +99,19 @@ def fetch(group: Group, split: RowSplit, source: Field) -> list[SharedSlab]:
     return [slab for slab, _ in wanted.values()]
 
 
-def _outgoing(group: Group, slab: SharedSlab, wanted: dict[int, Band]) -> list[Message]:
+def _outgoing(group: Group, slab: SharedSlab, wanted: dict[int, Band]) -> list[Parcel]:
     parts = ((member, common(band, slab.rows)) for member, band in wanted.items() if member != group.rank)
-    return [Message(member, slab.read(part).to(group.device).contiguous()) for member, part in parts if part.height]
+    return [Parcel(member, slab.read(part).to(group.device).contiguous()) for member, part in parts if part.height]
 
 
-def _incoming(group: Group, slab: SharedSlab, wanted: Band | None) -> list[Message]:
+def _incoming(group: Group, slab: SharedSlab, wanted: Band | None) -> list[Parcel]:
     """Buffers for the rows that this process wants; the slab finds them there when they have come."""
-    messages: list[Message] = []
+    messages: list[Parcel] = []
     for member, rows in enumerate(slab.split.all(slab.height) if wanted else ()):
         assert wanted is not None
         part = common(wanted, rows)
         if member != group.rank and part.height:
             tensor = torch.empty((part.height, *slab.row_shape), dtype=slab.dtype, device=group.device)
             slab.fetched.append((part, tensor))
-            messages.append(Message(member, tensor))
+            messages.append(Parcel(member, tensor))
     return messages

@@ -16,13 +16,18 @@ class SharedStore(ActivationStore):
     """The slabs of `store`, split over the ranks of a group; budget, usage and fallbacks are those of `store`."""
 
     def __init__(self, store: ActivationStore, group: Group, split: RowSplit) -> None:
+        fetched = store.peers.fetched if isinstance(store.peers, RowPeers) else []
         vars(self).update(vars(store))  # one store seen through another split, not a second one
         self._group, self._split = group, split
-        self.peers = RowPeers(group, split)
+        self.peers = RowPeers(group, split, fetched)
 
     def at(self, latent_rows: int, levels: int) -> SharedStore:
         """This store for images of another height."""
-        return SharedStore(self, self._group, RowSplit.of(latent_rows, levels, self._group.size))
+        return self.of(self._group, latent_rows, levels)
+
+    def of(self, group: Group, latent_rows: int, levels: int) -> SharedStore:
+        """This store for images of that height over another group."""
+        return SharedStore(self, group, RowSplit.of(latent_rows, levels, group.size))
 
     def slab(self, shape: Shape, dtype: torch.dtype) -> Slab:
         """An empty slab of an image of that shape; see ActivationStore.slab."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from linfusion_cli.engine.compat_diffusers import TOLD_GUIDANCE
+from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
 from linfusion_cli.engine.loading.safetensors_loader import memory_format
 from linfusion_cli.engine.sampling.band_guidance import Guidance
 from linfusion_cli.engine.sampling.guidance_embedding import guidance_embedding
@@ -102,6 +104,7 @@ class Denoiser:
     guidance: how the predictions without and with the prompt are joined there
     conditioned_size: the image size in pixels that SD-XL is told
     guidance_dim: how many numbers tell the UNet the scale; with 0 it is not told, and a second prediction guides it
+    split: computes the two predictions on two halves of the ranks
     """
 
     unet: Predict
@@ -112,6 +115,7 @@ class Denoiser:
     conditioned_size: Size
     controls: tuple[Control, ...] = ()
     guidance_dim: int = 0
+    split: GuidanceSplit | None = None
 
     def guided(self, timestep: float) -> bool:
         """Whether guidance acts at this timestep (0 to train_timesteps)."""
@@ -127,7 +131,12 @@ class Denoiser:
         positive, negative = self.conditioning.halves
         if not self.guided(float(timestep)):
             return self._predict(latents, timestep, dilation, 0, *positive)
-        if latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
+        if self.split is not None:
+            without, with_text = self.split.both(
+                partial(self._predict, latents, timestep, dilation, 1, *negative),
+                partial(self._predict, latents, timestep, dilation, 0, *positive),
+            )
+        elif latents.shape[-1] * latents.shape[-2] <= BATCHED_LATENTS:
             joined = [torch.cat(pair) for pair in zip(negative, positive, strict=True)]
             without, with_text = self._predict(torch.cat([latents] * 2), timestep, dilation, 1, *joined).chunk(2)
         else:

@@ -138,22 +138,25 @@ class Sweeper:
         return park(Added(attended, x.field), self.band_px, self.store, None, self.on_rows)
 
 
-def swept_rows(vae: Any, height_px: int, *, encode: bool) -> int:
-    """How many rows, over all layers, on_rows counts in a decode (or encode) of an image of that height."""
+def swept_rows(vae: Any, height_px: int, *, encode: bool, own: Callable[[int], int] = lambda height: height) -> int:
+    """How many rows, over all layers, on_rows counts in a decode (or encode) of an image of that height.
+
+    own: how many rows this process computes of a layer of a height
+    """
     side = vae.encoder if encode else vae.decoder
     blocks = side.down_blocks if encode else side.up_blocks
     smallest = height_px >> (len(blocks) - 1)
     height: int = height_px if encode else smallest
-    rows = height + _middle_sweeps(side.mid_block) * smallest
+    rows = own(height) + _middle_sweeps(side.mid_block) * own(smallest)
     for block in blocks:
-        rows += 2 * len(block.resnets) * height
+        rows += 2 * len(block.resnets) * own(height)
         if getattr(block, "downsamplers", None):
             height //= 2
-            rows += height
+            rows += own(height)
         if getattr(block, "upsamplers", None):
             height *= 2
-            rows += height
-    return rows if encode else rows + height
+            rows += own(height)
+    return rows if encode else rows + own(height)
 
 
 def _middle_sweeps(block: Any) -> int:

@@ -181,6 +181,24 @@ class Extended(Sized):
 
 
 @dataclass(frozen=True, slots=True)
+class Cropped(Derived):
+    """Rows of a field: `count` of them from `top` on."""
+
+    top: int
+    count: int
+
+    @property
+    def height(self) -> int:
+        return self.count
+
+    def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
+        return ((self.source, Band(band.top + self.top, band.bottom + self.top)),)
+
+    def rows(self, band: Band) -> Tensor:
+        return self.source.rows(Band(band.top + self.top, band.bottom + self.top))
+
+
+@dataclass(frozen=True, slots=True)
 class Spread:
     """The same values (1, channels, 1, 1) at every place of an image."""
 

@@ -1,4 +1,4 @@
-"""Messages between processes: what arrives, which bytes are counted, and what is said of a process that is gone."""
+"""Parcels between processes: what arrives, which bytes are counted, and what is said of a process that is gone."""
 
 import subprocess
 import sys
@@ -34,7 +34,7 @@ def test_who_does_not_come_is_waited_for_no_longer_than_the_timeout(tmp_path: Pa
 
 LOSES_ITS_NEIGHBOUR = """
 import os, sys, torch
-from linfusion_cli.engine.distributed.process_group import Message, connect
+from linfusion_cli.engine.distributed.process_group import Parcel, connect
 rank = int(sys.argv[1])
 group = connect(rank, 2, torch.device("cpu"), "file://" + sys.argv[2], float(sys.argv[3]))
 group.all_gathered(torch.zeros(1))
@@ -45,7 +45,7 @@ if rank:
     time.sleep(60)
 from linfusion_cli.errors import RanksError
 try:
-    group.exchange([], [Message(1, torch.empty(3))])
+    group.exchange([], [Parcel(1, torch.empty(3))])
 except RanksError as error:
     print(error)
     sys.stdout.flush()

@@ -11,7 +11,16 @@ from linfusion_cli.engine.distributed.shared_slab import SharedSlab, common, nee
 from linfusion_cli.engine.memory.slabs import MemorySlab
 from linfusion_cli.engine.streaming.convolutions import Convolution, Convolved, Doubled, UpsampledConvolved
 from linfusion_cli.engine.streaming.resize import Resized
-from linfusion_cli.engine.streaming.row_source import Added, Extended, Field, Joined, LineBuffer, Mapped, Parked
+from linfusion_cli.engine.streaming.row_source import (
+    Added,
+    Cropped,
+    Extended,
+    Field,
+    Joined,
+    LineBuffer,
+    Mapped,
+    Parked,
+)
 from linfusion_cli.engine.streaming.vae_attention import Attended
 from linfusion_cli.geometry import Band, Size
 from linfusion_cli.planning.row_split import RowSplit
@@ -59,6 +68,7 @@ FIELDS = {
     "joined": lambda x: Joined(x, Mapped(x, torch.tanh)),
     "line buffer": lambda x: LineBuffer(Convolved.same(x, conv())),
     "extended": lambda x: Extended(x, Size(WIDTH + 3, HEIGHT + 9)),
+    "cropped": lambda x: Cropped(x, 3, HEIGHT - 7),
     "convolved": lambda x: Convolved.same(x, conv()),
     "convolved downwards": lambda x: Convolved(x, nn.Conv2d(CHANNELS, CHANNELS, 3, 2), (0, 1, 0, 1)),
     "convolution": lambda x: Convolution(x, conv(), 1),

@@ -1,0 +1,139 @@
+"""The processes that make one image together: what the engine asks of them beside the rows of activations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
+from linfusion_cli.engine.distributed.process_group import Group, Parcel
+from linfusion_cli.engine.distributed.shared_store import SharedStore
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.errors import RanksError, UsageError
+from linfusion_cli.planning.render_plan import RenderPlan
+from linfusion_cli.planning.row_split import RowSplit, useful_ranks
+
+Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
+
+
+class Keeper(Protocol):
+    """Stores checkpoints; see engine/sampling/latent_checkpoint.py."""
+
+    def find(self, name: str) -> bytes: ...
+
+    def keep(self, name: str, data: bytes) -> None: ...
+
+    def due(self, *, finished: bool) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """All processes of one image. split: for guidance; None for an odd number of them."""
+
+    world: Group
+    split: GuidanceSplit | None
+
+    @staticmethod
+    def of(world: Group) -> Ranks:
+        """All members call it, once."""
+        return Ranks(world, GuidanceSplit(world, world.halves()) if world.size % 2 == 0 else None)
+
+    def require_same(self, what: str, value: str) -> None:
+        """Raises RanksError, on all ranks, where this value differs between them."""
+        values = self.world.all_objects(value)
+        if different := [rank for rank, other in enumerate(values) if other != values[0]]:
+            rank = different[0]
+            raise RanksError(
+                f"the ranks have different {what}: rank 0 has {values[0]:.40}, rank {rank} has {values[rank]:.40}. "
+                "Start all with the same command, version and files"
+            )
+
+    def check(self, plan: RenderPlan, levels: int, made_with: str) -> None:
+        """Raises RanksError for ranks with other weights, UsageError for more ranks than the image has parts.
+
+        levels: of the UNet; made_with: a fingerprint of weights and prompt
+        """
+        self.require_same("weights", made_with)
+        last = plan.stages[-1]
+        guided = bool(last.steps) and last.guided_steps == last.steps
+        useful = useful_ranks(self.world.size, last.canvas.latent().height, levels, guided=guided)
+        if self.world.size > useful:
+            raise UsageError(
+                f"{self.world.size}: some would have no rows of {last.size} to compute. Nearest: {useful}",
+                parameter="ranks",
+            )
+
+    def store(self, store: ActivationStore) -> SharedStore:
+        """A store of which every rank holds its own rows; use its `at`."""
+        return SharedStore(store, self.world, RowSplit(1, self.world.size))
+
+    def for_guidance(
+        self, store: ActivationStore, latent_rows: int, levels: int
+    ) -> tuple[ActivationStore, GuidanceSplit | None]:
+        """The store of this process's half, and the halves; the same store and None for an odd number of ranks."""
+        if self.split is None:
+            return store, None
+        half = SharedStore(store, self.split.mine, RowSplit.of(latent_rows, levels, self.split.mine.size))
+        return half, self.split
+
+    def keeper(self, keeper: Keeper) -> Keeper:
+        """The first rank's checkpoints for all."""
+        return _SharedKeeper(self.world, keeper)
+
+    def at_the_writer(self, own: Iterator[Rows], width: int) -> Iterator[Rows]:
+        """On the first rank the rows of all, in order, as they arrive; on the others nothing, once they are sent.
+
+        own: this rank's rows of the image, `width` pixels wide, which are read on every rank
+        """
+        if self.world.rank:
+            self._send(own)
+            return
+        yield from own
+        for member in range(1, self.world.size):
+            yield from self._received(member, width)
+
+    def _send(self, own: Iterator[Rows]) -> None:
+        """Computes on while the writer is busy with the rows above: at most this rank's rows wait, as bytes."""
+        sending = []
+        for rows in own:
+            self.world.traffic.gathered += rows.nbytes
+            height = torch.tensor([len(rows)], device=self.world.device)
+            sending += [self.world.send(Parcel(0, height))]
+            sending += [self.world.send(Parcel(0, torch.from_numpy(rows).to(self.world.device)))]
+        sending += [self.world.send(Parcel(0, torch.zeros(1, dtype=torch.int64, device=self.world.device)))]
+        for finish in sending:
+            finish()
+
+    def _received(self, member: int, width: int) -> Iterator[Rows]:
+        """Bands of rows, each after its height, until a height of 0."""
+        height = torch.zeros(1, dtype=torch.int64, device=self.world.device)
+        while True:
+            self.world.exchange([], [Parcel(member, height)])
+            if not int(height):
+                return
+            rows = torch.empty((int(height), width, 3), dtype=torch.uint8, device=self.world.device)
+            self.world.exchange([], [Parcel(member, rows)])
+            yield rows.cpu().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _SharedKeeper:
+    """Checkpoints that the first rank finds for all and keeps alone: they hold whole latents, whatever the split."""
+
+    world: Group
+    first: Any
+
+    def find(self, name: str) -> bytes:
+        found: bytes = self.world.from_first(self.first.find(name) if self.world.rank == 0 else b"")
+        return found
+
+    def keep(self, name: str, data: bytes) -> None:
+        if self.world.rank == 0:
+            self.first.keep(name, data)
+
+    def due(self, *, finished: bool) -> bool:
+        return self.world.rank == 0 and bool(self.first.due(finished=finished))

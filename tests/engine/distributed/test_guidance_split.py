@@ -1,0 +1,13 @@
+"""Both halves of the ranks get both predictions, of which each computes one."""
+
+import pytest
+from rank_work import both_predictions
+from ranks import Ranks
+
+
+@pytest.mark.parametrize("size", [2, 4, 6])
+def test_each_half_computes_one(ranks: Ranks, size: int) -> None:
+    answers = ranks.run(size, both_predictions)
+    assert [called for called, _, _ in answers] == ["negative"] * (size // 2) + ["prompt"] * (size // 2)
+    assert all(values == (1.0, 2.0) for _, values, _ in answers)
+    assert all(sent == 4 * 5 * 3 * 4 for _, _, sent in answers)  # one prediction in float32, once
