@@ -66,8 +66,8 @@ IMPORTS = {
     "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
     "engine.loading planning weights geometry errors",
-    "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading planning weights "
-    "geometry events errors json_files",
+    "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading "
+    "planning weights geometry events errors json_files",
     "engine.distributed": "engine.streaming engine.memory planning geometry errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning images system geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
