@@ -305,6 +305,7 @@ PER_LEVEL = (
     *("down_block_types", "up_block_types", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
     *("attention_head_dim", "only_cross_attention"),
 )
+MOST_BLOCKS = 256  # transformer blocks on the way down; SD-XL has 24
 VAE_LEVELS = 4  # an image has eight times the latents' height and width
 
 
@@ -377,5 +378,19 @@ def _check_levels(part: str, config: Mapping[str, Any], source: Path | str) -> N
         if config.get(key, 320) != config["block_out_channels"][0]:
             what = f"its {key} is {shown(config.get(key, 320))}, the first of block_out_channels another number"
             raise WeightsError(f"{source}: {what}")
+    _check_sums(config, levels, source)
     if part == "vae" and levels != VAE_LEVELS:
         raise WeightsError(f"{source}: an autoencoder of {levels} levels. Allowed: {VAE_LEVELS}")
+
+
+def _check_sums(config: Mapping[str, Any], levels: int, source: Path | str) -> None:
+    """Each number may be allowed, and all of them together be no model: its building would take hours."""
+    depths = config.get("transformer_layers_per_block", 1)
+    depths = depths if isinstance(depths, list) else [depths] * levels
+    layers = int(config.get("layers_per_block", 2))
+    blocks = sum(sum(depth) if isinstance(depth, list) else layers * depth for depth in depths)
+    if "transformer_layers_per_block" in config and blocks > MOST_BLOCKS:
+        raise WeightsError(
+            f"{source}: its transformer_layers_per_block and layers_per_block make {blocks} transformer blocks. "
+            f"Allowed: at most {MOST_BLOCKS}"
+        )

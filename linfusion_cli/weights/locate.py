@@ -51,6 +51,8 @@ def find(location: str, revision: str = "") -> Path | None:
     if path.exists():
         if path.is_file():
             refuse_pickle(path)
+        elif not path.is_dir():
+            raise WeightsError(f"{location}: it is a pipe, a device or a socket, not a file or a folder of weights")
         else:
             refuse_cache_folder(path)
         return path

@@ -15,9 +15,11 @@ from linfusion_cli.weights.pipeline_settings import (
 )
 from linfusion_cli.weights.single_file import check_single_file
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
+from linfusion_cli.weights.tokenizer_files import check_tokenizer
 from linfusion_cli.weights.unet_file import refuse_unet_alone
 from linfusion_cli.weights.weight_file import WeightFile
 
+CLIP_POSITIONS, CLIP_WORDS = 77, 49408  # of configs that do not say it, as in transformers
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
 
@@ -36,6 +38,12 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
         read_pipeline_settings(folder)
     for part in PARTS:
         check_part(folder, part, part)
+    for suffix in ("", "_2"):
+        encoder = folder / f"text_encoder{suffix}" / "config.json"
+        if encoder.exists():
+            config = read_json_object(encoder)
+            positions = int(config.get("max_position_embeddings", CLIP_POSITIONS))
+            check_tokenizer(folder / f"tokenizer{suffix}", int(config.get("vocab_size", CLIP_WORDS)), positions)
 
 
 def check_part(folder: Path, part: str, inside: str = "") -> None:

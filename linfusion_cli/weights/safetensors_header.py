@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.files import open_regular
 from linfusion_cli.json_files import LIMIT_BYTES, parse_json, read_json
 from linfusion_cli.weights.config_values import shown
 
+MOST_DIMENSIONS = 8  # of a tensor; the product of a hundred thousand sides would take minutes
 CONVOLUTION = 4  # dimensions of its weight
 ENDING = ".safetensors"
 INDEX_ENDING = ".safetensors.index.json"
@@ -64,7 +66,7 @@ def read_header(path: Path) -> Header:
     """
     refuse_pickle(path)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
             size = path.stat().st_size
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
@@ -79,7 +81,7 @@ def read_header(path: Path) -> Header:
 def raw_header(path: Path) -> bytes:
     """The bytes of a file's header and its length, at most LARGEST_HEADER_BYTES; empty for a file that is gone."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
             return start + file.read(min(int.from_bytes(start, "little"), LARGEST_HEADER_BYTES))
     except FileNotFoundError:
@@ -131,7 +133,7 @@ def _parsed(path: Path, text: bytes, size: int) -> Header:
 def _info(entry: dict[str, object], base: int) -> TensorInfo:
     dtype, shape = str(entry["dtype"]), tuple(int(side) for side in cast("list[int]", entry["shape"]))
     begin, end = cast("list[int]", entry["data_offsets"])
-    if dtype not in BITS or min(begin, *shape, 0) < 0:
+    if dtype not in BITS or len(shape) > MOST_DIMENSIONS or min(begin, *shape, 0) < 0:
         raise ValueError(f"number format {shown(dtype)}, shape {shown(list(shape))}")
     return TensorInfo(dtype, shape, base + begin, base + end)
 

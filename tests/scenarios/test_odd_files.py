@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from linfusion_cli.cli.app import main
 
@@ -64,6 +65,23 @@ def test_a_pipe_without_a_writer_is_refused(
         os.mkfifo(tmp_path / name)
     assert main([str(tmp_path / word) if word.startswith("PIPE") else word for word in words]) == 2
     assert "pipe" in capsys.readouterr().err
+
+
+LOCATIONS = ("--model", "--vae", "--linfusion", "--lora", "--textual-inversion", "--ip-adapter", "--controlnet")
+
+
+@pytest.mark.parametrize("flag", LOCATIONS)
+@pytest.mark.parametrize("odd", ["pipe", "pipe.safetensors", "/dev/zero"])
+def test_a_pipe_or_a_device_in_place_of_weights_is_refused(
+    flag: str, odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("pipe", "pipe.safetensors"):
+        os.mkfifo(tmp_path / name)
+    Image.new("RGB", (64, 64)).save("image.png")
+    images = {"--ip-adapter": ["--ip-image", "image.png"], "--controlnet": ["--control-image", "image.png"]}
+    assert main([*DRY, flag, odd, *images.get(flag, [])]) == 66
+    assert f"{odd}: it is a pipe, a device or a socket" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--max-memory", "--size"])

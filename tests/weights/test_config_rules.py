@@ -113,3 +113,24 @@ def test_what_changes_images_in_an_unknown_way_is_refused_by_name(
     assert named in str(caught.value)
     assert str(caught.value).startswith(f"folder/{name}: ")
     assert len(str(caught.value)) <= 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"layers_per_block": 64, "transformer_layers_per_block": 64}, "transformer blocks"),
+        ({"transformer_layers_per_block": [[64] * 8] * 2}, "transformer blocks"),
+        ({"layers_per_block": 3_000_000}, "layers_per_block"),
+    ],
+)
+def test_numbers_that_are_allowed_one_by_one_count_together(changes: dict[str, Any], named: str) -> None:
+    config = {
+        "block_out_channels": [16, 24],
+        "down_block_types": ["CrossAttnDownBlock2D"] * 2,
+        "up_block_types": ["CrossAttnUpBlock2D"] * 2,
+        "cross_attention_dim": 768,
+        "norm_num_groups": 8,
+    }
+    check_config("unet", config, "x")
+    with pytest.raises(WeightsError, match=named):
+        check_config("unet", {**config, **changes}, "x")

@@ -1,5 +1,7 @@
 """Safetensors headers and families: what is torn or damaged or foreign is named before anything is read."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,28 @@ def test_models_of_other_architectures_are_named(tmp_path: Path, name: str, name
     save_file({name: torch.ones(2, 2, 1)}, tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match=named):
         family_of_model(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        '{"dtype":"F32","shape":[1],"data_offsets":[0,1e999]}',
+        '{"dtype":"F32","shape":[1],"data_offsets":[0,99999999999999999999999]}',
+        '{"dtype":"F32","shape":[4611686018427387904,4611686018427387904],"data_offsets":[0,4]}',
+        '{"dtype":"F32","shape":[' + ",".join(["1152921504606846976"] * 100_000) + '],"data_offsets":[0,4]}',
+    ],
+)
+def test_numbers_beyond_all_files_are_refused_soon(entry: str, tmp_path: Path) -> None:
+    text = f'{{"a":{entry}}}'.encode()
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + b"0000")
+    started = time.process_time()
+    with pytest.raises(WeightsError, match="header is damaged"):
+        read_header(path)
+    assert time.process_time() - started < 2
+
+
+def test_a_pipe_in_the_place_of_weights_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.safetensors")
+    with pytest.raises(WeightsError, match="pipe"):
+        read_header(tmp_path / "x.safetensors")

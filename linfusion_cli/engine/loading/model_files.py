@@ -76,8 +76,9 @@ class FolderSource:
             raise WeightsError(f"{self.path}: {part} is a {name or 'missing'}: linfusion knows {', '.join(TOKENIZERS)}")
         try:
             return getattr(transformers, name).from_pretrained(self.path / part, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"{self.path / part}: not a complete tokenizer ({error})") from error
+        except Exception as error:  # its Rust part raises Exception itself
+            why = next(iter(str(error).splitlines()), "")[:150]
+            raise WeightsError(f"{self.path / part}: not a complete tokenizer ({why})") from error
 
 
 @dataclass(frozen=True, slots=True)
