@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
+from linfusion_cli.config.foreign_syntax import foreign_syntax_notes
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
@@ -211,8 +212,11 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
+    signs = foreign_syntax_notes(
+        job.prompt, job.settings.sampling.negative_prompt, weights=job.settings.extras.prompt_weights
+    )
     of_images = [*fitted, *(note for image in images for note in image.notes)]
-    return tuple(note for note in (told, low, told_scale, few, whole, *of_images) if note)
+    return tuple(note for note in (told, *signs, low, told_scale, few, whole, *of_images) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

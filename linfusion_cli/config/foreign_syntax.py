@@ -1,0 +1,69 @@
+"""Signs in a prompt that mean something in other tools and are words here, and what to use in their place."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from linfusion_cli.errors import Message, Option, option
+
+SHOWN_CHARACTERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Sign:
+    """A syntax of other tools. `use`: what does the same here."""
+
+    pattern: re.Pattern[str]
+    use: tuple[str | Option, ...]
+    is_weight: bool = False  # understood with prompt weights
+    is_told_later: bool = False  # in the prompt, by the prompt encoder
+
+
+SIGNS = (
+    _Sign(re.compile(r"<(?:lora|lyco):[^<>\n]*>", re.IGNORECASE), ("use ", option("lora"))),
+    _Sign(re.compile(r"<hypernet:[^<>\n]*>", re.IGNORECASE), ("hypernetworks are not supported",)),
+    _Sign(
+        re.compile(r"\bembedding:[\w.\-]+", re.IGNORECASE),
+        ("use ", option("textual_inversion"), " and its word alone in the prompt"),
+    ),
+    _Sign(re.compile(r"(?<!\S)BREAK(?!\S)"), ("it is read as a word; leave it out",)),
+    _Sign(re.compile(r"(?<!\S)AND(?!\S)"), ("prompts are not composed: make one prompt of them",)),
+    _Sign(
+        re.compile(r"__[^\W_](?:[\w\-/]*?[^\W_])?__"),
+        ("a wildcard is filled in by batch, in the prompt, with its ", option("wildcards")),
+    ),
+    _Sign(
+        re.compile(r"\[[^\[\]]*:[^\[\]]*:\s*\d*\.?\d+\s*\]|\[[^\[\]:]*:\s*\d*\.?\d+\s*\]"),
+        ("words can't change between steps: write one of them",),
+    ),
+    _Sign(re.compile(r"\[[^\[\]|]+\|[^\[\]]*\]"), ("words can't alternate between steps: write one of them",)),
+    _Sign(re.compile(r"\{[^{}]*\|[^{}]*\}"), ("batch makes an image of each choice, in the prompt of a list",)),
+    _Sign(re.compile(r"\bNegative prompt:"), ("give the rest as ", option("negative_prompt"))),
+    _Sign(re.compile(r"(?:^|\s)Steps: ?\d+, ?\w"), ("batch reads pasted settings from a list",)),
+    _Sign(
+        re.compile(r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)"),
+        ("use ", option("prompt_weights", True)),
+        is_weight=True,
+        is_told_later=True,
+    ),
+    _Sign(
+        re.compile(r"\(\([^()]+\)\)|(?<!\\)\[[^\[\]|:]+\]"), ("use ", option("prompt_weights", True)), is_weight=True
+    ),
+)
+
+
+def foreign_syntax_notes(prompt: str, negative_prompt: str, *, weights: bool) -> tuple[Message, ...]:
+    """A note for each kind of sign, in each of the two texts, that is read as words here.
+
+    weights: whether weights like (word:1.3) are understood.
+    """
+    texts = (("the prompt", prompt), ("the negative prompt", negative_prompt))
+    return tuple(
+        Message(f'"{found[0].strip():.{SHOWN_CHARACTERS}}" in {name} is read as words: ', *sign.use)
+        for name, text in texts
+        for sign in SIGNS
+        if not (sign.is_weight and weights) and not (sign.is_told_later and name == "the prompt")
+        for found in [sign.pattern.search(text)]
+        if found
+    )

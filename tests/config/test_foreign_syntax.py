@@ -1,0 +1,55 @@
+"""What other tools' prompts hold is noted in both texts; ordinary prompts are not."""
+
+from __future__ import annotations
+
+import pytest
+
+from linfusion_cli.cli.spelling import told
+from linfusion_cli.config.foreign_syntax import SIGNS, foreign_syntax_notes
+
+EXAMPLES = {
+    "<lora:armour:0.8>": "--lora",
+    "<lyco:armour:0.8>": "--lora",
+    "<hypernet:x:1>": "hypernetworks",
+    "embedding:easynegative": "--textual-inversion",
+    "a BREAK b": "leave it out",
+    "a AND b": "not composed",
+    "a __animal__": "--wildcards",
+    "[cat:dog:0.5]": "between steps",
+    "[dog:0.5]": "between steps",
+    "[cat|dog]": "alternate",
+    "{cat|dog}": "each choice",
+    "a Negative prompt: b": "--negative",
+    "a Steps: 20, Seed: 1": "pasted settings",
+    "((cat))": "--prompt-weights",
+    "[cat]": "--prompt-weights",
+}
+
+
+@pytest.mark.parametrize("text", EXAMPLES)
+def test_a_sign_is_noted_in_both_texts(text: str) -> None:
+    (note,) = foreign_syntax_notes(text, "", weights=False)
+    assert "in the prompt is read as words" in note
+    assert EXAMPLES[text] in told(note)
+    (note,) = foreign_syntax_notes("", text, weights=False)
+    assert "in the negative prompt is read as words" in note
+    assert EXAMPLES[text] in told(note)
+
+
+def test_every_sign_has_an_example() -> None:
+    texts = [*EXAMPLES, "(cat:1.3)"]
+    assert all(any(sign.pattern.search(text) for text in texts) for sign in SIGNS)
+
+
+def test_weights_are_noted_only_where_they_are_not_read() -> None:
+    (note,) = foreign_syntax_notes("", "(cat:1.3)", weights=False)
+    assert "--prompt-weights" in told(note)
+    assert foreign_syntax_notes("((a)) [b] (c:1.2)", "((a)) [b] (c:1.2)", weights=True) == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a lake (at dawn), 3:2 format", "sand and sea", "BREAKFAST, breaks", "a_b __init", "x < y", "{a} :)", "5 steps"],
+)
+def test_ordinary_prompts_have_no_note(text: str) -> None:
+    assert foreign_syntax_notes(text, text, weights=False) == ()
