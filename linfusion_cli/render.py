@@ -20,12 +20,12 @@ from linfusion_cli.config.required_weights import check_weights, refuse_changed,
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
-from linfusion_cli.geometry import MULTIPLE_PX, Size
-from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder
+from linfusion_cli.geometry import MULTIPLE_PX
+from linfusion_cli.output.atomic_file import make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
+from linfusion_cli.output.formats.writer import check_destination, check_texts, write_image
 from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
-from linfusion_cli.output.png_writer import PngWriter, largest_bytes
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.planner import Plan, dtype_of
 from linfusion_cli.planning.render_plan import FEW_PREPARED
@@ -81,9 +81,9 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) ->
         for image in images(plan, tell, keeper, model_cache):
             record = record_of(plan, measured.phases)
             if image.final:
-                _write(job.output, image, record, overwrite=job.overwrite)
+                _write(job, job.output, image, record, overwrite=job.overwrite)
             elif job.stages_folder is not None:
-                _write(_stage_path(job.stages_folder, image.stage), image, record, overwrite=True)
+                _write(job, _stage_path(job, job.stages_folder, image.stage), image, record, overwrite=True)
         _tell_missing_stages(plan, notify)
         keeper.clear()
     planned_seconds, taken_seconds = measured.beside(plan)
@@ -119,13 +119,14 @@ def prepare(plan: Plan) -> None:
     """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
     job = plan.job
     check_ready(plan)
-    check_writable(job.output, largest_bytes(job.size), overwrite=job.overwrite)
-    record_texts(record_of(plan, []))  # a text that can't be stored is found now
+    check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
+    check_texts(record_texts(record_of(plan, [])), job.file)  # a text that can't be stored is found now
     tidy(job.output.parent)
     if job.stages_folder is not None:
         make_folder(job.stages_folder, parameter="stages_folder")
         for stage in _stages_with_images(plan):
-            check_writable(_stage_path(job.stages_folder, stage), largest_bytes(stage.size), overwrite=True)
+            path = _stage_path(job, job.stages_folder, stage)
+            check_destination(path, stage.size, job.file, overwrite=True)
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
@@ -133,7 +134,7 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
     job, found = plan.job, []
     for check in (
         partial(refuse_missing, job.settings, job.preset),
-        partial(check_writable, job.output, largest_bytes(job.size), overwrite=job.overwrite),
+        partial(check_destination, job.output, job.size, job.file, overwrite=job.overwrite),
     ):
         try:
             check()
@@ -255,8 +256,8 @@ def _checkpoint_bytes(plan: Plan) -> int:
     return int(CHECKPOINT_COPIES * LATENT_BYTES * area / MULTIPLE_PX**2) + (16 << 20)
 
 
-def _stage_path(folder: Path, stage: Stage) -> Path:
-    return folder / f"stage-{stage.index}-{stage.size}.png"
+def _stage_path(job: Job, folder: Path, stage: Stage) -> Path:
+    return folder / f"stage-{stage.index}-{stage.size}{job.output.suffix}"
 
 
 def _stages_with_images(plan: Plan) -> tuple[Stage, ...]:
@@ -269,7 +270,8 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
     folder = plan.job.stages_folder
     if folder is None or plan.join.between != "pixel":
         return
-    missing = [str(stage.index) for stage in _stages_with_images(plan) if not _stage_path(folder, stage).exists()]
+    stages = _stages_with_images(plan)
+    missing = [str(stage.index) for stage in stages if not _stage_path(plan.job, folder, stage).exists()]
     if missing:
         notify(
             Note(
@@ -331,13 +333,8 @@ def _place_names(value: str | list[str]) -> str | list[str]:
     return local_name(value) if isinstance(value, str) else [local_name(place) for place in value]
 
 
-def _write(path: Path, image: StageImage, record: dict[str, Any], *, overwrite: bool) -> None:
-    size: Size = image.stage.size
-    with AtomicFile(path, largest_bytes(size), overwrite=overwrite) as file:
-        with PngWriter(file, size, record_texts(record)) as png:
-            for rows in image.rows:
-                png.write_rows(rows)
-        file.commit()
+def _write(job: Job, path: Path, image: StageImage, record: dict[str, Any], *, overwrite: bool) -> None:
+    write_image(path, image.stage.size, job.file, record_texts(record), image.rows, overwrite=overwrite)
 
 
 @contextmanager

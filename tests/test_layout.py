@@ -38,7 +38,8 @@ FLOORS = (
     "planning",
     "config output",
     "images",
-    "weights system training geometry",
+    "weights system training file_formats",
+    "geometry",
     "json_files",
     "models events errors version files toml_files redaction png_chunks",
 )
@@ -52,8 +53,7 @@ IMPORTS = {
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
     "engine.attention engine.loading planning config weights system training geometry events errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files",
-    "batch": "render planning config output system geometry events errors redaction json_files png_chunks files "
-    "toml_files",
+    "batch": "render planning config output system geometry events errors redaction json_files files toml_files",
     "landscapes": "engine.attention training json_files files",
     "convert": "weights errors files",
     "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "
@@ -76,12 +76,13 @@ IMPORTS = {
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
     "planning": "config images weights system geometry errors redaction files json_files",
-    "config": "images weights geometry errors files toml_files",
+    "config": "images weights file_formats geometry errors files toml_files",
     "images": "geometry errors system png_chunks",
-    "output": "images geometry events errors json_files files png_chunks",
+    "output": "images file_formats geometry events errors json_files files png_chunks",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files files",
+    "file_formats": "geometry errors",
     "geometry": "errors",
     "json_files": "errors files",
     "toml_files": "",

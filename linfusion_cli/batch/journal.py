@@ -17,10 +17,9 @@ from typing import BinaryIO, Literal, Self
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.json_files import JsonError, parse_json
-from linfusion_cli.output import png_reader
 from linfusion_cli.output.checkpoint_folder import hidden_folder, open_plain
+from linfusion_cli.output.formats.check import check, has_ends
 from linfusion_cli.output.metadata import read_record
-from linfusion_cli.png_chunks import SIGNATURE
 from linfusion_cli.redaction import redacted
 
 LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
@@ -28,7 +27,6 @@ PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
 _EVENT = re.compile(rb'"event": "(?:done|failed|numbers)"')  # those that say something for the next run
-_END = b"\0\0\0\0IEND\xaeB`\x82"
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -131,7 +129,7 @@ class Journal:
             noted
             and not thorough
             and (info.st_size, info.st_mtime_ns) == (noted.size_bytes, noted.modified_ns)
-            and _has_ends(path)
+            and has_ends(path)
         ):
             return "done"
         if not stat.S_ISREG(info.st_mode):
@@ -143,7 +141,7 @@ class Journal:
         try:
             if read_record(path).get("id") != task.id:
                 return "foreign"
-            png_reader.check(path)
+            check(path)
         except (UsageError, OutputError):
             return "damaged" if ours else "foreign"
         return "done"
@@ -201,13 +199,3 @@ def _event_lines(data: bytes) -> Iterator[bytes]:
         end = end if end >= 0 else len(data)
         yield data[max(at, data.rfind(b"\n", at, found.start()) + 1) : end]
         at = end + 1
-
-
-def _has_ends(path: str) -> bool:
-    try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(len(SIGNATURE))
-            file.seek(-len(_END), os.SEEK_END)
-            return head == SIGNATURE and file.read() == _END
-    except OSError:
-        return False

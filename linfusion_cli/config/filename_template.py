@@ -1,4 +1,4 @@
-"""Names of files: templates with fixed fields, texts made fit for a name, and what no name of one PNG file may be."""
+"""Names of files: templates with fixed fields, texts made fit for a name, and what no name of one image file may be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from linfusion_cli.config.toml_text import shown
-from linfusion_cli.errors import Option, UsageError, nearest_name
+from linfusion_cli.errors import Option, UsageError, nearest_name, option
+from linfusion_cli.file_formats import BY_NAME, ENDINGS, PNG, format_of_ending
 
 Place = str | Option  # where a template was given, for messages
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
@@ -82,17 +83,38 @@ def _field_list() -> str:
     return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
 
 
-def checked_name(name: str, template: str, place: Place) -> str:
-    """The name with its ending; refuses what is no name of one PNG file."""
+def checked_name(name: str, template: str, place: Place, format_name: str = "") -> str:
+    """The name with its ending; refuses what is no name of one image file.
+
+    format_name: the format that was chosen, "" for that of the ending, or PNG. A chosen format beats the ending of a
+    preset's template, and is refused beside another ending that was typed.
+    """
     if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(
             place, f" {shown(template)}: write the name of one file, without folders and control characters"
         )
-    ending = _ENDING.search(name)
-    if ending and ending[0].lower() != ".png":
-        raise UsageError(place, f' {shown(template)}: images are PNG files. Write "{name[: ending.start()]}.png"')
-    name = name if ending else f"{name}.png"
+    name = _with_ending(name, template, place, format_name)
     length = len(name.encode(errors="replace"))
     if length > LARGEST_NAME_BYTES:
         raise UsageError(place, f" {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
     return name
+
+
+def _with_ending(name: str, template: str, place: Place, format_name: str) -> str:
+    match = _ENDING.search(name)
+    known = format_of_ending(match[0]) if match else None
+    chosen = BY_NAME[format_name] if format_name else known or PNG
+    stem = name[: match.start()] if match else name
+    if match and known is None:
+        names = ", ".join(ENDINGS)
+        raise UsageError(place, f' {shown(template)}: images end in {names}. Nearest: "{stem}{chosen.endings[0]}"')
+    if known is chosen:
+        return name
+    if known is not None and isinstance(place, Option):
+        raise UsageError(
+            place,
+            f" {shown(template)}: its ending is that of a {known.title}, and ",
+            option("format", format_name),
+            f' was given. Nearest: "{stem}{chosen.endings[0]}"',
+        )
+    return f"{stem}{chosen.endings[0]}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from linfusion_cli.config import extras
@@ -29,6 +29,7 @@ from linfusion_cli.config.request_checks import (
     parse_bytes,
 )
 from linfusion_cli.errors import Option, UsageError, option
+from linfusion_cli.file_formats import PNG, FileSettings, GivenSettings, file_settings, format_of_ending
 from linfusion_cli.geometry import Size, parse_size
 from linfusion_cli.images.input_image import InputImage
 
@@ -49,6 +50,7 @@ class Job:
     device: str  # "auto", "cpu", "cuda", "cuda:N" or "mps"
     dtype: str  # "auto" or one of choices.DTYPES
     output: Path
+    file: FileSettings  # how the output is written
     overwrite: bool
     stages_folder: Path | None  # keeps the image of each stage
     memory_log: Path | None  # JSON lines, one per phase
@@ -102,6 +104,7 @@ def resolve(request: Request) -> Job:
         device=checked_device(request.device),
         dtype=checked_choice("dtype", request.dtype),
         output=Path(),
+        file=FileSettings(),
         overwrite=request.overwrite,
         stages_folder=request.stages_folder,
         memory_log=request.memory_log,
@@ -117,7 +120,9 @@ def resolve(request: Request) -> Job:
         overrides=overrides(request),
     )
     output = _output(request, loaded, job)
-    return replace(job, output=output, scratch_folder=_scratch(request.scratch_folder, output))
+    chosen = format_of_ending(output.suffix) or PNG
+    file = file_settings(chosen, _given_settings(request), size)
+    return replace(job, output=output, file=file, scratch_folder=_scratch(request.scratch_folder, output))
 
 
 def _size(loaded: Loaded) -> Size:
@@ -144,6 +149,17 @@ def checked_seconds(seconds: float | None) -> float:
     return CHECKPOINT_SECONDS if seconds is None else checked_number("checkpoint_seconds", seconds)
 
 
+def _given_settings(request: Request) -> GivenSettings:
+    """What a request says of its file. Raises UsageError for values out of range."""
+    for key in ("quality", "dpi"):
+        if (number := getattr(request, key)) is not None:
+            checked_number(key, number)
+    for key in ("bits", "color_profile", "tiff_compression"):
+        if (word := getattr(request, key)) is not None:
+            checked_choice(key, str(word))
+    return GivenSettings(**{field.name: getattr(request, field.name) for field in fields(GivenSettings)})
+
+
 def _output(request: Request, loaded: Loaded, job: Job) -> Path:
     """The file to write: the one asked for, or the preset's template in the folder asked for or in the current one."""
     place: Place
@@ -152,5 +168,7 @@ def _output(request: Request, loaded: Loaded, job: Job) -> Path:
         template, place, folder = loaded.settings.output.name, loaded.origins["output.name"], request.output or Path()
     else:
         template, place, folder = request.output.name, option("output"), request.output.parent
-    fields = shared_fields(job)
-    return folder / image_name(template, place, fields, job.prompt, job.seed, request.index, lambda: job_hash(job))
+    chosen = "" if request.format is None else checked_choice("format", request.format)
+    shared = shared_fields(job)
+    name = image_name(template, place, shared, job.prompt, job.seed, request.index, lambda: job_hash(job), chosen)
+    return folder / name

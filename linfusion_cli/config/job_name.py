@@ -28,9 +28,10 @@ def image_name(
     seed: int,
     index: int,
     make_id: Callable[[], str],
+    format_name: str = "",
 ) -> str:
-    """The name of an image's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
+    """The name of an image's file. Raises UsageError, which names `place`, for what is no name of one image file."""
     values = {**shared, "seed": seed, "index": index}
     values["slug"] = slug(prompt) if "{slug}" in template else ""  # these two take long, and lists are long
     values["id"] = make_id()[:ID_DIGITS] if "{id}" in template else ""
-    return checked_name(expand(template, values, place), template, place)
+    return checked_name(expand(template, values, place), template, place, format_name)

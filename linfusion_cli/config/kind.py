@@ -37,5 +37,6 @@ class Kind:
         )
 
     def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: Place) -> str:
-        """The name of that job's file. Raises UsageError, which names `place`, for what is no name of one PNG file."""
-        return image_name(template, place, self._fields, prompt, seed, index, lambda: job_id)
+        """The name of that job's file. Raises UsageError, which names `place`, for what is no name of an image."""
+        chosen = self.request.format or ""
+        return image_name(template, place, self._fields, prompt, seed, index, lambda: job_id, chosen)

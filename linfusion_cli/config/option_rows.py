@@ -9,9 +9,11 @@ from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, 
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
 from linfusion_cli.config.value_range import Range
+from linfusion_cli.file_formats import COLOR_PROFILES, FORMAT_NAMES, TIFF_COMPRESSIONS
 
 LARGEST_SEED = 2**32 - 1
 LARGEST_CHECKPOINT_SECONDS = 86400.0  # a day
+LARGEST_DPI = 65535  # of a JPEG
 
 IMAGE_ROWS = (
     OptionRow(
@@ -168,7 +170,7 @@ IMAGE_ROWS = (
         kind=Path,
         names=("output", "o"),
         metavar="FILE",
-        help="The PNG to write, or a folder. Fields such as {seed} and {slug} are filled in.",
+        help="The file to write, whose ending says the format, or a folder. Fields such as {seed} are filled in.",
         decides_pixels=False,
         default_from="the preset's output.name, in the current folder",
         commands=COMMANDS - {BATCH},
@@ -182,6 +184,75 @@ IMAGE_ROWS = (
         decides_pixels=False,
         commands=COMMANDS - {BATCH},
         in_batch_rows=False,
+    ),
+)
+
+FILE_ROWS = (
+    OptionRow(
+        key="format",
+        kind=str,
+        metavar="NAME",
+        help="The file's format.",
+        details="jpeg and webp hold up to 65,535 and 16,383 pixels a side. dzi is a folder of tiles for zooming.",
+        choices=FORMAT_NAMES,
+        decides_pixels=False,
+        default_from="as the name ends; png",
+    ),
+    OptionRow(
+        key="bits",
+        kind=int,
+        metavar="8|16",
+        help="Bits per channel: 16 for png and tiff, which keeps more of smooth gradients.",
+        choices=("8", "16"),
+        decides_pixels=False,
+        default_from="8",
+    ),
+    OptionRow(
+        key="quality",
+        kind=int,
+        metavar="N",
+        help="The quality of jpeg, webp, avif, jxl and of the tiles of dzi.",
+        range=Range(1, 100),
+        decides_pixels=False,
+        default_from="95",
+    ),
+    OptionRow(
+        key="lossless",
+        kind=bool,
+        help="Lose nothing: webp, jxl, and dzi with PNG tiles. png and tiff never do.",
+        decides_pixels=False,
+    ),
+    OptionRow(
+        key="dpi",
+        kind=int,
+        metavar="N",
+        help="Dots per inch that the file asks for when it is printed.",
+        range=Range(1, LARGEST_DPI),
+        decides_pixels=False,
+    ),
+    OptionRow(
+        key="color_profile",
+        kind=str,
+        metavar="NAME",
+        help="The colours of the file; the image is made in sRGB and converted.",
+        choices=COLOR_PROFILES,
+        decides_pixels=False,
+        default_from="srgb",
+    ),
+    OptionRow(
+        key="tiff_compression",
+        kind=str,
+        metavar="NAME",
+        help="How a TIFF is compressed, without loss.",
+        choices=TIFF_COMPRESSIONS,
+        decides_pixels=False,
+        default_from="deflate",
+    ),
+    OptionRow(
+        key="pyramid",
+        kind=bool,
+        help="Store smaller levels in a TIFF, too, for viewers that zoom.",
+        decides_pixels=False,
     ),
 )
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from linfusion_cli.config.model_option_rows import MODEL_ROWS
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.option_rows import IMAGE_ROWS, RUN_ROWS
+from linfusion_cli.config.option_rows import FILE_ROWS, IMAGE_ROWS, RUN_ROWS
 
-OPTIONS: tuple[OptionRow, ...] = (*IMAGE_ROWS, *MODEL_ROWS, *RUN_ROWS)  # in the order of --help
+OPTIONS: tuple[OptionRow, ...] = (*IMAGE_ROWS, *FILE_ROWS, *MODEL_ROWS, *RUN_ROWS)  # in the order of --help
 
 
 def all_rows() -> tuple[OptionRow, ...]:

@@ -51,6 +51,14 @@ class Request:
     dtype: str = "auto"
     output: Path | None = None
     overwrite: bool = False
+    format: str | None = None  # None: as the name of the output ends
+    bits: int | None = None
+    quality: int | None = None
+    lossless: bool | None = None
+    dpi: int | None = None
+    color_profile: str | None = None
+    tiff_compression: str | None = None
+    pyramid: bool | None = None
     stages_folder: Path | None = None
     memory_log: Path | None = None
     max_memory: str | None = None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,7 +35,8 @@ from linfusion_cli.geometry import MULTIPLE_PX, Band
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
 
-Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3)
+Rows = np.ndarray[tuple[int, int, int], np.dtype[Any]]  # uint8, or uint16 as the plan says, (rows, width, 3)
+LARGEST_16 = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +145,23 @@ class StageRun:
     def image(self) -> StageImage | None:
         """The final image, or the one that the next stage starts from; None where nothing needs the pixels."""
         if self.following is None:
-            return StageImage(self.stage, True, self._at_the_writer(_to_pixels(self._decode())))
+            return StageImage(self.stage, True, self._at_the_writer(self._pixels(self._decode())))
         if not self._is_image_of(self.following):
             return None
         self.decoded = self._park_decoded()
         rows = self._parked_rows(self.following.stage.bands.vae_px)
-        return StageImage(self.stage, False, self._at_the_writer(_to_pixels(rows)))
+        return StageImage(self.stage, False, self._at_the_writer(self._pixels(rows)))
 
     def _at_the_writer(self, rows: Iterator[Rows]) -> Iterator[Rows]:
         """The rows of all processes on the one that writes, none on the others."""
-        ranks = self.shared.ranks
-        return rows if ranks is None else ranks.at_the_writer(rows, self.stage.size.width)
+        ranks, width = self.shared.ranks, self.stage.size.width
+        if ranks is None:
+            return rows
+        if self.shared.plan.row_bits == 8:
+            return ranks.at_the_writer(rows, width)
+        sent = (piece.view(np.uint8).reshape(len(piece), 2 * width, 3) for piece in rows)  # ranks exchange bytes
+        came = ranks.at_the_writer(sent, 2 * width)
+        return (piece.reshape(len(piece), -1).view(np.uint16).reshape(len(piece), width, 3) for piece in came)
 
     def recall(self) -> None:
         """Looks once for what an interrupted run kept: the latents that the stage ended with, or started from."""
@@ -250,6 +258,9 @@ class StageRun:
         if self.decoded is not None:
             yield from sweep(self.decoded, rows_px, self.store)
 
+    def _pixels(self, bands: Iterator[tuple[Band, Tensor]]) -> Iterator[Rows]:
+        return _to_pixels(bands) if self.shared.plan.row_bits == 8 else _to_deep_pixels(bands)
+
     def _decode(self) -> Iterator[tuple[Band, Tensor]]:
         """This process's rows of the canvas that the image shows, float32 (1, 3, rows, width), about [-1, 1]."""
         stage, vae, latents = self.stage, self.shared.components.vae, _present(self.latents)
@@ -329,3 +340,10 @@ def _to_pixels(bands: Iterator[tuple[Band, Tensor]]) -> Iterator[Rows]:
     for _, rows in bands:
         levels = (rows[0] * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
         yield levels.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _to_deep_pixels(bands: Iterator[tuple[Band, Tensor]]) -> Iterator[Rows]:
+    """The same to whole levels 0 to 65535."""
+    for _, rows in bands:
+        levels = ((rows[0].float() + 1) * (LARGEST_16 / 2)).round().clamp(0, LARGEST_16).to(torch.int32)
+        yield levels.permute(1, 2, 0).contiguous().cpu().numpy().astype(np.uint16)

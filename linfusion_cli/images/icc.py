@@ -37,9 +37,12 @@ SRGB = Chromaticities(D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
 ADOBE = Chromaticities(D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 
 
-def matrix_profile(chromaticities: Chromaticities, curve: float) -> bytes:
-    """The bytes of a display profile. curve: the exponent of its gamma, or GAMMA_SRGB."""
-    columns = _colorants(chromaticities)
+def matrix_profile(chromaticities: Chromaticities, curve: float, description: str = "") -> bytes:
+    """The bytes of a display profile. curve: the exponent of its gamma, or GAMMA_SRGB.
+
+    description: its name for people, with which it has every tag that the standard requires
+    """
+    columns = colorants(chromaticities)
     if curve == GAMMA_SRGB:
         tone = b"para\0\0\0\0\0\3\0\0" + b"".join(_fixed(number) for number in _SRGB_CURVE)
     else:
@@ -47,10 +50,12 @@ def matrix_profile(chromaticities: Chromaticities, curve: float) -> bytes:
     tags = [(b"wtpt", _xyz(D50))]
     tags += [(name, _xyz(column)) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)]
     tags += [(name, tone) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    if description:
+        tags += [(b"desc", _text(description)), (b"cprt", _text("No copyright, use freely"))]
     return _profile(tags)
 
 
-def _colorants(chromaticities: Chromaticities) -> tuple[tuple[float, ...], ...]:
+def colorants(chromaticities: Chromaticities) -> tuple[tuple[float, ...], ...]:
     """XYZ of full red, green and blue, adapted from the white point to D50 by Bradford's transform."""
     import numpy as np
 
@@ -68,6 +73,12 @@ def _colorants(chromaticities: Chromaticities) -> tuple[tuple[float, ...], ...]:
 
 def _fixed(number: float) -> bytes:
     return struct.pack(">i", max(-(2**31), min(round(number * 65536), 2**31 - 1)))
+
+
+def _text(text: str) -> bytes:
+    """A multi-localized text of one language (ICC.1:2022, 10.15)."""
+    data = text.encode("utf-16-be")
+    return b"mluc\0\0\0\0" + struct.pack(">II2s2sII", 1, 12, b"en", b"US", len(data), 28) + data
 
 
 def _xyz(numbers: tuple[float, ...]) -> bytes:

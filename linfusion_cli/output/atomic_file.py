@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import re
 import stat
 from collections.abc import Generator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from linfusion_cli.errors import DiskFullError, OutputError, option
 from linfusion_cli.files import (
@@ -61,6 +62,7 @@ class AtomicFile:
         self.size_bytes = size_bytes
         self.overwrite = overwrite
         self.written_bytes = 0
+        self._position = 0
         self._descriptor = -1
         self._temporary = path
         self._final = path
@@ -91,8 +93,25 @@ class AtomicFile:
             with _explained(self.path):
                 count = os.write(self._open_descriptor(), rest)
             rest = rest[count:]
-            self.written_bytes += count
+            self._position += count
+            self.written_bytes = max(self.written_bytes, self._position)
         return length
+
+    def seekable(self) -> SeekableFile:
+        """The file as libraries want it that go back in it to fill in what they did not know before."""
+        return SeekableFile(self)
+
+    def explained(self) -> contextlib.AbstractContextManager[None]:
+        """Turns an OSError of a library that writes here, or beside it, into an OutputError."""
+        return _explained(self.path)
+
+    def seek(self, position: int) -> None:
+        """The next write() begins at this byte."""
+        self._position = os.lseek(self._open_descriptor(), position, os.SEEK_SET)
+
+    def tell(self) -> int:
+        """The byte that the next write() begins at."""
+        return self._position
 
     def commit(self) -> None:
         """Makes the data durable and gives the file its name."""
@@ -144,6 +163,30 @@ class AtomicFile:
             os.unlink(self._temporary)
         with contextlib.suppress(OSError):
             os.close(descriptor)
+
+
+class SeekableFile(io.RawIOBase):
+    """An AtomicFile as a stream that can be written and moved in."""
+
+    def __init__(self, file: AtomicFile) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        return self._file.write(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._file.tell(), os.SEEK_END: self._file.written_bytes}[whence]
+        self._file.seek(start + offset)
+        return start + offset
+
+    def tell(self) -> int:
+        return self._file.tell()
 
 
 def sweep(folder: Path) -> list[Path]:

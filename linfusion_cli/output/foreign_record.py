@@ -13,6 +13,7 @@ from linfusion_cli.geometry import Size, nearest_size
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 from linfusion_cli.images.opening import opened
 from linfusion_cli.json_files import JsonError, parse_json
+from linfusion_cli.output.formats.exif_xmp import record_text
 from linfusion_cli.output.metadata import KEYWORD, PARAMETERS, shell_command
 from linfusion_cli.output.png_reader import read_text
 from linfusion_cli.png_chunks import SIGNATURE
@@ -63,6 +64,8 @@ def _of_png(path: Path) -> dict[str, object] | None:
 
 
 def _of_exif(path: Path) -> dict[str, object] | None:
+    if record_text(path) is not None:
+        return None
     with suppress(ImageError, *DECODER_ERRORS), opened(path) as image:
         data = image.getexif().get_ifd(EXIF_IFD).get(USER_COMMENT, b"")
         if isinstance(data, bytes) and data[:8] == b"UNICODE\0":

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.files import open_regular
+from linfusion_cli.images.kinds import HEAD_BYTES, format_of
 from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
+from linfusion_cli.output.formats.exif_xmp import KEYWORD as KEYWORD
+from linfusion_cli.output.formats.exif_xmp import PARAMETERS as PARAMETERS
+from linfusion_cli.output.formats.exif_xmp import record_text
 
-KEYWORD = "linfusion"
-PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
+_WITH_XMP = ("JPEG", "WEBP", "TIFF", "AVIF", "JXL")
+_DEEP_ZOOM = b"http://schemas.microsoft.com/deepzoom/"
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
@@ -34,9 +39,9 @@ def record_texts(record: Mapping[str, object]) -> dict[str, str]:
 def read_record(path: Path) -> dict[str, object]:
     """The record of an image, a stranger's data: show its texts through visible().
 
-    Raises UsageError if the file is no PNG, is damaged, or holds no record with the values that command_of needs.
+    Raises UsageError if the file is no image, is damaged, or holds no record with the values that command_of needs.
     """
-    text = png_reader.read_text(path, KEYWORD)
+    text = stored_record(path)
     if text is None:
         raise UsageError(f"{str(path)!r} holds no linfusion record: another program made it, or its texts were removed")
     try:
@@ -47,6 +52,18 @@ def read_record(path: Path) -> dict[str, object]:
         if not isinstance(values.get(key), kind) or isinstance(values[key], bool):
             raise UsageError(f'{str(path)!r}: its linfusion record has no usable "{key}"')
     return values
+
+
+def stored_record(path: Path) -> str | None:
+    """The record's JSON as an image of any format holds it, None where there is none. Raises UsageError."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD_BYTES)
+        if format_of(head) in _WITH_XMP or _DEEP_ZOOM in head:
+            return record_text(path)
+    except OSError as error:
+        raise UsageError(f"Can't read {str(path)!r}: {error.strerror}") from error
+    return png_reader.read_text(path, KEYWORD)
 
 
 def command_of(record: Mapping[str, object], allowed: frozenset[str] | None = None) -> str:

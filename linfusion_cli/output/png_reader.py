@@ -88,8 +88,8 @@ def _first_bytes(file: BinaryIO, chunk: Chunk) -> bytes:
 
 def _checked_size(file: BinaryIO) -> Size:
     chunks = chunks_of(file)
-    size = _read_header(file, next(chunks))
-    left_bytes = size.height * (size.width * CHANNELS + 1)
+    size, bits = _read_header(file, next(chunks))
+    left_bytes = size.height * (size.width * CHANNELS * bits // 8 + 1)
     inflater = zlib.decompressobj()
     for chunk in chunks:
         for piece in pieces(file, chunk):
@@ -100,13 +100,14 @@ def _checked_size(file: BinaryIO) -> Size:
     return size
 
 
-def _read_header(file: BinaryIO, chunk: Chunk) -> Size:
+def _read_header(file: BinaryIO, chunk: Chunk) -> tuple[Size, int]:
+    """The size in pixels, and the bits per channel."""
     if chunk.kind != b"IHDR" or chunk.length != 13:
         raise ValueError("its header is broken")
     width, height, *kind = struct.unpack(">IIBBBBB", whole(file, chunk, READ_TEXT_BYTES))
-    if kind != [8, 2, 0, 0, 0] or not width or not height:
-        raise ValueError("it is no 8-bit truecolour PNG as linfusion writes them")
-    return Size(width, height)
+    if kind not in ([8, 2, 0, 0, 0], [16, 2, 0, 0, 0]) or not width or not height:
+        raise ValueError("it is no truecolour PNG as linfusion writes them")
+    return Size(width, height), int(kind[0])
 
 
 def _inflated_bytes(inflater: Inflater, piece: bytes, left_bytes: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,14 @@ from linfusion_cli.output.png_format import CHANNELS
 from linfusion_cli.png_chunks import SIGNATURE
 
 Pixels = npt.NDArray[np.uint8]
+AnyPixels = npt.NDArray[Any]  # uint8 or uint16
 
 STRIP_BYTES = 4 << 20  # of pixels in one strip: the file depends on it, not on how the rows arrive
 TEXT_BYTES = 256 << 10  # of one text chunk that is written
 UP_FILTER = 2
 MOST_THREADS = 8
+METRES_PER_INCH = 0.0254
+_NOT_TEXT = re.compile(r"[^\n -~\xa0-\xff]")  # what no tEXt chunk may hold (PNG specification, 11.3.3.2)
 _ADLER_BASE = 65521
 
 
@@ -65,36 +68,58 @@ def deflater() -> Deflater:
     )
 
 
-def largest_bytes(size: Size) -> int:
+@dataclass(frozen=True, slots=True)
+class PngOptions:
+    """bits: 8 or 16 per channel; dpi: dots per inch, 0 for none said; icc: a profile, none for sRGB."""
+
+    bits: int = 8
+    dpi: int = 0
+    icc: bytes = b""
+
+    @property
+    def pixel_bytes(self) -> int:
+        return CHANNELS * self.bits // 8
+
+
+def largest_bytes(size: Size, bits: int = 8) -> int:
     """The most bytes that an image of size (px) with two full texts can take: pixels that don't compress at all."""
-    raw_bytes = size.height * (size.width * CHANNELS + 1)
-    strips = -(-size.height // _strip_rows(size.width))
+    row_bytes = size.width * CHANNELS * bits // 8
+    raw_bytes = size.height * (row_bytes + 1)
+    strips = -(-size.height // _strip_rows(row_bytes))
     return raw_bytes + raw_bytes // 1000 + 256 * strips + 2 * TEXT_BYTES + 1024
 
 
 class PngWriter:
-    """Writes an 8-bit truecolour PNG to sink while its rows come in, top to bottom.
+    """Writes a truecolour PNG of 8 or 16 bits per channel to sink while its rows come in, top to bottom.
 
-    size is in pixels; texts become iTXt chunks before the pixels. Rows are gathered into strips of a fixed size, which
-    threads filter and deflate; a few strips at a time are in memory. As a context manager it closes itself, and drops
-    what is pending when the body fails. Raises ValueError for a size that no PNG has and for keywords that are not
-    allowed, UsageError for a text that holds NUL or is too long.
+    size is in pixels. The texts come before the pixels, as tEXt chunks, or iTXt where Latin-1 does not do. Rows are
+    gathered into strips of a fixed size, which threads filter and deflate; a few strips at a time are in memory. As a
+    context manager it closes itself, and drops what is pending when the body fails. Raises ValueError for a size that
+    no PNG has and for keywords that are not allowed, UsageError for a text that holds NUL or is too long.
     """
 
     def __init__(
-        self, sink: Sink, size: Size, texts: Mapping[str, str] | None = None, threads: int | None = None
+        self,
+        sink: Sink,
+        size: Size,
+        texts: Mapping[str, str] | None = None,
+        threads: int | None = None,
+        options: PngOptions = PngOptions(),
     ) -> None:
         if not (0 < size.width < 1 << 31 and 0 < size.height < 1 << 31):
             raise ValueError(f"a PNG can't be {size} pixels")
         opening = [
             SIGNATURE,
-            _header(size),
-            _chunk(b"sRGB", b"\0"),
+            _header(size, options.bits),
+            _icc_chunk(options.icc) if options.icc else _chunk(b"sRGB", b"\0"),
+            _dpi_chunk(options.dpi) if options.dpi else b"",
             *(_text_chunk(keyword, text) for keyword, text in (texts or {}).items()),
         ]
         threads = min(MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
         self.deflater = deflater()
         self.size = size
+        self._dtype = np.dtype(np.uint16 if options.bits == 16 else np.uint8)
+        self._row_bytes = size.width * options.pixel_bytes
         self._sink = sink
         self._pool = ThreadPoolExecutor(max(2, threads), "png")
         self._pending: deque[Future[_Strip]] = deque()
@@ -102,7 +127,7 @@ class PngWriter:
         self._strip = self._new_strip(size.height)
         self._filled_rows = 0
         self._taken_rows = 0
-        self._above: Pixels = np.zeros(size.width * CHANNELS, np.uint8)
+        self._above: Pixels = np.zeros(self._row_bytes, np.uint8)
         self._adler = 1
         self._first = True
         self._closed = False
@@ -119,13 +144,13 @@ class PngWriter:
         else:
             self._stop()
 
-    def write_rows(self, rows: Pixels) -> None:
-        """Takes the next rows: uint8 (rows, width, 3). They are copied.
+    def write_rows(self, rows: AnyPixels) -> None:
+        """Takes the next rows: uint8, or uint16 for 16 bits, (rows, width, 3). They are copied.
 
         Raises ValueError for another shape or dtype, for more rows than the image has, and after close().
         """
         self._check(rows)
-        flat = rows.reshape(rows.shape[0], self.size.width * CHANNELS)
+        flat = _big_endian(rows).reshape(rows.shape[0], self._row_bytes)
         while len(flat):
             count = min(len(flat), len(self._strip) - self._filled_rows)
             self._strip[self._filled_rows : self._filled_rows + count] = flat[:count]
@@ -148,17 +173,18 @@ class PngWriter:
         finally:
             self._stop()
 
-    def _check(self, rows: Pixels) -> None:
+    def _check(self, rows: AnyPixels) -> None:
         if self._closed:
             raise ValueError("the image is closed")
         expected = (self.size.width, CHANNELS)
-        if rows.dtype != np.uint8 or rows.ndim != 3 or rows.shape[1:] != expected:
-            raise ValueError(f"rows must be uint8 (rows, {self.size.width}, {CHANNELS}), not {rows.dtype} {rows.shape}")
+        if rows.dtype != self._dtype or rows.ndim != 3 or rows.shape[1:] != expected:
+            allowed = f"{self._dtype} (rows, {self.size.width}, {CHANNELS})"
+            raise ValueError(f"rows must be {allowed}, not {rows.dtype} {rows.shape}")
         if self._taken_rows + len(rows) > self.size.height:
             raise ValueError(f"the image has {self.size.height} rows, {self._taken_rows + len(rows)} were given")
 
     def _new_strip(self, left_rows: int) -> Pixels:
-        return np.empty((min(left_rows, _strip_rows(self.size.width)), self.size.width * CHANNELS), np.uint8)
+        return np.empty((min(left_rows, _strip_rows(self._row_bytes)), self._row_bytes), np.uint8)
 
     def _submit(self) -> None:
         strip, above = self._strip, self._above
@@ -211,12 +237,26 @@ def _deflate_strip(how: Deflater, strip: Pixels, above: Pixels, *, final: bool) 
     return _Strip(deflated, zlib.adler32(raw), len(raw), final)
 
 
-def _strip_rows(width: int) -> int:
-    return max(1, STRIP_BYTES // (width * CHANNELS))
+def _strip_rows(row_bytes: int) -> int:
+    return max(1, STRIP_BYTES // row_bytes)
 
 
-def _header(size: Size) -> bytes:
-    return _chunk(b"IHDR", struct.pack(">IIBBBBB", size.width, size.height, 8, 2, 0, 0, 0))
+def _big_endian(rows: AnyPixels) -> Pixels:
+    """The bytes of the rows as a PNG holds them."""
+    return rows.astype(">u2").view(np.uint8) if rows.dtype == np.uint16 else rows
+
+
+def _header(size: Size, bits: int) -> bytes:
+    return _chunk(b"IHDR", struct.pack(">IIBBBBB", size.width, size.height, bits, 2, 0, 0, 0))
+
+
+def _icc_chunk(profile: bytes) -> bytes:
+    return _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+
+
+def _dpi_chunk(dpi: int) -> bytes:
+    per_metre = round(dpi / METRES_PER_INCH)
+    return _chunk(b"pHYs", struct.pack(">IIB", per_metre, per_metre, 1))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -231,4 +271,6 @@ def _text_chunk(keyword: str, text: str) -> bytes:
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) > TEXT_BYTES:
         raise UsageError(f'the text "{keyword}" is {len(encoded):,} bytes long; at most {TEXT_BYTES:,} go into a PNG')
+    if not _NOT_TEXT.search(text):  # read by more programs
+        return _chunk(b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1"))
     return _chunk(b"iTXt", keyword.encode("latin-1") + b"\0\0\0\0\0" + encoded)

@@ -165,7 +165,13 @@ class Estimate:
         return self._phase("encode", stage, counter, images=images)
 
     def _decode(self, stage: Stage, budget: StoreBudget, *, last: bool) -> Phase:
-        return self._phase("decode", stage, self._vae_cost(stage, budget, 0 if last else stage.size.area, encode=False))
+        cost = self._vae_cost(stage, budget, 0 if last else stage.size.area, encode=False)
+        written = last or self.job.stages_folder is not None
+        held = self.job.file.held_bytes(stage.size) if written else 0
+        phase = self._phase("decode", stage, cost)
+        if self.machine.kind == "cpu":
+            return replace(phase, peak_bytes=phase.peak_bytes + held)
+        return replace(phase, ram_bytes=phase.ram_bytes + held)
 
     def _denoise(self, stage: Stage, budget: StoreBudget) -> Phase:
         local = stage.steps + stage.guided_steps

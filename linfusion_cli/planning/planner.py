@@ -129,6 +129,7 @@ def _plan(
         keep_text_encoders=estimate.keep_text_encoders,
         budget_bytes=budget,
         notes=(*_notes(job, estimate.architecture), *machine.notes),
+        row_bits=job.file.row_bits,
     )
 
 
@@ -203,6 +204,8 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         if redacted(job.prompt) != job.prompt
         else ""
     )
+    held = job.file.held_bytes(job.size)
+    writer = f"a {job.file.format.title} needs the whole image: {held / 1e9:.1f} GB while it is written" if held else ""
     scale = job.settings.sampling.guidance_scale
     told_scale = (
         "this UNet is told the guidance scale (a latent consistency model): the negative prompt, guidance_interval and "
@@ -216,7 +219,7 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
         job.prompt, job.settings.sampling.negative_prompt, weights=job.settings.extras.prompt_weights
     )
     of_images = [*fitted, *(note for image in images for note in image.notes)]
-    return tuple(note for note in (told, *signs, low, told_scale, few, whole, *of_images) if note)
+    return tuple(note for note in (told, *signs, low, told_scale, few, whole, writer, *of_images) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

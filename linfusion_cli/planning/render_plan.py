@@ -170,7 +170,7 @@ class RenderPlan:
     start: an image to begin with, None for noise
     conditioned_size: the size in pixels that SD-XL is told, one that the model knows, at every stage
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
-    keep_text_encoders: they stay loaded for the next image
+    keep_text_encoders: they stay loaded for the next image; row_bits: 8 or 16, of each channel of the image's rows
     """
 
     size: Size
@@ -193,6 +193,7 @@ class RenderPlan:
     keep_text_encoders: bool
     budget_bytes: int
     notes: tuple[str, ...]
+    row_bits: int = 8
 
     @property
     def upscales_image(self) -> bool:

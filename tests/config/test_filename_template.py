@@ -35,12 +35,17 @@ def test_expand_fills_or_refuses_but_never_evaluates(template: str) -> None:
     assert len(text) <= len(template) + 9
 
 
-@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a\\b", "a\n", "a.jpg", "x" * (LARGEST_NAME_BYTES + 1)])
-def test_what_is_no_name_of_one_png_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["", " ", "..", "a/b", "a\\b", "a\n", "a.gif", "x" * (LARGEST_NAME_BYTES + 1)])
+def test_what_is_no_name_of_one_image_is_refused(name: str) -> None:
     with pytest.raises(UsageError, match=r"^output "):
         checked_name(name, name, option("output"))
 
 
 def test_a_name_gets_its_ending() -> None:
     assert checked_name("a", "a", option("output")) == "a.png"
+    assert checked_name("a.jpg", "a.jpg", option("output")) == "a.jpg"
+    assert checked_name("a", "a", option("output"), "tiff") == "a.tif"
+    assert checked_name("a.png", "a.png", "preset landscape", "jpeg") == "a.jpg"
+    with pytest.raises(UsageError, match=r'Nearest: "a\.jpg"'):
+        checked_name("a.png", "a.png", option("output"), "jpeg")
     assert checked_name("a.PNG", "a.PNG", option("output")) == "a.PNG"

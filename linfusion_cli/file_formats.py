@@ -1,0 +1,247 @@
+"""The file formats that images are written in: what each of them can hold, and the settings of one file."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from linfusion_cli.errors import UsageError, option
+from linfusion_cli.geometry import Size
+
+ColorProfile = Literal["srgb", "display-p3"]
+TiffCompression = Literal["deflate", "zstd", "none"]
+COLOR_PROFILES: tuple[ColorProfile, ...] = ("srgb", "display-p3")
+TIFF_COMPRESSIONS: tuple[TiffCompression, ...] = ("deflate", "zstd", "none")
+DEFAULT_QUALITY = 95
+SRGB_ONLY: tuple[ColorProfile, ...] = ("srgb",)
+PACKAGE = "linfusion-cli"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFormat:
+    """What one format can hold, and what its writer needs.
+
+    endings: of file names, the usual one first; largest_side_px: of width and height
+    held_bytes_per_px, held_lossless_bytes_per_px, held_bytes: the memory of a writer that needs the whole image; all 0
+        where rows are streamed. Measured: docs/log.md
+    disk_bytes_per_px: the most that 8 bits per channel take on the disk
+    lossless: "always", "never", or a "choice" of the user
+    modules, extra: what has to be installed, and the extra of this package that brings it
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    largest_side_px: int
+    held_bytes_per_px: float = 0
+    held_lossless_bytes_per_px: float = 0
+    held_bytes: int = 0
+    disk_bytes_per_px: float = 3.5
+    lossless: Literal["always", "never", "choice"] = "choice"
+    bits: tuple[int, ...] = (8,)
+    color_profiles: tuple[ColorProfile, ...] = COLOR_PROFILES
+    holds_dpi: bool = True
+    modules: tuple[str, ...] = ()
+    extra: str = ""
+
+    @property
+    def streams(self) -> bool:
+        """Whether the memory of its writer does not grow with the height."""
+        return not self.held_bytes_per_px
+
+    @property
+    def missing_modules(self) -> tuple[str, ...]:
+        """The modules that its writer needs and that are not installed."""
+        return tuple(name for name in self.modules if importlib.util.find_spec(name) is None)
+
+
+FORMATS = (
+    FileFormat(
+        name="png", title="PNG", endings=(".png",), largest_side_px=(1 << 31) - 1, lossless="always", bits=(8, 16)
+    ),
+    FileFormat(name="jpeg", title="JPEG", endings=(".jpg", ".jpeg"), largest_side_px=65535, lossless="never"),
+    FileFormat(
+        name="tiff",
+        title="TIFF",
+        endings=(".tif", ".tiff"),
+        largest_side_px=(1 << 31) - 1,
+        lossless="always",
+        bits=(8, 16),
+        disk_bytes_per_px=4.5,  # with the smaller levels, before they are compressed
+        modules=("tifffile", "imagecodecs"),
+        extra="tiff",
+    ),
+    FileFormat(
+        name="webp",
+        title="WebP",
+        endings=(".webp",),
+        largest_side_px=16383,
+        held_bytes_per_px=22,
+        held_lossless_bytes_per_px=48,
+    ),
+    FileFormat(
+        name="avif",
+        title="AVIF",
+        endings=(".avif",),
+        largest_side_px=65535,
+        held_bytes_per_px=52,
+        lossless="never",
+    ),
+    FileFormat(
+        name="jxl",
+        title="JPEG XL",
+        endings=(".jxl",),
+        largest_side_px=(1 << 30) - 1,
+        held_bytes_per_px=30,
+        held_lossless_bytes_per_px=30,
+        held_bytes=150_000_000,
+        color_profiles=SRGB_ONLY,
+        modules=("pillow_jxl",),
+        extra="jxl",
+    ),
+    FileFormat(name="dzi", title="DZI", endings=(".dzi",), largest_side_px=(1 << 31) - 1, holds_dpi=False),
+)
+FORMAT_NAMES = tuple(one.name for one in FORMATS)
+ENDINGS = tuple(ending for one in FORMATS for ending in one.endings)
+BY_NAME = {one.name: one for one in FORMATS}
+PNG = BY_NAME["png"]
+
+
+def format_of_ending(ending: str) -> FileFormat | None:
+    """The format of a name that ends in `ending` (".jpg", in any case); None for one that no format has."""
+    return next((one for one in FORMATS if ending.lower() in one.endings), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSettings:
+    """How one file is written. quality: 1 to 100, of what is not lossless; dpi: dots per inch, 0 for none said."""
+
+    format: FileFormat = PNG
+    bits: int = 8
+    quality: int = DEFAULT_QUALITY
+    lossless: bool = True
+    dpi: int = 0
+    color_profile: ColorProfile = "srgb"
+    tiff_compression: TiffCompression = "deflate"
+    pyramid: bool = False
+
+    @property
+    def row_bits(self) -> int:
+        """The bits of the rows that its writer reads: 16 also where they are converted to 8 bits of other colours."""
+        return 16 if self.bits == 16 or self.color_profile != "srgb" else 8
+
+    def held_bytes(self, size: Size) -> int:
+        """The memory that the writer needs for an image of `size` (pixels), beside single rows."""
+        lossless = self.lossless and self.format.lossless == "choice"
+        per_px = self.format.held_lossless_bytes_per_px if lossless else self.format.held_bytes_per_px
+        return int(per_px * size.area) + self.format.held_bytes
+
+    def largest_bytes(self, size: Size) -> int:
+        """The most bytes that the file of an image of `size` (pixels) can take on the disk."""
+        return int(self.format.disk_bytes_per_px * size.area * self.bits / 8) + (1 << 20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenSettings:
+    """What a user asks of a file; None is the format's own choice."""
+
+    bits: int | None = None
+    quality: int | None = None
+    lossless: bool | None = None
+    dpi: int | None = None
+    color_profile: str | None = None
+    tiff_compression: str | None = None
+    pyramid: bool | None = None
+
+
+def file_settings(chosen: FileFormat, given: GivenSettings, size: Size) -> FileSettings:
+    """The settings of a file of this format and size (pixels).
+
+    Raises UsageError, before any work, for a size or a setting that the format can't hold, and for one that needs a
+    package that is not here. The message names a format that can.
+    """
+    _check_installed(chosen)
+    _check_size(chosen, size)
+    _check_given(chosen, given)
+    profile = next(name for name in COLOR_PROFILES if name == (given.color_profile or "srgb"))
+    compression = next(name for name in TIFF_COMPRESSIONS if name == (given.tiff_compression or "deflate"))
+    return FileSettings(
+        format=chosen,
+        bits=given.bits or 8,
+        quality=given.quality or DEFAULT_QUALITY,
+        lossless=chosen.lossless == "always" or bool(given.lossless),
+        dpi=given.dpi or 0,
+        color_profile=profile,
+        tiff_compression=compression,
+        pyramid=bool(given.pyramid),
+    )
+
+
+def _check_installed(chosen: FileFormat) -> None:
+    if chosen.missing_modules:
+        names = ", ".join(chosen.missing_modules)
+        raise UsageError(
+            f'"{chosen.name}": {chosen.title} needs {names}: pip install "{PACKAGE}[{chosen.extra}]"',
+            parameter="format",
+        )
+    if chosen.name == "avif":
+        from PIL import features
+
+        if not features.check("avif"):
+            raise UsageError(
+                '"avif": this Pillow has no AVIF: pip install --upgrade "pillow>=11.3"', parameter="format"
+            )
+
+
+def _check_size(chosen: FileFormat, size: Size) -> None:
+    if max(size.width, size.height) > chosen.largest_side_px:
+        fitting = _first(one for one in FORMATS if one.largest_side_px >= max(size.width, size.height))
+        raise UsageError(
+            f"{size}: {chosen.title} holds at most {chosen.largest_side_px} pixels a side. Nearest: ",
+            option("format", fitting.name),
+            ", or a smaller ",
+            option("size"),
+        )
+
+
+def _check_given(chosen: FileFormat, given: GivenSettings) -> None:
+    refuse = _Refusal(chosen)
+    if given.bits is not None and given.bits not in chosen.bits:
+        refuse("bits", given.bits, "has 8 bits per channel", lambda one: given.bits in one.bits)
+    if given.quality is not None and (chosen.lossless == "always" or given.lossless):
+        refuse("quality", given.quality, "without loss has no quality", lambda one: one.lossless == "never")
+    if given.lossless and chosen.lossless == "never":
+        refuse("lossless", None, "always loses some detail", lambda one: one.lossless != "never")
+    if given.lossless is False and chosen.lossless == "always":
+        refuse("lossless", False, "never loses any detail", lambda one: one.lossless != "always")
+    if given.dpi is not None and not chosen.holds_dpi:
+        refuse("dpi", given.dpi, "holds no resolution", lambda one: one.holds_dpi)
+    if given.color_profile is not None and given.color_profile not in chosen.color_profiles:
+        refuse(
+            "color_profile", given.color_profile, "is written as sRGB", lambda one: one.color_profiles == COLOR_PROFILES
+        )
+    if given.tiff_compression is not None and chosen.name != "tiff":
+        refuse("tiff_compression", given.tiff_compression, "is no TIFF", lambda one: one.name == "tiff")
+    if given.pyramid and chosen.name not in ("tiff", "dzi"):
+        refuse("pyramid", None, "holds one level", lambda one: one.name == "tiff")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Raises UsageError for a setting that a format can't have, with the first format that can."""
+
+    chosen: FileFormat
+
+    def __call__(self, parameter: str, value: object, why: str, fits: Callable[[FileFormat], bool]) -> None:
+        fitting = _first(one for one in FORMATS if fits(one))
+        raise UsageError(
+            f"{'' if value is None else f'{value}: '}{self.chosen.title} {why}. Nearest: leave it out, or ",
+            option("format", fitting.name),
+            parameter=parameter,
+        )
+
+
+def _first(fitting: Iterable[FileFormat]) -> FileFormat:
+    return next(one for one in fitting if not one.missing_modules or one.name == "tiff")

@@ -1,0 +1,245 @@
+"""Every format: independent readers see pixels, colours, resolution and record; failures leave nothing over."""
+
+import errno
+import importlib.util
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from format_samples import TEXTS, image_of, in_pieces, settings_of
+from PIL import Image, ImageCms
+
+from linfusion_cli.errors import DiskFullError, OutputError, UsageError
+from linfusion_cli.geometry import Size
+from linfusion_cli.output.formats.check import check, has_ends
+from linfusion_cli.output.formats.exif_xmp import record_text
+from linfusion_cli.output.formats.strips import Rows
+from linfusion_cli.output.formats.writer import check_destination, check_texts, write_image
+from linfusion_cli.output.metadata import stored_record
+
+ODD = Size(331, 277)
+WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("png", {}),
+    ("png", {"bits": 16}),
+    ("jpeg", {}),
+    ("tiff", {}),
+    ("tiff", {"tiff_compression": "zstd", "pyramid": True}),
+    ("tiff", {"tiff_compression": "none", "bits": 16}),
+    ("webp", {}),
+    ("webp", {"lossless": True}),
+    ("avif", {}),
+    ("jxl", {}),
+    ("jxl", {"lossless": True}),
+    ("dzi", {}),
+    ("dzi", {"lossless": True}),
+)
+IDS = [f"{name} {' '.join(f'{key}={value}' for key, value in given.items())}" for name, given in WAYS]
+every_way = pytest.mark.parametrize(("name", "given"), WAYS, ids=IDS)
+
+
+def written(folder: Path, name: str, size: Size, image: Rows | None = None, **given: Any) -> tuple[Path, Rows]:
+    settings = settings_of(name, size, **given)
+    image = image_of(size, settings.row_bits) if image is None else image
+    path = folder / f"a{settings.format.endings[0]}"
+    write_image(path, size, settings, TEXTS, in_pieces(image), overwrite=False)
+    return path, image
+
+
+def read_back(path: Path) -> Rows:
+    """The pixels, by a reader that shares no code with the writer where there is one."""
+    if path.suffix == ".dzi":
+        return stitched(path)
+    if path.suffix == ".tif":  # pyvips' own wheel has no zstd
+        return np.asarray(pytest.importorskip("tifffile").imread(path))
+    if path.suffix == ".png":
+        pyvips = pytest.importorskip("pyvips")
+        return np.asarray(pyvips.Image.new_from_file(str(path)).numpy())
+    if path.suffix == ".jxl":
+        importlib.import_module("pillow_jxl")
+    with Image.open(path) as image:
+        assert image.mode == "RGB"
+        return np.asarray(image)
+
+
+def stitched(path: Path) -> Rows:
+    """The highest level of a deep zoom, put together from its tiles as a viewer does."""
+    folder = path.with_name("a_files")
+    level = max(folder.iterdir(), key=lambda one: int(one.name))
+    out = np.zeros((ODD.height, ODD.width, 3), np.uint8)
+    for tile in level.iterdir():
+        column, row = map(int, tile.stem.split("_"))
+        left, top = max(0, column * 254 - 1), max(0, row * 254 - 1)
+        pixels = np.asarray(Image.open(tile))
+        out[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return out
+
+
+@every_way
+def test_pixels_come_back(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
+    path, image = written(tmp_path, name, ODD, **given)
+    pixels = read_back(path)
+    assert pixels.shape == image.shape
+    assert pixels.dtype == image.dtype
+    if settings_of(name, ODD, **given).lossless:
+        assert np.array_equal(pixels, image)
+    else:
+        assert np.abs(pixels.astype(int) - image).mean() <= 2
+
+
+@every_way
+def test_the_record_comes_back(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
+    path, _ = written(tmp_path, name, ODD, **given)
+    text = stored_record(path)
+    assert text == TEXTS["linfusion"]
+    assert json.loads(text)["prompt"] == 'a <b> & "c"'
+
+
+@every_way
+def test_a_whole_file_is_known_and_a_cut_one_is_found(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
+    path, _ = written(tmp_path, name, ODD, **given)
+    check(path)
+    assert has_ends(str(path))
+    path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
+    with pytest.raises(OutputError, match="damaged"):
+        check(path)
+
+
+@every_way
+def test_too_few_rows_leave_nothing(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
+    settings = settings_of(name, ODD, **given)
+    image = image_of(ODD, settings.row_bits)
+    with pytest.raises(ValueError, match="277 rows, only 200"):
+        write_image(
+            tmp_path / f"a{settings.format.endings[0]}", ODD, settings, TEXTS, in_pieces(image[:200]), overwrite=False
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@every_way
+def test_a_full_disk_leaves_nothing(
+    tmp_path: Path, name: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the first write behind the beginning: of the file, and of a tile."""
+    settings = settings_of(name, ODD, **given)
+    calls: list[int] = []
+    real_write, real_bytes = os.write, Path.write_bytes
+
+    def write(descriptor: int, data: Any, /) -> int:
+        calls.append(len(data))
+        if sum(calls) > 3000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real_write(descriptor, data)
+
+    def write_bytes(self: Path, data: Any) -> int:
+        write(os.open(os.devnull, os.O_WRONLY), data)
+        return real_bytes(self, data)
+
+    monkeypatch.setattr(os, "write", write)
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    path = tmp_path / f"a{settings.format.endings[0]}"
+    with pytest.raises(DiskFullError):
+        write_image(path, ODD, settings, TEXTS, in_pieces(image_of(ODD, settings.row_bits)), overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "tiff", "webp", "avif", "dzi"])
+def test_display_p3_shows_the_same_colours(tmp_path: Path, name: str) -> None:
+    """The profile turns the converted pixels back into those that were made."""
+    given = {} if name in ("png", "tiff", "avif", "jpeg") else {"lossless": True}
+    image = np.zeros((16, 24, 3), np.uint16)
+    image[:8, :12], image[8:, :12], image[:8, 12:], image[8:, 12:] = (
+        (65535, 0, 0), (20000, 40000, 60000), (30000, 30000, 30000), (0, 65535, 20000),
+    )  # fmt: skip
+    size = Size(24, 16)
+    path, _ = written(tmp_path, name, size, image, color_profile="display-p3", **given)
+    opened = Image.open(tmp_path / "a_files" / "5" / "0_0.png" if name == "dzi" else path)
+    profile = opened.info["icc_profile"]
+    import io
+
+    p3 = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    assert ImageCms.getProfileDescription(p3).strip() == "Display P3"
+    back = ImageCms.profileToProfile(opened.convert("RGB"), p3, ImageCms.createProfile("sRGB"))
+    assert back is not None
+    difference = np.abs(np.asarray(back).astype(int) - (image / 257).round())
+    blocks = difference[2:6, 2:10], difference[10:14, 2:10], difference[2:6, 14:22], difference[10:14, 14:22]
+    assert max(block.max() for block in blocks) <= (12 if name in ("jpeg", "avif") else 3)  # 78 if not converted
+
+
+@pytest.mark.parametrize("name", ["png", "jpeg", "tiff", "webp", "avif"])
+def test_dots_per_inch(tmp_path: Path, name: str) -> None:
+    path, _ = written(tmp_path, name, Size(16, 16), dpi=300)
+    with Image.open(path) as image:
+        if name in ("webp", "avif"):
+            assert image.getexif()[282] == 300
+        else:
+            assert image.info["dpi"] == pytest.approx((300, 300), abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "webp", "avif", "jxl"])
+def test_a1111_readers_find_the_words(tmp_path: Path, name: str) -> None:
+    """As A1111 reads them: EXIF UserComment, "UNICODE", UTF-16 in big-endian order."""
+    path, _ = written(tmp_path, name, Size(16, 16))
+    if name == "jxl":
+        importlib.import_module("pillow_jxl")
+    with Image.open(path) as image:
+        comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment[:8] == b"UNICODE\0"
+    assert comment[8:].decode("utf-16-be") == TEXTS["parameters"]
+
+
+def test_a_pyramid_has_its_levels(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path, image = written(tmp_path, "tiff", Size(700, 520), pyramid=True)
+    with tifffile.TiffFile(path) as file:
+        levels = file.series[0].levels
+        assert [level.shape for level in levels] == [(520, 700, 3), (260, 350, 3), (130, 175, 3)]
+        half = image.reshape(260, 2, 350, 2, 3).mean((1, 3))
+        assert np.abs(levels[1].asarray() - half).max() <= 0.5
+
+
+def test_a_long_text_is_refused_for_jpeg_alone() -> None:
+    long = {**TEXTS, "parameters": "山" * 40_000}
+    with pytest.raises(UsageError, match="a JPEG holds 65,000"):
+        check_texts(long, settings_of("jpeg", ODD))
+    check_texts(long, settings_of("tiff", ODD))
+
+
+def test_an_existing_deep_zoom_is_kept_and_replaced_whole(tmp_path: Path) -> None:
+    settings, path = settings_of("dzi", Size(16, 16)), tmp_path / "a.dzi"
+    (tmp_path / "a_files").mkdir()
+    (tmp_path / "a_files" / "old").write_text("x")
+    with pytest.raises(OutputError, match="already exists"):
+        check_destination(path, Size(16, 16), settings, overwrite=False)
+    check_destination(path, Size(16, 16), settings, overwrite=True)
+    write_image(path, Size(16, 16), settings, TEXTS, in_pieces(image_of(Size(16, 16))), overwrite=True)
+    assert not (tmp_path / "a_files" / "old").exists()
+    check(path)
+    (tmp_path / "a_files" / "3" / "0_0.jpg").unlink()
+    with pytest.raises(OutputError, match=r"0_0\.jpg' is missing"):
+        check(path)
+
+
+def test_rows_that_fail_leave_nothing(tmp_path: Path) -> None:
+    def rows() -> Iterator[Rows]:
+        yield image_of(Size(16, 8))
+        raise KeyboardInterrupt
+
+    for name in ("png", "jpeg", "dzi", "tiff"):
+        settings = settings_of(name, Size(16, 16))
+        path = tmp_path / f"a{settings.format.endings[0]}"
+        with pytest.raises(KeyboardInterrupt):
+            write_image(path, Size(16, 16), settings, TEXTS, rows(), overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_are_found_in_any_piece_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + bytes((1 << 20) - 14) + b"<linfusion:record>{}</linfusion:record>")
+    assert record_text(path) == "{}"
+    path.write_bytes(b"II*\0<linfusion:record>{" + bytes(2 << 20))
+    with pytest.raises(UsageError, match="cut short"):
+        record_text(path)
