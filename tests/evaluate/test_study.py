@@ -3,19 +3,13 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
 
 from linfusion_cli.cli.app import main
-from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.evaluate import ablations as claims_module
-from linfusion_cli.evaluate.attributes import ATTRIBUTES, fixed_prompts
-from linfusion_cli.evaluate.classifier import Classifier, load_classifier, save_classifier
-from linfusion_cli.evaluate.classifier_training import accuracy, enlarged, render_lessons
-from linfusion_cli.evaluate.inception import compare_folders
+from linfusion_cli.evaluate.attributes import fixed_prompts
+from linfusion_cli.evaluate.classifier import load_classifier
+from linfusion_cli.evaluate.classifier_training import enlarged, render_lessons
 from linfusion_cli.evaluate.study import Measured, Study, _renders, measure, scores
 from linfusion_cli.geometry import Size
 from linfusion_cli.models import CLASSIFIER
@@ -24,30 +18,6 @@ from linfusion_cli.system.device import find_machine
 pytestmark = pytest.mark.slow
 
 CPU = find_machine("cpu")
-
-
-def test_the_shipped_classifier_knows_renders() -> None:
-    assert CLASSIFIER.stat().st_size < 10**6
-    found = accuracy(load_classifier(CLASSIFIER), render_lessons(256, 55, 0.0))
-    assert found["mean"] >= 0.95
-
-
-def test_classifiers_are_kept(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    classifier, images = Classifier().eval(), torch.randint(0, 256, (3, 3, 128, 128), dtype=torch.uint8)
-    save_classifier(classifier, tmp_path / "c.safetensors")
-    again = load_classifier(tmp_path / "c.safetensors")
-    assert torch.allclose(again.embed(images), classifier.embed(images), atol=1e-2)
-    assert again.name(images)[0].keys() == ATTRIBUTES.keys()
-    with pytest.raises(WeightsError, match="train_classifier"):
-        load_classifier(tmp_path / "none.safetensors")
-
-
-def test_enlarging_loses_detail() -> None:
-    images = render_lessons(4, 1, 0.0).images.float() / 255
-    assert torch.equal(enlarged(images, 1.0), images)
-    changes = [enlarged(images, factor).diff(dim=3).abs().mean() for factor in (1.0, 2.0, 4.0)]
-    assert changes[0] > changes[1] > changes[2]
 
 
 def test_renders_are_near_renders_and_blurred_ones_far(tmp_path: Path) -> None:
@@ -175,70 +145,3 @@ def test_prompts_of_ones_own(quick: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "there is no prompt in it" in capsys.readouterr().err
     assert main(["evaluate"]) == 2
     assert "-o FOLDER" in capsys.readouterr().err
-
-
-def test_every_claim_is_a_row(
-    quick: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(claims_module, "LARGE", 2)
-    monkeypatch.setattr(claims_module, "UPSCALES", {"progressive": {}})
-    monkeypatch.setattr(claims_module, "TIMES", (1,))
-    words = ["evaluate", "--claims", "-o", str(tmp_path), "--prompts", "2", "--preset", quick, "--device", "cpu"]
-    assert main(words) == 0
-    first = capsys.readouterr()
-    rows = [line.split("|")[1].strip() for line in first.out.splitlines() if "×" in line]
-    assert rows == [
-        "softmax, direct",
-        "linear, direct",
-        "progressive",
-        "progressive, softmax",
-        "linear, direct",
-        "Lanczos enlargement",
-    ]
-    assert "no distilled causal attention" in first.err
-    assert main(words) == 0
-    assert capsys.readouterr().out == first.out
-
-
-class Mean(nn.Module):
-    """A feature network for the test: nine numbers per image."""
-
-    num_features = 9
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.adaptive_avg_pool2d(images.float(), (3, 1)).flatten(1).double()
-
-
-def test_folders_of_images(tmp_path: Path) -> None:
-    pytest.importorskip("torchmetrics")
-    for name, low in (("a", 0), ("b", 0), ("c", 100)):
-        (tmp_path / name).mkdir()
-        for index in range(30):
-            levels = (
-                np.random.default_rng(index)
-                .integers(low, low + 100, (1, 1, 3), dtype=np.uint8)
-                .repeat(20, 0)
-                .repeat(20, 1)
-            )
-            Image.fromarray(levels).save(tmp_path / name / f"{index}.png")
-    (tmp_path / "a" / "broken.png").write_bytes(b"no image")
-    cpu = "cpu"
-    lines = list(compare_folders(tmp_path / "a", tmp_path / "b", None, cpu, Mean()))
-    assert lines[1].endswith("30 images, 1 skipped: broken.png: UnidentifiedImageError")
-    assert abs(float(lines[-1].split()[1])) < 1e-3
-    far = float(list(compare_folders(tmp_path / "c", tmp_path / "b", None, cpu, Mean()))[-1].split()[1])
-    assert far == pytest.approx(9 * 100**2, rel=0.01)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="0 of 0 images"):
-        list(compare_folders(tmp_path / "empty", tmp_path / "b", None, cpu, Mean()))
-
-
-def test_fid_says_what_it_lacks(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    assert main(["evaluate", "--images", str(tmp_path)]) == 2
-    assert "belong together" in capsys.readouterr().err
-    assert main(["evaluate", "--images", str(tmp_path), "--reference", str(tmp_path), "--inception", "none.pth"]) == 66
-    assert main(["evaluate", "--images", str(tmp_path), "--reference", str(tmp_path)]) in (2, 66)
-    assert "linfusion-cli[eval]" in (text := capsys.readouterr().err) or "Inception's weights" in text

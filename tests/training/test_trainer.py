@@ -1,6 +1,5 @@
 """The loop of every training: it learns, goes on exactly, keeps what was good, and refuses another run's folder."""
 
-import json
 import resource
 from pathlib import Path
 
@@ -8,27 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linfusion_cli.errors import LinfusionError, OutputError, UsageError, WeightsError
-from linfusion_cli.training import checkpoint
-from linfusion_cli.training.muon import muon_for, orthogonal
+from linfusion_cli.errors import LinfusionError, OutputError
+from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import LossOf, Progress, Run, Settings, averaged
-
-
-@pytest.mark.parametrize("shape", [(8, 30), (30, 8), (12, 12)])
-def test_updates_are_nearly_orthogonal(shape: tuple[int, int]) -> None:
-    torch.manual_seed(0)
-    values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
-    assert values.max() < 1.3
-    assert values.min() > 0.3
-
-
-def test_rates() -> None:
-    cosine, constant = Schedule(100, 0.1, warmup=10), Schedule(100, 0.1, warmup=10, shape="constant")
-    assert cosine.rate(0, 0) == constant.rate(0, 0) == pytest.approx(0.01)
-    assert cosine.rate(0.5, 50) == pytest.approx(0.05)
-    assert cosine.rate(1, 100) == pytest.approx(0)
-    assert constant.rate(0.9, 90) == 0.1
 
 
 def model_and_run(folder: Path, steps: int = 60, **settings: object) -> tuple[nn.Module, Run]:
@@ -136,33 +118,3 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-00000004"]
     _, run = model_and_run(tmp_path)
     assert run.step == 4
-
-
-def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
-    model, run = model_and_run(tmp_path, 4)
-    list(run.train(loss_for(model)))
-    with pytest.raises(UsageError, match=r"rate is 0\.01 there and 0\.02 here"):
-        model_and_run(tmp_path, 4, identity={"rate": 0.02})
-
-
-@pytest.mark.parametrize("name", [checkpoint.TENSORS, checkpoint.OPTIMIZER, checkpoint.RUN])
-def test_a_damaged_checkpoint_is_told(tmp_path: Path, name: str) -> None:
-    model, run = model_and_run(tmp_path, 4)
-    list(run.train(loss_for(model)))
-    (tmp_path / "checkpoint-00000004" / name).write_bytes(b"{")
-    with pytest.raises(WeightsError, match="damaged"):
-        model_and_run(tmp_path, 4)
-
-
-def test_half_written_checkpoints_do_not_count(tmp_path: Path) -> None:
-    model, run = model_and_run(tmp_path, 4)
-    list(run.train(loss_for(model)))
-    (tmp_path / "checkpoint-00000009.part").mkdir()
-    _, run = model_and_run(tmp_path, 8)
-    assert run.step == 4
-    assert json.loads((tmp_path / "checkpoint-00000004" / checkpoint.RUN).read_text())["step"] == 4
-
-
-def test_no_checkpoint_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="Train first"):
-        averaged(tmp_path)

@@ -1,0 +1,55 @@
+"""One step trains both attentions; latents are prepared once."""
+
+from contextlib import nullcontext
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from linfusion_cli.landscapes import data, train_autoencoder, train_denoiser
+from linfusion_cli.landscapes.data import Bucket
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few images, rendered by threads: a process for each bucket would import torch anew."""
+    monkeypatch.setattr(
+        train_autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True))
+    )
+    monkeypatch.setattr(train_denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
+    monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))
+
+
+def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
+    torch.manual_seed(0)
+    tokenizer = train_denoiser.build_tokenizer()
+    student = train_denoiser.Student(train_denoiser.build_text_encoder(tokenizer), train_denoiser.build_unet())
+    tokens = train_denoiser._tokens(tokenizer, ["red hills at dawn"] * 8)
+    printed = repr(student.unet)
+    for linear in (False, True):
+        noisy = torch.randn(8, 4, 8, 8)
+        student.predict(noisy, torch.full((8,), 500), tokens, linear=linear).square().mean().backward()
+        assert repr(student.unet) == printed
+    assert all(parameter.grad is not None for parameter in student.parameters())
+
+
+@pytest.mark.usefixtures("small_buckets")
+def test_images_are_prepared_once_and_read_by_each_of_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """accelerate calls the device of several processes on a CPU "cpu:0"."""
+    monkeypatch.setattr(train_denoiser, "BUCKETS", (Bucket(64, 64, 3, windows=False),))
+    one_of_several = SimpleNamespace(device=torch.device("cpu", 0), main_process_first=nullcontext)
+    effort = data.Effort(one_of_several)  # type: ignore[arg-type]
+    vae, tokenizer = train_autoencoder.build().eval(), train_denoiser.build_tokenizer()
+    first, second = (list(train_denoiser.prepare(tmp_path, vae, tokenizer, effort)) for _ in range(2))
+    assert first[0] == "rendering and encoding 3 images of 64x64"
+    assert isinstance(first[1], train_denoiser.Latents)
+    assert isinstance(second[0], train_denoiser.Latents)
+    assert first[1].latents.shape == (3, 4, 8, 8)
+    assert torch.equal(first[1].latents, second[0].latents)
+    assert torch.equal(first[1].tokens, second[0].tokens)
