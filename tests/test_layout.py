@@ -237,7 +237,6 @@ def texts_of(path: Path) -> Iterator[str]:
 UNTESTED_BY_NAME = {
     "batch/worker.py",
     "batch/worker_process.py",
-    "cli/batch.py",
     "cli/doctor.py",
     "cli/evaluate.py",
     "cli/fetch.py",

@@ -26,8 +26,17 @@ LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the num
 PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
-_EVENT = re.compile(rb'"event": "(?:done|failed|numbers)"')  # those that say something for the next run
+_EVENT = re.compile(rb'"event": "(?:done|failed|numbers|flags)"')  # those that say something for the next run
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """The flags of the last run that decide its tasks."""
+
+    common: Mapping[str, object]  # values of rows that do not say otherwise
+    template: str  # of the files' names
+    wildcards: str  # the folder; "": none
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,7 @@ class Journal:
         self.folder, self.shard = folder, shard
         self.done: dict[str, Done] = {}
         self.failed: dict[str, str] = {}
+        self.flags: Flags | None = None
         self._numbers: dict[str, int] = {}
         self._noted: set[str] = set()
         self._descriptor = -1
@@ -107,6 +117,11 @@ class Journal:
         for start in range(0, len(new), NUMBERS_PER_LINE):  # a line is read within limits, however long the list is
             self.add("numbers", numbers=dict(new[start : start + NUMBERS_PER_LINE]))
 
+    def keep_flags(self, flags: Flags) -> None:
+        """Notes the flags of this run, unless the last one had the same."""
+        if flags != self.flags:
+            self.add("flags", common=flags.common, template=flags.template, wildcards=flags.wildcards)
+
     def name_of(self, task: Task) -> str:
         """Where the task's image is, or will be: under the name that it was finished with, if it was."""
         return self.done[task.id].name if task.id in self.done else task.name
@@ -163,6 +178,8 @@ class Journal:
                 known = {str(key): number for key, number in numbers.items() if isinstance(number, int)}
                 self._numbers.update(known)
                 self._noted.update(known)
+            case {"event": "flags", "common": dict(common), "template": str(template), "wildcards": str(folder)}:
+                self.flags = Flags({str(key): value for key, value in common.items()}, template, folder)
             case _:
                 pass
 

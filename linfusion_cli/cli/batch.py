@@ -144,7 +144,7 @@ def batch(
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
     listed = _Listed(files, common, name, wildcards)
-    journal, tasks, notes = _tasks(listed, folder, part)
+    journal, tasks, notes = _tasks(listed, folder, part, remembered=status)
     _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
         return _show(journal, tasks, as_json=as_json, thorough=verify)
@@ -152,7 +152,7 @@ def batch(
         _refuse_missing_weights(journal, tasks)
     make_folder(folder)
     with LogFile(log_file) as log:
-        return _run(journal, tasks, options, log, as_json=as_json, quiet=quiet)
+        return _run(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,8 +165,13 @@ class _Listed:
     wildcards: Path | None
 
 
-def _tasks(listed: _Listed, folder: Path, part: tuple[int, int]) -> tuple[Journal, list[Task], list[str]]:
-    """The tasks of this machine, and notes. Raises UsageError with every problem, before anything starts."""
+def _tasks(
+    listed: _Listed, folder: Path, part: tuple[int, int], *, remembered: bool
+) -> tuple[Journal, list[Task], list[str]]:
+    """The tasks of this machine, and notes. Raises UsageError with every problem, before anything starts.
+
+    remembered: where no flag decides the tasks, those of the last run do.
+    """
     from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.batch.prompt_files import read_rows
@@ -176,16 +181,36 @@ def _tasks(listed: _Listed, folder: Path, part: tuple[int, int]) -> tuple[Journa
 
     problems: list[str] = []
     notes: list[str] = []
-    wildcards = Wildcards(listed.wildcards) if listed.wildcards else None
     with gc_pause.none_expected():
-        rows = [row for file in listed.files for row in read_rows(file, problems, notes)]
         journal = Journal(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+        if remembered:
+            listed = _remembered(listed, journal, notes)
+        wildcards = Wildcards(listed.wildcards) if listed.wildcards else None
+        rows = [row for file in listed.files for row in read_rows(file, problems, notes)]
         tasks = make_tasks(rows, listed.common, listed.template, journal.numbers, problems, notes, wildcards)
     if problems:
         raise UsageError(refusal([told(problem) for problem in problems]))
     if not tasks:
         raise UsageError(f"{', '.join(listed.files)}: there is no prompt in it")
     return journal, shard_of(tasks, *part), notes
+
+
+def _remembered(listed: _Listed, journal: Journal, notes: list[str]) -> _Listed:
+    """The same lists with the flags of the last run, if none that decides tasks is given."""
+    from linfusion_cli.batch.row_values import row_types
+    from linfusion_cli.batch.task_list import NAME_TEMPLATE
+
+    flags = journal.flags
+    if flags is None or listed.common or listed.wildcards or listed.template != NAME_TEMPLATE:
+        return listed
+    common = {key: value for key, value in flags.common.items() if key in row_types()}  # a journal is only a hint
+    last = _Listed(listed.files, common, flags.template, Path(flags.wildcards) if flags.wildcards else None)
+    if last != listed:
+        given = [f"{key} = {value}" for key, value in common.items()]
+        given += [f"name = {flags.template}"] if flags.template != NAME_TEMPLATE else []
+        given += [f"wildcards = {flags.wildcards}"] if flags.wildcards else []
+        notes.append(f"as in the last run: {', '.join(given)}")
+    return last
 
 
 def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
@@ -203,9 +228,19 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
             typer.echo(f"note: {safe(note)}", err=True)
 
 
-def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *, as_json: bool, quiet: bool) -> int:
+def _run(
+    journal: Journal,
+    tasks: list[Task],
+    options: Options,
+    log: LogFile,
+    listed: _Listed,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
     from dataclasses import asdict
 
+    from linfusion_cli.batch.journal import Flags
     from linfusion_cli.batch.runner import Runner, at_work
     from linfusion_cli.cli.batch_display import BatchDisplay, summary_line
     from linfusion_cli.cli.json_output import emit
@@ -213,6 +248,7 @@ def _run(journal: Journal, tasks: list[Task], options: Options, log: LogFile, *,
 
     with at_work(journal):
         journal.keep_numbers([task.id for task in tasks])
+        journal.keep_flags(Flags(listed.common, listed.template, str(listed.wildcards or "")))
         _refuse_foreign(journal, tasks, thorough=options.thorough)
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:

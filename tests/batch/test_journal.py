@@ -13,12 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.batch import journal as journal_module
-from linfusion_cli.batch.journal import Journal
+from linfusion_cli.batch.journal import Flags, Journal
 from linfusion_cli.errors import OutputError
 
 
 def path_of(folder: Path) -> Path:
     return folder / ".linfusion" / "journal.jsonl"
+
+
+def test_flags_of_the_last_run_are_kept(tmp_path: Path) -> None:
+    flags = Flags({"size": "64x64", "loras": ["a", "b"]}, "{slug}", "")
+    with Journal(tmp_path) as journal:
+        journal.keep_flags(Flags({}, "{id}", "cards"))
+        journal.keep_flags(flags)
+        journal.keep_flags(flags)
+    lines = (tmp_path / ".linfusion" / "journal.jsonl").read_text().splitlines()
+    assert Journal(tmp_path).flags == flags
+    assert len(lines) == 2
 
 
 def test_what_is_added_is_read_again(tmp_path: Path) -> None:

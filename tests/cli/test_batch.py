@@ -1,0 +1,28 @@
+"""`batch --status` without the flags of the run asks the journal for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.batch.journal import Flags, Journal
+from linfusion_cli.cli.app import main
+
+
+def test_status_uses_the_flags_of_the_last_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("sun over hills\n")
+    Path("out").mkdir()
+    with Journal(Path("out")) as journal:
+        journal.keep_flags(Flags({"size": "64x64", "seed": "1..3", "unknown": [1]}, "{slug}-{seed}", ""))
+    assert main(["batch", "list.txt", "-o", "out", "--status"]) == 0
+    shown = capsys.readouterr()
+    assert "sun-over-hills-3.png" in shown.out
+    assert "as in the last run: size = 64x64, seed = 1..3, name = {slug}-{seed}" in shown.err
+    assert main(["batch", "list.txt", "-o", "out", "--status", "--size", "128x128", "--seeds", "7"]) == 0
+    shown = capsys.readouterr()
+    assert "1 image in out" in shown.out
+    assert "last run" not in shown.err
