@@ -37,5 +37,6 @@ def test_a_default_in_words_is_that_of_the_defaults() -> None:
     """--help reads no preset: where it names a preset's value, it has to be the one of presets/defaults.toml."""
     for row in options.OPTIONS:
         if row.preset_key and row.default_from and row.default_from != "as the preset says":
-            shown = reference.default_words(row).removeprefix("as the preset says: ").strip("`[]")
-            assert float(shown) == float(row.default_from), row.key
+            shown = reference.default_words(row).removeprefix("as the preset says: ").strip('`[]"')
+            same = shown == row.default_from or float(shown) == float(row.default_from)
+            assert same, row.key

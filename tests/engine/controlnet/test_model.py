@@ -14,9 +14,10 @@ from diffusers import (
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLControlNetUnionPipeline,
 )
-from families import Family, lively, loaded_pipeline, make_family, save_controlnet
+from families import Family, lively, loaded_pipeline, make_family
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tiny_adapters import save_controlnet
 
 from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine.controlnet.banded import BandedUnion
