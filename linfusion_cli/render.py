@@ -37,6 +37,7 @@ from linfusion_cli.system.speed import Speed
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
+    from linfusion_cli.engine.distributed.ranks import Ranks
     from linfusion_cli.engine.pipeline import StageImage
 
 CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
@@ -55,11 +56,12 @@ class Rendered:
     record: dict[str, Any]
 
 
-def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) -> Rendered:
+def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ranks: Ranks | None = None) -> Rendered:
     """Makes the plan's image and writes it, whole or not at all; goes on with what an interrupted run left.
 
     Raises OutputError before any work if the image could not be written, BusyError if another process makes the same
-    one, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
+    one, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way. ranks: of which this
+    process is the first; see render_ranks.py.
     """
     started, job = time.monotonic(), plan.job
     prepare(plan)
@@ -78,7 +80,7 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None) ->
         from linfusion_cli.engine.pipeline import images
 
         record: dict[str, Any] = {}
-        for image in images(plan, tell, keeper, model_cache):
+        for image in images(plan, tell, keeper, model_cache, *([] if ranks is None else [ranks])):
             record = record_of(plan, measured.phases)
             if image.final:
                 _write(job, job.output, image, record, overwrite=job.overwrite)

@@ -22,6 +22,7 @@ FLOORS = (
     "cli",
     "evaluate",
     "distill api batch",
+    "render_ranks",
     "landscapes render convert",
     "engine engine.pipeline",
     "engine.stage",
@@ -45,8 +46,8 @@ FLOORS = (
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
-    "cli": "evaluate distill batch landscapes render convert system_check planning config output weights system "
-    "training geometry models events errors version files redaction",
+    "cli": "evaluate distill batch landscapes render_ranks render convert system_check planning config output weights "
+    "system training geometry models events errors version files redaction",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
@@ -56,8 +57,9 @@ IMPORTS = {
     "batch": "render planning config output system geometry events errors redaction json_files files toml_files",
     "landscapes": "engine.attention training json_files files",
     "convert": "weights errors files",
-    "render": "engine.pipeline engine.components engine.streaming engine.memory planning config output system geometry "
-    "events errors version",
+    "render_ranks": "render engine.pipeline engine.distributed planning system events errors",
+    "render": "engine.pipeline engine.distributed engine.components engine.streaming engine.memory planning config "
+    "output system geometry events errors version",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
     "events",
     "engine.stage": "engine.components engine.controlnet engine.sampling engine.distributed engine.streaming "
@@ -68,7 +70,7 @@ IMPORTS = {
     "engine.loading planning weights geometry errors",
     "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading "
     "planning weights geometry events errors json_files",
-    "engine.distributed": "engine.streaming engine.memory planning geometry errors",
+    "engine.distributed": "engine.streaming engine.memory planning system geometry errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning images system geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
     "engine.attention": "engine.memory engine.loading weights errors json_files files",

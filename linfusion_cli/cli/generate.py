@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.shared_options import QuietFlag
+from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
 from linfusion_cli.files import read_input
@@ -46,8 +47,8 @@ Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, 
 
 \b
 The path of the image is the only line on stdout; everything else goes to stderr.
-Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 74 file, 75 busy, 129 SIGHUP,
-130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM.
+Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 69 ranks, 74 file, 75 busy,
+129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM.
 """
 
 
@@ -65,6 +66,7 @@ def generate(
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    ranks: RanksFlag = 1,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
     flags: dict[str, Any],
@@ -74,7 +76,7 @@ def generate(
         raise UsageError("--strength says how much of --init-image is drawn again: give both")
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
-        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -114,21 +116,26 @@ def resolved(request: Request) -> Job:
     return job if kept.output.exists() and not kept.overwrite else kept
 
 
-def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool) -> None:
-    """Plans, shows the plan, renders and shows the result."""
+def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1) -> None:
+    """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's."""
     from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles, render
     from linfusion_cli.system.device import find_machine
 
-    plan = make_plan(job, find_machine(job.device))
+    machine, run = find_machine(job.device), render
+    if ranks > 1:
+        from linfusion_cli.render_ranks import render_by_ranks, share
+
+        machine, run = share(machine, ranks), partial(render_by_ranks, ranks)
+    plan = make_plan(job, machine)
     if dry_run:
         show_plan(plan, obstacles(plan), as_json=as_json)
         return
 
     with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
-        rendered = render(plan, displays.notify)
+        rendered = run(plan, displays.notify)
         displays.finish(rendered)
     log.add(f"made: {rendered.path}")
     if not as_json and not quiet:

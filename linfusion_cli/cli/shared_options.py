@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+RanksFlag = Annotated[
+    int,
+    typer.Option("--ranks", metavar="N", min=1, max=256, help="Make the image with N processes on this machine's CPU."),
+]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")]
 
 

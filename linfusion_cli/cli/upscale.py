@@ -10,7 +10,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.shared_options import QuietFlag
+from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.errors import UsageError
 
 DEFAULT_SCALE = 2.0
@@ -42,6 +42,7 @@ def upscale(
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    ranks: RanksFlag = 1,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
     flags: dict[str, Any],
@@ -53,7 +54,7 @@ def upscale(
         flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale, flags["input_range"])
     request = request_of(prompt, {**inputs, **flags}, upscale_image=image)
     with LogFile(log_file) as log:
-        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet)
+        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
 
 
 def _size(image: Path, scale: float, input_range: str | None) -> str:

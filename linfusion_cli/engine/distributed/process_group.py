@@ -5,7 +5,9 @@ Every process calls the methods of a Group in the same order.
 
 from __future__ import annotations
 
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from linfusion_cli.errors import RanksError, ran_out_of_memory
+from linfusion_cli.system.device import usable_cores
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
@@ -155,6 +158,18 @@ def connect(rank: int, size: int, device: torch.device, init_method: str, second
             f"({_first_line(error)}). Start all ranks at one time, with one address"
         ) from error
     return Group(rank, tuple(range(size)), device, dist.group.WORLD, seconds=seconds)
+
+
+def connect_cpu(rank: int, size: int, init_method: str, meeting_seconds: float, silent_seconds: float) -> Group:
+    """As connect(), on this machine's CPU, of whose cores each rank gets its part.
+
+    silent_seconds: how long a message may take afterwards
+    """
+    torch.set_num_threads(max(1, usable_cores() // size))
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")  # no other machine
+    connect(rank, size, torch.device("cpu"), init_method, meeting_seconds)
+    handle = dist.new_group(timeout=timedelta(seconds=silent_seconds))
+    return Group(rank, tuple(range(size)), torch.device("cpu"), handle, seconds=silent_seconds)
 
 
 def disconnect() -> None:

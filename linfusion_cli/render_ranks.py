@@ -1,0 +1,201 @@
+"""One image by several processes of this machine: this one is rank 0, which writes, and starts the others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import LinfusionError, OutOfMemoryError, RanksError, UsageError, option, ran_out_of_memory
+from linfusion_cli.events import Notify
+from linfusion_cli.planning.planner import Plan
+from linfusion_cli.render import Rendered, check_ready, render
+from linfusion_cli.system.device import Machine, usable_cores
+from linfusion_cli.system.process_setup import importing, libc, own_process
+
+ROOT = Path(__file__).resolve().parents[1]
+START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.render_ranks import main; sys.exit(main())"
+SILENT_SECONDS = 1800.0  # of a rank, before the others give up: longer than any pass between two messages
+MEETING_SECONDS = 120.0
+CAUSE_SECONDS = 5.0  # after a lost message, until the rank that is lost has said why
+_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
+
+
+def share(machine: Machine, ranks: int) -> Machine:
+    """The part of a machine's memory that one of its ranks may plan with. Raises UsageError for another than a CPU."""
+    if machine.kind != "cpu":
+        raise UsageError(
+            f"{ranks}: ranks on one machine compute on its CPU, not on {machine.device}. Give ",
+            option("device", "cpu"),
+            " or leave it out",
+            parameter="ranks",
+        )
+    return replace(machine, free_bytes=machine.free_bytes // ranks, ram_bytes=machine.ram_bytes // ranks)
+
+
+def in_bands(plan: Plan) -> Plan:
+    """The plan with the UNet in bands at every stage, as ranks compute it."""
+    stages = (replace(stage, bands=replace(stage.bands, unet_latent=stage.band_latent or 1)) for stage in plan.stages)
+    return replace(plan, stages=tuple(stages))
+
+
+def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
+    """As render(), by this process and size - 1 more, each with its part of the cores.
+
+    Raises what render() raises, UsageError for more ranks than have rows, and what another rank raised; RanksError if
+    one was killed, or is silent for SILENT_SECONDS.
+    """
+    plan = in_bands(plan)
+    check_ready(plan)
+    with importing(plan.prepared_convolutions), _started(plan, size) as (folder, others):
+        try:
+            return render(plan, notify, ranks=_joined(folder, 0, size))
+        except RanksError as error:
+            raise _cause(others, error) from error
+        finally:
+            _leave()
+
+
+@dataclass(frozen=True, slots=True)
+class _Other:
+    """Another rank, and the file in which it leaves its error."""
+
+    rank: int
+    process: subprocess.Popen[bytes]
+    error_file: Path
+
+    def cause(self) -> LinfusionError | None:
+        """Why it ended, None if it lives, ended well, or only lost another rank."""
+        code = self.process.poll()
+        if code in (None, 0, RanksError.exit_code):
+            return None
+        if self.error_file.exists():
+            told = json.loads(self.error_file.read_text())
+            return _error(f"rank {self.rank}: {told['message']}", int(told["exit_code"]))
+        name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
+        return RanksError(f"rank {self.rank} ended without a word ({name}). What is done is kept: start again")
+
+
+def _error(message: str, code: int) -> LinfusionError:
+    error = RanksError(message)
+    error.exit_code = code
+    return error
+
+
+@contextmanager
+def _started(plan: Plan, size: int) -> Iterator[tuple[Path, list[_Other]]]:
+    """Ranks 1 to size - 1, which get the plan through a private folder; none of them lives on afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="linfusion-ranks-"))
+    others: list[_Other] = []
+    try:
+        (folder / "plan").write_bytes(pickle.dumps(plan))
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": str(max(1, usable_cores() // size)),
+            "LINFUSION_PARENT": str(os.getpid()),
+        }
+        for rank in range(1, size):
+            command = [sys.executable, "-P", "-c", START, str(ROOT), str(folder), str(rank), str(size)]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, start_new_session=True
+            )  # a session of its own: Ctrl-C reaches rank 0 alone, which ends the others
+            others.append(_Other(rank, process, folder / f"error-{rank}"))
+        yield folder, others
+    finally:
+        for other in others:
+            _end(other.process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process whose work is done or in vain: it has nothing to keep."""
+    try:
+        process.wait(CAUSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            process.kill()
+        process.wait()
+
+
+def _cause(others: list[_Other], lost: RanksError) -> LinfusionError:
+    """The error of the rank that failed, if it comes out soon; else that of the lost message."""
+    deadline = time.monotonic() + CAUSE_SECONDS
+    while time.monotonic() < deadline:
+        for other in others:
+            if (cause := other.cause()) is not None:
+                return cause
+        time.sleep(0.05)
+    return lost
+
+
+def _joined(folder: Path, rank: int, size: int) -> Any:
+    from linfusion_cli.engine.distributed.process_group import connect_cpu
+    from linfusion_cli.engine.distributed.ranks import Ranks
+
+    world = connect_cpu(rank, size, f"file://{folder / 'meeting'}", MEETING_SECONDS, SILENT_SECONDS)
+    return Ranks.of(world)
+
+
+def _leave() -> None:
+    from linfusion_cli.engine.distributed.process_group import disconnect
+
+    disconnect()
+
+
+def main() -> int:
+    """A rank above 0: computes its part of the plan in the folder that it is given, and writes no image."""
+    own_process()
+    _, folder_name, rank, size = sys.argv[1:5]
+    folder = Path(folder_name)
+    _die_with_parent()
+    try:
+        plan: Plan = pickle.loads((folder / "plan").read_bytes())
+        with importing(plan.prepared_convolutions):
+            ranks = _joined(folder, int(rank), int(size))
+        _compute(plan, ranks)
+    except Exception as error:
+        return _tell(error, folder / f"error-{rank}")
+    return 0
+
+
+def _compute(plan: Plan, ranks: Any) -> None:
+    from linfusion_cli.engine.pipeline import images
+
+    for image in images(plan, lambda _: None, None, None, ranks):
+        if image.final or plan.job.stages_folder is not None:  # as rank 0 reads them
+            for _ in image.rows:
+                pass
+
+
+def _tell(error: Exception, file: Path) -> int:
+    """Leaves the error for rank 0; returns its exit code."""
+    code = getattr(error, "exit_code", LinfusionError.exit_code)
+    message = str(error) if isinstance(error, LinfusionError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, MemoryError | RuntimeError) and ran_out_of_memory(error):
+        code, message = OutOfMemoryError.exit_code, f"memory ran out ({message:.200})"
+    elif not isinstance(error, LinfusionError):
+        traceback.print_exc()
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps({"message": message, "exit_code": code}))
+    part.rename(file)
+    return code
+
+
+def _die_with_parent() -> None:
+    if (library := libc()) is not None:
+        library.prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+    if os.getppid() != int(os.environ.get("LINFUSION_PARENT", os.getppid())):
+        os._exit(RanksError.exit_code)

@@ -1,0 +1,69 @@
+"""`--ranks N` from the command line: the image of one process, a killed rank, too many ranks, another device."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from PIL import Image
+
+from linfusion_cli.errors import RanksError, UsageError
+from linfusion_cli.render_ranks import share
+from linfusion_cli.system.device import find_machine
+
+ROOT = Path(__file__).parents[1]
+COMMAND = [sys.executable, "-m", "linfusion_cli", "generate", "a lake", "--seed", "3", "--quiet", "--size"]
+
+
+def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+    environment = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*COMMAND, *words], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path) -> None:
+    for name, ranks in (("one.png", "1"), ("three.png", "3")):
+        process = start(tmp_path, "512x360", "-o", name, "--ranks", ranks)
+        _, told = process.communicate(timeout=240)
+        assert (process.returncode, told) == (0, "")
+    one, three = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("one.png", "three.png"))
+    assert np.abs(one - three).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_killed_rank_ends_all_and_is_named(tmp_path: Path) -> None:
+    process = start(tmp_path, "2048x1024", "-o", "never.png", "--ranks", "3")
+    parent, children = psutil.Process(process.pid), list[psutil.Process]()
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not any(child.cpu_times().user > 6 for child in children):
+        time.sleep(0.2)
+        children = parent.children()
+    children[1].kill()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == RanksError.exit_code
+    assert "rank 2 ended without a word (SIGKILL)" in told
+    assert not any(child.is_running() for child in children)
+    assert not (tmp_path / "never.png").exists()
+
+
+@pytest.mark.slow
+def test_ranks_without_rows_are_refused(tmp_path: Path) -> None:
+    process = start(tmp_path, "128x8", "-o", "never.png", "--ranks", "4")
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == UsageError.exit_code
+    assert "--ranks 4: some would have no rows of 128x8 to compute. Nearest: 1" in told
+
+
+def test_a_rank_plans_with_its_part_of_the_memory() -> None:
+    machine = find_machine("cpu")
+    assert share(machine, 3).free_bytes == machine.free_bytes // 3
+
+
+def test_another_device_is_refused() -> None:
+    from dataclasses import replace
+
+    with pytest.raises(UsageError, match="ranks 2: ranks on one machine compute on its CPU, not on cuda:0"):
+        share(replace(find_machine("cpu"), device="cuda:0"), 2)
