@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from linfusion_cli.distill.decayed_scan import decayed_scan
 from linfusion_cli.distill.decays import GlaDecay, Rwkv6Decay, SsdDecay
-from linfusion_cli.engine.attention.linear_attention import EPSILON, LinearAttention, feature_map
+from linfusion_cli.engine.attention.linear_attention import (
+    EPSILON,
+    LinearAttention,
+    feature_map,
+    refuse_other_attention,
+)
 
 DECAYS = {"ssd": SsdDecay, "gla": GlaDecay, "rwkv6": Rwkv6Decay}
 FORWARD, BACKWARD = "from_first", "from_last"
@@ -53,10 +58,7 @@ class DecayedAttention(LinearAttention):
 
         Raises ValueError for cross-attention or a mask.
         """
-        if attention_mask is not None or (
-            encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
-        ):
-            raise ValueError("a decaying state replaces self-attention without a mask only")
+        refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
         query = self._split(self.to_q(hidden_states + self.to_q_(hidden_states)))
         key = self._split(self.to_k(hidden_states + self.to_k_(hidden_states)))
         value = self._split(self.to_v(hidden_states))

@@ -16,7 +16,13 @@ from torch import Tensor, nn
 from linfusion_cli.distill.decayed_attention import DecayedAttention
 from linfusion_cli.distill.loss import Recorder
 from linfusion_cli.distill.variant_names import LINEAR, MIXERS
-from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState, LinearAttention, feature_map
+from linfusion_cli.engine.attention.linear_attention import (
+    EPSILON,
+    AttentionState,
+    LinearAttention,
+    feature_map,
+    refuse_other_attention,
+)
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 from linfusion_cli.errors import WeightsError, nearest
 from linfusion_cli.files import replacing, write_atomically
@@ -52,10 +58,7 @@ class CausalAttention(LinearAttention):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        if attention_mask is not None or (
-            encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
-        ):
-            raise ValueError("linear attention replaces self-attention without a mask only")
+        refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
         query = self._query(hidden_states)
         key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
         return self._project(causal(query, key, self._split(self.to_v(hidden_states))))

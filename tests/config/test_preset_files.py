@@ -5,31 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from preset_text import refusal, written
 
-from linfusion_cli.config import preset_files as files_of_presets
 from linfusion_cli.config.preset_files import preset_chain
 from linfusion_cli.config.presets import load_preset
-from linfusion_cli.errors import UsageError
 
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of the user's own presets."""
-    folder = tmp_path / "own"
-    folder.mkdir()
-    monkeypatch.setattr(files_of_presets, "user_folder", lambda: folder)
-    return folder
-
-
-def written(folder: Path, text: str, name: str = "mine.toml") -> str:
-    (folder / name).write_text(text, encoding="utf-8")
-    return str(folder / name)
-
-
-def refusal(name: str) -> str:
-    with pytest.raises(UsageError) as caught:
-        load_preset(name)
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_a_path_in_extends_starts_at_the_file(own_folder: Path) -> None:

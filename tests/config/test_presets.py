@@ -6,34 +6,16 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from preset_text import refusal, written
 
-from linfusion_cli.config import preset_files as files_of_presets
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.preset_files import preset_files, shipped_folder
 from linfusion_cli.config.preset_schema import schema
 from linfusion_cli.config.presets import Given, load_preset
 from linfusion_cli.config.request import Request
-from linfusion_cli.errors import UsageError, option
+from linfusion_cli.errors import option
 
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder in the place of the user's own presets."""
-    folder = tmp_path / "own"
-    folder.mkdir()
-    monkeypatch.setattr(files_of_presets, "user_folder", lambda: folder)
-    return folder
-
-
-def written(folder: Path, text: str, name: str = "mine.toml") -> str:
-    (folder / name).write_text(text, encoding="utf-8")
-    return str(folder / name)
-
-
-def refusal(name: str) -> str:
-    with pytest.raises(UsageError) as caught:
-        load_preset(name)
-    return str(caught.value)
+pytestmark = pytest.mark.usefixtures("own_folder")
 
 
 def test_defaults_name_every_key_of_the_schema_and_nothing_else() -> None:

@@ -5,32 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_training import loss_for, model_and_run
 from torch import Tensor, nn
 
 from linfusion_cli.errors import LinfusionError, OutputError
-from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
-from linfusion_cli.training.trainer import LossOf, Progress, Run, Settings, averaged
-
-
-def model_and_run(folder: Path, steps: int = 60, **settings: object) -> tuple[nn.Module, Run]:
-    torch.manual_seed(1)
-    model = nn.Sequential(
-        nn.Linear(4, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1)
-    )  # dropout draws from the global generator
-    given = Settings(**{"identity": {"rate": 0.01}, "seed": 3, **settings})  # type: ignore[arg-type]
-    return model, Run(folder, model, muon_for(model, outer=("3.",)), Schedule(steps, 0.01, warmup=2), given)
-
-
-def loss_for(model: nn.Module, stop_at: int = -1) -> LossOf:
-    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        if index == stop_at:
-            raise KeyboardInterrupt
-        x = torch.randn(16, 4, generator=torch.Generator().manual_seed(index))
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
-        return loss, {"loss": loss.detach()}
-
-    return loss_of
+from linfusion_cli.training.trainer import Progress, Run, Settings, averaged
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -109,10 +109,7 @@ class LinearAttention(nn.Module):
 
         Raises ValueError for cross-attention or a mask, which linear attention can't replace.
         """
-        if attention_mask is not None or (
-            encoder_hidden_states is not None and encoder_hidden_states is not hidden_states
-        ):
-            raise ValueError("linear attention replaces self-attention without a mask only")
+        refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
         state = self.accumulate(hidden_states)
         parts = [self.attend(block, state) for block in _blocks(hidden_states)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -146,6 +143,14 @@ class LinearAttention(nn.Module):
         """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
         split: Tensor = x.unflatten(-1, (self.heads, -1))
         return split.transpose(1, 2)
+
+
+def refuse_other_attention(
+    hidden_states: Tensor, encoder_hidden_states: Tensor | None, attention_mask: Tensor | None
+) -> None:
+    """Raises ValueError for cross-attention or a mask, which no mixer of tokens here can replace."""
+    if attention_mask is not None or (encoder_hidden_states is not None and encoder_hidden_states is not hidden_states):
+        raise ValueError("linear attention replaces self-attention without a mask only")
 
 
 def _blocks(hidden_states: Tensor) -> Iterator[Tensor]:

@@ -121,12 +121,15 @@ class PlainControlNet:
                 sample,
                 timestep,
                 encoder_hidden_states=text,
-                controlnet_cond=condition,
-                conditioning_scale=scale,
                 added_cond_kwargs=added,
                 return_dict=False,
+                **self._control(sample, condition, scale),
             )
         return self._residuals(down, middle, sample)
+
+    def _control(self, sample: Tensor, condition: Tensor, scale: float) -> dict[str, Any]:
+        """The network's arguments that say what the image shows, and how strongly it acts."""
+        return {"controlnet_cond": condition, "conditioning_scale": scale}
 
     def _residuals(self, down: Sequence[Tensor], middle: Tensor, sample: Tensor) -> Residuals:
         """Those of a network that averages over the image have one value per channel, for every pixel."""
@@ -150,30 +153,13 @@ class PlainUnion(PlainControlNet):
 
     mode: int
 
-    def __call__(
-        self,
-        sample: Tensor,
-        timestep: Tensor,
-        text: Tensor,
-        added: dict[str, Any] | None,
-        condition: Tensor,
-        scale: float,
-        dilation: int = 1,
-    ) -> Residuals:
-        """See PlainControlNet."""
-        with dilated(dilation), condition_embedded(self.controlnet):
-            down, middle = self.controlnet(
-                sample,
-                timestep,
-                encoder_hidden_states=text,
-                controlnet_cond=[condition.expand(len(sample), -1, -1, -1)],
-                control_type=control_type(self.controlnet, self.mode, sample),
-                control_type_idx=[self.mode],
-                conditioning_scale=[scale],
-                added_cond_kwargs=added,
-                return_dict=False,
-            )
-        return self._residuals(down, middle, sample)
+    def _control(self, sample: Tensor, condition: Tensor, scale: float) -> dict[str, Any]:
+        return {
+            "controlnet_cond": [condition.expand(len(sample), -1, -1, -1)],
+            "control_type": control_type(self.controlnet, self.mode, sample),
+            "control_type_idx": [self.mode],
+            "conditioning_scale": [scale],
+        }
 
 
 def control_type(controlnet: Any, mode: int, sample: Tensor) -> Tensor:
