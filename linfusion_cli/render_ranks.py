@@ -21,6 +21,7 @@ from typing import Any
 
 from linfusion_cli.errors import LinfusionError, OutOfMemoryError, RanksError, UsageError, option, ran_out_of_memory
 from linfusion_cli.events import Notify
+from linfusion_cli.files import write_atomically
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.render import Rendered, check_ready, render
 from linfusion_cli.system.device import Machine, usable_cores
@@ -188,9 +189,7 @@ def _tell(error: Exception, file: Path) -> int:
         code, message = OutOfMemoryError.exit_code, f"memory ran out ({message:.200})"
     elif not isinstance(error, LinfusionError):
         traceback.print_exc()
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps({"message": message, "exit_code": code}))
-    part.rename(file)
+    write_atomically(file, json.dumps({"message": message, "exit_code": code}))
     return code
 
 

@@ -133,6 +133,7 @@ WRITERS = {
     "images/source_file.py": "a copy of a pipe, which no name of the user's leads to",
     "engine/memory/slabs.py": "scratch memory without a name",
     "convert/confinement.py": "names calls that are forbidden",
+    "render_ranks.py": "the private folder in which the ranks of one image meet",
     "output/formats/tiff.py": "a pyramid waits in files without names",
 }
 

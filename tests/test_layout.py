@@ -57,7 +57,7 @@ IMPORTS = {
     "batch": "render planning config output system geometry events errors redaction json_files files toml_files",
     "landscapes": "engine.attention training json_files files",
     "convert": "weights errors files",
-    "render_ranks": "render engine.pipeline engine.distributed planning system events errors",
+    "render_ranks": "render engine.pipeline engine.distributed planning system events errors files",
     "render": "engine.pipeline engine.distributed engine.components engine.streaming engine.memory planning config "
     "output system geometry events errors version",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
