@@ -29,7 +29,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-CLOSE, SHORTEST_PREFIX = 0.51, 3  # of nearest_name: how like a name must be, and letters of the beginning of one
+CLOSE, SHORTEST_PREFIX = 0.7, 3  # of nearest_name: how like a name must be, and letters of the beginning of one
 MOST_CHARACTERS = 400  # of one line of a message
 HUNG_UP = 129
 INTERRUPTED = 130

@@ -52,10 +52,11 @@ IMPORTS = {
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
-    "engine.attention engine.loading planning config weights system training geometry events errors json_files files",
+    "engine.attention engine.loading planning config weights system training geometry models events errors json_files "
+    "files",
     "distill": "landscapes engine.attention weights training errors json_files files",
     "batch": "render planning config output system geometry events errors redaction json_files files toml_files",
-    "landscapes": "engine.attention training json_files files",
+    "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
     "render_ranks": "render engine.pipeline engine.distributed planning system events errors files",
     "render": "engine.pipeline engine.distributed engine.components engine.streaming engine.memory planning config "
@@ -77,7 +78,7 @@ IMPORTS = {
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
-    "planning": "config images weights system geometry errors redaction files json_files",
+    "planning": "config images weights system geometry models errors redaction files json_files",
     "config": "images weights file_formats geometry errors files toml_files",
     "images": "geometry errors system png_chunks",
     "output": "images file_formats geometry events errors json_files files png_chunks",

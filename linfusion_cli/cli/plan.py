@@ -39,7 +39,7 @@ def plan(
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 
-    job = resolve(request_of("an image", flags))
+    job = resolve(request_of("a landscape", flags))  # any words: it has no prompt of a user
     made = make_plan(job, _measured(job, again=measure))
     stopped = obstacles(made)
     if as_json:

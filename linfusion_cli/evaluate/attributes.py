@@ -6,21 +6,8 @@ import random
 import re
 from dataclasses import dataclass, replace
 
-from linfusion_cli.landscapes.scene import (
-    BODIES,
-    FOG,
-    LAKE,
-    MOON,
-    SNOW,
-    STARS,
-    SUN,
-    TERRAINS,
-    TIMES,
-    TINTS,
-    Scene,
-    details,
-    sample_scene,
-)
+from linfusion_cli.landscapes.scene import BODIES, Scene, details, sample_scene
+from linfusion_cli.models.landscape_words import FOG, LAKE, MOON, SNOW, STARS, SUN, TERRAINS, TIMES, TINTS
 
 # Attribute -> its classes, in the order of the classifier's outputs.
 ATTRIBUTES: dict[str, tuple[str, ...]] = {

@@ -5,48 +5,18 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-TIMES = {
-    "dawn": ("dawn", "daybreak", "sunrise"),
-    "morning": ("morning", "early morning"),
-    "noon": ("noon", "midday"),
-    "sunset": ("sunset", "sundown"),
-    "dusk": ("dusk", "twilight"),
-    "night": ("night", "midnight"),
-}
-TERRAINS = {
-    "mountains": ("mountains", "peaks", "mountain range"),
-    "hills": ("hills", "rolling hills"),
-    "dunes": ("dunes", "sand dunes", "desert"),
-    "islands": ("islands", "islands in the sea", "archipelago"),
-    "forest": ("forest", "pine forest", "woods"),
-}
-TINTS = {
-    "red": ("red", "crimson"),
-    "green": ("green", "emerald"),
-    "blue": ("blue",),
-    "purple": ("purple", "violet"),
-    "golden": ("golden", "amber", "yellow"),
-    "gray": ("gray", "grey"),
-    "teal": ("teal", "turquoise"),
-}
-SUN = ("sun", "a bright sun", "under the sun", "with a sun")
-MOON = ("moon", "full moon", "under a full moon", "with a moon", "a bright moon")
-LAKE = ("by a lake", "reflected in a lake", "a calm lake", "with a lake")
-FOG = ("in fog", "misty", "foggy", "mist", "with fog")
-SNOW = ("snowy", "covered in snow", "with snow", "snow on the ridges")
-STARS = ("starry sky", "with stars", "stars")
-CLEAR = ("empty sky", "clear sky")
-FILLERS = (
-    "minimalist",
-    "flat style",
-    "landscape",
-    "wallpaper",
-    "highly detailed",
-    "painting",
-    "a view of",
-    "4k",
-    "vector art",
-    "beautiful",
+from linfusion_cli.models.landscape_words import (
+    CLEAR,
+    FILLERS,
+    FOG,
+    LAKE,
+    MOON,
+    SNOW,
+    STARS,
+    SUN,
+    TERRAINS,
+    TIMES,
+    TINTS,
 )
 
 BODIES = ("none", "sun", "moon")
@@ -120,10 +90,3 @@ def details(scene: Scene) -> tuple[tuple[bool, tuple[str, ...]], ...]:
         (scene.snow, SNOW),
         (scene.stars, STARS),
     )
-
-
-def vocabulary() -> list[str]:
-    """Every word that a caption can hold, for the tokenizer."""
-    tables = [*TIMES.values(), *TERRAINS.values(), *TINTS.values(), SUN, MOON, LAKE, FOG, SNOW, STARS, CLEAR, FILLERS]
-    words = {word for phrases in tables for phrase in phrases for word in phrase.split()}
-    return sorted(words | {"at", "over", "and", "of", "a", "the", "in", "on", "with", "under", "by", ",", "."})

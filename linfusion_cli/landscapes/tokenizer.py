@@ -8,7 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-from linfusion_cli.landscapes.scene import vocabulary
+from linfusion_cli.models.landscape_words import vocabulary
 
 MAX_TOKENS = 48
 

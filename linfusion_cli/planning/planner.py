@@ -35,6 +35,7 @@ from linfusion_cli.planning.model_shapes import (
     read_vae,
 )
 from linfusion_cli.planning.render_plan import RenderPlan
+from linfusion_cli.planning.unknown_words import unknown_words_notes
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.device import Machine
@@ -128,7 +129,7 @@ def _plan(
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,
         budget_bytes=budget,
-        notes=(*_notes(job, estimate.architecture), *machine.notes),
+        notes=(*_notes(job, estimate.architecture, weights), *machine.notes),
         row_bits=job.file.row_bits,
     )
 
@@ -188,7 +189,7 @@ def dtype_of(job: Job, machine: Machine) -> str:
     return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
 
 
-def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
+def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[str, ...]:
     """What the user would not expect: how images are fitted, and that an unusual UNet needs more memory."""
     starts = [(job.start.image, job.start.parameter)] if job.start else []
     given = [*starts, *((image, "control_images") for image in job.control_images)]
@@ -215,11 +216,12 @@ def _notes(job: Job, architecture: Architecture) -> tuple[str, ...]:
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
-    signs = foreign_syntax_notes(
-        job.prompt, job.settings.sampling.negative_prompt, weights=job.settings.extras.prompt_weights
+    words = (
+        *unknown_words_notes(job, weights),
+        *foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights),
     )
     of_images = [*fitted, *(note for image in images for note in image.notes)]
-    return tuple(note for note in (told, *signs, low, told_scale, few, whole, writer, *of_images) if note)
+    return tuple(note for note in (told, *words, low, told_scale, few, whole, writer, *of_images) if note)
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

@@ -130,6 +130,14 @@ def test_a_dry_run_shows_the_plan_and_renders_nothing(
     assert any(line.startswith("factor = 2.0") and line.endswith("# defaults.toml") for line in lines)
 
 
+def test_words_that_the_model_ignores_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "a cat by a lake", "--dry-run"]) == 0
+    assert 'note: the built-in model draws landscapes alone and ignores "cat".' in capsys.readouterr().out
+    main(["generate", "a cat by a lake", "--dry-run", "--json"])
+    notes = json.loads(capsys.readouterr().out.splitlines()[0])["plan"]["notes"]
+    assert [note for note in notes if '"cat"' in note]
+
+
 def test_a_dry_run_tells_what_would_stop_the_work(
     jobs: list[Job], fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:

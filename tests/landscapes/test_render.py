@@ -7,11 +7,8 @@ import torch
 
 from linfusion_cli.landscapes.frame import BODY, View, body_place
 from linfusion_cli.landscapes.render import random_view, render
-from linfusion_cli.landscapes.scene import (
-    TERRAINS,
-    Scene,
-    sample_scene,
-)
+from linfusion_cli.landscapes.scene import Scene, sample_scene
+from linfusion_cli.models.landscape_words import TERRAINS
 
 
 def scenes(count: int, seed: int = 0, aspect: float = 1.0):

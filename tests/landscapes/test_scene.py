@@ -4,16 +4,8 @@ import random
 
 import pytest
 
-from linfusion_cli.landscapes.scene import (
-    LAKE,
-    MOON,
-    STARS,
-    SUN,
-    TERRAINS,
-    TIMES,
-    caption,
-    sample_scene,
-)
+from linfusion_cli.landscapes.scene import caption, sample_scene
+from linfusion_cli.models.landscape_words import LAKE, MOON, STARS, SUN, TERRAINS, TIMES
 
 
 def scenes(count: int, seed: int = 0, aspect: float = 1.0):

@@ -1,9 +1,7 @@
 """Every word of a caption is one token."""
 
-from linfusion_cli.landscapes.scene import (
-    vocabulary,
-)
 from linfusion_cli.landscapes.tokenizer import build_tokenizer
+from linfusion_cli.models.landscape_words import vocabulary
 
 
 def test_every_word_of_a_caption_is_one_token() -> None:
