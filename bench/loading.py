@@ -100,10 +100,12 @@ def plan_of(model: str, extends: str, dtype: str, side_px: int, folder: Path) ->
     return make_plan(resolve(request), find_machine("cpu"))
 
 
-def plain_pipeline(place: str, dtype: Any) -> Any:
+def plain_pipeline(location: str, dtype: Any) -> Any:
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(place, dtype=dtype, safety_checker=None, local_files_only=True)
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        location, dtype=dtype, safety_checker=None, local_files_only=True
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

@@ -52,7 +52,7 @@ def generate(prompt: str, seed: int, size: str, output: Path) -> None:
 def contact_sheet(work: Path, target: Path) -> None:
     """The first 24 of the evaluation's fixed prompts, each image with its prompt below it."""
     from linfusion_cli.evaluate.attributes import fixed_prompts
-    from linfusion_cli.evaluate.samples import Maker, Way, keep, place
+    from linfusion_cli.evaluate.samples import Maker, Way, image_path, keep
     from linfusion_cli.geometry import Size
     from linfusion_cli.system.device import find_machine
 
@@ -67,7 +67,7 @@ def contact_sheet(work: Path, target: Path) -> None:
     pen = ImageDraw.Draw(sheet)
     for index, prompt in enumerate(prompts):
         left, top = index % columns * TILE_PX, index // columns * (TILE_PX + CAPTION_PX)
-        with Image.open(place(work / "sheet", index)) as image:
+        with Image.open(image_path(work / "sheet", index)) as image:
             sheet.paste(image.resize((TILE_PX, TILE_PX), Image.Resampling.LANCZOS), (left, top))
         pen.multiline_text((left + 4, top + TILE_PX + 3), wrapped(prompt, 42), fill="black", font_size=11)
     sheet.save(target, quality=88)

@@ -5,7 +5,7 @@
     ├── OutOfMemoryError          4   no plan fits into the memory that is there or allowed
     ├── WeightsError             66   weights are missing, damaged or of another model
     ├── RanksError               69   another process of the same image is gone, silent or at work on another job
-    ├── OutputError              74   the image can't be written (place, permission, space)
+    ├── OutputError              74   the image can't be written (path, permission, space)
     ├── BusyError                75   somebody else works on the same thing; try later
     └── StandardOutputError     141   nobody reads standard output any more, or its disk is full
 

@@ -327,12 +327,12 @@ def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
     shown = {}
     for section, keys in (("model", PLACES), ("extras", EXTRA_PLACES)):
         values = settings[section]
-        shown[section] = {**values, **{key: _place_names(values[key]) for key in keys}}
+        shown[section] = {**values, **{key: _local_names(values[key]) for key in keys}}
     return {**settings, **shown}
 
 
-def _place_names(value: str | list[str]) -> str | list[str]:
-    return local_name(value) if isinstance(value, str) else [local_name(place) for place in value]
+def _local_names(value: str | list[str]) -> str | list[str]:
+    return local_name(value) if isinstance(value, str) else [local_name(location) for location in value]
 
 
 def _write(job: Job, path: Path, image: StageImage, record: dict[str, Any], *, overwrite: bool) -> None:

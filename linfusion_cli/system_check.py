@@ -16,7 +16,7 @@ from linfusion_cli.config.job import resolve
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
-from linfusion_cli.config.required_weights import needs_of
+from linfusion_cli.config.required_weights import requirements_of
 from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
 from linfusion_cli.files import free_bytes, nearest_folder
 from linfusion_cli.planning.planner import make_plan
@@ -222,11 +222,16 @@ def _preset(name: str, machine: Machine) -> Finding:
     """Whether a preset would run: its weights, then its memory."""
     about = f"preset {name}"
     try:
-        lacking = [need for need in needs_of(load_preset(name).settings) if need.here() is None]
+        lacking = [
+            requirement for requirement in requirements_of(load_preset(name).settings) if requirement.here() is None
+        ]
         if lacking:
-            places = ", ".join(f"{need.kind} ({need.places[0]})" for need in lacking)
+            lacking_text = ", ".join(f"{requirement.kind} ({requirement.locations[0]})" for requirement in lacking)
             return Finding(
-                about=about, state="missing", found=f"not on this machine: {places}", fix=f"linfusion fetch {name}"
+                about=about,
+                state="missing",
+                found=f"not on this machine: {lacking_text}",
+                fix=f"linfusion fetch {name}",
             )
         plan = make_plan(resolve(Request(prompt="doctor", preset=name, seed=0)), machine)
     except OutOfMemoryError as error:

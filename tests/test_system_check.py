@@ -82,7 +82,7 @@ def test_a_gpu_that_torch_can_not_use_is_in_the_way(
     assert main(["doctor"]) == 0
     out = capsys.readouterr().out
     assert "fix: pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu126" in out
-    assert "In the way: GPU" in out
+    assert "To fix: GPU" in out
 
 
 def test_without_torch_a_gpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:

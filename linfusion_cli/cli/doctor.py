@@ -18,7 +18,7 @@ Examples:
   linfusion doctor --json | jq 'select(.state != "ok")'
 
 \b
-ok: fine. --: not here, and not needed by everything. !!: in the way. Nothing is downloaded or changed.
+ok: fine. --: not here, and not needed by everything. !!: must be fixed. Nothing is downloaded or changed.
 """
 
 
@@ -47,4 +47,4 @@ def doctor(
     typer.echo(f"\nReady to use: {', '.join(runs) or 'nothing'}")
     for finding in findings:
         if finding.state == "bad":
-            typer.echo(f"In the way: {finding.about}: {safe(finding.fix or finding.found)}")
+            typer.echo(f"To fix: {finding.about}: {safe(finding.fix or finding.found)}")

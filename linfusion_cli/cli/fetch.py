@@ -16,7 +16,7 @@ from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from linfusion_cli.weights.requirements import Need
+    from linfusion_cli.weights.requirements import Requirement
 
 EPILOG = """\b
 Examples:
@@ -66,11 +66,11 @@ def fetch(
     quiet: QuietFlag = False,
 ) -> None:
     """Download what presets need, and check it."""
-    from linfusion_cli.weights.requirements import Need
+    from linfusion_cli.weights.requirements import Requirement
 
-    needs = _needs_of(presets or [])
+    requirements = _requirements_of(presets or [])
     if model is not None:
-        needs.append(Need("model", (model,), "", "fp16", ""))
+        requirements.append(Requirement("model", (model,), "", "fp16", ""))
     flags = {
         "linfusion": linfusion,
         "unet": unet,
@@ -83,24 +83,24 @@ def fetch(
     }
     for kind, locations in flags.items():
         variant = "fp16" if kind in ("unet", "controlnet") else ""
-        needs += [Need(kind, (location,), "", variant, "") for location in locations or []]  # type: ignore[arg-type]
-    if not needs:
+        requirements += [Requirement(kind, (location,), "", variant, "") for location in locations or []]  # type: ignore[arg-type]
+    if not requirements:
         raise UsageError(
             "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... "
             "List the presets: linfusion presets list"
         )
-    _fetch_all(needs, offline=offline, as_json=as_json, quiet=quiet)
+    _fetch_all(requirements, offline=offline, as_json=as_json, quiet=quiet)
 
 
-def _needs_of(presets: list[str]) -> list[Need]:
+def _requirements_of(presets: list[str]) -> list[Requirement]:
     from linfusion_cli.config.presets import load_preset
-    from linfusion_cli.config.required_weights import needs_of
+    from linfusion_cli.config.required_weights import requirements_of
 
-    found = [need for preset in presets for need in needs_of(load_preset(preset).settings)]
+    found = [requirement for preset in presets for requirement in requirements_of(load_preset(preset).settings)]
     return list(dict.fromkeys(found))
 
 
-def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) -> None:
+def _fetch_all(requirements: list[Requirement], *, offline: bool, as_json: bool, quiet: bool) -> None:
     """Fetches each in turn, and the LinFusion weights of a model of unknown family. Fails at the end if one failed."""
     from linfusion_cli.cli.text import safe
 
@@ -109,29 +109,33 @@ def _fetch_all(needs: list[Need], *, offline: bool, as_json: bool, quiet: bool) 
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
     failures: list[str] = []
-    waiting = list(needs)
+    waiting = list(requirements)
     while waiting:
-        need = waiting.pop(0)
+        requirement = waiting.pop(0)
         try:
-            path = _have(need, offline=offline, quiet=quiet or as_json)
-            if need.kind == "model" and not need.family:
+            path = _have(requirement, offline=offline, quiet=quiet or as_json)
+            if requirement.kind == "model" and not requirement.family:
                 waiting = _along(path) + waiting
-            _tell(need, str(path), as_json=as_json, quiet=quiet)
+            _tell(requirement, str(path), as_json=as_json, quiet=quiet)
         except WeightsError as error:
             failures.append(told(error))
             if as_json:
-                emit(sys.stdout, "failed", {"kind": need.kind, "places": list(need.places), "message": told(error)})
-            if len(needs) > 1:
+                emit(
+                    sys.stdout,
+                    "failed",
+                    {"kind": requirement.kind, "locations": list(requirement.locations), "message": told(error)},
+                )
+            if len(requirements) > 1:
                 typer.echo(f"failed: {safe(error)}", err=True)
     if failures:
         raise WeightsError(
-            f"{len(failures)} of {len(needs)} could not be fetched; the first: {failures[0]}"
-            if len(needs) > 1
+            f"{len(failures)} of {len(requirements)} could not be fetched; the first: {failures[0]}"
+            if len(requirements) > 1
             else failures[0]
         )
 
 
-def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
+def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
     """Where it is on this machine, checked."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.weights.checksums import verify
@@ -139,34 +143,38 @@ def _have(need: Need, *, offline: bool, quiet: bool) -> Path:
     from linfusion_cli.weights.locate import HubLocation, missing
     from linfusion_cli.weights.safetensors_header import read_header
 
-    here = need.here()
+    here = requirement.here()
     if here is None or (
-        not offline and HubLocation.parse(need.places[0]) is not None and not Path(need.places[0]).exists()
+        not offline
+        and HubLocation.parse(requirement.locations[0]) is not None
+        and not Path(requirement.locations[0]).exists()
     ):
         if offline:
-            raise WeightsError(missing(need.places, need.revision, need.parameter), ", without --offline")
-        here = download(need, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
+            raise WeightsError(
+                missing(requirement.locations, requirement.revision, requirement.parameter), ", without --offline"
+            )
+        here = download(requirement, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
     for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
         read_header(path)
         verify(path, again=True)
     return here
 
 
-def _along(model: Path) -> list[Need]:
+def _along(model: Path) -> list[Requirement]:
     """What a model of this family needs beside itself."""
     from linfusion_cli.config.extras import PRESET_OF
     from linfusion_cli.config.presets import load_preset
-    from linfusion_cli.config.required_weights import needs_of
+    from linfusion_cli.config.required_weights import requirements_of
     from linfusion_cli.weights.model_family import family_of_model
 
     settings = load_preset(PRESET_OF[family_of_model(model, "fp16")]).settings
-    return [need for need in needs_of(settings) if need.kind != "model"]
+    return [requirement for requirement in requirements_of(settings) if requirement.kind != "model"]
 
 
-def _tell(need: Need, path: str, *, as_json: bool, quiet: bool) -> None:
+def _tell(requirement: Requirement, path: str, *, as_json: bool, quiet: bool) -> None:
     from linfusion_cli.cli.text import safe
 
     if as_json:
-        emit(sys.stdout, "fetched", {"kind": need.kind, "places": list(need.places), "path": path})
+        emit(sys.stdout, "fetched", {"kind": requirement.kind, "locations": list(requirement.locations), "path": path})
     elif not quiet:
-        typer.echo(f"{need.kind}: {safe(need.places[0])} is here", err=True)
+        typer.echo(f"{requirement.kind}: {safe(requirement.locations[0])} is here", err=True)

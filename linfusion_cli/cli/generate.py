@@ -92,15 +92,17 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         )
     if prompt is not None and prompt != "-":
         return prompt
-    place = prompt_file or "-"
+    source = prompt_file or "-"
     try:
-        data = sys.stdin.buffer.read(MOST_PROMPT_BYTES) if place == "-" else read_input(Path(place), MOST_PROMPT_BYTES)
+        data = (
+            sys.stdin.buffer.read(MOST_PROMPT_BYTES) if source == "-" else read_input(Path(source), MOST_PROMPT_BYTES)
+        )
         return data.decode("utf-8-sig").strip()
     except OSError as error:
-        raise UsageError(f'--prompt-file "{place}": it can\'t be read: {error.strerror}') from error
+        raise UsageError(f'--prompt-file "{source}": it can\'t be read: {error.strerror}') from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f'--prompt-file "{place}": the prompt is not a text in UTF-8: see byte {error.start}'
+            f'--prompt-file "{source}": the prompt is not a text in UTF-8: see byte {error.start}'
         ) from error
 
 

@@ -107,7 +107,7 @@ def plan_fields(plan: Plan) -> dict[str, object]:
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:
     """What would stop a plan, below it."""
-    return ["", *(f"would stop it: {safe(text)}" for text in obstacles)] if obstacles else []
+    return ["", *(f"would fail: {safe(text)}" for text in obstacles)] if obstacles else []
 
 
 def _stage_rows(plan: Plan) -> list[list[str]]:

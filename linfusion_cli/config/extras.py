@@ -214,7 +214,7 @@ def each(values: tuple[Value, ...], count: int) -> tuple[Value, ...]:
     return values * count if len(values) == 1 else values
 
 
-def places_of(settings: Preset) -> tuple[str, ...]:
+def locations_of(settings: Preset) -> tuple[str, ...]:
     """Every location that the settings name."""
     model, extras = settings.model, settings.extras
     named = (
@@ -243,7 +243,7 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
     """Name -> path of local weights outside the package and outside the hub's cache, which names files by hash."""
     local = (
         location
-        for location in places_of(settings)
+        for location in locations_of(settings)
         if not location.startswith("builtin:") and Path(location).expanduser().exists()
     )
     return {local_name(location): path for location in local if (path := find(location)) is not None}

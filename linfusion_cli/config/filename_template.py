@@ -12,7 +12,7 @@ from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import Option, UsageError, nearest_name, option
 from linfusion_cli.file_formats import BY_NAME, ENDINGS, PNG, format_of_ending
 
-Place = str | Option  # where a template was given, for messages
+Origin = str | Option  # where a template was given, for messages
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
 SLUG_BYTES = 80
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug", "id")
@@ -38,15 +38,18 @@ def slug(text: str) -> str:
     return f"{name}-" if WINDOWS_DEVICES.fullmatch(name) else name
 
 
-def expand(template: str, values: Mapping[str, str | int], place: Place) -> str:
-    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError that names `place` for anything else."""
+def expand(template: str, values: Mapping[str, str | int], origin: Origin) -> str:
+    """Fills {field} and {field:04d}; {{ and }} are braces. Raises UsageError that names `origin` for anything else."""
     return "".join(
-        [part if isinstance(part, str) else _filled(part, values, template, place) for part in _parts(template, place)]
+        [
+            part if isinstance(part, str) else _filled(part, values, template, origin)
+            for part in _parts(template, origin)
+        ]
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _parts(template: str, place: Place) -> tuple[str | _Field, ...]:
+def _parts(template: str, origin: Origin) -> tuple[str | _Field, ...]:
     """A template, read once for the many names of a batch: texts and fields."""
     parts: list[str | _Field] = []
     end = 0
@@ -57,7 +60,7 @@ def _parts(template: str, place: Place) -> tuple[str | _Field, ...]:
             parts.append(match[0][0])
         elif match["name"] is None:
             raise UsageError(
-                place,
+                origin,
                 f' {shown(template)}: "{match[0]}" is no field. '
                 f"Fields: {_field_list()}; for a brace write {{{{ or }}}}",
             )
@@ -66,15 +69,17 @@ def _parts(template: str, place: Place) -> tuple[str | _Field, ...]:
     return tuple(part for part in (*parts, template[end:]) if part)
 
 
-def _filled(field: _Field, values: Mapping[str, str | int], template: str, place: Place) -> str:
+def _filled(field: _Field, values: Mapping[str, str | int], template: str, origin: Origin) -> str:
     if field.name not in values:
         close = nearest_name(field.name, values)
         meant = f' Did you mean "{close}"?' if close else ""
-        raise UsageError(place, f' {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}')
+        raise UsageError(
+            origin, f' {shown(template)}: unknown field "{{{field.name}}}".{meant} Fields: {_field_list()}'
+        )
     value = values[field.name]
     if field.width and isinstance(value, str):
         raise UsageError(
-            place, f' {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}'
+            origin, f' {shown(template)}: "{field.text}": only numbers can be padded with zeros; write {{{field.name}}}'
         )
     return f"{value:0{field.width}d}" if field.width else str(value)
 
@@ -83,7 +88,7 @@ def _field_list() -> str:
     return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
 
 
-def checked_name(name: str, template: str, place: Place, format_name: str = "") -> str:
+def checked_name(name: str, template: str, origin: Origin, format_name: str = "") -> str:
     """The name with its ending; refuses what is no name of one image file.
 
     format_name: the format that was chosen, "" for that of the ending, or PNG. A chosen format beats the ending of a
@@ -91,28 +96,28 @@ def checked_name(name: str, template: str, place: Place, format_name: str = "") 
     """
     if not name.strip(". ") or "/" in name or "\\" in name or not name.isprintable():
         raise UsageError(
-            place, f" {shown(template)}: write the name of one file, without folders and control characters"
+            origin, f" {shown(template)}: write the name of one file, without folders and control characters"
         )
-    name = _with_ending(name, template, place, format_name)
+    name = _with_ending(name, template, origin, format_name)
     length = len(name.encode(errors="replace"))
     if length > LARGEST_NAME_BYTES:
-        raise UsageError(place, f" {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
+        raise UsageError(origin, f" {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")
     return name
 
 
-def _with_ending(name: str, template: str, place: Place, format_name: str) -> str:
+def _with_ending(name: str, template: str, origin: Origin, format_name: str) -> str:
     match = _ENDING.search(name)
     known = format_of_ending(match[0]) if match else None
     chosen = BY_NAME[format_name] if format_name else known or PNG
     stem = name[: match.start()] if match else name
     if match and known is None:
         names = ", ".join(ENDINGS)
-        raise UsageError(place, f' {shown(template)}: images end in {names}. Nearest: "{stem}{chosen.endings[0]}"')
+        raise UsageError(origin, f' {shown(template)}: images end in {names}. Nearest: "{stem}{chosen.endings[0]}"')
     if known is chosen:
         return name
-    if known is not None and isinstance(place, Option):
+    if known is not None and isinstance(origin, Option):
         raise UsageError(
-            place,
+            origin,
             f" {shown(template)}: its ending is that of a {known.title}, and ",
             option("format", format_name),
             f' was given. Nearest: "{stem}{chosen.endings[0]}"',

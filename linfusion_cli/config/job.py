@@ -10,7 +10,7 @@ from pathlib import Path
 
 from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
-from linfusion_cli.config.filename_template import Place
+from linfusion_cli.config.filename_template import Origin
 from linfusion_cli.config.given_options import Override, given_options, overrides
 from linfusion_cli.config.input_images import range_or_none
 from linfusion_cli.config.job_hash import job_hash
@@ -162,13 +162,13 @@ def _given_settings(request: Request) -> GivenSettings:
 
 def _output(request: Request, loaded: Loaded, job: Job) -> Path:
     """The file to write: the one asked for, or the preset's template in the folder asked for or in the current one."""
-    place: Place
+    origin: Origin
     # isdir, unlike Path.is_dir, says no to a name that the system refuses.
     if request.output is None or os.path.isdir(request.output):
-        template, place, folder = loaded.settings.output.name, loaded.origins["output.name"], request.output or Path()
+        template, origin, folder = loaded.settings.output.name, loaded.origins["output.name"], request.output or Path()
     else:
-        template, place, folder = request.output.name, option("output"), request.output.parent
+        template, origin, folder = request.output.name, option("output"), request.output.parent
     chosen = "" if request.format is None else checked_choice("format", request.format)
     shared = shared_fields(job)
-    name = image_name(template, place, shared, job.prompt, job.seed, request.index, lambda: job_hash(job), chosen)
+    name = image_name(template, origin, shared, job.prompt, job.seed, request.index, lambda: job_hash(job), chosen)
     return folder / name

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from linfusion_cli.config.filename_template import Place, checked_name, expand, slug
+from linfusion_cli.config.filename_template import Origin, checked_name, expand, slug
 
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
@@ -22,7 +22,7 @@ def shared_fields(job: Job) -> dict[str, str | int]:
 
 def image_name(
     template: str,
-    place: Place,
+    origin: Origin,
     shared: Mapping[str, str | int],
     prompt: str,
     seed: int,
@@ -30,8 +30,8 @@ def image_name(
     make_id: Callable[[], str],
     format_name: str = "",
 ) -> str:
-    """The name of an image's file. Raises UsageError, which names `place`, for what is no name of one image file."""
+    """The name of an image's file. Raises UsageError, which names `origin`, for what is no name of one image file."""
     values = {**shared, "seed": seed, "index": index}
     values["slug"] = slug(prompt) if "{slug}" in template else ""  # these two take long, and lists are long
     values["id"] = make_id()[:ID_DIGITS] if "{id}" in template else ""
-    return checked_name(expand(template, values, place), template, place, format_name)
+    return checked_name(expand(template, values, origin), template, origin, format_name)

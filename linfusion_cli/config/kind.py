@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linfusion_cli.config.filename_template import Place
+from linfusion_cli.config.filename_template import Origin
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import finished_digest, shared_digest
 from linfusion_cli.config.job_name import image_name, shared_fields
@@ -36,7 +36,7 @@ class Kind:
             prompt, may_be_empty=self.request.upscale_image is not None, weights=self.job.settings.extras.prompt_weights
         )
 
-    def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, place: Place) -> str:
-        """The name of that job's file. Raises UsageError, which names `place`, for what is no name of an image."""
+    def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, origin: Origin) -> str:
+        """The name of that job's file. Raises UsageError, which names `origin`, for what is no name of an image."""
         chosen = self.request.format or ""
-        return image_name(template, place, self._fields, prompt, seed, index, lambda: job_id, chosen)
+        return image_name(template, origin, self._fields, prompt, seed, index, lambda: job_id, chosen)

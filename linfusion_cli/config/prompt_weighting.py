@@ -33,15 +33,15 @@ def parse_weights(prompt: str, what: str = "the prompt") -> tuple[Fragment, ...]
     weights out of range.
     """
     fragments: list[Fragment] = []
-    opened: list[tuple[str, int, int]] = []  # the bracket, its place in the prompt, the first fragment inside
-    for piece, place in _pieces(prompt):
+    opened: list[tuple[str, int, int]] = []  # the bracket, its position in the prompt, the first fragment inside
+    for piece, position in _pieces(prompt):
         if piece in ("(", "["):
             if len(opened) == DEEPEST:
-                _refuse(what, prompt, place, f"brackets are nested more than {DEEPEST} deep")
-            opened.append((piece, place, len(fragments)))
+                _refuse(what, prompt, position, f"brackets are nested more than {DEEPEST} deep")
+            opened.append((piece, position, len(fragments)))
         elif piece[-1] in ")]" and piece[0] in ":)]":
             if not opened or opened[-1][0] != {")": "(", "]": "["}[piece[-1]]:
-                _refuse(what, prompt, place + len(piece) - 1, f'"{piece[-1]}" closes nothing')
+                _refuse(what, prompt, position + len(piece) - 1, f'"{piece[-1]}" closes nothing')
             bracket, start, first = opened.pop()
             factor = _factor(what, prompt, bracket, start, piece)
             fragments[first:] = [replace(fragment, weight=fragment.weight * factor) for fragment in fragments[first:]]
@@ -108,8 +108,8 @@ def _joined(what: str, fragments: list[Fragment]) -> Iterator[Fragment]:
         yield last
 
 
-def _refuse(what: str, prompt: str, place: int, why: str) -> NoReturn:
-    shown = prompt[max(0, place - 10) : place + 20]
+def _refuse(what: str, prompt: str, position: int, why: str) -> NoReturn:
+    shown = prompt[max(0, position - 10) : position + 20]
     raise UsageError(
-        f'character {place + 1} of {what}, near "{shown}": {why}. {ESCAPE}, or leave out ', option("prompt_weights")
+        f'character {position + 1} of {what}, near "{shown}": {why}. {ESCAPE}, or leave out ', option("prompt_weights")
     )

@@ -1,4 +1,4 @@
-"""The needs of a preset or of flags: what has to be on this machine, and whole, before an image can be made."""
+"""The requirements of a preset or of flags: what has to be on this machine, and whole, before an image can be made."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.locate import find, missing
-from linfusion_cli.weights.requirements import Kind, Need
+from linfusion_cli.weights.requirements import Kind, Requirement
 from linfusion_cli.weights.safetensors_header import ENDING, weight_files
 
 
-def needs_of(settings: Preset) -> tuple[Need, ...]:
-    """Everything that a preset needs; what ships inside, and folders of the user's own, are needs that are met."""
+def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
+    """All that a preset needs; what ships inside, and the user's own folders, are requirements that are met."""
     model, extras = settings.model, settings.extras
-    needs = [Need("model", model.repositories, model.revision, model.variant, model.family)]
+    requirements = [Requirement("model", model.repositories, model.revision, model.variant, model.family)]
     if model.unet:
-        needs.append(Need("unet", (model.unet,), "", model.variant, model.family))
+        requirements.append(Requirement("unet", (model.unet,), "", model.variant, model.family))
     if "linear" in (model.attention, model.base_attention):
-        needs.append(Need("linfusion", model.linfusion, "", "", model.family))
+        requirements.append(Requirement("linfusion", model.linfusion, "", "", model.family))
     if location := model.vae or model.vae_float16:
-        needs.append(Need("vae", (location,), "", "", model.family))
+        requirements.append(Requirement("vae", (location,), "", "", model.family))
     listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
         ("lora", tuple(Weighted.parse(text).location for text in extras.loras)),
         ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
@@ -34,8 +34,8 @@ def needs_of(settings: Preset) -> tuple[Need, ...]:
     )
     for kind, locations in listed:
         variant = "fp16" if kind == "controlnet" else ""
-        needs += [Need(kind, (location,), "", variant, model.family) for location in locations]
-    return tuple(needs)
+        requirements += [Requirement(kind, (location,), "", variant, model.family) for location in locations]
+    return tuple(requirements)
 
 
 def check_weights(settings: Preset, preset: str) -> None:
@@ -43,12 +43,12 @@ def check_weights(settings: Preset, preset: str) -> None:
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
     WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear
-    attention are needed is decided by the number format and the stages: these are left to who loads them.
+    attention are needed is decided by the number format and the stages: loading them checks these.
     """
     refuse_missing(settings, preset)
-    for need in needs_of(settings):
-        found = need.here()
-        for path in _weights_in(found, need.variant) if found else ():
+    for requirement in requirements_of(settings):
+        found = requirement.here()
+        for path in _weights_in(found, requirement.variant) if found else ():
             verify(path)
 
 
@@ -57,10 +57,12 @@ def refuse_missing(settings: Preset, preset: str) -> None:
 
     Reads no file.
     """
-    for need in needs_of(settings):
-        if need.kind not in ("vae", "linfusion") and not any(find(location, need.revision) for location in need.places):
-            own = need in needs_of(load_preset(preset).settings)  # then its other parts are required too
-            raise missing(need.places, need.revision, need.parameter, preset if own else "")
+    for requirement in requirements_of(settings):
+        if requirement.kind not in ("vae", "linfusion") and not any(
+            find(location, requirement.revision) for location in requirement.locations
+        ):
+            own = requirement in requirements_of(load_preset(preset).settings)  # then its other parts are required too
+            raise missing(requirement.locations, requirement.revision, requirement.parameter, preset if own else "")
 
 
 def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:

@@ -58,10 +58,10 @@ class Order:
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __call__(self, position: int) -> int:
-        epoch, place = divmod(position, self.count)
+        epoch, index = divmod(position, self.count)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
-        return int(self._order[place])
+        return int(self._order[index])
 
     def _shuffled(self, epoch: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         rng = np.random.default_rng((self.seed, epoch))

@@ -22,17 +22,19 @@ EPOCH_SCENES = 1_000_000
 ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a folder of them), or "scenes"'
 
 
-def open_source(place: str, size_px: int, seed: int) -> Source:
+def open_source(location: str, size_px: int, seed: int) -> Source:
     """Opens a folder, a file or the scenes. Raises UsageError if it is missing or holds no image that can be read."""
-    if place == SCENES:
+    if location == SCENES:
         return Scenes(size_px, seed)
-    path = Path(place).expanduser()
+    path = Path(location).expanduser()
     if not path.exists():
-        raise UsageError(f'"{place}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
+        raise UsageError(f'"{location}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
     source = _open(path)
     if not sum(source.blocks):
         lines = "".join(f"\n  {line}" for line in source.skipped[:5])
-        raise UsageError(f'"{place}": no image with a caption can be read. Allowed: {ALLOWED}{lines}', parameter="data")
+        raise UsageError(
+            f'"{location}": no image with a caption can be read. Allowed: {ALLOWED}{lines}', parameter="data"
+        )
     return source
 
 
@@ -107,11 +109,11 @@ class TarShards:
             with tarfile.open(path, "r:") as tar:
                 for member in tar:
                     stem, suffix = os.path.splitext(member.name)
-                    place = (member.offset_data, member.size)
+                    extent = (member.offset_data, member.size)
                     if member.isfile() and suffix.lower() in IMAGES:
-                        images[stem] = place
+                        images[stem] = extent
                     elif member.isfile() and (suffix == ".txt" or (suffix == ".json" and stem not in texts)):
-                        texts[stem] = (place, suffix == ".json")
+                        texts[stem] = (extent, suffix == ".json")
         except (OSError, tarfile.TarError) as error:
             skipped.append(f"{path}: {error}; {len(images)} images before that")
         for stem, image in images.items():
@@ -176,12 +178,12 @@ class ParquetShards:
         table = file.read_row_group(group, columns=[image, text])
         return table.column(image).to_pylist(), table.column(text).to_pylist()
 
-    def _place(self, index: int) -> tuple[Path, int, int]:
+    def _row_of(self, index: int) -> tuple[Path, int, int]:
         path, group, first = next(entry for entry in reversed(self._groups) if entry[2] <= index)
         return path, group, index - first
 
     def read(self, index: int) -> tuple[Image.Image, str]:
-        path, group, row = self._place(index)
+        path, group, row = self._row_of(index)
         images, texts = self._rows(path, group)
         data = images[row]["bytes"] if isinstance(images[row], dict) else images[row]
         if not isinstance(data, bytes) or not isinstance(texts[row], str):
@@ -189,7 +191,7 @@ class ParquetShards:
         return _decode(data), texts[row].strip()
 
     def name(self, index: int) -> str:
-        path, group, row = self._place(index)
+        path, group, row = self._row_of(index)
         return f"{path}, row {row} of group {group}"
 
 

@@ -28,21 +28,23 @@ class Teacher:
     device: torch.device
 
     @staticmethod
-    def load(place: str, device: torch.device) -> Teacher:
+    def load(location: str, device: torch.device) -> Teacher:
         """Loads a built-in model, a folder, or a hub repository that is in the cache.
 
         Raises WeightsError if it is not on this machine, not complete, or of a layout that LinFusion is not made for.
         """
         disable_progress_bar()
-        folder = find_first((place,), "", "model")
+        folder = find_first((location,), "", "model")
         try:
             name = read_json(folder / INDEX)["_class_name"]
         except (OSError, ValueError, KeyError) as error:
             raise WeightsError(
-                f"{place}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})"
+                f"{location}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})"
             ) from error
         if name not in LAYOUTS:
-            raise WeightsError(f'{place}: the layout "{name}" is unknown to linfusion. {nearest(str(name), LAYOUTS)}')
+            raise WeightsError(
+                f'{location}: the layout "{name}" is unknown to linfusion. {nearest(str(name), LAYOUTS)}'
+            )
         options = (
             {}
             if "XL" in name
@@ -53,9 +55,9 @@ class Teacher:
                 folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **options
             )
         except (OSError, ValueError) as error:
-            raise WeightsError(f"{place}: not a complete {name} ({error})") from error
+            raise WeightsError(f"{location}: not a complete {name} ({error})") from error
         if not self_attentions(pipeline.unet):
-            raise WeightsError(f"{place}: its UNet has no self-attention to replace")
+            raise WeightsError(f"{location}: its UNet has no self-attention to replace")
         pipeline.to(device)
         for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
             if part is not None:

@@ -112,7 +112,7 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
 
 def _train(run: Run, reader: Reader, teacher: Teacher, distiller: Distiller) -> Iterator[str | Progress]:
     ranks, rank, parts = run.accelerator.num_processes, run.accelerator.process_index, run.settings.accumulate
-    indices = (place * ranks + rank for place in range(run.step * parts, run.schedule.steps * parts))
+    indices = (step * ranks + rank for step in range(run.step * parts, run.schedule.steps * parts))
     batches = prefetched(reader.read, indices, max(1, min(8, (os.cpu_count() or 2) - 1)))
     lost: list[str] = []
 

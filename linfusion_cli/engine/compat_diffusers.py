@@ -200,9 +200,9 @@ def base_layer(layer: Any) -> Any:
 
 def activate_loras(model: nn.Module, name: str, scalings: Mapping[str, float]) -> None:
     """Every mounted LoRA acts; the named one with the factor given for each layer. Parameters need no gradients."""
-    for place, layer in model.named_modules():
-        if place in scalings and name in getattr(layer, "scaling", {}):
-            layer.scaling[name] = scalings[place]
+    for path, layer in model.named_modules():
+        if path in scalings and name in getattr(layer, "scaling", {}):
+            layer.scaling[name] = scalings[path]
     for layer in lora_layers(model):
         layer.set_adapter(list(layer.scaling))
         layer.requires_grad_(False)

@@ -90,12 +90,12 @@ def run_claims(
             yield claim
             continue
         size = Size(side * claim.times, side * claim.times)
-        place = folder / f"{claim.name.replace(', ', '-').replace(' ', '-').lower()}-{size}-{claim.count}"
-        if not (place / REPORT).exists():
+        study_folder = folder / f"{claim.name.replace(', ', '-').replace(' ', '-').lower()}-{size}-{claim.count}"
+        if not (study_folder / REPORT).exists():
             yield f"{claim.name} at {size}, {claim.count} prompts"
-            study = Study(folder=place, size=size, preset=preset, way=claim.way, count=claim.count, seed=seed)
+            study = Study(folder=study_folder, size=size, preset=preset, way=claim.way, count=claim.count, seed=seed)
             yield from (line for line in run_study(study, machine, classifier) if line and not line.startswith("|"))
-        rows.append((claim, read_row(place / REPORT, "pictures")))
+        rows.append((claim, read_row(study_folder / REPORT, "pictures")))
     yield from claims_table(rows, side)
 
 

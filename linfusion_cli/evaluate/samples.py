@@ -167,12 +167,12 @@ class Maker:
         return torch.from_numpy(np.concatenate(rows)).permute(2, 0, 1)
 
 
-def _linfusion(way: Way, places: tuple[str, ...], unet: Any) -> LinFusion | None:
+def _linfusion(way: Way, locations: tuple[str, ...], unet: Any) -> LinFusion | None:
     if way.attention == "softmax":
         return None
     if way.attention == "variant":
         return load_variant(Path(way.weights), unet)
-    folder = Path(way.weights) if way.weights else find_first(places, "", "linfusion")
+    folder = Path(way.weights) if way.weights else find_first(locations, "", "linfusion")
     return LinFusion.load(folder / "linfusion" if (folder / "linfusion").is_dir() else folder)
 
 
@@ -187,19 +187,19 @@ def lanczos(image: Tensor, size: Size) -> Tensor:
 def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size: Size) -> Iterator[int]:
     """Makes the images that a folder lacks, as 00000.png and so on; yields how many there are after each."""
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [index for index in range(len(prompts)) if not place(folder, index).exists()]
+    missing = [index for index in range(len(prompts)) if not image_path(folder, index).exists()]
     made = (
         maker.make([prompts[index] for index in missing], [seeds[index] for index in missing], size)
         if missing
         else iter(())
     )
     for done, (index, image) in enumerate(zip(missing, made, strict=True), len(prompts) - len(missing) + 1):
-        with replacing(place(folder, index)) as part:
+        with replacing(image_path(folder, index)) as part:
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "png")
         yield done
 
 
-def place(folder: Path, index: int) -> Path:
+def image_path(folder: Path, index: int) -> Path:
     """Where image `index` is kept."""
     return folder / f"{index:05d}.png"
 

@@ -17,7 +17,7 @@ from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, 
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
-from linfusion_cli.evaluate.samples import Maker, Way, keep, place, read_image
+from linfusion_cli.evaluate.samples import Maker, Way, image_path, keep, read_image
 from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
@@ -71,7 +71,9 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
         if done % max(1, len(asked) // 20) == 0:
             yield f"{done} of {len(asked)} images"
-    ours = measure((read_image(place(images, index)) for index in range(len(asked))), asked, classifier, study.seed)
+    ours = measure(
+        (read_image(image_path(images, index)) for index in range(len(asked))), asked, classifier, study.seed
+    )
     yield "rendering scenes to compare with"
     theirs, others = (_renders(study, asked, classifier, machine, name) for name in ("reference", "others"))
     rows = {"pictures": scores(ours, theirs), "renders": scores(others, theirs)}

@@ -49,10 +49,10 @@ def render(
     Returns float32 (batch, 3, height, width) in [0, 1] on `device` (the CPU if none is given). Without `views` each
     scene is drawn whole.
     """
-    windows, place = views or [View()] * len(scenes), device or torch.device("cpu")
-    step = len(scenes) if place.type != "cpu" else max(1, CHUNK_PIXELS // (height * width))
+    windows, device = views or [View()] * len(scenes), device or torch.device("cpu")
+    step = len(scenes) if device.type != "cpu" else max(1, CHUNK_PIXELS // (height * width))
     parts = [
-        _draw(make_frame(scenes[start : start + step], height, width, windows[start : start + step], place))
+        _draw(make_frame(scenes[start : start + step], height, width, windows[start : start + step], device))
         for start in range(0, len(scenes), step)
     ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -126,13 +126,13 @@ def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
 
     The numbers of words that are equally frequent are drawn anew whenever a vocabulary is built.
     """
-    place = folder / TOKENIZER
+    path = folder / TOKENIZER
     with effort.accelerator.main_process_first():
-        if not place.exists():
+        if not path.exists():
             tokenizer = CLIPTokenizer.from_pretrained(start / TOKENIZER) if start else build_tokenizer()
-            with replacing(place) as part:
+            with replacing(path) as part:
                 tokenizer.save_pretrained(part)
-    return CLIPTokenizer.from_pretrained(place)
+    return CLIPTokenizer.from_pretrained(path)
 
 
 @torch.no_grad()

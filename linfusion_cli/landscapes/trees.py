@@ -20,11 +20,11 @@ def tree_row(
     share:       the part of the places that hold a tree
     Returns coverage (B, 1, H, W) and where on its tier each point lies (0 at the tier's lower rim, 1 at its top).
     """
-    place = frame.x / pitch + 50 * uniform(seed, 2)
-    column = torch.floor(place).to(torch.int64)
+    position = frame.x / pitch + 50 * uniform(seed, 2)
+    column = torch.floor(position).to(torch.int64)
     centre = 0.35 + 0.3 * uniform(seed + 7, column)
     grown = (0.55 + 0.75 * uniform(seed + 3, column)) * (uniform(seed + 5, column) < share)
-    side = (saw(place) - centre) * pitch  # from the trunk, in scene units
+    side = (saw(position) - centre) * pitch  # from the trunk, in scene units
     height = (ground - frame.y) / (tall * grown).clamp(min=1e-6)  # 0 at the root, 1 at the tip
     phase = height * TIERS
     tier = saw(phase)

@@ -43,9 +43,9 @@ def fractal(x: Tensor, seed: Tensor, frequency: float, gain: float, octaves: int
         return torch.full_like(x, 0.5)
     octave = torch.arange(count, device=x.device).view(1, -1, 1, 1)  # all octaves at once, in the place of the channels
     wavelength = 1.0 / (frequency * 2.0**octave)
-    place = x / wavelength + 17.31 * octave
-    cell = torch.floor(place)
-    weight = place - cell
+    position = x / wavelength + 17.31 * octave
+    cell = torch.floor(position)
+    weight = position - cell
     weight = torch.where(octave < 3, weight * weight * (3 - 2 * weight), weight)
     left = cell.to(torch.int64)
     ends = uniform((seed + 101 * octave).unsqueeze(0), torch.stack([left, left + 1]))

@@ -10,11 +10,11 @@ CLASSIFIER = (
 )  # names the attributes of procedural scenes (linfusion evaluate)
 
 
-def builtin_folder(place: str) -> Path | None:
-    """The folder of a place such as "builtin:landscape"; None if the place is no built-in model."""
-    if not place.startswith(PREFIX):
+def builtin_folder(location: str) -> Path | None:
+    """The folder of a location such as "builtin:landscape"; None if the location is no built-in model."""
+    if not location.startswith(PREFIX):
         return None
-    return Path(__file__).parent / place.removeprefix(PREFIX)
+    return Path(__file__).parent / location.removeprefix(PREFIX)
 
 
 def family_folder(family: str) -> Path:

@@ -120,7 +120,7 @@ class AtomicFile:
             os.ftruncate(descriptor, self.written_bytes)
             apply_umask(descriptor)
             os.fsync(descriptor)
-            self._place(descriptor)
+            self._put_in_place(descriptor)
         self._discard()
         with (
             _explained(self.path, "it is in place, but may not survive a power cut"),
@@ -133,7 +133,7 @@ class AtomicFile:
             raise ValueError("an AtomicFile is open only inside its with statement and before commit()")
         return self._descriptor
 
-    def _place(self, descriptor: int) -> None:
+    def _put_in_place(self, descriptor: int) -> None:
         if self.overwrite:
             os.replace(self._temporary, self._final)
             return
@@ -158,7 +158,7 @@ class AtomicFile:
         if self._descriptor < 0:
             return
         descriptor, self._descriptor = self._descriptor, -1
-        # Neither may hide the error that brought us here; sweep() removes what stays.
+        # Neither may hide the error that brought us here; remove_temporary_files() removes what stays.
         with contextlib.suppress(OSError):
             os.unlink(self._temporary)
         with contextlib.suppress(OSError):
@@ -189,7 +189,7 @@ class SeekableFile(io.RawIOBase):
         return self._file.tell()
 
 
-def sweep(folder: Path) -> list[Path]:
+def remove_temporary_files(folder: Path) -> list[Path]:
     """Removes the temporary files that dead processes of this host left in folder, and returns their paths.
 
     A living owner holds a lock on its file, so nothing that is being written is touched. Raises OutputError where the

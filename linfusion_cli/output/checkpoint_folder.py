@@ -16,7 +16,7 @@ from typing import BinaryIO, Self
 
 from linfusion_cli.errors import BusyError, OutputError, UsageError
 from linfusion_cli.json_files import JsonError, parse_json
-from linfusion_cli.output.atomic_file import AtomicFile, sweep
+from linfusion_cli.output.atomic_file import AtomicFile, remove_temporary_files
 from linfusion_cli.output.file_lock import Lock
 from linfusion_cli.output.metadata import read_record
 
@@ -73,7 +73,7 @@ class CheckpointFolder:
                     raise
                 continue
             break
-        sweep(self.path)
+        remove_temporary_files(self.path)
         return self
 
     def __exit__(
@@ -143,7 +143,7 @@ def kept_seed(folder: Path, unseeded_key: str) -> int | None:
 
 def tidy(folder: Path) -> None:
     """Removes what dead processes left in a folder of images: temporary files, checkpoints of finished images."""
-    sweep(folder)
+    remove_temporary_files(folder)
     remove_old(folder)
     remove_finished(folder)
 

@@ -36,7 +36,7 @@ class UNetCost:
     def run(self, controlnets: int = 0) -> CostCounter:
         """A whole pass. The images of ControlNets wait all the time, and their residuals until the pass is over."""
         channels = self.shape.channels
-        conditions = [self.counter.allocate(channels[0] * self._places(0)) for _ in range(controlnets)]
+        conditions = [self.counter.allocate(channels[0] * self._positions(0)) for _ in range(controlnets)]
         residuals = [self._controlnet(condition) for condition in conditions]
         *skips, (_, x) = self._with_residuals(self._down(), residuals) if controlnets else self._down()
         x = self._up(skips, x)
@@ -103,33 +103,33 @@ class UNetCost:
     def _levels_up(self) -> range:
         return range(len(self.shape.channels) - 1, -1, -1)
 
-    def _places(self, level: int) -> int:
-        """How many places (rows times columns) an activation of a level has."""
+    def _positions(self, level: int) -> int:
+        """How many positions (rows times columns) an activation of a level has."""
         side = 1 << level
         return -(-self.latent.width // side) * -(-self.latent.height // side)
 
-    def _band_places(self, level: int) -> int:
+    def _band_positions(self, level: int) -> int:
         """The same of a band with its halo."""
         width, height = (-(-side // (1 << level)) for side in (self.latent.width, self.latent.height))
         return width * min(height, self.band_rows + 2 * self.dilation)
 
     def _share(self, level: int) -> float:
-        return self._band_places(level) / self._places(level)
+        return self._band_positions(level) / self._positions(level)
 
     def _sweep(self, macs: float, channels: float, level: int, *copied: PlannedSlab) -> None:
-        """A sweep of `macs` multiply-adds per place, with `channels` values per place; reads and writes `copied`."""
-        height, places = -(-self.latent.height // (1 << level)), self._places(level)
+        """A sweep of `macs` multiply-adds and `channels` values per position; reads and writes `copied`."""
+        height, positions = -(-self.latent.height // (1 << level)), self._positions(level)
         # the rows of a band's halo are computed twice
         again = 1 + 2 * self.dilation / min(self.band_rows, height) if self.band_rows < height else 1
-        self.counter.count_sweep(macs * again * places, channels * places, -(-height // self.band_rows))
+        self.counter.count_sweep(macs * again * positions, channels * positions, -(-height // self.band_rows))
         self.counter.count_copies(*copied)
         self.counter.count_buffers(self._share(level), *copied)
 
     def _park(self, macs: float, channels: int, level: int, x: PlannedSlab | None = None) -> PlannedSlab:
         """A field that is computed into a slab of its own; `x`, its source, is needed no more."""
-        slab = self.counter.allocate(channels * self._places(level))
+        slab = self.counter.allocate(channels * self._positions(level))
         self._sweep(macs, channels, level, slab, *([x] if x else []))
-        self.counter.count_band(4 * channels * self._band_places(level))
+        self.counter.count_band(4 * channels * self._band_positions(level))
         if x:
             self.counter.free(x)
         return slab
@@ -146,13 +146,13 @@ class UNetCost:
     ) -> PlannedSlab:
         """entering: channels of the input, which lies in `read` (x alone by default); `release` is freed at the end."""
         read = read or (x,)
-        hidden = self.counter.allocate(channels * self._places(level))
+        hidden = self.counter.allocate(channels * self._positions(level))
         self._sweep(9 * entering * channels, entering + channels, level, hidden, *read)
         in_place = self.dilation <= self.band_rows
-        out = hidden if in_place else self.counter.allocate(channels * self._places(level))
+        out = hidden if in_place else self.counter.allocate(channels * self._positions(level))
         shortcut = entering * channels if entering != channels else 0
         self._sweep(9 * channels**2 + shortcut, 2 * channels, level, hidden, out, *read)
-        self.counter.count_band((3 * entering + 2 * channels) * self._band_places(level))
+        self.counter.count_band((3 * entering + 2 * channels) * self._band_positions(level))
         self.counter.free(*(() if in_place else (hidden,)), *release)
         return out
 
@@ -160,23 +160,23 @@ class UNetCost:
         """`depth` blocks; the result lies in x."""
         if not depth:
             return x
-        c, places = self.shape.channels[level], self._places(level)
-        tokens = self.counter.allocate(c * places) if depth > 1 else None
+        c, positions = self.shape.channels[level], self._positions(level)
+        tokens = self.counter.allocate(c * positions) if depth > 1 else None
         macs = 2 * c * c + depth * self._block_macs(level)
         self._sweep(macs, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
         # keys and values of the block that is read and of the next one
-        key_value = 0 if self.linear else 2 * c * places * min(depth, 2)
-        self.counter.count_band(19 * c * self._band_places(level) + key_value)
+        key_value = 0 if self.linear else 2 * c * positions * min(depth, 2)
+        self.counter.count_band(19 * c * self._band_positions(level) + key_value)
         if tokens:
             self.counter.free(tokens)
         return x
 
     def _block_macs(self, level: int) -> float:
-        """Multiply-adds of a transformer block per place: both attentions and the feed-forward layers."""
+        """Multiply-adds of a transformer block per position: both attentions and the feed-forward layers."""
         c = self.shape.channels[level]
         projections, cross, feed_forward = 4 * c * c, 2 * c * c + 2 * c * TEXT_TOKENS, 12 * c * c
         linear = 4 * c * c / self.shape.f_divisor + 2 * c * c / self.shape.heads[level]
-        softmax = 2.0 * c * self._places(level)
+        softmax = 2.0 * c * self._positions(level)
         return projections + (linear if self.linear else softmax) + cross + feed_forward
 
 

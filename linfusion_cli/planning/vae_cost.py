@@ -73,19 +73,19 @@ class VaeCost:
         return self.counter
 
     def _sweep(self, macs: float, channels: int, level: int, *sources: _Node) -> _Node:
-        """One sweep that computes a field from others, with `macs` multiply-adds per place; the field, not parked."""
-        places = self._places(level)
+        """A sweep that computes a field from others, `macs` multiply-adds per position; the field, not parked."""
+        positions = self._positions(level)
         roots = tuple(dict.fromkeys(root for source in sources for root in source.roots))
-        total = macs * places + sum(source.macs for source in sources)
-        values = channels * places + sum(source.values for source in sources)
+        total = macs * positions + sum(source.macs for source in sources)
+        values = channels * positions + sum(source.values for source in sources)
         self.counter.count_sweep(total, values, -(-(self.size.height >> level) // self.band_px))
         self.counter.count_copies(*roots)
         self.counter.count_buffers(self._share(level), *roots)
         self.counter.count_band(BAND_UNITS * channels * (self.size.width >> level) * self.band_px)
         return _Node(channels, roots, macs=total, values=values)
 
-    def _places(self, level: int) -> float:
-        """How many places (rows times columns) an activation of a level has."""
+    def _positions(self, level: int) -> float:
+        """How many positions (rows times columns) an activation of a level has."""
         return self.size.area / (1 << 2 * level)
 
     def _share(self, level: int) -> float:
@@ -94,7 +94,7 @@ class VaeCost:
 
     def _parked(self, node: _Node, level: int, into: PlannedSlab | None = None) -> _Node:
         """The field after it is stored, in a new slab or in place of another."""
-        slab = into or self.counter.allocate(node.channels * self._places(level))
+        slab = into or self.counter.allocate(node.channels * self._positions(level))
         self.counter.count_copies(slab)
         self.counter.count_buffers(self._share(level), slab, *node.roots)
         return _Node(node.channels, (slab,), parked=True)
@@ -128,7 +128,7 @@ class VaeCost:
         return self._resnet(x, channels, deepest)
 
     def _attention(self, x: _Node, channels: int, level: int) -> _Node:
-        seen = min(self._places(level), self.window)
+        seen = min(self._positions(level), self.window)
         attended = self._parked(self._sweep(4 * channels**2 + 2 * channels * seen, channels, level, x), level)
         self.counter.count_band(3 * SCORES + 6 * channels * self.band_px * (self.size.width >> level))
         return self._replaced(x, attended)

@@ -1,4 +1,4 @@
-"""Where the files are of what is mounted on a model: a LoRA, an IP-Adapter and its image encoder."""
+"""The files of adapters: a LoRA, an IP-Adapter and its image encoder."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ MERGED = (
 OFFICIAL = {name: row.ip_adapter for name, row in FAMILY_ROWS.items() if row.ip_adapter}
 
 
-def lora_file(place: Path) -> Path:
-    """The one .safetensors file of a place. Raises WeightsError if a folder holds none or several."""
-    if place.is_file():
-        return place
-    return _only(place, "lora", f"*{ENDING}", ENDING)
+def lora_file(path: Path) -> Path:
+    """The .safetensors file of a LoRA: the path, or the one in it. Raises WeightsError if it holds none or several."""
+    if path.is_file():
+        return path
+    return _only(path, "lora", f"*{ENDING}", ENDING)
 
 
 def merged_parameters(lora: Header) -> int:
@@ -75,26 +75,26 @@ def _product(tensors: Mapping[str, TensorInfo], stem: str, name: str) -> int:
     return first.shape[1 if f"{stem}.lokr_t2" in tensors else 0] * math.prod(second.shape[1:])
 
 
-def adapter_file(place: Path, family: str) -> Path:
-    """The adapter's file in a place: the place itself, the only one there, or the plain one of the official repository.
+def adapter_file(path: Path, family: str) -> Path:
+    """The file of an IP-Adapter: the path itself, the only one in it, or the plain one of the official repository.
 
     Raises WeightsError, with what is there, if that is not one file.
     """
-    if place.is_file():
-        return place
-    if family in OFFICIAL and (place / OFFICIAL[family]).exists():
-        return place / OFFICIAL[family]
-    return _only(place, "ip_adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
+    if path.is_file():
+        return path
+    if family in OFFICIAL and (path / OFFICIAL[family]).exists():
+        return path / OFFICIAL[family]
+    return _only(path, "ip_adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
-def encoder_folder(adapter: Path, place: Path) -> Path:
-    """The folder of the image encoder of an adapter's file that was found in a place: the one of the width it reads.
+def encoder_folder(adapter: Path, path: Path) -> Path:
+    """The folder of the image encoder of an adapter's file that was found at a path: the one of the width it reads.
 
     The official repository has two, in models/ and in sdxl_models/, and adapters of either in both. Raises WeightsError
     if there is none, or none of that width.
     """
     root = adapter.parent.parent
-    parents = [adapter.parent, root / "models", root / "sdxl_models", place if place.is_dir() else adapter.parent]
+    parents = [adapter.parent, root / "models", root / "sdxl_models", path if path.is_dir() else adapter.parent]
     folders = [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
     if not folders:
         missing = f"there is no {parents[0] / ENCODER} with config.json and model{ENDING}"
@@ -108,13 +108,13 @@ def encoder_folder(adapter: Path, place: Path) -> Path:
     raise WeightsError(f"{adapter}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
 
 
-def image_encoder_of(adapter: Path, place: Path, named: str) -> Path:
+def image_encoder_of(adapter: Path, path: Path, named: str) -> Path:
     """The image encoder of an adapter's file: the named folder or file, else that of its width in its repository.
 
     Raises WeightsError if it is not on this machine, or of another width than the adapter reads.
     """
     if not named:
-        return encoder_folder(adapter, place)
+        return encoder_folder(adapter, path)
     return named_encoder(adapter, find_first((named,), "", "ip_encoder"))
 
 

@@ -17,7 +17,7 @@ from linfusion_cli.weights.adapter_files import ENCODER, encoder_folder
 from linfusion_cli.weights.checksums import sha256_of, verify
 from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
 from linfusion_cli.weights.locate import HubLocation, cache_folder
-from linfusion_cli.weights.requirements import Need, encoder_weights, files_of
+from linfusion_cli.weights.requirements import Requirement, encoder_weights, files_of
 from linfusion_cli.weights.safetensors_header import ENDING
 
 Say = Callable[[str], None]
@@ -34,32 +34,32 @@ class Published:
 
 
 class UnavailableError(WeightsError):
-    """A repository that can't be had: gone, gated, or there is no network. The next place may do."""
+    """A repository that can't be had: gone, gated, or there is no network. The next location may do."""
 
 
-def fetch(need: Need, say: Say) -> Path:
-    """Brings what is needed onto this machine, from the first of its places that has it, and returns where it is.
+def fetch(requirement: Requirement, say: Say) -> Path:
+    """Brings what is needed onto this machine, from the first of its locations that has it, and returns where it is.
 
-    Raises WeightsError if no place has it, if a file is not what was published, or if the disk is too small.
+    Raises WeightsError if no location has it, if a file is not what was published, or if the disk is too small.
     """
     problems: list[str] = []
-    for place in need.places:
-        hub = HubLocation.parse(place, need.revision)
+    for location in requirement.locations:
+        hub = HubLocation.parse(location, requirement.revision)
         if hub is None:
-            problems.append(f"{place} is no repository on the hub (owner/name)")
+            problems.append(f"{location} is no repository on the hub (owner/name)")
             continue
         try:
-            return _fetch(need, hub, say)
+            return _fetch(requirement, hub, say)
         except UnavailableError as error:
             problems.append(str(error))
-            if place is not need.places[-1]:
-                say(f"{error}; trying the next place")
+            if location is not requirement.locations[-1]:
+                say(f"{error}; trying the next location")
     raise WeightsError("; ".join(problems))
 
 
-def _fetch(need: Need, hub: HubLocation, say: Say) -> Path:
+def _fetch(requirement: Requirement, hub: HubLocation, say: Say) -> Path:
     published = _listed(hub)
-    names = files_of(need, hub.inside, published)
+    names = files_of(requirement, hub.inside, published)
     wanted = [published[name] for name in names]
     total = sum(file.size_bytes for file in wanted)
     _check_disk(total)
@@ -70,7 +70,7 @@ def _fetch(need: Need, hub: HubLocation, say: Say) -> Path:
     root = path
     for _ in Path(wanted[-1].name).parts:
         root = root.parent
-    if need.kind == "ip-adapter":
+    if requirement.kind == "ip-adapter":
         for name in _encoders(names, root, published, say):
             _downloaded(hub, published[name])
     return root / hub.inside if hub.inside else root

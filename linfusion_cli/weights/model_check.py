@@ -47,7 +47,7 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
 
 
 def check_part(folder: Path, part: str, inside: str = "") -> None:
-    """Checks the config of one part, where there is one; whether a file is missing is told by who loads it."""
+    """Checks the config of one part, where there is one; a file that is missing is found when it is loaded."""
     path = folder / inside / ("scheduler_config.json" if part == "scheduler" else "config.json")
     if path.exists():
         check_config(part, read_json_object(path), path)

@@ -1,4 +1,4 @@
-"""What a preset needs on this machine: which parts, from which places, and which files of a repository they are."""
+"""What a preset needs on this machine: which parts, from which locations, and which files of a repository they are."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WORDS = (".json", "merges.txt", "vocab.txt")
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
-    """One thing to have: any of `places` will do, the first that can be had is taken."""
+class Requirement:
+    """One thing to have: any of `locations` will do, the first that can be had is taken."""
 
     kind: Kind
-    places: tuple[str, ...]
+    locations: tuple[str, ...]
     revision: str
     variant: str
     family: str  # "" = not known yet
@@ -38,21 +38,21 @@ class Need:
 
     def here(self) -> Path | None:
         """Where it is on this machine, complete; None if it is not."""
-        for place in self.places:
-            found = find(place, self.revision)
+        for location in self.locations:
+            found = find(location, self.revision)
             if found is not None and self._complete(found):
                 return found
         return None
 
-    def _complete(self, place: Path) -> bool:
-        if place.is_file():
+    def _complete(self, path: Path) -> bool:
+        if path.is_file():
             return True
         if self.kind in ("lora", "textual-inversion"):
-            return any(place.glob(f"*{ENDING}"))
+            return any(path.glob(f"*{ENDING}"))
         if self.kind == "ip-adapter":
             official = OFFICIAL.get(self.family, "")
-            return bool(list(place.glob(f"*{ENDING}"))) or bool(official and (place / official).exists())
-        return not missing_parts(place, self.kind, self.variant)
+            return bool(list(path.glob(f"*{ENDING}"))) or bool(official and (path / official).exists())
+        return not missing_parts(path, self.kind, self.variant)
 
 
 def missing_parts(folder: Path, kind: Kind, variant: str) -> list[str]:
@@ -79,20 +79,20 @@ def _has_weights(folder: Path, variant: str) -> bool:
         return False
 
 
-def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The files of a repository that a need wants. `inside` is the folder or file that its place names.
+def files_of(requirement: Requirement, inside: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The files of a repository that it asks for. `inside` is the folder or file that its location names.
 
     Raises WeightsError if the repository has none: only pickles, or another layout.
     """
     listed = sorted(names)
     if inside.endswith(ENDING):
         chosen = [inside] if inside in listed else []
-        if need.kind == "ip-adapter":
+        if requirement.kind == "ip-adapter":
             chosen += [name for name in listed if name.endswith(ENCODER_CONFIG)]
     else:
         base = f"{inside}/" if inside else ""
         own = [name.removeprefix(base) for name in listed if name.startswith(base)]
-        chosen = [base + name for name in _chosen(need, own)]
+        chosen = [base + name for name in _chosen(requirement, own)]
     if not any(name.endswith(ENDING) for name in chosen):
         pickles = [name for name in listed if name.endswith(PICKLES)]
         why = (
@@ -102,7 +102,8 @@ def files_of(need: Need, inside: str, names: Iterable[str]) -> tuple[str, ...]:
             else "no such file"
         )
         raise WeightsError(
-            f"{need.places[0]}: holds {why}. Name another repository or file with ", option(need.parameter)
+            f"{requirement.locations[0]}: holds {why}. Name another repository or file with ",
+            option(requirement.parameter),
         )
     return tuple(chosen)
 
@@ -112,17 +113,17 @@ def encoder_weights(folder: str, names: Iterable[str]) -> list[str]:
     return _weights([name for name in names if name.rpartition("/")[0] == folder], "")
 
 
-def _chosen(need: Need, names: list[str]) -> list[str]:
-    match need.kind:
+def _chosen(requirement: Requirement, names: list[str]) -> list[str]:
+    match requirement.kind:
         case "model":
             chosen = [name for name in names if name == "model_index.json"]
             for part in PARTS:
                 inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
                 chosen += [name for name in inside if name.endswith(WORDS) and f"{ENDING}.index." not in name]
-                chosen += _weights(inside, need.variant) if part in WEIGHTY else []
+                chosen += _weights(inside, requirement.variant) if part in WEIGHTY else []
             return chosen
         case "ip-adapter":
-            wanted = [OFFICIAL[need.family]] if need.family in OFFICIAL else list(OFFICIAL.values())
+            wanted = [OFFICIAL[requirement.family]] if requirement.family in OFFICIAL else list(OFFICIAL.values())
             official = [name for name in names if name in wanted]
             configs = [name for name in names if name.endswith(ENCODER_CONFIG)]
             return [*official, *configs] if official else [*(n for n in names if n.endswith(ENDING)), *configs]
@@ -130,10 +131,10 @@ def _chosen(need: Need, names: list[str]) -> list[str]:
             return [name for name in names if name.endswith(ENDING) and "/" not in name]
         case "unet" if any(name.startswith("unet/") for name in names):  # a whole model
             own = [name for name in names if name.startswith("unet/") and name.count("/") == 1]
-            return [name for name in own if name == "unet/config.json"] + _weights(own, need.variant)
+            return [name for name in own if name == "unet/config.json"] + _weights(own, requirement.variant)
         case _:
             own = [name for name in names if "/" not in name]
-            return [name for name in own if name == "config.json"] + _weights(own, need.variant)
+            return [name for name in own if name == "config.json"] + _weights(own, requirement.variant)
 
 
 def _weights(names: list[str], variant: str) -> list[str]:

@@ -143,7 +143,7 @@ def test_a_dry_run_tells_what_would_stop_the_work(
 ) -> None:
     fakes.obstacles = lambda plan: ("lake.png: exists\x1b",)
     assert main([*COMMAND, "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == r"would stop it: lake.png: exists\x1b"
+    assert capsys.readouterr().out.splitlines()[-1] == r"would fail: lake.png: exists\x1b"
     main([*COMMAND, "--dry-run", "--json"])
     assert json.loads(capsys.readouterr().out)["obstacles"] == ["lake.png: exists\x1b"]
 

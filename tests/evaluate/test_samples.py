@@ -13,7 +13,7 @@ from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import save_variant, varied
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.pipeline import images
-from linfusion_cli.evaluate.samples import Maker, Way, keep, lanczos, place, read_image
+from linfusion_cli.evaluate.samples import Maker, Way, image_path, keep, lanczos, read_image
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
@@ -82,11 +82,11 @@ def test_a_variant_draws_other_images(quick: str, tmp_path: Path) -> None:
 
 def test_what_is_there_is_kept(quick: str, tmp_path: Path) -> None:
     maker = Maker(quick, Way(), CPU)
-    Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(place(tmp_path, 1))
+    Image.fromarray(np.zeros((128, 128, 3), np.uint8)).save(image_path(tmp_path, 1))
     assert list(keep(tmp_path, maker, PROMPTS, [3, 4, 5], Size(128, 128))) == [2, 3]
-    assert read_image(place(tmp_path, 1)).max() == 0
+    assert read_image(image_path(tmp_path, 1)).max() == 0
     alone = next(iter(maker.make(PROMPTS[2:], [5], Size(128, 128))))
-    assert (read_image(place(tmp_path, 2)).int() - alone.int()).abs().max() <= 3  # another batch, another rounding
+    assert (read_image(image_path(tmp_path, 2)).int() - alone.int()).abs().max() <= 3  # another batch, another rounding
     assert list(keep(tmp_path, maker, PROMPTS, [3, 4, 5], Size(128, 128))) == []
     assert not list(tmp_path.glob("*.part"))
 

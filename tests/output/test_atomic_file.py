@@ -17,7 +17,7 @@ from typing import NoReturn
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder, sweep
+from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder, remove_temporary_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -243,7 +243,7 @@ def test_a_kill_leaves_no_half_file(tmp_path: Path, call: str, overwrite: bool) 
     words = [sys.executable, "-c", CHILD, str(path), call, "overwrite" if overwrite else "keep"]
     killed = subprocess.run(words, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert len(sweep(tmp_path)) == 1
+    assert len(remove_temporary_files(tmp_path)) == 1
     assert os.listdir(tmp_path) == (["a.png"] if overwrite else [])
     assert not overwrite or path.read_bytes() == b"old"
 
@@ -257,12 +257,12 @@ def test_the_sweeper_takes_only_what_is_ours_and_dead(tmp_path: Path) -> None:
         (tmp_path / (name[:-6] + "x.part")).write_bytes(b"no name that we give")
         (tmp_path / (name[:-13] + "00000000.part")).symlink_to(tmp_path / "a.png")
         before = sorted(os.listdir(tmp_path))
-        assert sweep(tmp_path) == []
+        assert remove_temporary_files(tmp_path) == []
         assert sorted(os.listdir(tmp_path)) == before
         alive.commit()
     assert (tmp_path / "c.png").exists()
     with pytest.raises(OutputError, match="No such file"):
-        sweep(tmp_path / "missing")
+        remove_temporary_files(tmp_path / "missing")
 
 
 def test_names_at_the_limit_fit(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.locate import HubLocation, find, fingerprint
 from linfusion_cli.weights.model_family import check_kind, family_of, family_of_model, kind_of
-from linfusion_cli.weights.requirements import Need, files_of
+from linfusion_cli.weights.requirements import Requirement, files_of
 from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 
@@ -121,8 +121,10 @@ def test_variants_and_shards_as_diffusers_writes_them(tmp_path: Path, variant: s
     assert sorted(found) == sorted(tmp_path.glob("*.safetensors"))
     assert (len(found) > 1) == (shard == "2KB")
     names = [f"vae/{path.name}" for path in sorted(tmp_path.iterdir())]
-    need = Need("model", ("owner/name",), "", given, "sd15")
-    assert {name for name in names if "safetensors" in name} <= set(files_of(need, "", ["model_index.json", *names]))
+    requirement = Requirement("model", ("owner/name",), "", given, "sd15")
+    assert {name for name in names if "safetensors" in name} <= set(
+        files_of(requirement, "", ["model_index.json", *names])
+    )
 
 
 def test_the_variant_asked_for_is_taken_before_the_others(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from linfusion_cli.weights.weight_file import WeightFile
 
 @dataclass(frozen=True, slots=True)
 class Lora:
-    """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number` is its place on the command line.
+    """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number`: its position among the LoRAs.
 
     weight acts on the UNet, text_weight on the text encoders. Plain LoRA goes beside linear layers, through peft; every
     other kind, and every convolution, goes into a copy of the layer's weight.
@@ -91,17 +91,17 @@ class Lora:
             with several_loras():
                 self.pipeline_class.load_lora_into_unet(_state(beside), None, unet, adapter_name=name)
             activate_loras(unet, name, {each.module: _scaling(each, self.weight) for each in beside})
-        for place, layer in list(unet.named_modules()):
+        for path, layer in list(unet.named_modules()):
             if name in getattr(layer, "scaling", {}) and isinstance(base_layer(layer), nn.Conv2d):
-                self._replaced.append((place, base_layer(layer)))
-                replace_module(unet, place, _merged(layer))
+                self._replaced.append((path, base_layer(layer)))
+                replace_module(unet, path, _merged(layer))
         self._replaced.extend(self._merge(UNET, unet, self.weight))
 
     def unmount(self, unet: Any, number: int) -> None:
         """Leaves the very modules that were there before `mount`."""
         name = adapter_name(number)
-        for place, module in reversed(self._replaced):
-            replace_module(unet, place, module)
+        for path, module in reversed(self._replaced):
+            replace_module(unet, path, module)
         self._replaced.clear()
         if has_lora(unet, name):
             remove_lora(unet, name)
@@ -126,15 +126,15 @@ class Lora:
         return [_fitted(each, model) for each in self.updates if each.part == part and _through_peft(each)]
 
     def _merge(self, part: str, model: Any, weight: float) -> list[tuple[str, nn.Module]]:
-        """Merges the other updates into copies of the layers; gives the places and the layers that were there."""
+        """Merges the other updates into copies of the layers; returns the names and layers that were there."""
         replaced: list[tuple[str, nn.Module]] = []
         for update in self.updates:
             if update.part == part and not _through_peft(update):
                 module = model.get_submodule(update.module)
                 inner = hasattr(module, "get_base_layer")
-                place, layer = update.module + (".base_layer" if inner else ""), base_layer(module)
-                replaced.append((place, layer))
-                replace_module(model, place, with_parameters(layer, **update.merged(layer, weight)))
+                path, layer = update.module + (".base_layer" if inner else ""), base_layer(module)
+                replaced.append((path, layer))
+                replace_module(model, path, with_parameters(layer, **update.merged(layer, weight)))
         return replaced
 
 
@@ -168,7 +168,7 @@ def _scaling(update: Update, weight: float) -> float:
 
 
 def adapter_name(number: int) -> str:
-    """The name under which peft knows the LoRA at a place of the command line."""
+    """The name under which peft knows the LoRA at a position on the command line."""
     return f"lora{number}"
 
 

@@ -1,4 +1,4 @@
-"""The models of an image: what reads first, then what draws; kept for the next image that needs the same."""
+"""The components of an image: encoders first, then UNet and VAE; kept for the next image that needs the same."""
 
 from __future__ import annotations
 

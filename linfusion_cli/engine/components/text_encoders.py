@@ -160,10 +160,10 @@ def _text_encoder(source: Source, part: str, dtype: torch.dtype) -> Any:
     tensors = source.tensors(part, dtype)
     if name == "CLIPTextModel":  # its names lost their prefix in transformers 5
         tensors = {key.removeprefix("text_model."): value for key, value in tensors.items()}
-    place, kind = part_name(source, part), getattr(transformers, name)
+    about, kind = part_name(source, part), getattr(transformers, name)
     settings = deciding(part, config)
-    make = guarded(lambda: kind(transformers.CLIPTextConfig.from_dict(settings)), name, place)
-    return build(make, [_without_unused(tensors, name)], place)
+    make = guarded(lambda: kind(transformers.CLIPTextConfig.from_dict(settings)), name, about)
+    return build(make, [_without_unused(tensors, name)], about)
 
 
 def _without_unused(tensors: dict[str, Tensor], kind: str) -> dict[str, Tensor]:

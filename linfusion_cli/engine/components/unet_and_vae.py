@@ -54,7 +54,7 @@ class Components:
         return (self.unet, self.vae, *self.mounted.modules, *(net.model for net in self.controlnets))
 
     def leave_device(self) -> None:
-        """Makes room for what reads: a card need not hold both at once."""
+        """Moves them off the device for the encoders: it need not hold both at once."""
         self.mounted.attend("softmax")
         for module in self.modules:
             module.to(CPU)
@@ -103,8 +103,8 @@ def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     config = source.config("vae")
     if dtype == torch.float16 and config.get("force_upcast", True):
         dtype = torch.float32
-    place = part_name(source, "vae")
-    return build(maker(AutoencoderKL, config, place), [source.tensors("vae", dtype)], place).requires_grad_(False)
+    about = part_name(source, "vae")
+    return build(maker(AutoencoderKL, config, about), [source.tensors("vae", dtype)], about).requires_grad_(False)
 
 
 def _vae_source(file: WeightFile, inputs: ComponentInputs) -> Source:

@@ -123,7 +123,7 @@ class Doubled(Sized):
 class UpsampledConvolved(Derived):
     """A 3x3 convolution of the source with every row and column doubled, without the doubled image.
 
-    A 3x3 kernel covers at most 2x2 different source places, so each of the four phases (even or odd row, even or odd
+    A 3x3 kernel covers at most 2x2 different source positions, so each of the four phases (even or odd row, even or odd
     column) is a 2x2 convolution whose weights are sums: 16 multiplications instead of 36.
     kernels: by row phase, then by column phase, each (out channels, in channels, 2, 2)
     """
@@ -168,6 +168,6 @@ class UpsampledConvolved(Derived):
 
 
 def _halved(weight: Tensor, axis: int, phase: int) -> Tensor:
-    """Three taps over doubled places as two over source places: even places share the last two, odd the first two."""
+    """Three taps over doubled positions as two over the source's: even ones share the last two, odd the first two."""
     first, middle, last = weight.unbind(axis)
     return torch.stack((first, middle + last) if phase == 0 else (first + middle, last), axis)

@@ -40,31 +40,31 @@ KERNELS: dict[str, tuple[int, Callable[[Tensor], Tensor]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Taps:
-    """The source places that each target place reads, and their weights; both (targets, taps)."""
+    """The source positions that each target position reads, and their weights; both (targets, taps)."""
 
-    places: Tensor
+    positions: Tensor
     weights: Tensor
 
     @staticmethod
     def between(source: int, target: int, kernel: str) -> Taps:
-        """Weights that resample a line of `source` places to `target`; shrinking widens the kernel against aliasing."""
+        """Weights that resample a line of `source` values to `target`; shrinking widens the kernel against aliasing."""
         support, function = KERNELS[kernel]
         step = source / target
         stretch = max(1.0, step)
         centre = (torch.arange(target, dtype=torch.float64) + 0.5) * step - 0.5
         reach = math.ceil(support * stretch)
         offsets = torch.arange(-reach + 1, reach + 1)
-        places = centre.floor().long().unsqueeze(1) + offsets
-        weights = function((places - centre.unsqueeze(1)) / stretch)
-        weights = torch.where((places >= 0) & (places < source), weights, 0.0)  # none beyond the border
+        positions = centre.floor().long().unsqueeze(1) + offsets
+        weights = function((positions - centre.unsqueeze(1)) / stretch)
+        weights = torch.where((positions >= 0) & (positions < source), weights, 0.0)  # none beyond the border
         weights = weights / weights.sum(1, keepdim=True)
-        return Taps(places.clamp(0, source - 1), weights.float())
+        return Taps(positions.clamp(0, source - 1), weights.float())
 
     def matrix(self, targets: slice) -> tuple[Band, Tensor]:
-        """The source places that these targets read, and the matrix (targets, sources) of their weights."""
-        places, weights = self.places[targets], self.weights[targets]
-        read = Band(int(places.min()), int(places.max()) + 1)
-        return read, torch.zeros(len(places), read.height).scatter_add_(1, places - read.top, weights)
+        """The source positions that these targets read, and the matrix (targets, sources) of their weights."""
+        positions, weights = self.positions[targets], self.weights[targets]
+        read = Band(int(positions.min()), int(positions.max()) + 1)
+        return read, torch.zeros(len(positions), read.height).scatter_add_(1, positions - read.top, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +93,8 @@ class Resized(Sized):
     def rows(self, band: Band) -> Tensor:
         read, matrix = self.vertical.matrix(band.rows)
         if self.source.width > self.width:  # a photo that shrinks: never whole in floating point
-            strips = (Band(read.top + strip.top, read.top + strip.bottom) for strip in bands(read.height, LINES))
-            made = _down(matrix, torch.cat([self._across(self.source.rows(strip)) for strip in strips], dim=2))
+            parts = (Band(read.top + part.top, read.top + part.bottom) for part in bands(read.height, LINES))
+            made = _down(matrix, torch.cat([self._across(self.source.rows(part)) for part in parts], dim=2))
         else:
             made = self._across(_down(matrix, self.source.rows(read)))
         return made.clamp(self.low, self.high).contiguous(memory_format=torch.channels_last)

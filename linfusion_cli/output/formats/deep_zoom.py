@@ -40,7 +40,7 @@ def tiles_folder(path: Path) -> Path:
 def write_deep_zoom(
     file: AtomicFile, size: Size, settings: FileSettings, texts: Mapping[str, str], rows: Iterator[Rows]
 ) -> None:
-    """Writes the tiles, then their folder's name, then the .dzi: who finds the .dzi finds all of them."""
+    """Writes the tiles, then their folder's name, then the .dzi: a .dzi that is there has all of them."""
     folder, ending = tiles_folder(file.path), "png" if settings.lossless else "jpg"
     with file.explained(), replacing(folder) as part:
         part.mkdir()
