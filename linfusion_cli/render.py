@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import StageImage
 
 CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
-PLACES = ("repositories", "unet", "linfusion", "vae", "vae_float16", "configs")
-EXTRA_PLACES = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
+MODEL_LOCATIONS = ("repositories", "unet", "linfusion", "vae", "vae_float16", "configs")
+EXTRA_LOCATIONS = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +325,7 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
 def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings whose local folders are reduced to their names: an image is shown to strangers."""
     shown = {}
-    for section, keys in (("model", PLACES), ("extras", EXTRA_PLACES)):
+    for section, keys in (("model", MODEL_LOCATIONS), ("extras", EXTRA_LOCATIONS)):
         values = settings[section]
         shown[section] = {**values, **{key: _local_names(values[key]) for key in keys}}
     return {**settings, **shown}

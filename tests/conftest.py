@@ -5,6 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ.update(
@@ -16,6 +17,9 @@ os.environ.update(
 # Before torch is imported. The workers share the cores, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
+# A machine that is busy is slow: no test may fail for it.
+hypothesis.settings.register_profile("linfusion", deadline=None)
+hypothesis.settings.load_profile("linfusion")
 sys.path.insert(0, str(Path(__file__).parent))
 
 

@@ -82,7 +82,7 @@ def test_weights_have_locations_and_no_places() -> None:
         for path in FILES
         if not path.is_relative_to(PACKAGE / "batch") and not path.is_relative_to(PACKAGE / "landscapes")
         for name in names_in(path)
-        if re.search(r"(?<![a-z])[Pp]laces?(?![a-z])", name.replace("in_place", ""))
+        if re.search(r"(?<![a-z])places?(?![a-z])", name.replace("in_place", "").lower())
     }
     assert found == {"cli/batch.py: place", "cli/batch_display.py: place"}
 
