@@ -17,6 +17,7 @@ TIFF_COMPRESSIONS: tuple[TiffCompression, ...] = ("deflate", "zstd", "none")
 DEFAULT_QUALITY = 95
 SRGB_ONLY: tuple[ColorProfile, ...] = ("srgb",)
 PACKAGE = "linfusion-cli"
+CHANNELS = 3  # of every image that is written: red, green, blue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

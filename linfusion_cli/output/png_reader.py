@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.file_formats import CHANNELS
 from linfusion_cli.files import open_regular
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.png_format import CHANNELS
 from linfusion_cli.png_chunks import PIECE_BYTES, Chunk, chunks_of, pieces, whole
 
 READ_TEXT_BYTES = 1 << 20  # of one text that is read, after inflating

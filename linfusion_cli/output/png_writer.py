@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.file_formats import CHANNELS
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.png_format import CHANNELS
 from linfusion_cli.png_chunks import SIGNATURE
 
 Pixels = npt.NDArray[np.uint8]

@@ -1,8 +1,6 @@
 """The recipe: the same images everywhere, latents of unit scale, both attentions trained, every part run once."""
 
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,21 +8,10 @@ from diffusers import StableDiffusionPipeline
 
 from linfusion_cli.cli.app import main
 from linfusion_cli.engine.attention.linfusion import LinFusion
-from linfusion_cli.landscapes import data, train_autoencoder, train_denoiser
-from linfusion_cli.landscapes.data import Bucket
+from linfusion_cli.landscapes import train_denoiser
 from linfusion_cli.models import builtin_folder
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few images, rendered by threads: a process for each bucket would import torch anew."""
-    monkeypatch.setattr(
-        train_autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True))
-    )
-    monkeypatch.setattr(train_denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
-    monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))
 
 
 @pytest.mark.usefixtures("small_buckets")

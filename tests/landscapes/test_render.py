@@ -1,19 +1,14 @@
-"""Scenes are resolution-free, their captions true, and every word of them one token."""
+"""A scene is the same in every batch, at every size and in every window, and a close view shows more of it."""
 
 import random
 
 import pytest
 import torch
+from landscape_scenes import detail, scenes
 
 from linfusion_cli.landscapes.frame import BODY, View, body_place
 from linfusion_cli.landscapes.render import random_view, render
-from linfusion_cli.landscapes.scene import Scene, sample_scene
 from linfusion_cli.models.landscape_words import TERRAINS
-
-
-def scenes(count: int, seed: int = 0, aspect: float = 1.0):
-    rng = random.Random(seed)
-    return [sample_scene(rng, aspect) for _ in range(count)]
 
 
 def test_images_are_in_range_and_differ() -> None:
@@ -32,7 +27,7 @@ def test_a_scene_does_not_depend_on_its_batch() -> None:
 
 
 def test_sizes_show_the_same_scene() -> None:
-    chosen = [scene for scene in scenes(20, seed=5) if not scene.stars]
+    chosen = [scene for scene in scenes(10, seed=5) if not scene.stars]
     large = render(chosen, 256, 256)
     small = render(chosen, 64, 64)
     shrunk = torch.nn.functional.avg_pool2d(large, 4)
@@ -40,25 +35,10 @@ def test_sizes_show_the_same_scene() -> None:
 
 
 def test_a_window_is_a_part_of_the_whole() -> None:
-    chosen = [scene for scene in scenes(20, seed=6) if not scene.stars]
+    chosen = [scene for scene in scenes(10, seed=6) if not scene.stars]
     whole = render(chosen, 256, 256)
     window = render(chosen, 64, 64, [View(0.5, 0.25, 0.25)] * len(chosen))
     assert (whole[:, :, 64:128, 128:192] - window).abs().mean() < 0.002
-
-
-def detail(scene: Scene, top: float) -> tuple[float, float]:
-    """Mean change between neighbouring pixels of a 16-fold window, and of the same part of the whole enlarged."""
-    view = View(0.45, top, 1 / 16)
-    near = render([scene], 256, 256, [view])
-    whole = render([scene], 256, 256)
-    left, up = round(0.45 * 4096), round(top * 4096)
-    (x, x_more), (y, y_more) = (
-        divmod(place - 4 * 16, 16) for place in (left, up)
-    )  # with more around it than the filter reads
-    enlarged = torch.nn.functional.interpolate(whole[:, :, y : y + 25, x : x + 25], scale_factor=16.0, mode="bicubic")
-    crop = enlarged[:, :, 64 + y_more : 320 + y_more, 64 + x_more : 320 + x_more]
-    first, second = (float(part.diff(dim=3).abs().mean() + part.diff(dim=2).abs().mean()) for part in (near, crop))
-    return first, second
 
 
 @pytest.mark.slow

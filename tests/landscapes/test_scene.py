@@ -3,14 +3,10 @@
 import random
 
 import pytest
+from landscape_scenes import scenes
 
-from linfusion_cli.landscapes.scene import caption, sample_scene
+from linfusion_cli.landscapes.scene import caption
 from linfusion_cli.models.landscape_words import LAKE, MOON, STARS, SUN, TERRAINS, TIMES
-
-
-def scenes(count: int, seed: int = 0, aspect: float = 1.0):
-    rng = random.Random(seed)
-    return [sample_scene(rng, aspect) for _ in range(count)]
 
 
 @pytest.mark.parametrize("seed", range(5))

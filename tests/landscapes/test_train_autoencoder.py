@@ -1,22 +1,11 @@
-"""Latents of unit scale, and batches that do not depend on the process."""
+"""Latents of unit scale."""
 
 import pytest
 import torch
 
-from linfusion_cli.landscapes import data, train_autoencoder
-from linfusion_cli.landscapes.data import Bucket
+from linfusion_cli.landscapes import train_autoencoder
 
 pytestmark = pytest.mark.slow
-
-
-def test_batches_do_not_depend_on_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("linfusion_cli.landscapes.data.os.cpu_count", lambda: 1)
-    bucket = Bucket(16, 24, 6, windows=True)
-    first, second = data.gather(data.render_bucket(bucket, 3, torch.device("cpu"))), data._render_batch((bucket, 3, 0))
-    assert isinstance(first, data.Images)
-    assert torch.equal(first.images, second.images)
-    assert first.captions == second.captions
-    assert first.images.shape == (6, 3, 16, 24)
 
 
 def test_standardised_latents_have_unit_scale_and_decode_the_same() -> None:

@@ -1,7 +1,6 @@
 """One step trains both attentions; latents are prepared once."""
 
 from contextlib import nullcontext
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,16 +11,6 @@ from linfusion_cli.landscapes import data, train_autoencoder, train_denoiser
 from linfusion_cli.landscapes.data import Bucket
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few images, rendered by threads: a process for each bucket would import torch anew."""
-    monkeypatch.setattr(
-        train_autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True))
-    )
-    monkeypatch.setattr(train_denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
-    monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))
 
 
 def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 import sys
 import tracemalloc
 import zlib
@@ -16,42 +15,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
+from png_samples import Pixels, encode, image, saved
 
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.output import png_reader, png_writer
+from linfusion_cli.output import png_writer
 from linfusion_cli.output.png_reader import check, read_text_chunks
 from linfusion_cli.output.png_writer import PngWriter, adler32_combine, largest_bytes
-
-Pixels = npt.NDArray[np.uint8]
-
-
-def image(width: int, height: int, seed: int = 0) -> Pixels:
-    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    noise[::2, : width // 2] = 7  # something to compress as well
-    return noise
-
-
-def encode(
-    pixels: Pixels, arrival: int = 1 << 30, texts: dict[str, str] | None = None, threads: int | None = None
-) -> bytes:
-    sink = io.BytesIO()
-    with PngWriter(sink, Size(pixels.shape[1], pixels.shape[0]), texts, threads) as writer:
-        for top in range(0, len(pixels), arrival):
-            writer.write_rows(pixels[top : top + arrival])
-    return sink.getvalue()
 
 
 def decode(data: bytes) -> Pixels:
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == "RGB"
         return np.asarray(image)
-
-
-def saved(folder: Path, data: bytes) -> Path:
-    path = folder / "a.png"
-    path.write_bytes(data)
-    return path
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(1, 80), st.integers(1, 3000), st.integers(0, 9))
@@ -233,69 +209,3 @@ def test_keywords_that_are_not_allowed_are_refused(keyword: str) -> None:
 def test_texts_that_do_not_fit_are_refused(text: str, reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         PngWriter(io.BytesIO(), Size(2, 2), {"a": text})
-
-
-def test_texts_of_other_programs_are_read(tmp_path: Path) -> None:
-    info = PngImagePlugin.PngInfo()
-    info.add_text("plain", "caf\xe9")
-    info.add_text("zipped", "z" * 5000, zip=True)
-    info.add_itxt("international", "日本", "ja", "国際", zip=True)
-    path = tmp_path / "a.png"
-    Image.new("L", (3, 3)).save(path, pnginfo=info)
-    assert read_text_chunks(path) == {"plain": "caf\xe9", "zipped": "z" * 5000, "international": "日本"}
-
-
-def test_a_text_bomb_is_refused(tmp_path: Path) -> None:
-    data = encode(image(2, 2))
-    body = b"zTXtbomb\0\0" + zlib.compress(b"\0" * (2 << 20))
-    bomb = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    with pytest.raises(UsageError, match="inflates to over"):
-        read_text_chunks(saved(tmp_path, data[:33] + bomb + data[33:]))
-
-
-def test_a_whole_image_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_writer, "STRIP_BYTES", 500)
-    monkeypatch.setattr(png_reader, "PIECE_BYTES", 64)
-    assert check(saved(tmp_path, encode(image(30, 40), texts={"a": "b"}))) == Size(30, 40)
-
-
-def test_every_flipped_byte_and_every_cut_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(png_writer, "STRIP_BYTES", 30)
-    data = encode(image(5, 6), texts={"a": "b"})
-    for index in range(len(data)):
-        for damaged in (data[:index], data[:index] + bytes([data[index] ^ 0x10]) + data[index + 1 :]):
-            with pytest.raises(OutputError, match="is damaged"):
-                check(saved(tmp_path, damaged))
-    with pytest.raises(OutputError, match="5 bytes follow its end"):
-        check(saved(tmp_path, data + b"\0" * 5))
-
-
-def with_height(data: bytes, height: int) -> bytes:
-    body = data[12:20] + struct.pack(">I", height) + data[24:29]
-    return data[:12] + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
-
-
-@pytest.mark.parametrize(("height", "reason"), [(5, "more pixels"), (7, "pixels are missing"), (0, "no truecolour")])
-def test_a_header_that_lies_is_found(tmp_path: Path, height: int, reason: str) -> None:
-    with pytest.raises(OutputError, match=reason):
-        check(saved(tmp_path, with_height(encode(image(4, 6)), height)))
-
-
-def test_a_stream_without_its_checksum_is_found(tmp_path: Path) -> None:
-    data = encode(image(4, 6))
-    start = data.index(b"IDAT")
-    body = data[start:-20]  # without the sum of the pixels (4), the chunk's own (4) and IEND (12)
-    shortened = (
-        data[: start - 4] + struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body)) + data[-12:]
-    )
-    with pytest.raises(OutputError, match="pixels are missing"):
-        check(saved(tmp_path, shortened))
-
-
-def test_a_file_that_is_not_there_or_no_png_is_told(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file"):
-        check(tmp_path / "missing.png")
-    with pytest.raises(UsageError, match="No such file"):
-        read_text_chunks(tmp_path / "missing.png")
-    with pytest.raises(UsageError, match="no PNG"):
-        read_text_chunks(saved(tmp_path, b"GIF89a"))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from linfusion_cli.file_formats import CHANNELS
 from linfusion_cli.geometry import Size
 
 Rows = npt.NDArray[Any]  # uint8 or uint16, (rows, width, 3)
-CHANNELS = 3
 
 
 def checked_rows(rows: Iterator[Rows], size: Size, bits: int) -> Iterator[Rows]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from linfusion_cli.file_formats import FileSettings
+from linfusion_cli.file_formats import CHANNELS, FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile
 from linfusion_cli.output.formats.colour import icc_profile
 from linfusion_cli.output.formats.exif_xmp import PARAMETERS, xmp_packet
-from linfusion_cli.output.formats.strips import CHANNELS, Rows, halved, strips_of
+from linfusion_cli.output.formats.strips import Rows, halved, strips_of
 
 TILE_PX = 256
 SMALLEST_LEVEL_PX = 256  # levels end where the longer side is no longer than this
