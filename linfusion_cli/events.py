@@ -53,5 +53,20 @@ class Note:
     text: str
 
 
-Event = PhaseStarted | Progressed | PhaseFinished | MemorySampled | Note
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewMade:
+    """The image as prediction `done` of `total` of a stage shows it.
+
+    rgb: width * height * 3 bytes, rows from the top; for people's eyes: fewer pixels than the stage has, rough colours
+    """
+
+    stage: int
+    done: int
+    total: int
+    width: int
+    height: int
+    rgb: bytes
+
+
+Event = PhaseStarted | Progressed | PhaseFinished | MemorySampled | Note | PreviewMade
 Notify = Callable[[Event], None]

@@ -66,10 +66,11 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def write_atomically(path: Path, data: bytes | str) -> None:
+def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> None:
     """Writes a small file: path holds either what it held before or all of data, also after a crash.
 
-    Several processes may write the same path; the last one wins. Makes the folder. Raises OSError.
+    Several processes may write the same path; the last one wins. Makes the folder. durable: it also outlives a power
+    cut, which costs two waits for the disk. Raises OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, descriptor = create_locked(path.absolute())
@@ -78,13 +79,15 @@ def write_atomically(path: Path, data: bytes | str) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             apply_umask(descriptor)
-            os.fsync(descriptor)
+            if durable:
+                os.fsync(descriptor)
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise
-    sync_folder(path.absolute().parent)
+    if durable:
+        sync_folder(path.absolute().parent)
 
 
 @contextlib.contextmanager

@@ -16,16 +16,27 @@ from linfusion_cli import __version__
 from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
+from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
-from linfusion_cli.events import Event, MemorySampled, Note, Notify, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.events import (
+    Event,
+    MemorySampled,
+    Note,
+    Notify,
+    PhaseFinished,
+    PhaseStarted,
+    PreviewMade,
+    Progressed,
+)
 from linfusion_cli.geometry import MULTIPLE_PX
 from linfusion_cli.output.atomic_file import make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.formats.writer import check_destination, check_texts, write_image
 from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
+from linfusion_cli.output.preview_file import PreviewFile
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.planner import Plan, dtype_of
 from linfusion_cli.planning.render_plan import FEW_PREPARED
@@ -67,10 +78,13 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
     prepare(plan)
     measured = _Measured()
     stopper = _Stopper(notify)
+    preview_file = PreviewFile(None if job.preview == NO_FILE else job.preview, notify)
     with MemoryLog(job.memory_log, notify) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             measured.see(event)
+            if isinstance(event, PreviewMade):
+                preview_file.add(event)
             log.add(event, time.monotonic() - started)
             notify(event)
             stopper.see(event)

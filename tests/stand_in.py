@@ -36,7 +36,7 @@ def images(plan: Any, notify: Any, keeper: Any, model_cache: Any, ranks: Any = N
     import numpy as np
 
     from linfusion_cli.config.job_hash import job_hash
-    from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
+    from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 
     if model_cache is not None:
         model_cache.loads += 1
@@ -53,6 +53,8 @@ def images(plan: Any, notify: Any, keeper: Any, model_cache: Any, ranks: Any = N
         if keeper.due(finished=False):
             body = bytes([step + 1]) + state
             keeper.keep("step", body + hashlib.sha256(body).digest())
+        if plan.preview is not None:
+            notify(PreviewMade(stage=0, done=step + 1, total=STEPS, width=1, height=1, rgb=state[:3]))
         notify(Progressed(done=step + 1))
     notify(PhaseFinished(name="denoise", stage=0, seconds=0.0, peak_bytes=1, device_peak_bytes=0))
     notify(PhaseStarted(name="decode", stage=0, total=final.size.height, unit="rows"))

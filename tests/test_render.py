@@ -16,7 +16,7 @@ from linfusion_cli.config.request import Request
 from linfusion_cli.engine import pipeline
 from linfusion_cli.engine.pipeline import StageImage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError
-from linfusion_cli.events import Event, Notify, PhaseFinished, PhaseStarted
+from linfusion_cli.events import Event, Note, Notify, PhaseFinished, PhaseStarted, PreviewMade
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.metadata import command_of, read_record, record_texts
 from linfusion_cli.output.png_reader import check
@@ -233,3 +233,32 @@ def test_no_folder_of_this_machine_is_stored_in_the_image(tmp_path: Path) -> Non
 def test_the_parameters_name_the_sampler_as_a1111_does(tmp_path: Path) -> None:
     texts = record_texts(render.record_of(plan_for(tmp_path, scheduler="DPM++ 2M Karras"), []))
     assert "Sampler: DPM++ 2M, Schedule type: Karras, " in texts["parameters"]
+
+
+def test_a_preview_is_written_before_it_is_told_and_its_failure_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = PreviewMade(stage=0, done=1, total=1, width=2, height=1, rgb=bytes(6))
+
+    def showing(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[StageImage]:
+        notify(made)
+        yield from fake_images(plan, notify, keeper, model_cache)
+
+    monkeypatch.setattr(pipeline, "images", showing)
+    there: list[bool] = []
+    plan = plan_for(tmp_path, preview=tmp_path / "p.jpg")
+    render.render(plan, lambda event: there.append((tmp_path / "p.jpg").exists()))
+    assert there == [True]
+    (tmp_path / "file").write_text("")
+    events: list[Event] = []
+    again = plan_for(tmp_path, preview=tmp_path / "file" / "p.jpg", overwrite=True)
+    assert render.render(again, events.append).path.exists()
+    assert [type(event) for event in events] == [Note, PreviewMade]
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_a_preview_is_no_part_of_the_record_nor_of_the_job(tmp_path: Path) -> None:
+    plain, with_preview = plan_for(tmp_path), plan_for(tmp_path, preview=tmp_path / "p.jpg", preview_every=2)
+    assert render.record_of(plain, []) == render.record_of(with_preview, [])
+    assert with_preview.preview is not None
+    assert with_preview.preview.every == 2

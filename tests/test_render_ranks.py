@@ -26,11 +26,16 @@ def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
 @pytest.mark.slow
 def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path) -> None:
     for name, ranks in (("one.png", "1"), ("three.png", "3")):
-        process = start(tmp_path, "512x360", "-o", name, "--ranks", ranks)
+        process = start(
+            tmp_path, "512x360", "-o", name, "--ranks", ranks, "--preview", f"{name}.jpg", "--preview-every", "1"
+        )
         _, told = process.communicate(timeout=240)
         assert (process.returncode, told) == (0, "")
     one, three = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("one.png", "three.png"))
     assert np.abs(one - three).max() <= 1
+    one, three = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("one.png.jpg", "three.png.jpg"))
+    assert one.shape == three.shape == (270, 384, 3)
+    assert np.abs(one - three).max() <= 8
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from linfusion_cli.batch.journal import Journal
 from linfusion_cli.batch.messages import (
@@ -59,7 +60,7 @@ class Options:
     retries:            how often a task is tried again after a failure that may not repeat
     limit:              images of this run, 0 for all
     deadline:           a time on `clock`, after which the running step is the last; 0 for none
-    checkpoint_seconds: see Job
+    checkpoint_seconds, preview, preview_every: see Request
     thorough:           read every finished image whole
     """
 
@@ -68,6 +69,8 @@ class Options:
     limit: int = 0
     deadline: float = 0.0
     checkpoint_seconds: float = 30.0
+    preview: Path | None = None
+    preview_every: int | None = None
     thorough: bool = False
 
 
@@ -281,7 +284,13 @@ class Runner:
         self._planned_bytes, self._stall_seconds = 0, STALL_SECONDS
         self._journal.add("begun", id=attempt.task.id, place=attempt.task.place)
         request = attempt.task.request(self._journal.folder, overwrite=attempt.overwrite)
-        request = replace(request, checkpoint_seconds=self._options.checkpoint_seconds)
+        options = self._options
+        request = replace(
+            request,
+            checkpoint_seconds=options.checkpoint_seconds,
+            preview=options.preview,
+            preview_every=options.preview_every,
+        )
         self._worker.send(Order(id=attempt.task.id, request=request, less_bytes=attempt.less_bytes))
         return self._worker
 

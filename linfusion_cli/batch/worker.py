@@ -28,7 +28,7 @@ from linfusion_cli.batch.messages import (
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError
-from linfusion_cli.events import Note
+from linfusion_cli.events import Event, Note, PreviewMade
 from linfusion_cli.json_files import parse_json
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import handle_signals
@@ -89,7 +89,7 @@ class _Maker:
         if not self._has_room(plan):
             self._say(Outgrown())
             return
-        rendered = render(plan, lambda event: self._say(Happened(event)), self._model_cache)
+        rendered = render(plan, self._tell, self._model_cache)
         self._say(
             Made(
                 name=rendered.path.name,
@@ -98,6 +98,11 @@ class _Maker:
                 device_peak_bytes=rendered.device_peak_bytes,
             )
         )
+
+    def _tell(self, event: Event) -> None:
+        """Says what happened. Previews are files: their pixels are not sent."""
+        if not isinstance(event, PreviewMade):
+            self._say(Happened(event))
 
     def _has_room(self, plan: Plan) -> bool:
         """Whether this process may make the image.

@@ -134,12 +134,15 @@ def batch(
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     preset_name(common.get("preset"), common.get("model"))  # a model for all that is not here is no fault of the lists
     seconds = checked_seconds(common.pop("checkpoint_seconds", None))
+    preview, preview_every = _preview(common)
     options = Options(
         keep_going=keep_going,
         retries=retry,
         limit=limit,
         deadline=_deadline(until, max_minutes),
         checkpoint_seconds=seconds,
+        preview=preview,
+        preview_every=preview_every,
         thorough=verify,
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
@@ -153,6 +156,18 @@ def batch(
     make_folder(folder)
     with LogFile(log_file) as log:
         return _run(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+
+
+def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
+    """Takes the preview out of the values for all rows. Raises UsageError for one that can't be made."""
+    from linfusion_cli.config.request_checks import NO_FILE, checked_preview
+
+    text, every = common.pop("preview", None), common.pop("preview_every", None)
+    path = None if text is None else Path(text)
+    checked_preview(path, every)
+    if path == NO_FILE:
+        raise UsageError('"-": a batch shows no images in the terminal. Name a file: preview.jpg', parameter="preview")
+    return path, every
 
 
 @dataclass(frozen=True, slots=True)

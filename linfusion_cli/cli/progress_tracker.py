@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 
 if TYPE_CHECKING:
     from linfusion_cli.planning.planner import Plan
@@ -50,7 +50,7 @@ class Tracker:
             case MemorySampled():
                 self.held_bytes = event.device_bytes or event.resident_bytes
                 self.peak_bytes = max(self.peak_bytes, self.held_bytes)
-            case Note():
+            case Note() | PreviewMade():
                 pass
 
     @property

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol, TextIO
@@ -16,6 +16,7 @@ import typer
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.progress_tracker import Now, Tracker
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.terminal_images import require_protocol, shown
 from linfusion_cli.cli.text import (
     bytes_text,
     obstacle_lines,
@@ -26,12 +27,15 @@ from linfusion_cli.cli.text import (
     seconds_text,
     setting_lines,
 )
-from linfusion_cli.errors import StandardOutputError
-from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.config.request_checks import NO_FILE
+from linfusion_cli.errors import StandardOutputError, UsageError, option
+from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 from linfusion_cli.system.signals import STOP
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
     from rich.progress import Progress, TaskID
+    from rich.segment import Segment
 
     from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
@@ -109,7 +113,7 @@ class LineDisplay:
                     f"stage {current.stage} {safe(current.name)}: "
                     f"{event.done}/{current.total} {current.unit}, about {left} left"
                 )
-            case Progressed() | MemorySampled():
+            case Progressed() | MemorySampled() | PreviewMade():
                 pass
 
     def finish(self, rendered: Rendered) -> None:
@@ -125,13 +129,16 @@ class LineDisplay:
 
 
 class LiveDisplay:
-    """A bar on a terminal: stage, steps, time left and memory."""
+    """A bar on a terminal: stage, steps, time left and memory.
 
-    def __init__(self, plan: Plan, stream: TextIO) -> None:
+    images: the protocol in which previews are drawn above it; "" for none
+    """
+
+    def __init__(self, plan: Plan, stream: TextIO, images: str = "") -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
-        self._plan, self._stream = plan, stream
+        self._plan, self._stream, self._images = plan, stream, images
         self._tracker = Tracker(plan)
         for line in plan_lines(plan):
             print(line, file=stream)
@@ -155,7 +162,9 @@ class LiveDisplay:
                 self._print(f"stage {event.stage} {safe(event.name)}: {seconds_text(event.seconds)}, peak {peak}")
             case Note():
                 self._print(f"note: {safe(event.text)}")
-            case Progressed() | MemorySampled():
+            case PreviewMade() if self._images:
+                self._bar.console.print(_Drawn(shown(event, self._images)), end="")
+            case Progressed() | MemorySampled() | PreviewMade():
                 pass
         self._update()
 
@@ -208,6 +217,9 @@ class JsonDisplay:
                 self._progress(event)
             case MemorySampled():
                 emit(self._stream, "memory", asdict(event))
+            case PreviewMade():
+                where = {"stage": event.stage, "done": event.done, "total": event.total}
+                emit(self._stream, "preview", {"path": str(self._plan.job.preview), **where})
 
     def finish(self, rendered: Rendered) -> None:
         predicted = {"predicted_seconds": self._plan.seconds, "predicted_peak_bytes": self._plan.peak_bytes}
@@ -242,14 +254,36 @@ class JsonDisplay:
 def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
     """The displays that fit: JSON on stdout if asked for, a text display on stderr unless quiet, a log if there is one.
 
-    Shows the plan at once.
+    Shows the plan at once. Raises UsageError where previews are asked for in a terminal that can't show them.
     """
+    images = _images_protocol(plan, quiet=quiet)
     displays: list[Display] = [JsonDisplay(plan, sys.stdout)] if as_json else []
     if not quiet:
-        displays.append(LiveDisplay(plan, sys.stderr) if has_live_terminal() else LineDisplay(plan, sys.stderr))
+        displays.append(LiveDisplay(plan, sys.stderr, images) if has_live_terminal() else LineDisplay(plan, sys.stderr))
     if log is not None:
         displays.append(LineDisplay(plan, log))
     return Displays(*displays)
+
+
+def _images_protocol(plan: Plan, *, quiet: bool) -> str:
+    """In which previews are drawn in the terminal; "" where nobody asks for them there."""
+    if plan.job.preview != NO_FILE:
+        return ""
+    if quiet:
+        raise UsageError('"-": ', option("quiet"), " shows nothing. Name a file: preview.jpg", parameter="preview")
+    return require_protocol(os.environ, terminal=has_live_terminal())
+
+
+class _Drawn:
+    """An escape sequence as rich prints it: as it is, above the bar."""
+
+    def __init__(self, sequence: str) -> None:
+        self._sequence = sequence
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        from rich.segment import ControlType, Segment
+
+        yield Segment(self._sequence, None, [(ControlType.CARRIAGE_RETURN,)])  # a control: its width is not counted
 
 
 def has_live_terminal() -> bool:

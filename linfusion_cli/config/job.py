@@ -24,6 +24,7 @@ from linfusion_cli.config.request_checks import (
     checked_choice,
     checked_device,
     checked_number,
+    checked_preview,
     checked_prompt,
     checked_text,
     parse_bytes,
@@ -54,6 +55,8 @@ class Job:
     overwrite: bool
     stages_folder: Path | None  # keeps the image of each stage
     memory_log: Path | None  # JSON lines, one per phase
+    preview: Path | None  # a JPEG file, None for none; "-" sends previews as events alone
+    preview_every: int  # steps; 0: as often as a hundredth of the time allows
     max_memory_bytes: int  # 0: what the machine has
     scratch_folder: Path  # for what does not fit into memory
     checkpoint_seconds: float  # of work that an interrupted image may lose; 0: what one step does
@@ -108,6 +111,8 @@ def resolve(request: Request) -> Job:
         overwrite=request.overwrite,
         stages_folder=request.stages_folder,
         memory_log=request.memory_log,
+        preview=None,
+        preview_every=0,
         max_memory_bytes=0 if request.max_memory is None else parse_bytes(request.max_memory),
         scratch_folder=Path(),
         checkpoint_seconds=checked_seconds(request.checkpoint_seconds),
@@ -122,7 +127,10 @@ def resolve(request: Request) -> Job:
     output = _output(request, loaded, job)
     chosen = format_of_ending(output.suffix) or PNG
     file = file_settings(chosen, _given_settings(request), size)
-    return replace(job, output=output, file=file, scratch_folder=_scratch(request.scratch_folder, output))
+    taken = (output, *(image.path for image in job.images))
+    preview, every = checked_preview(request.preview, request.preview_every, taken)
+    scratch = _scratch(request.scratch_folder, output)
+    return replace(job, output=output, file=file, scratch_folder=scratch, preview=preview, preview_every=every)
 
 
 def _size(loaded: Loaded) -> Size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linfusion_cli.config.choices import DTYPES
-from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
+from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, PLAN, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
 from linfusion_cli.config.value_range import Range
@@ -309,6 +309,28 @@ RUN_ROWS = (
         help="Write the memory of each phase here, as JSON lines.",
         decides_pixels=False,
         commands=COMMANDS - {BATCH},
+        in_batch_rows=False,
+    ),
+    OptionRow(
+        key="preview",
+        kind=Path,
+        metavar="FILE|-",
+        help="Show the running steps in this JPEG file, or with - in the terminal.",
+        details="The file is replaced at each preview and has at most 1,024 pixels a side. The terminal must show "
+        "images: kitty, iTerm2, WezTerm, Ghostty, Konsole, foot, mintty and others.",
+        decides_pixels=False,
+        commands=COMMANDS - {PLAN},
+        in_batch_rows=False,
+    ),
+    OptionRow(
+        key="preview_every",
+        kind=int,
+        metavar="N",
+        help="Make a preview every N steps.",
+        range=Range(1, 500),
+        decides_pixels=False,
+        default_from="as often as 1 % of the time allows",
+        commands=COMMANDS - {PLAN},
         in_batch_rows=False,
     ),
     OptionRow(

@@ -61,6 +61,8 @@ class Request:
     pyramid: bool | None = None
     stages_folder: Path | None = None
     memory_log: Path | None = None
+    preview: Path | None = None  # a JPEG file, or "-" for the terminal
+    preview_every: int | None = None  # steps
     max_memory: str | None = None
     scratch_folder: Path | None = None
     checkpoint_seconds: float | None = None

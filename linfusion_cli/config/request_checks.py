@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.presets import one_of
 from linfusion_cli.config.prompt_weighting import parse_weights
 from linfusion_cli.config.value_range import number_text
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 
 LARGEST_PROMPT_BYTES = 65536
+NO_FILE = Path("-")  # a preview that is sent as an event alone
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 Number = TypeVar("Number", int, float)
 BYTES_PER_UNIT = {
     "": 1,
@@ -74,6 +78,26 @@ def checked_choice(key: str, word: str) -> str:
     if word not in choices:
         raise UsageError(f'"{word}": {one_of(word, choices)}', parameter=key)
     return word
+
+
+def checked_preview(path: Path | None, every: int | None, taken: Iterable[Path] = ()) -> tuple[Path | None, int]:
+    """The file of previews, None for none, and after how many steps each is made, 0 for nothing said.
+
+    Raises UsageError for steps out of range or without a file, for a file that is no JPEG, and for one of `taken`,
+    which the first preview would replace.
+    """
+    if every is not None:
+        checked_number("preview_every", every)
+        if path is None:
+            raise UsageError("says how often ", option("preview"), " is made: give both", parameter="preview_every")
+    if path is not None and path != NO_FILE:
+        if path.suffix.lower() not in JPEG_SUFFIXES:
+            advice = f"a preview is a JPEG file, or - for the terminal. Nearest: {path.stem or 'preview'}.jpg"
+            raise UsageError(f'"{path}": {advice}', parameter="preview")
+        if any(path.absolute() == other.absolute() for other in taken):
+            advice = f"it is the image, or one that it is made from. Nearest: {path.stem}-preview.jpg"
+            raise UsageError(f'"{path}": {advice}', parameter="preview")
+    return path, every or 0
 
 
 MOST_MEMORY_BYTES = 1e18

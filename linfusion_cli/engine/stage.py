@@ -24,6 +24,7 @@ from linfusion_cli.engine.sampling.finite import RecomputingDenoiser, recomputin
 from linfusion_cli.engine.sampling.frequency_bands import with_low_band_of
 from linfusion_cli.engine.sampling.latent_checkpoint import Checkpoints, Resumed
 from linfusion_cli.engine.sampling.noise import EDGE_NOISE, STAGE_NOISE, gaussian
+from linfusion_cli.engine.sampling.preview import Previews, Watch, watch_nothing
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, OnStep, UpscaleInputs, base, upscale
 from linfusion_cli.engine.sampling.schedulers import make_scheduler
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, WholeOrBands
@@ -220,7 +221,7 @@ class StageRun:
         plan, stage, noise = self.shared.plan, self.stage, self._noise()
         if not stage.index:
             noised = clock.first(noise, self.latents)
-            return base(self._denoiser(clock), clock, noised, (plan.seed,), on_step, resumed)
+            return base(self._denoiser(clock), clock, noised, (plan.seed,), on_step, resumed, self._watch(clock))
         inputs = UpscaleInputs(
             stage=stage.index,
             dilation=stage.dilation,
@@ -231,7 +232,14 @@ class StageRun:
             seed=plan.seed,
             recipe=plan.recipe,
         )
-        return upscale(self._denoiser(clock), clock, inputs, on_step, resumed)
+        return upscale(self._denoiser(clock), clock, inputs, on_step, resumed, self._watch(clock))
+
+    def _watch(self, clock: Clock) -> Watch:
+        """Who sees each prediction. All ranks have the same ones: only the first shows them."""
+        settings, ranks = self.shared.plan.preview, self.shared.ranks
+        if settings is None or (ranks is not None and ranks.world.rank):
+            return watch_nothing
+        return Previews(settings, self.stage, len(clock.timesteps), self.shared.meter.notify)
 
     def _anchor(self) -> Tensor:
         """The latents of stage 0."""

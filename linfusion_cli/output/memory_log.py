@@ -1,4 +1,4 @@
-"""The file of `memory_log`: one JSON object a line for each event of a render."""
+"""The file of `memory_log`: one JSON object a line for each event of a render but previews."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from linfusion_cli.errors import Message, OutputError, option
-from linfusion_cli.events import Event, Note, Notify
+from linfusion_cli.events import Event, Note, Notify, PreviewMade
 
 
 class MemoryLog:
@@ -42,7 +42,7 @@ class MemoryLog:
 
     def add(self, event: Event, at_seconds: float) -> None:
         """Writes when it was, and the event, whose own `seconds` are how long a phase took."""
-        if self._file is None:
+        if self._file is None or isinstance(event, PreviewMade):  # pixels are no matter of this log
             return
         line = json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)})
         try:

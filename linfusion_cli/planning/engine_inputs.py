@@ -6,6 +6,7 @@ import json
 
 from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.preset_schema import BUILTIN_PREFIX
 from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
@@ -14,6 +15,7 @@ from linfusion_cli.planning.render_plan import (
     ControlInput,
     InversionInput,
     LoraInput,
+    PreviewSettings,
     SamplerSettings,
     StageJoin,
     UpscaleRecipe,
@@ -21,6 +23,7 @@ from linfusion_cli.planning.render_plan import (
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
+from linfusion_cli.weights.families import BUILTIN_COLORS, FAMILY_ROWS
 
 IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
 
@@ -124,3 +127,13 @@ def control_inputs(job: Job) -> tuple[ControlInput, ...]:
         ControlInput(image=image, scale=scale, end=end, preprocess=extras.control_preprocess, mode=mode)
         for image, scale, end, mode in zip(job.control_images, scales, ends, modes, strict=True)
     )
+
+
+def preview_settings(job: Job) -> PreviewSettings | None:
+    """How previews are made; None where nobody asks for them."""
+    if job.preview is None:
+        return None
+    model = job.settings.model
+    builtin = model.repositories[0].startswith(BUILTIN_PREFIX)
+    colors = BUILTIN_COLORS if builtin else FAMILY_ROWS[model.family].colors
+    return PreviewSettings(colors=colors, every=job.preview_every)

@@ -19,6 +19,7 @@ from linfusion_cli.planning.engine_inputs import (
     components,
     conditioning_inputs,
     control_inputs,
+    preview_settings,
     sampler_settings,
     stage_join,
     upscale_recipe,
@@ -131,6 +132,7 @@ def _plan(
         budget_bytes=budget,
         notes=(*_notes(job, estimate.architecture, weights), *machine.notes),
         row_bits=job.file.row_bits,
+        preview=preview_settings(job),
     )
 
 

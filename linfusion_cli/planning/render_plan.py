@@ -14,6 +14,7 @@ from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
+from linfusion_cli.weights.families import LatentToRgb
 from linfusion_cli.weights.weight_file import WeightFile
 
 FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
@@ -164,6 +165,17 @@ class ComponentInputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PreviewSettings:
+    """How previews are made of the running steps.
+
+    every: so many steps; 0: as often as a hundredth of the time allows
+    """
+
+    colors: LatentToRgb
+    every: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RenderPlan:
     """One image on one machine, with nothing left to decide or to look up.
 
@@ -171,6 +183,7 @@ class RenderPlan:
     conditioned_size: the size in pixels that SD-XL is told, one that the model knows, at every stage
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
     keep_text_encoders: they stay loaded for the next image; row_bits: 8 or 16, of each channel of the image's rows
+    preview: None for no previews
     """
 
     size: Size
@@ -194,6 +207,7 @@ class RenderPlan:
     budget_bytes: int
     notes: tuple[str, ...]
     row_bits: int = 8
+    preview: PreviewSettings | None = None
 
     @property
     def upscales_image(self) -> bool:

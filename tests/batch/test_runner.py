@@ -42,6 +42,17 @@ def test_every_prompt_becomes_an_image_and_none_twice(batch) -> None:
     assert batch.leftovers() == []
 
 
+def test_a_batch_shows_the_running_image_in_one_file(batch) -> None:
+    batch.write(*PROMPTS[:2])
+    code, out, _ = batch.run("--preview", "now.jpg", "--json")
+    assert code == 0
+    assert (batch.root / "now.jpg").read_bytes().startswith(b"\xff\xd8")
+    assert len(batch.images()) == 2
+    assert "rgb" not in out
+    code, _, err = batch.run("--preview", "other.jpg")  # it is no part of what an image is
+    assert (code, "0 made, 2 done before" in err) == (0, True)
+
+
 def test_the_list_may_change_between_runs(finished) -> None:
     batch = finished
     before = batch.images()

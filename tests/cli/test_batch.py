@@ -26,3 +26,25 @@ def test_status_uses_the_flags_of_the_last_run(
     shown = capsys.readouterr()
     assert "1 image in out" in shown.out
     assert "last run" not in shown.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--preview", "-"], '--preview "-": a batch shows no images in the terminal. Name a file: preview.jpg'),
+        (["--preview", "x.png"], '--preview "x.png": a preview is a JPEG file'),
+        (["--preview-every", "3"], "--preview-every says how often --preview is made: give both"),
+    ],
+)
+def test_previews_that_a_batch_can_t_make_are_refused_before_it_begins(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("list.txt").write_text("sun over hills\n")
+    assert main(["batch", "list.txt", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("list").exists()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from clock import Clock
 
 from linfusion_cli.cli.render_display import Displays, JsonDisplay, LineDisplay, LiveDisplay, open_displays
-from linfusion_cli.events import MemorySampled, Note, PhaseFinished, PhaseStarted, Progressed
+from linfusion_cli.errors import UsageError
+from linfusion_cli.events import MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 
 
 class Terminal(io.StringIO):
@@ -21,6 +24,7 @@ class Terminal(io.StringIO):
 
 DENOISE = PhaseStarted(name="denoise", stage=0, total=2, unit="steps")
 DENOISED = PhaseFinished(name="denoise", stage=0, seconds=8.0, peak_bytes=400_000_000, device_peak_bytes=0)
+PREVIEW = PreviewMade(stage=0, done=1, total=2, width=2, height=1, rgb=b"\xff\x00\x00\x00\x00\xff")
 DECODE = PhaseStarted(name="decode", stage=1, total=128, unit="rows")
 
 
@@ -101,3 +105,41 @@ def test_quiet_shows_nothing(plan: Any, rendered: Any, capsys: pytest.CaptureFix
         displays.notify(DENOISE)
         displays.finish(rendered)
     assert capsys.readouterr() == ("", "")
+
+
+def test_previews_are_drawn_in_a_terminal_that_can_and_the_bar_goes_on(
+    plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan.job = replace(plan.job, preview=Path("-"))
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm-kitty")
+    monkeypatch.delenv("TMUX", raising=False)
+    with open_displays(plan, as_json=False, quiet=False) as displays:
+        for event in (DENOISE, PREVIEW, Progressed(done=1)):
+            displays.notify(event)
+    before, _, after = stream.getvalue().partition("\x1b_Ga=T,")
+    assert "2 steps" not in before
+    assert "1/2 steps" in after
+    assert after.index("\x1b\\\n") < after.index("1/2 steps")
+
+
+def test_previews_of_a_file_are_not_drawn_and_programs_are_told_where_they_are(plan: Any) -> None:
+    plan.job = replace(plan.job, preview=Path("p.jpg"))
+    live, lines, programs = Terminal(), io.StringIO(), io.StringIO()
+    with Displays(LiveDisplay(plan, live), LineDisplay(plan, lines), JsonDisplay(plan, programs)) as displays:
+        displays.notify(DENOISE)
+        displays.notify(PREVIEW)
+    assert "\x1b_G" not in live.getvalue() + lines.getvalue()
+    told = json.loads(programs.getvalue().splitlines()[-1])
+    assert told == {"type": "preview", "path": "p.jpg", "stage": 0, "done": 1, "total": 2}
+
+
+@pytest.mark.parametrize(("quiet", "reason"), [(True, "quiet shows nothing"), (False, "stderr is not a terminal")])
+def test_previews_that_nobody_would_see_are_refused(
+    plan: Any, monkeypatch: pytest.MonkeyPatch, quiet: bool, reason: str
+) -> None:
+    plan.job = replace(plan.job, preview=Path("-"))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    with pytest.raises(UsageError, match=reason):
+        open_displays(plan, as_json=False, quiet=quiet)

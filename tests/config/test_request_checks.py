@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from linfusion_cli.config.request_checks import (
     checked_choice,
     checked_device,
     checked_number,
+    checked_preview,
     checked_text,
     parse_bytes,
 )
@@ -59,3 +61,25 @@ def test_memory_is_read_with_its_unit(text: str, amount: int) -> None:
 def test_memory_without_a_unit_or_a_sense_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="6GB"):
         parse_bytes(text)
+
+
+def test_previews_are_jpegs_that_replace_no_image() -> None:
+    assert checked_preview(None, None) == (None, 0)
+    assert checked_preview(Path("-"), None) == (Path("-"), 0)
+    assert checked_preview(Path("a/P.JPEG"), 3, [Path("a/p.png")]) == (Path("a/P.JPEG"), 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "every", "message"),
+    [
+        ("p.png", None, 'preview "p.png": a preview is a JPEG file, or - for the terminal. Nearest: p.jpg'),
+        ("", None, 'preview ".": a preview is a JPEG file, or - for the terminal. Nearest: preview.jpg'),
+        ("lake.jpg", 2, 'preview "lake.jpg": it is the image, or one that it is made from. Nearest: lake-preview.jpg'),
+        (None, 2, "preview_every says how often preview is made: give both"),
+        ("p.jpg", 0, "preview_every 0: write a whole number from 1 to 500. Nearest: 1"),
+    ],
+)
+def test_other_previews_are_refused(name: str | None, every: int | None, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        checked_preview(None if name is None else Path(name), every, [Path("./lake.jpg").absolute()])
+    assert str(caught.value) == message

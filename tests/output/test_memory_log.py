@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.events import Event, MemorySampled, Note
+from linfusion_cli.events import Event, MemorySampled, Note, PreviewMade
 from linfusion_cli.output.memory_log import MemoryLog
 
 SAMPLE = MemorySampled(resident_bytes=7, device_bytes=0)
@@ -41,3 +41,9 @@ def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OutputError, match="it is a pipe"), MemoryLog(tmp_path / "pipe", lambda event: None):
         pass
+
+
+def test_previews_are_left_out(tmp_path: Path) -> None:
+    with MemoryLog(tmp_path / "log", lambda event: None) as log:
+        log.add(PreviewMade(stage=0, done=1, total=1, width=1, height=1, rgb=b"abc"), 0.0)
+    assert (tmp_path / "log").read_text() == ""

@@ -5,8 +5,9 @@ from typing import Any
 
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.request import Request
-from linfusion_cli.planning.engine_inputs import components, conditioning_inputs
+from linfusion_cli.planning.engine_inputs import components, conditioning_inputs, preview_settings
 from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.weights.families import BUILTIN_COLORS, FAMILY_ROWS
 
 
 def job_for(**changes: Any) -> Job:
@@ -29,3 +30,12 @@ def test_the_cache_key_depends_on_what_is_loaded_and_on_nothing_else() -> None:
     assert key() == key(prompt="a hill", seed=2, steps=3)
     assert key() != key("bfloat16")
     assert key() != key(keep_projections=True)
+
+
+def test_previews_have_the_colours_of_the_model_s_latents() -> None:
+    asked = {"preview": Path("p.jpg"), "preview_every": 5}
+    own, sdxl = preview_settings(job_for(**asked)), preview_settings(job_for(preset="sdxl-4k", **asked))
+    assert own is not None
+    assert sdxl is not None
+    assert (own.colors, own.every, sdxl.colors) == (BUILTIN_COLORS, 5, FAMILY_ROWS["sdxl"].colors)
+    assert preview_settings(job_for()) is None

@@ -14,6 +14,7 @@ from linfusion_cli.engine.sampling.clean_prediction import CleanPrediction
 from linfusion_cli.engine.sampling.edge_noise import with_edge_noise
 from linfusion_cli.engine.sampling.latent_checkpoint import Resumed
 from linfusion_cli.engine.sampling.noise import generator
+from linfusion_cli.engine.sampling.preview import Watch, watch_nothing
 from linfusion_cli.engine.sampling.schedulers import Scheduler
 from linfusion_cli.engine.sampling.structure_guidance import StructureGuidance, noise_share
 from linfusion_cli.planning.render_plan import UpscaleRecipe
@@ -94,6 +95,7 @@ def base(
     seeds: Sequence[int],
     on_step: OnStep,
     resumed: Resumed | None = None,
+    watch: Watch = watch_nothing,
 ) -> Tensor:
     """Stage 0 from the noisy latents (batch, channels, height, width) of Clock.first, or from where it was interrupted.
 
@@ -103,13 +105,19 @@ def base(
     for index in range(resumed.done if resumed else 0, len(clock.timesteps)):
         timestep = clock.timesteps[index]
         prediction = denoise(clock.scheduler.scale(latents, timestep), timestep, 1)
+        watch(index, prediction, latents, clock.clean_prediction(index))
         latents = clock.step(prediction, index, latents, seeds, 0)
         on_step(index + 1, latents)
     return latents
 
 
 def upscale(
-    denoise: Denoise, clock: Clock, inputs: UpscaleInputs, on_step: OnStep, resumed: Resumed | None = None
+    denoise: Denoise,
+    clock: Clock,
+    inputs: UpscaleInputs,
+    on_step: OnStep,
+    resumed: Resumed | None = None,
+    watch: Watch = watch_nothing,
 ) -> Tensor:
     """Runs one later stage, or the rest of it where it was interrupted; returns its latents."""
     noise, recipe = inputs.noise, inputs.recipe
@@ -122,6 +130,7 @@ def upscale(
         prediction = blended(denoise, clock, latents, timestep, inputs.dilation, recipe)
         if structure is not None:
             prediction = structure(prediction, latents, clock.clean_prediction(index))
+        watch(index, prediction, latents, clock.clean_prediction(index))
         latents = clock.step(prediction, index, latents, (inputs.seed,), inputs.stage)
         on_step(index + 1, latents)
     return match_statistics(latents, inputs.anchor) if recipe.match_statistics else latents
