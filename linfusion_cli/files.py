@@ -27,6 +27,14 @@ _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a named pipe would be waited for without end
 
 
+def user_path(text: str) -> Path:
+    """The path that a user typed: "~" and "~name" are home folders, but where no user has that name."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def read_regular(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
     """All of a regular file of at most limit_bytes; a symbolic link is followed only if `follow`.
 

@@ -126,6 +126,13 @@ def test_free_space_is_that_of_the_folder_that_is_there(tmp_path: Path, monkeypa
     assert asked == [tmp_path]
 
 
+def test_a_home_folder_is_expanded_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert files.user_path("~/x") == tmp_path / "x"
+    assert files.user_path("a/~b") == Path("a/~b")
+    assert files.user_path("~nobody-has-this-name/x") == Path("~nobody-has-this-name/x")
+
+
 # Who gives a file its final name, and why it is not one of the ways of files.py. Nothing may be added without a reason.
 WRITERS = {
     "files.py": "the one way",

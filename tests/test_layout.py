@@ -257,10 +257,6 @@ UNTESTED_BY_NAME = {
     "engine/loading/clip_tokenizer.py",
     "engine/loading/model_files.py",
     "planning/input_check.py",
-    "weights/checksums.py",
-    "weights/locate.py",
-    "weights/model_check.py",
-    "weights/model_family.py",
     "weights/requirements.py",
 }
 

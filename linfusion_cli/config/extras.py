@@ -12,6 +12,7 @@ from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
+from linfusion_cli.files import user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.decode import Range
 from linfusion_cli.images.input_image import InputImage
@@ -244,7 +245,7 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
     local = (
         location
         for location in locations_of(settings)
-        if not location.startswith("builtin:") and Path(location).expanduser().exists()
+        if not location.startswith("builtin:") and user_path(location).exists()
     )
     return {local_name(location): path for location in local if (path := find(location)) is not None}
 
@@ -252,10 +253,10 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
 def local_name(location: str) -> str:
     """A location as strangers may see it: a file or folder of this machine by its name alone."""
     text, colon, rest = location, "", ""
-    if ":" in location and not Path(location).expanduser().exists():
+    if ":" in location and not user_path(location).exists():
         bare, *numbers = _numbers(location)
         text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else location.rpartition(":")
-    return Path(text).name + colon + rest if text and Path(text).expanduser().exists() else location
+    return Path(text).name + colon + rest if text and user_path(text).exists() else location
 
 
 def local_names(values: Iterable[object]) -> tuple[str | float, ...]:

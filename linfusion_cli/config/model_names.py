@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.config.request import Request
+from linfusion_cli.files import user_path
 from linfusion_cli.weights.model_folders import FOLDERS, model_roots, path_inside, path_of
 
 WORDS = {"none", ""}  # values that are no names
@@ -35,11 +36,11 @@ def with_paths(request: Request) -> Request:
 def _path(value: str, key: str, roots: tuple[Path, ...]) -> str:
     """A value with its name replaced; numbers and tokens behind a colon stay."""
     name, rest = value, ""
-    if key in ("loras", "textual_inversions") and not Path(value).expanduser().exists():
+    if key in ("loras", "textual_inversions") and not user_path(value).exists():
         ending = r":.*" if key == "textual_inversions" else r"(:-?[\d.]+){1,2}"
         if found := re.fullmatch(rf"(.+?)({ending})", value):
             name, rest = found[1], found[2]
-    if name in WORDS or ":" in name or Path(name).expanduser().exists():
+    if name in WORDS or ":" in name or user_path(name).exists():
         return value
     if "/" in name:  # of a file in a subfolder, or of a repository on the hub
         inside = path_inside(name, key, roots)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from linfusion_cli.distill.batches import UNREADABLE, Source
 from linfusion_cli.errors import UsageError
+from linfusion_cli.files import user_path
 from linfusion_cli.json_files import parse_json
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -26,7 +27,7 @@ def open_source(location: str, size_px: int, seed: int) -> Source:
     """Opens a folder, a file or the scenes. Raises UsageError if it is missing or holds no image that can be read."""
     if location == SCENES:
         return Scenes(size_px, seed)
-    path = Path(location).expanduser()
+    path = user_path(location)
     if not path.exists():
         raise UsageError(f'"{location}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
     source = _open(path)

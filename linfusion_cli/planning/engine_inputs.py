@@ -8,6 +8,7 @@ from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import BUILTIN_PREFIX
 from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
     ComponentInputs,
@@ -38,7 +39,7 @@ def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], wei
         unet=weights.unet,
         family=model.family,
         preset=job.preset,
-        configs=model.configs,
+        configs=user_path(model.configs) if model.configs else None,
         prediction=model.prediction,
         linfusion=weights.linfusion,
         keep_projections=model.keep_projections,

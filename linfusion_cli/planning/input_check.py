@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from linfusion_cli.config.extras import each
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
 from linfusion_cli.errors import UsageError, option
+from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.adapter_files import check_ip_adapter
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
@@ -64,6 +63,6 @@ def _check_model(job: Job, weights: JobWeights) -> None:
     if path is not None:
         if weights.model.family:
             check_family(path, weights.model.family, model.family, preset)
-        check_model(weights.model, path, model.family, Path(model.configs).expanduser() if model.configs else None)
+        check_model(weights.model, path, model.family, user_path(model.configs) if model.configs else None)
     if weights.unet is not None and weights.unet.path is not None:
         check_unet(weights.unet.path, model.variant, model.family, path, preset)

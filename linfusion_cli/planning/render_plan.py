@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from linfusion_cli.config.extras import Start
@@ -135,7 +136,7 @@ class ComponentInputs:
 
     unet:        in place of the model's own
     linfusion:   the folder that holds them, or a folder of a model with one named linfusion
-    configs:     a folder in diffusers layout whose configs a single file takes, "" for those of its family
+    configs:     a folder in diffusers layout whose configs a single file takes, None for those of its family
     cache_key:   the same for two plans exactly if they can share their components
     """
 
@@ -143,7 +144,7 @@ class ComponentInputs:
     unet: WeightFile | None
     family: str
     preset: str
-    configs: str
+    configs: Path | None
     prediction: str
     linfusion: WeightFile | None
     keep_projections: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
@@ -13,6 +14,7 @@ from linfusion_cli.json_files import read_json
 
 SUMS = "SHA256SUMS"
 SHA256 = re.compile(r"[0-9a-f]{64}")
+LISTED = re.compile(r"([0-9a-fA-F]{64}) [ *]?(.+)")  # as sha256sum writes it, or another tool in capitals
 
 
 def known_sha256(path: Path) -> str:
@@ -36,12 +38,8 @@ def _listed(sums: Path) -> dict[str, str]:
         lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     except (OSError, ValueError):
         return {}
-    rows = [line.split(maxsplit=1) for line in lines]
-    return {
-        row[1].removeprefix("*").removeprefix("./"): row[0]
-        for row in rows
-        if len(row) == 2 and SHA256.fullmatch(row[0])
-    }
+    rows = filter(None, map(LISTED.fullmatch, lines))
+    return {row[2].removeprefix("./"): row[1].lower() for row in rows}
 
 
 def sha256_of(path: Path) -> str:
@@ -66,9 +64,8 @@ def verify(path: Path, *, again: bool = False) -> None:
     found = sha256_of(real)
     if found != wanted:
         what = f"{'/'.join(path.parts[-2:])}: damaged: its SHA-256 is {found[:12]}..., {wanted[:12]}... was published"
-        raise WeightsError(
-            f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): rm {real}"
-        )
+        remove = f"rm {shlex.quote(str(real))}"
+        raise WeightsError(f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): {remove}")
     _remember(str(real), mark)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError, option
+from linfusion_cli.files import user_path
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.weights.folder_advice import refuse_cache_folder
 from linfusion_cli.weights.safetensors_header import ENDING, Header, raw_header, refuse_pickle
@@ -47,7 +48,9 @@ class HubLocation:
 
 def find(location: str, revision: str = "") -> Path | None:
     """The folder or file of a location, None if it is not on this machine. Raises WeightsError for a pickle (.ckpt)."""
-    path = builtin_folder(location) or Path(location).expanduser()
+    if not location.strip():
+        return None
+    path = builtin_folder(location) or user_path(location)
     if path.exists():
         if path.is_file():
             refuse_pickle(path)
@@ -73,7 +76,11 @@ def missing(locations: tuple[str, ...], revision: str, parameter: str, preset: s
     for location in locations:
         if is_link(location) and not hub_name(location):
             return WeightsError(f"{location}: {advice(location)}", parameter=parameter)
-        no_hub_name = location.endswith((ENDING, "/")) and HubLocation.parse(location) is None
+        if not location.strip():
+            allowed = "Name a file, a folder, or a repository on the hub as OWNER/NAME"
+            return WeightsError(f'"{location}" names no weights. {allowed}', parameter=parameter)
+        hub = HubLocation.parse(location)
+        no_hub_name = location.endswith((ENDING, "/")) and (hub is None or not hub.inside)  # a repository is no file
         if no_hub_name or location.startswith((".", "~", "/")):
             return WeightsError(f"{location}: there is no such file or folder", parameter=parameter)
     names = ", ".join(locations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.controlnet_union import check_mode, is_union
@@ -28,6 +29,8 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
 
     Raises WeightsError that names the file and what of it linfusion can't use.
     """
+    if configs is not None and not configs.is_dir():
+        raise WeightsError(f"model.configs: {configs}: there is no such folder")
     if path.is_file():
         refuse_unet_alone(weights.header)
         check_single_file(weights.header)

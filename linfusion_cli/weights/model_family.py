@@ -8,7 +8,7 @@ from pathlib import Path
 from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.folder_advice import refuse_no_model
-from linfusion_cli.weights.safetensors_header import TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, TensorInfo, read_header, weight_files
 
 LDM_UNET = "model.diffusion_model."
 FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
@@ -95,7 +95,8 @@ def family_of(tensors: Tensors, source: Path) -> str:
 
 def text_dim(tensors: Tensors) -> int:
     """The width of the text that a UNet or ControlNet reads; 0 if it reads none."""
-    return next((info.shape[1] for name, info in tensors.items() if name.endswith(".attn2.to_k.weight")), 0)
+    ends = ".attn2.to_k.weight"
+    return next((info.shape[1] for name, info in tensors.items() if name.endswith(ends) and len(info.shape) > 1), 0)
 
 
 def family_of_model(location: Path, variant: str = "") -> str:
@@ -134,7 +135,9 @@ def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> N
 
 
 def _first(tensors: Tensors, names: tuple[str, ...]) -> TensorInfo | None:
-    return next((tensors[name] for name in names if name in tensors), None)
+    """The first of these tensors that is there and is a convolution's."""
+    found = (tensors[name] for name in names if name in tensors)
+    return next((info for info in found if len(info.shape) == CONVOLUTION), None)
 
 
 def _instead(kind: str) -> tuple[str | Option, ...]:

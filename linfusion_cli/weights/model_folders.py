@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError, nearest_name
+from linfusion_cli.files import user_path
 from linfusion_cli.weights.safetensors_header import ENDING, PICKLES
 
 VARIABLE = "LINFUSION_MODELS"
@@ -40,7 +41,7 @@ def model_roots() -> tuple[Path, ...]:
     """The folders that LINFUSION_MODELS names, else `models` in the user's configuration, which may be a link."""
     from platformdirs import user_config_path
 
-    named = [Path(text).expanduser() for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
+    named = [user_path(text) for text in os.environ.get(VARIABLE, "").split(os.pathsep) if text]
     default = user_config_path("linfusion") / "models"
     return tuple(named) or ((default,) if default.is_dir() else ())
 

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.request import Request
 from linfusion_cli.planning.engine_inputs import components, conditioning_inputs, preview_settings
@@ -39,3 +41,14 @@ def test_previews_have_the_colours_of_the_model_s_latents() -> None:
     assert sdxl is not None
     assert (own.colors, own.every, sdxl.colors) == (BUILTIN_COLORS, 5, FAMILY_ROWS["sdxl"].colors)
     assert preview_settings(job_for()) is None
+
+
+def test_the_folder_of_configs_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset may begin it with "~", and every part of the model is loaded with it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    preset = tmp_path / "own.toml"
+    preset.write_text('[model]\nfamily = "sd15"\nrepositories = ["owner/name"]\nconfigs = "~/configs"\n')
+    job = job_for(preset=str(preset))
+    assert components(job, "float32", "cpu", (), JobWeights.of(job)).configs == tmp_path / "configs"
+    plain = job_for()
+    assert components(plain, "float32", "cpu", (), JobWeights.of(plain)).configs is None

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -117,8 +116,7 @@ def pipeline_settings(source: Source, family: str) -> PipelineSettings:
 
 
 def _source(inputs: ComponentInputs) -> Source:
-    configs = Path(inputs.configs).expanduser() if inputs.configs else None
-    return open_source(inputs.model, inputs.family, configs)
+    return open_source(inputs.model, inputs.family, inputs.configs)
 
 
 def _unet_source(inputs: ComponentInputs, source: Source) -> Source:

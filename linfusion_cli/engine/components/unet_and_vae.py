@@ -114,7 +114,7 @@ def _vae_source(file: WeightFile, inputs: ComponentInputs) -> Source:
         return FolderSource(path, file.headers, lone=not (path / "vae").is_dir())
     if kind_of(file.header.tensors) not in ("vae", "checkpoint"):
         raise WeightsError(f"{path}: holds no autoencoder", parameter="vae")
-    return FileSource.of(file.header, inputs.family, Path(inputs.configs) if inputs.configs else None)
+    return FileSource.of(file.header, inputs.family, inputs.configs)
 
 
 def _scheduler_config(source: Source, inputs: ComponentInputs, notify: Notify, of_unet: str = "") -> dict[str, Any]:
