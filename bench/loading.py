@@ -153,7 +153,8 @@ def generate_child(way: str, folder: Path) -> dict[str, float]:
 
     make: Callable[[], object]
     if way == "ours":
-        from linfusion_cli.render import make_model_cache, render
+        from linfusion_cli.engine_import import make_model_cache
+        from linfusion_cli.render import render
 
         plan = plan_of("builtin:landscape", "landscape", "float32", SIDE_PX, folder)
         model_cache = make_model_cache(plan)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from linfusion_cli.config.job_hash import job_hash, unseeded_hash
 from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
 from linfusion_cli.config.sampler_names import a1111_names
+from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import (
     Event,
@@ -38,13 +38,11 @@ from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.preview_file import PreviewFile
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
-from linfusion_cli.planning.planner import Plan, dtype_of
-from linfusion_cli.planning.render_plan import FEW_PREPARED
+from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.upscale_schedule import Stage
-from linfusion_cli.system.device import Machine, learn_speed
-from linfusion_cli.system.process_setup import importing
+from linfusion_cli.system.contention import Contention
+from linfusion_cli.system.device import learn_speed
 from linfusion_cli.system.signals import STOP
-from linfusion_cli.system.speed import Speed
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
@@ -58,8 +56,9 @@ EXTRA_LOCATIONS = ("loras", "textual_inversions", "controlnets", "ip_adapter", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A finished image: where it is, how long it took, the most memory that the process and the device held."""
+    """A finished image: its plan in the end, its file, how long it took, the most that process and device held."""
 
+    plan: Plan
     path: Path
     seconds: float
     peak_bytes: int
@@ -89,11 +88,13 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
             notify(event)
             stopper.see(event)
 
-        start_seconds = _start_seconds(plan.machine, plan.dtype, plan.prepared_convolutions)
+        start_seconds = import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
+        plan = plan if ranks is not None else as_measured(plan, notify)
         from linfusion_cli.engine.memory.meter import process_peak_bytes
         from linfusion_cli.engine.pipeline import images
 
         record: dict[str, Any] = {}
+        before = Contention.now()
         for image in images(plan, tell, keeper, model_cache, *([] if ranks is None else [ranks])):
             record = record_of(plan, measured.phases)
             if image.final:
@@ -102,16 +103,12 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
                 _write(job, _stage_path(job, job.stages_folder, image.stage), image, record, overwrite=True)
         _tell_missing_stages(plan, notify)
         keeper.clear()
-    planned_seconds, taken_seconds = measured.beside(plan)
-    learn_speed(
-        plan.machine,
-        plan.dtype,
-        planned_seconds=planned_seconds,
-        taken_seconds=taken_seconds,
-        start_seconds=start_seconds,
-    )
+    if ranks is None:
+        _learn(plan, measured, before, start_seconds)
     device_peak = max((phase.device_peak_bytes for phase in measured.phases), default=0)
+    _tell_peak(job, device_peak or measured.peak_bytes, notify)
     return Rendered(
+        plan=plan,
         path=job.output,
         seconds=time.monotonic() - started,
         peak_bytes=process_peak_bytes(),
@@ -164,29 +161,25 @@ def interrupted_seed(job: Job) -> int | None:
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
 
 
-def make_model_cache(first: Plan) -> ModelCache:
-    """A cache for models that stay loaded between images; imports torch with the settings of the first plan."""
-    with importing(first.prepared_convolutions):
-        from linfusion_cli.engine.components.model_cache import ModelCache
-
-    return ModelCache()
-
-
-def measured_speed(machine: Machine, job: Job) -> Speed:
-    """The speed of the machine and the scratch folder, measured now in the job's number format; imports the engine."""
-    dtype = dtype_of(job, machine)
-    start_seconds = _start_seconds(machine, dtype, FEW_PREPARED)
-    from linfusion_cli.engine.streaming.benchmark import measure_speed
-
-    return replace(measure_speed(machine, dtype, job.scratch_folder), start_seconds=start_seconds)
+def _learn(plan: Plan, measured: _Measured, before: Contention, start_seconds: float) -> None:
+    """Corrects the known speed by what was computed, less what other programs took of a CPU meanwhile."""
+    planned_seconds, taken_seconds = measured.beside(plan)
+    if plan.machine.kind == "cpu":
+        taken_seconds = before.quiet_seconds(taken_seconds, Contention.now())
+    learn_speed(
+        plan.machine,
+        plan.dtype,
+        planned_seconds=planned_seconds,
+        taken_seconds=taken_seconds,
+        start_seconds=start_seconds,
+    )
 
 
-def _start_seconds(machine: Machine, dtype: str, prepared_convolutions: int) -> float:
-    """Imports the engine: how long that took, or what is known of it where it had happened before."""
-    fresh, started = "torch" not in sys.modules, time.monotonic()
-    with importing(prepared_convolutions):
-        from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
-    return time.monotonic() - started if fresh else machine.speed(dtype).start_seconds
+def _tell_peak(job: Job, peak_bytes: int, notify: Notify) -> None:
+    """Tells a peak beyond the limit that was asked for: the plan was wrong, and the next one may need less."""
+    if (limit := job.max_memory_bytes) and peak_bytes > limit:
+        parts = (f"the peak was {peak_bytes / 1e6:.0f} MB, more than ", option("max_memory", f"{limit / 1e6:.0f}MB"))
+        notify(Note(text=Message(*parts, " allows. To stay below it, give a smaller one")))
 
 
 @dataclass(slots=True)
@@ -201,6 +194,11 @@ class _Measured:
             self.phases.append(event)
         elif isinstance(event, PhaseStarted) and event.done:
             self._resumed.add((event.name, event.stage))
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that the process held while a phase ran."""
+        return max((phase.peak_bytes for phase in self.phases), default=0)
 
     def beside(self, plan: Plan) -> tuple[float, float]:
         """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""

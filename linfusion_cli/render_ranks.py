@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import LinfusionError, OutOfMemoryError, RanksError, UsageError, option, ran_out_of_memory
 from linfusion_cli.events import Notify
 from linfusion_cli.files import write_atomically
@@ -59,8 +60,9 @@ def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
     Raises what render() raises, UsageError for more ranks than have rows, and what another rank raised; RanksError if
     one was killed, or is silent for SILENT_SECONDS.
     """
-    plan = in_bands(plan)
     check_ready(plan)
+    import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
+    plan = in_bands(as_measured(plan, notify))
     with importing(plan.prepared_convolutions), _started(plan, size) as (folder, others):
         try:
             return render(plan, notify, ranks=_joined(folder, 0, size))

@@ -24,6 +24,7 @@ FLOORS = (
     "distill api batch",
     "render_ranks",
     "landscapes render convert",
+    "engine_import",
     "engine engine.pipeline",
     "engine.stage",
     "engine.components",
@@ -46,8 +47,8 @@ FLOORS = (
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
-    "cli": "evaluate distill batch landscapes render_ranks render convert system_check planning config output weights "
-    "system training geometry models events errors version files redaction",
+    "cli": "evaluate distill batch landscapes render_ranks render engine_import convert system_check planning config "
+    "output weights system training geometry models events errors version files redaction",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
@@ -55,12 +56,14 @@ IMPORTS = {
     "engine.attention engine.loading planning config weights system training geometry models events errors json_files "
     "files",
     "distill": "landscapes engine.attention weights training errors json_files files",
-    "batch": "render planning config output system geometry events errors redaction json_files files toml_files",
+    "batch": "render engine_import planning config output system geometry events errors redaction json_files files "
+    "toml_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
-    "render_ranks": "render engine.pipeline engine.distributed planning system events errors files",
-    "render": "engine.pipeline engine.distributed engine.components engine.streaming engine.memory planning config "
-    "output system geometry events errors version",
+    "render_ranks": "render engine_import engine.pipeline engine.distributed planning system events errors files",
+    "render": "engine_import engine.pipeline engine.distributed engine.components engine.memory planning config output "
+    "system geometry events errors version",
+    "engine_import": "engine.pipeline engine.components engine.streaming planning config system events",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
     "events",
     "engine.stage": "engine.components engine.controlnet engine.sampling engine.distributed engine.streaming "

@@ -21,6 +21,7 @@ from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.metadata import command_of, read_record, record_texts
 from linfusion_cli.output.png_reader import check
 from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import find_machine
 
 
@@ -90,8 +91,11 @@ def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginnin
         "learn_speed",
         lambda machine, dtype, **found: learned.append({"machine": machine, "dtype": dtype, **found}),
     )
+    idle = staticmethod(lambda: Contention(0.0, 0.0, 0.0))
+    monkeypatch.setattr(Contention, "now", idle)
+    monkeypatch.setattr(Contention, "quiet_seconds", lambda self, taken, until: taken / 2)
     render.render(plan, quiet)
-    taken = sum(10.0**number for number in range(2, len(plan.phases)))
+    taken = sum(10.0**number for number in range(2, len(plan.phases))) / 2  # as long as without other programs
     planned = pytest.approx(sum(phase.seconds for phase in phases[1:]))
     start = plan.machine.speed("float32").start_seconds  # torch is here already
     assert learned == [
@@ -103,6 +107,29 @@ def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginnin
             "start_seconds": start,
         }
     ]
+
+
+@pytest.mark.parametrize(("peak_bytes", "told"), [(699_000_000, False), (701_000_000, True)])
+def test_a_peak_over_the_limit_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, peak_bytes: int, told: bool
+) -> None:
+    def hungry(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[StageImage]:
+        notify(PhaseFinished(name="decode", stage=0, seconds=1.0, peak_bytes=peak_bytes, device_peak_bytes=0))
+        yield from fake_images(plan, notify, keeper, model_cache)
+
+    monkeypatch.setattr(pipeline, "images", hungry)
+    events: list[Event] = []
+    render.render(plan_for(tmp_path, max_memory="700MB"), events.append)
+    notes = [str(event.text) for event in events if isinstance(event, Note)]
+    assert any("the peak was 701 MB, more than max_memory" in note for note in notes) == told
+
+
+@pytest.mark.usefixtures("fake_engine")
+def test_the_plan_that_was_followed_is_told_with_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_for(tmp_path)
+    again = replace(plan, budget_bytes=7)
+    monkeypatch.setattr(render, "as_measured", lambda plan, notify: again)
+    assert render.render(plan, quiet).plan is again
 
 
 @pytest.mark.usefixtures("fake_engine")

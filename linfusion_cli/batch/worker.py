@@ -111,7 +111,7 @@ class _Maker:
         fewer would break its memory budget here.
         """
         if self._model_cache is None:
-            from linfusion_cli.render import make_model_cache
+            from linfusion_cli.engine_import import make_model_cache
 
             self._model_cache, self._prepared = make_model_cache(plan), plan.prepared_convolutions
         return plan.prepared_convolutions >= self._prepared

@@ -59,7 +59,7 @@ def _measured(job: Job, *, again: bool) -> Machine:
     dtype = dtype_of(job, machine)
     if machine.speed(dtype).measured and not again:
         return machine
-    from linfusion_cli.render import measured_speed
+    from linfusion_cli.engine_import import measured_speed
 
     typer.echo(f"measuring this machine in {dtype}, once ...", err=True)
     speed = measured_speed(machine, job)

@@ -117,7 +117,7 @@ class LineDisplay:
                 pass
 
     def finish(self, rendered: Rendered) -> None:
-        for line in result_lines(self._plan, rendered):
+        for line in result_lines(rendered):
             print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class LiveDisplay:
         self._update()
 
     def finish(self, rendered: Rendered) -> None:
-        for line in result_lines(self._plan, rendered):
+        for line in result_lines(rendered):
             print(line, file=self._stream, flush=True)
 
     def close(self) -> None:
@@ -222,7 +222,10 @@ class JsonDisplay:
                 emit(self._stream, "preview", {"path": str(self._plan.job.preview), **where})
 
     def finish(self, rendered: Rendered) -> None:
-        predicted = {"predicted_seconds": self._plan.seconds, "predicted_peak_bytes": self._plan.peak_bytes}
+        predicted = {
+            "predicted_seconds": rendered.plan.seconds,
+            "predicted_peak_bytes": rendered.plan.peak_bytes,
+        }
         measured = {
             "seconds": rendered.seconds,
             "peak_bytes": rendered.peak_bytes,

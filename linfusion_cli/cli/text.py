@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from linfusion_cli.render import Rendered
 
 
+BUSY = 1.3  # times as long as on an idle machine
+
+
 def safe(text: object) -> str:
     """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
     from linfusion_cli.output.metadata import visible
@@ -97,7 +100,15 @@ def plan_lines(plan: Plan) -> list[str]:
         if machine.speed(plan.dtype).measured
         else (f"times are guesses: no image was made here in {plan.dtype} yet (linfusion plan measures)",)
     )
-    return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess)]
+    return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess, *_busy_note(plan))]
+
+
+def _busy_note(plan: Plan) -> tuple[str, ...]:
+    """A range in place of a time, where other programs run."""
+    if plan.machine.slowdown < BUSY:
+        return ()
+    quiet, busy = seconds_text(plan.seconds), seconds_text(plan.busy_seconds)
+    return (f"the machine is busy: the time is {quiet} once it is idle, about {busy} if other programs go on as now",)
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:
@@ -148,8 +159,9 @@ def phase_lines(plan: Plan) -> list[str]:
     return table(rows, left=1)
 
 
-def result_lines(plan: Plan, rendered: Rendered) -> list[str]:
+def result_lines(rendered: Rendered) -> list[str]:
     """Predicted against measured, once the image is there."""
+    plan = rendered.plan
     device = rendered.device_peak_bytes
     rows = [["", "predicted", "measured"], ["time", seconds_text(plan.seconds), seconds_text(rendered.seconds)]]
     if device:

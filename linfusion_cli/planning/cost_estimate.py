@@ -20,6 +20,7 @@ from linfusion_cli.planning.memory_model import (
     cpu_denoising_bytes,
     cpu_encoding_bytes,
     cpu_image_bytes,
+    cpu_runtime_bytes,
     model_bytes,
 )
 from linfusion_cli.planning.model_shapes import Architecture
@@ -90,14 +91,16 @@ class Estimate:
     def denoising_bytes(self) -> float:
         """What the process (or the device) holds while an image is made, beside activations: runtime and weights."""
         if self.machine.kind == "cpu":
-            return cpu_denoising_bytes(self.model, keep_text_encoders=self.keep_text_encoders)
+            runtime = cpu_runtime_bytes(self.machine.imported_bytes)
+            return cpu_denoising_bytes(self.model, runtime, keep_text_encoders=self.keep_text_encoders)
         return accelerator_denoising_bytes(self.machine.kind, self.model)
 
     @property
     def encoding_bytes(self) -> float:
         """What it holds while the prompt and an IP-Adapter's images are encoded."""
         if self.machine.kind == "cpu":
-            return cpu_encoding_bytes(self.model, self.job.ip_images, keep_text_encoders=self.keep_text_encoders)
+            runtime, images = cpu_runtime_bytes(self.machine.imported_bytes), self.job.ip_images
+            return cpu_encoding_bytes(self.model, runtime, images, keep_text_encoders=self.keep_text_encoders)
         return accelerator_encoding_bytes(self.machine.kind, self.model)
 
     def least_bytes(self, stages: tuple[Stage, ...]) -> float:

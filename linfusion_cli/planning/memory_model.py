@@ -15,6 +15,7 @@ from linfusion_cli.planning.model_shapes import Architecture
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
 RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
+BESIDE_IMPORTS = 112e6  # the part of a CPU's that comes after the imports
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,21 +60,28 @@ def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, res
     )
 
 
-def cpu_denoising_bytes(model: ModelBytes, *, keep_text_encoders: bool) -> float:
+def cpu_runtime_bytes(imported_bytes: int) -> float:
+    """The process without a model. imported_bytes: as measured here after the imports; 0 for not measured."""
+    return max(RUNTIME_BYTES["cpu"], imported_bytes + BESIDE_IMPORTS)
+
+
+def cpu_denoising_bytes(model: ModelBytes, runtime_bytes: float, *, keep_text_encoders: bool) -> float:
     """The process while an image is made, without activations. keep_text_encoders: they wait for the next image."""
     waiting = model.text_encoders if keep_text_encoders else 0
-    return RUNTIME_BYTES["cpu"] + model.denoising + model.adapter_files + waiting
+    return runtime_bytes + model.denoising + model.adapter_files + waiting
 
 
-def cpu_encoding_bytes(model: ModelBytes, images: Sequence[InputImage], *, keep_text_encoders: bool) -> float:
+def cpu_encoding_bytes(
+    model: ModelBytes, runtime_bytes: float, images: Sequence[InputImage], *, keep_text_encoders: bool
+) -> float:
     """The process while the prompt, and then one of `images` after the other, is encoded.
 
     UNet and VAE are loaded later, unless the text encoders stay from one image to the next.
     """
     reading = max((cpu_image_bytes((image,), reading=True) for image in images), default=0)
     if keep_text_encoders:
-        return cpu_denoising_bytes(model, keep_text_encoders=True) + reading
-    return RUNTIME_BYTES["cpu"] + model.text_encoders + model.adapters + model.adapter_files + reading
+        return cpu_denoising_bytes(model, runtime_bytes, keep_text_encoders=True) + reading
+    return runtime_bytes + model.text_encoders + model.adapters + model.adapter_files + reading
 
 
 def cpu_image_bytes(images: Sequence[InputImage], *, reading: bool) -> int:

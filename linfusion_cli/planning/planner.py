@@ -14,7 +14,7 @@ from linfusion_cli.config.preset_schema import ModelSettings
 from linfusion_cli.errors import OutOfMemoryError, OutputError, option
 from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
-from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate
+from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
 from linfusion_cli.planning.engine_inputs import (
     components,
     conditioning_inputs,
@@ -57,17 +57,17 @@ class Plan(RenderPlan):
 def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
     """Chooses bands, and where activations wait between their sweeps, for the budget.
 
-    Of the plans that are nearly the fastest, the one with the highest bands is taken. keep_text_encoders: the text and
-    image encoders stay loaded, for the next image. Raises OutOfMemoryError, with the smallest budget that would do, if
-    no plan fits.
+    Of the plans that are nearly the fastest on such a kind of device, the one with the highest bands is taken; its
+    times are those of this machine. keep_text_encoders: the text and image encoders stay loaded, for the next image.
+    Raises OutOfMemoryError, with the smallest budget that would do, if no plan fits.
     """
-    disk, weights = free_bytes(job.scratch_folder), JobWeights.of(job)
+    disk, weights, dtype = free_bytes(job.scratch_folder), JobWeights.of(job), dtype_of(job, machine)
     check_inputs(job, weights)
     estimate = Estimate(
         job,
-        machine,
+        _for_choices(machine, dtype),
         _architecture(job, weights),
-        dtype_of(job, machine),
+        dtype,
         disk_bytes=disk,
         keep_text_encoders=keep_text_encoders,
     )
@@ -78,7 +78,19 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
         _refuse_disk(fitting, disk)
     fitting = on_disk
     fastest = min(plan.seconds for plan in fitting)
-    return next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
+    chosen = next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
+    return replace(chosen, machine=machine, phases=_timed(chosen, estimate, machine))
+
+
+def _timed(chosen: Plan, estimate: Estimate, machine: Machine) -> tuple[Phase, ...]:
+    """The phases of a plan with the times of the machine as it was measured."""
+    own = replace(estimate, machine=machine, resident=chosen.weights_resident)
+    return own.phases(chosen.stages, chosen.store_budget)
+
+
+def _for_choices(machine: Machine, dtype: str) -> Machine:
+    """The machine with the speed that decides bands and memory."""
+    return replace(machine, speeds={dtype: machine.speed(dtype).for_choices(machine.kind, machine.cores)})
 
 
 def _fitting(whole: Estimate, weights: JobWeights) -> Iterator[Plan]:

@@ -232,8 +232,13 @@ class RenderPlan:
 
     @property
     def seconds(self) -> float:
-        """How long all phases take, as estimated."""
+        """How long all phases take, as estimated, with the machine for themselves."""
         return sum(phase.seconds for phase in self.phases)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long they take if other programs go on as now: `seconds` on an idle machine."""
+        return self.seconds * self.machine.slowdown
 
     @property
     def prepared_convolutions(self) -> int:
@@ -254,6 +259,7 @@ class RenderPlan:
             "file_bytes": self.file_bytes,
             "weights_resident": self.weights_resident,
             "seconds": round(self.seconds, 1),
+            "busy_seconds": round(self.busy_seconds, 1),
             "speed_measured": self.machine.speed(self.dtype).measured,
             "stages": [
                 {**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)}

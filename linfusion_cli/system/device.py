@@ -12,6 +12,8 @@ import psutil
 
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.system.cgroups import memory_limits
+from linfusion_cli.system.contention import slowdown
+from linfusion_cli.system.runtime_memory import imported_bytes
 from linfusion_cli.system.speed import DAMAGED, Speed, known_speeds, remember_speed
 
 LEARN_SECONDS = 2.0  # shorter renders say little about the speed
@@ -26,6 +28,8 @@ class Machine:
     free_bytes:  free memory of the device now
     ram_bytes:   free RAM; for the CPU the same as free_bytes
     speeds:      the measured ones, by number format: a CPU may be thirty times slower in one than in another
+    slowdown:    how many times as long work takes now as on an idle machine, from 1
+    imported_bytes: what a process holds after the import of torch and diffusers, as measured here; 0 before
     notes:       what the user should know of it
     """
 
@@ -37,6 +41,8 @@ class Machine:
     cores: int
     ram_bytes: int
     speeds: Mapping[str, Speed] = field(default_factory=dict)
+    slowdown: float = 1.0
+    imported_bytes: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,6 +104,8 @@ def _machine(device: str, name: str, reason: str, total: int, free: int, ram: in
         cores=usable_cores(),
         ram_bytes=ram,
         speeds=known.speeds,
+        slowdown=slowdown(usable_cores()) if device == "cpu" else 1.0,
+        imported_bytes=imported_bytes(),
         notes=(DAMAGED,) if known.damaged else (),
     )
 

@@ -16,7 +16,7 @@ from linfusion_cli.system import gc_pause
 
 UNBOUNDED = 1024  # prepared convolutions: what the libraries keep by default
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
-_STATE = {"owned": False}
+_STATE: dict[str, Any] = {"owned": False}
 
 
 def own_process() -> None:
@@ -26,13 +26,14 @@ def own_process() -> None:
 
 def owns_process() -> bool:
     """Whether own_process() was called."""
-    return _STATE["owned"]
+    return bool(_STATE["owned"])
 
 
 def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
     """Keeps torch and diffusers, before they are imported, from printing, running remote code and hoarding memory.
 
-    prepared_convolutions: how many convolutions torch and oneDNN keep prepared, for the life of the process
+    prepared_convolutions: how many convolutions torch and oneDNN keep prepared, for the life of the process; they read
+    it before the first one, so a later call may still change it
     """
     if not owns_process():
         return
@@ -41,7 +42,9 @@ def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     for cache_name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
-        os.environ.setdefault(cache_name, str(prepared_convolutions))
+        if os.environ.setdefault(cache_name, str(prepared_convolutions)) == _STATE.get("prepared"):
+            os.environ[cache_name] = str(prepared_convolutions)  # ours, not the user's
+    _STATE["prepared"] = str(prepared_convolutions)
 
 
 @contextmanager

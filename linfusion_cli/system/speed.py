@@ -25,6 +25,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "call_seconds": (1e-9, 10.0),
     "start_seconds": (1e-3, 600.0),
 }
+SLOW_DISK = 4.0  # times slower than assumed, a disk counts as slow
 DAMAGED = "the stored speeds of this machine are damaged and not used; times are guesses until they are measured again"
 
 
@@ -62,14 +63,27 @@ class Speed:
             measured=False,
         )
 
+    def for_choices(self, kind: str, cores: int) -> Speed:
+        """The speed by which a plan chooses bands and what waits where: that of the kind of device, not a measured one.
+
+        A measurement beside other programs is off by factors, and the same command must make the same plan. Of what was
+        measured only a scratch disk that is slow by far counts, as one class.
+        """
+        usual = Speed.assumed(kind, cores)
+        slow = self.file_bytes_per_second < usual.file_bytes_per_second / SLOW_DISK
+        return replace(usual, file_bytes_per_second=usual.file_bytes_per_second / SLOW_DISK**2) if slow else usual
+
     def learned(self, factor: float, start_seconds: float) -> Speed:
-        """The speed after a render that ran `factor` times as fast as this speed says, with such a start."""
+        """The speed after a render that ran `factor` times as fast as this speed says, with such a start.
+
+        The scratch disk's rate stays as measured: a plan's choices rest on it, and renders seldom wait for it.
+        """
         share = LEARN_SHARE if self.measured else 1.0
         factor, start = factor**share, self.start_seconds ** (1 - share) * start_seconds**share
-        rates = ("macs_per_second", "values_per_second", "link_bytes_per_second", "file_bytes_per_second")
+        rates = ("macs_per_second", "values_per_second", "link_bytes_per_second")
         faster = {name: getattr(self, name) * factor for name in rates}
         changed = {**faster, "call_seconds": self.call_seconds / factor, "start_seconds": start}
-        return replace(self, **{name: _bounded(name, value) for name, value in changed.items()}, measured=True)
+        return replace(self, **bounded(**changed), measured=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +120,9 @@ def _usable(numbers: object) -> Speed | None:
     return Speed(**numbers) if inside else None
 
 
-def _bounded(name: str, value: float) -> float:
-    low, high = BOUNDS[name]
-    return min(max(value, low), high)
+def bounded(**rates: float) -> dict[str, Any]:
+    """The rates within BOUNDS."""
+    return {name: min(max(value, BOUNDS[name][0]), BOUNDS[name][1]) for name, value in rates.items()}
 
 
 def remember_speed(device_name: str, dtype: str, speed: Speed) -> None:

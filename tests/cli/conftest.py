@@ -54,7 +54,11 @@ def fake_plan(job: Job, machine: object) -> Any:
 
 def fake_machine() -> Any:
     return SimpleNamespace(
-        device="cpu", device_name="a chip", reason="no GPU", speed=lambda dtype: SimpleNamespace(measured=True)
+        device="cpu",
+        device_name="a chip",
+        reason="no GPU",
+        slowdown=1.0,
+        speed=lambda dtype: SimpleNamespace(measured=True),
     )
 
 
@@ -70,6 +74,7 @@ def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
         )
     notify(Note(text="halved the band"))
     return SimpleNamespace(
+        plan=plan,
         path=plan.job.output,
         seconds=12.0,
         peak_bytes=2_000_000_000,
@@ -114,8 +119,13 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def rendered() -> Any:
+def rendered(plan: Any) -> Any:
     """What a renderer returns."""
     return SimpleNamespace(
-        path=Path("lake.png"), seconds=12.0, peak_bytes=2_000_000_000, device_peak_bytes=0, record={"seed": 5}
+        plan=plan,
+        path=Path("lake.png"),
+        seconds=12.0,
+        peak_bytes=2_000_000_000,
+        device_peak_bytes=0,
+        record={"seed": 5},
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from linfusion_cli import render
+from linfusion_cli import engine_import
 from linfusion_cli.cli.app import app
 from linfusion_cli.config.job import Job
 from linfusion_cli.planning.planner import dtype_of
@@ -26,7 +26,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         told.append(dtype)
         return replace(found.speed(dtype), macs_per_second=1e9 if dtype == "float32" else 1e7, measured=True)
 
-    monkeypatch.setattr(render, "measured_speed", measure)
+    monkeypatch.setattr(engine_import, "measured_speed", measure)
     speeds._speeds_file().unlink(missing_ok=True)
     return told
 

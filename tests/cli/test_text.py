@@ -39,6 +39,14 @@ def test_times_are_called_guesses_until_something_was_measured(plan: Any) -> Non
     )
 
 
+def test_a_busy_machine_is_told_with_a_range(plan: Any) -> None:
+    assert not any("busy" in line for line in plan_lines(plan))
+    plan.machine.slowdown, plan.busy_seconds = 4.0, 40.0
+    assert plan_lines(plan)[-1] == (
+        "note: the machine is busy: the time is 10 s once it is idle, about 40 s if other programs go on as now"
+    )
+
+
 def test_prompts_and_notes_can_not_drive_the_terminal(plan: Any) -> None:
     text = "\n".join(plan_lines(plan))
     assert "[b]lake" in text
@@ -46,8 +54,8 @@ def test_prompts_and_notes_can_not_drive_the_terminal(plan: Any) -> None:
 
 
 def test_the_result_compares_predicted_with_measured(plan: Any, rendered: Any) -> None:
-    lines = result_lines(plan, rendered)
+    lines = result_lines(rendered)
     assert lines[1].split() == ["time", "10", "s", "12", "s"]
     assert lines[2].split() == ["peak", "memory", "2.5", "GB", "2.0", "GB"]
     rendered.device_peak_bytes = 1_000_000_000
-    assert result_lines(plan, rendered)[2].split() == ["peak", "GPU", "memory", "2.5", "GB", "1.0", "GB"]
+    assert result_lines(rendered)[2].split() == ["peak", "GPU", "memory", "2.5", "GB", "1.0", "GB"]

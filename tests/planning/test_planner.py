@@ -1,5 +1,6 @@
 """The plan: stages and steps as the recipe says, costs that follow the sizes, refusals with a number."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.upscale_schedule import plan_stages
 from linfusion_cli.planning.vae_cost import vae_cost
 from linfusion_cli.system.device import Machine
+from linfusion_cli.system.speed import BOUNDS, SLOW_DISK, Speed
 
 
 def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
@@ -43,6 +45,7 @@ def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
 
 
 LAPTOP = machine("cpu", 20)
+KINDS = ("cpu", "cuda:0", "mps")
 
 
 def job(size: str, preset: str = "landscape", **changes: Any) -> Job:
@@ -384,3 +387,27 @@ def test_the_plan_speaks_json() -> None:
     told = json.loads(json.dumps(make_plan(job("1024x512"), LAPTOP).as_dict()))
     assert told["size"] == "1024x512"
     assert told["stages"][0]["size"] == "184x88"
+
+
+RATES = {name: st.floats(math.log(low), math.log(high)) for name, (low, high) in BOUNDS.items()}
+
+
+@settings(deadline=None, max_examples=10)
+@given(rates=st.fixed_dictionaries(RATES), gigabytes=st.sampled_from([0.9, 1.2, 2, 8]), device=st.sampled_from(KINDS))
+def test_no_measurement_decides_bands_and_memory(rates: dict[str, float], gigabytes: float, device: str) -> None:
+    """Any rates within their bounds, as noise makes them: the same plan, with other times; only a slow disk counts."""
+    usual = Speed.assumed(device.partition(":")[0], 2)
+    noisy = replace(usual, **{name: math.exp(value) for name, value in rates.items()}, measured=True)
+    wanted, place = job("2048x2048", device="cpu"), machine(device, gigabytes, 64)
+    plain = make_plan(wanted, place)
+    made = make_plan(wanted, replace(place, speeds={plain.dtype: noisy}))
+    assert (made.machine.speed(made.dtype), made.dtype) == (noisy, plain.dtype)
+    if noisy.file_bytes_per_second >= usual.file_bytes_per_second / SLOW_DISK:
+        assert (made.stages, made.store_budget) == (plain.stages, plain.store_budget)
+        assert (made.peak_bytes, made.file_bytes) == (plain.peak_bytes, plain.file_bytes)
+    else:
+        assert made.file_bytes <= plain.file_bytes
+    fast = replace(noisy, macs_per_second=noisy.macs_per_second * 4)
+    faster = make_plan(wanted, replace(place, speeds={plain.dtype: fast}))
+    assert faster.stages == made.stages
+    assert faster.seconds < made.seconds

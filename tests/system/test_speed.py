@@ -76,3 +76,12 @@ def test_learning_stays_within_what_a_machine_can_have(name: str) -> None:
         assert low <= getattr(CPU.learned(factor, start_seconds=factor), name) <= high
     remember_speed("one", "float32", CPU.learned(1e-30, start_seconds=1e30))
     assert not known_speeds("one").damaged
+
+
+@pytest.mark.parametrize(("rate", "slow"), [(1e4, True), (1.24e8, True), (1.26e8, False), (5e8, False), (1e12, False)])
+def test_choices_rest_on_the_kind_of_device_and_on_a_slow_disk(rate: float, slow: bool) -> None:
+    measured = replace(CPU, file_bytes_per_second=rate, macs_per_second=1e6, values_per_second=1e14, measured=True)
+    chosen = measured.for_choices("cpu", 2)
+    assert replace(chosen, file_bytes_per_second=CPU.file_bytes_per_second) == CPU
+    assert (chosen.file_bytes_per_second < CPU.file_bytes_per_second / 4) == slow
+    assert measured.learned(1e-3, 1).for_choices("cpu", 2) == chosen, "a slow render is no slow disk"
