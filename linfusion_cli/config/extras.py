@@ -91,7 +91,7 @@ def inversion(text: str) -> tuple[str, str]:
 def family_here(model: str | None, unet: str | None = None) -> str | None:
     """The family of a model by its tensors; None without one, or if it is not on this machine.
 
-    unet: another one in location of its own, which tells the family where the model's folder has none
+    unet: another one in a location of its own, which tells the family where the model's folder has none
     """
     location = find(model) if model else None
     if location is None:
@@ -241,13 +241,20 @@ def fingerprints(settings: Preset) -> dict[str, str]:
 
 
 def _exchangeable(settings: Preset) -> dict[str, Path]:
-    """Name -> path of local weights outside the package and outside the hub's cache, which names files by hash."""
-    local = (
-        location
-        for location in locations_of(settings)
-        if not location.startswith("builtin:") and user_path(location).exists()
-    )
-    return {local_name(location): path for location in local if (path := find(location)) is not None}
+    """Name -> path of local weights outside the package and outside the hub's cache, which names files by hash.
+
+    Other files of the same name are numbered: each is looked at.
+    """
+    found: dict[str, Path] = {}
+    for location in locations_of(settings):
+        path = None if location.startswith("builtin:") or not user_path(location).exists() else find(location)
+        if path is None:
+            continue
+        name = key = local_name(location)
+        while key in found and found[key].resolve() != path.resolve():
+            key = f"{name} ({int(key.removeprefix(name).strip(' ()') or 1) + 1})"
+        found[key] = path
+    return found
 
 
 def local_name(location: str) -> str:

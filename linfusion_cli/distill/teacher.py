@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.utils.logging import disable_progress_bar
 from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from linfusion_cli.distill.loss import Batch
 from linfusion_cli.engine.attention.linfusion import self_attentions
 from linfusion_cli.errors import WeightsError, nearest
-from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.pipeline_settings import INDEX, read_json_object, read_pipeline_settings
+from linfusion_cli.weights.safetensors_header import read_header, weight_files
 
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
-INDEX = "model_index.json"
+NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
+XL_NETWORKS = {**NETWORKS, "text_encoder_2": CLIPTextModelWithProjection}
+UNUSED = ("position_ids",)  # endings of tensors that older libraries wrote, and no network has
+NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
+PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +42,25 @@ class Teacher:
         """
         disable_progress_bar()
         folder = find_first((location,), "", "model")
-        try:
-            name = read_json(folder / INDEX)["_class_name"]
-        except (OSError, ValueError, KeyError) as error:
-            raise WeightsError(
-                f"{location}: not a pipeline in diffusers layout: {INDEX} can't be read ({error})"
-            ) from error
-        if name not in LAYOUTS:
+        name = read_json_object(folder / INDEX).get("_class_name")
+        if not isinstance(name, str) or name not in LAYOUTS:
             raise WeightsError(
                 f'{location}: the layout "{name}" is unknown to linfusion. {nearest(str(name), LAYOUTS)}'
             )
-        options = (
-            {}
-            if "XL" in name
-            else {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
-        )
+        read_pipeline_settings(folder)  # refuses components of other classes
+        kinds, options = (XL_NETWORKS, {}) if "XL" in name else (NETWORKS, NO_CHECKER)
+        networks = {part: _network(kind, folder / part) for part, kind in kinds.items()}
         try:
-            pipeline = LAYOUTS[name].from_pretrained(
-                folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **options
-            )
+            pipeline = LAYOUTS[name].from_pretrained(folder, local_files_only=True, **networks, **options)
         except (OSError, ValueError) as error:
             raise WeightsError(f"{location}: not a complete {name} ({error})") from error
+        if (kind := pipeline.scheduler.config.prediction_type) not in PREDICTIONS:
+            raise WeightsError(f'{location}: predicts "{kind}"; linfusion distills {" and ".join(PREDICTIONS)}')
         if not self_attentions(pipeline.unet):
             raise WeightsError(f"{location}: its UNet has no self-attention to replace")
         pipeline.to(device)
-        for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, getattr(pipeline, "text_encoder_2", None)):
-            if part is not None:
-                part.eval().requires_grad_(False)
+        for network in networks.values():
+            network.eval().requires_grad_(False)
         return Teacher(pipeline, device)
 
     @property
@@ -88,10 +87,8 @@ class Teacher:
         noise = torch.randn(latents.shape, generator=draw).to(self.device)
         signal, amount = self._levels(timesteps)
         noisy = signal * latents + amount * noise
-        kind = scheduler.config.prediction_type
-        if kind not in ("epsilon", "v_prediction"):
-            raise WeightsError(f'the teacher predicts "{kind}"; linfusion distills "epsilon" and "v_prediction"')
-        target = noise if kind == "epsilon" else signal * noise - amount * latents  # arXiv 2202.00512, eq. 11
+        of_noise = scheduler.config.prediction_type == "epsilon"
+        target = noise if of_noise else signal * noise - amount * latents  # arXiv 2202.00512, eq. 11
         embeddings, pooled = self._read(captions)
         added = {} if pooled is None else {"text_embeds": pooled, "time_ids": ids.to(self.device, embeddings.dtype)}
         return Batch(noisy, target, timesteps, embeddings, added)
@@ -116,3 +113,19 @@ class Teacher:
             captions, device=self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
         )
         return encoded[0], encoded[2] if len(encoded) == 4 else None
+
+
+def _network(kind: Any, folder: Path) -> Any:
+    """One network in float32. Raises WeightsError, naming the tensor, where the files have others than the config."""
+    for file in weight_files(folder):
+        read_header(file)  # says of a torn file that it is
+    try:
+        network, told = kind.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        raise WeightsError(f"{folder}: can't be loaded ({error})") from error
+    for what, key in (("lacks", "missing_keys"), ("has the unknown tensor", "unexpected_keys")):
+        if names := sorted(name for name in told[key] if not name.endswith(UNUSED)):
+            raise WeightsError(f"{folder}: {what} {names[0]}: another architecture than its config, or a damaged file")
+    return network

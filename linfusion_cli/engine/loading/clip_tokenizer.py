@@ -8,15 +8,20 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
-from linfusion_cli.json_files import read_json
 from linfusion_cli.models import clip_merges_file
+from linfusion_cli.weights.pipeline_settings import read_json_object
 
+POSITIONS = 77  # that CLIP reads
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder that holds only tokenizer_config.json: length and padding differ between families."""
-    config = read_json(folder / "tokenizer_config.json")
+    """The tokenizer of a folder that holds only tokenizer_config.json: length and padding differ between families.
+
+    Raises WeightsError, naming the file, if it is missing or no JSON.
+    """
+    config = read_json_object(folder / "tokenizer_config.json")
+    pad = config.get("pad_token") or SPECIAL[1]
     merges = gzip.decompress(clip_merges_file().read_bytes()).decode().splitlines()
     letters = byte_letters()
     words = [
@@ -28,7 +33,10 @@ def clip_tokenizer(folder: Path) -> Any:
     pairs = [tuple(merge.split(" ")) for merge in merges]
     vocabulary = {word: number for number, word in enumerate(words)}
     return CLIPTokenizer(
-        vocab=vocabulary, merges=pairs, model_max_length=config["model_max_length"], pad_token=config["pad_token"]
+        vocab=vocabulary,
+        merges=pairs,
+        model_max_length=config.get("model_max_length", POSITIONS),
+        pad_token=pad["content"] if isinstance(pad, dict) else pad,  # older libraries write a token as an object
     )
 
 

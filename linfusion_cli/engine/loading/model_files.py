@@ -151,11 +151,9 @@ class FileSource:
         return read_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
 
     def tokenizer(self, part: str) -> Any:
-        return (
-            clip_tokenizer(self.configs / part)
-            if not (self.configs / part / "tokenizer.json").exists()
-            else FolderSource(self.configs, ()).tokenizer(part)
-        )
+        """The one of the configs; where they hold no words, CLIP's."""
+        own = any((self.configs / part / name).exists() for name in ("tokenizer.json", "vocab.json"))
+        return FolderSource(self.configs, ()).tokenizer(part) if own else clip_tokenizer(self.configs / part)
 
 
 def converted_unet(given: dict[str, Tensor], config: dict[str, Any], path: Path) -> dict[str, Tensor]:

@@ -8,9 +8,8 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import loaded_pipeline, make_family
 
-from linfusion_cli.config.extras import Weighted, local_name
 from linfusion_cli.engine.adapters.lora_layers import LoraConfig, original_name
-from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.errors import WeightsError
 
 
 def config(values: dict[str, object]) -> LoraConfig:
@@ -43,31 +42,6 @@ def test_peft_configuration_beside_the_file(tmp_path: Path) -> None:
     found = LoraConfig.read({}, tmp_path / "adapter_model.safetensors")
     assert found.alpha("unet", "mid") == (8.0, False)
     assert LoraConfig.read({}, tmp_path / "other.safetensors").alpha("unet", "mid") == (None, False)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a", ("a", 1, 1)),
-        ("a:0.8", ("a", 0.8, 0.8)),
-        ("a:0.8:0.5", ("a", 0.8, 0.5)),
-        ("a:-1:.5", ("a", -1, 0.5)),
-        ("a:b:2", ("a:b", 2, 2)),
-    ],
-)
-def test_weights_behind_a_location(text: str, expected: tuple[str, float, float]) -> None:
-    found = Weighted.parse(text)
-    assert (found.location, found.weight, found.text_weight) == expected
-
-
-def test_the_second_weight_has_the_same_range() -> None:
-    with pytest.raises(UsageError, match="Nearest: a:1:8"):
-        Weighted.parse("a:1:9")
-
-
-def test_folders_of_this_machine_stay_private(tmp_path: Path) -> None:
-    (tmp_path / "a.safetensors").touch()
-    assert local_name(f"{tmp_path}/a.safetensors:0.8:0.5") == "a.safetensors:0.8:0.5"
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])

@@ -1,0 +1,100 @@
+"""What a preset needs is known before any work: what is missing, damaged or changed is named, with what to do."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from linfusion_cli.config.extras import fingerprints
+from linfusion_cli.config.preset_schema import Preset
+from linfusion_cli.config.presets import load_preset
+from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing, requirements_of
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.checksums import SUMS, sha256_of
+
+
+def settings(preset: str = "landscape", model: dict[str, Any] | None = None, **extras: Any) -> Preset:
+    found = load_preset(preset).settings
+    return found.model_copy(
+        update={
+            "model": found.model.model_copy(update=model or {}),
+            "extras": found.extras.model_copy(update=extras),
+        }
+    )
+
+
+@pytest.fixture
+def lora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    save_file({"a.lora_down.weight": torch.ones(2, 2)}, tmp_path / "x.safetensors")
+    return tmp_path / "x.safetensors"
+
+
+def test_every_part_is_a_requirement() -> None:
+    full = settings(
+        model={"unet": "a/unet", "vae": "a/vae", "attention": "linear"},
+        loras=("a/lora:0.5",),
+        textual_inversions=("a/words:<x>",),
+        controlnets=("a/net",),
+        ip_adapter="a/ip",
+        ip_encoder="a/encoder",
+    )
+    found = {requirement.kind: requirement for requirement in requirements_of(full)}
+    assert found.keys() == {
+        *("model", "unet", "linfusion", "vae", "lora", "textual-inversion", "controlnet", "ip-adapter", "ip-encoder")
+    }
+    assert found["lora"].locations == ("a/lora",)
+    assert found["textual-inversion"].locations == ("a/words",)
+    assert found["controlnet"].variant == "fp16"
+    assert all(requirement.family == "sd15" for requirement in found.values())
+
+
+@pytest.mark.parametrize(("attention", "base", "needed"), [("linear", "softmax", True), ("softmax", "softmax", False)])
+def test_linear_attention_is_needed_where_a_stage_uses_it(attention: str, base: str, needed: bool) -> None:
+    found = requirements_of(settings(model={"attention": attention, "base_attention": base}))
+    assert ("linfusion" in {requirement.kind for requirement in found}) == needed
+
+
+def test_the_built_in_model_is_always_here() -> None:
+    refuse_missing(settings(), "landscape")
+    check_weights(settings(), "landscape")
+
+
+def test_what_the_preset_needs_is_fetched_with_it_and_what_is_added_by_itself() -> None:
+    with pytest.raises(WeightsError, match=r"linfusion fetch sd15-4k$"):
+        refuse_missing(settings("sd15-4k"), "sd15-4k")
+    with pytest.raises(WeightsError, match=r"linfusion fetch lora=.a/lora"):
+        refuse_missing(settings(loras=("a/lora:0.5",)), "landscape")
+
+
+@pytest.mark.parametrize("kind", ["vae", "linfusion"])
+def test_what_depends_on_the_number_format_and_the_stages_is_left_to_loading(kind: str) -> None:
+    location = "a/missing" if kind == "vae" else ("a/missing",)
+    refuse_missing(settings(model={kind: location}), "landscape")
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_a_damaged_file_is_found_before_the_work(lora: Path, folder: bool) -> None:
+    location = lora.parent if folder else lora
+    (lora.parent / SUMS).write_text(f"{sha256_of(lora)}  {lora.name}\n")
+    check_weights(settings(loras=(str(location),)), "landscape")
+    save_file({"a.lora_down.weight": torch.zeros(2, 3)}, lora)
+    with pytest.raises(WeightsError, match=r"x\.safetensors: damaged"):
+        check_weights(settings(loras=(str(location),)), "landscape")
+
+
+@pytest.mark.parametrize("change", ["changed", "gone", "new"])
+def test_weights_that_changed_since_the_plan_are_named(lora: Path, change: str) -> None:
+    asked = settings(loras=(str(lora),))
+    planned = fingerprints(asked)
+    refuse_changed(asked, planned)
+    if change == "changed":
+        lora.write_bytes(b"other")
+    elif change == "gone":
+        lora.unlink()
+    else:
+        planned = {}
+    with pytest.raises(WeightsError, match=r"^x\.safetensors: these weights changed.*Plan again"):
+        refuse_changed(asked, planned)
