@@ -57,11 +57,12 @@ class PlannedPhase(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """The worker has planned the image and begins."""
+    """The worker has planned the image and begins. notes: what the user should know of the plan."""
 
     peak_bytes: int
     seconds: float
     phases: tuple[PlannedPhase, ...]
+    notes: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,8 @@ def answer_as_json(answer: Answer) -> dict[str, object]:
         case Happened(event):
             values = {field.name: _event_value(getattr(event, field.name)) for field in fields(event)}
             found: dict[str, object] = {"name": type(event).__name__, "fields": values}
+        case Planned(notes=notes):
+            found = {**asdict(answer), "notes": [note.as_json() for note in notes]}
         case Failed(error=error, message=message, exit_code=code):
             found = {"error": error, "message": message.as_json(), "exit_code": code}
         case _:
@@ -142,9 +145,19 @@ def answer_from_json(values: Mapping[str, Any]) -> Answer:
             return Beat()
         case {"kind": "outgrown"}:
             return Outgrown()
-        case {"kind": "plan", "peak_bytes": int(peak), "seconds": float() | int() as seconds, "phases": list(phases)}:
-            planned = tuple(PlannedPhase(str(name), int(stage), float(each)) for name, stage, each in phases)
-            return Planned(peak_bytes=peak, seconds=float(seconds), phases=planned)
+        case {
+            "kind": "plan",
+            "peak_bytes": int(peak),
+            "seconds": float() | int() as seconds,
+            "phases": list(phases),
+            "notes": list(notes),
+        }:
+            return Planned(
+                peak_bytes=peak,
+                seconds=float(seconds),
+                phases=tuple(PlannedPhase(str(name), int(stage), float(each)) for name, stage, each in phases),
+                notes=tuple(map(Message.from_json, notes)),
+            )
         case {"kind": "event", "name": str(name), "fields": dict(given)} if name in EVENTS:
             return Happened(_event(EVENTS[name], given))
         case {

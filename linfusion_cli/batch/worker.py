@@ -27,7 +27,7 @@ from linfusion_cli.batch.messages import (
 )
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.job_hash import job_hash
-from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, OutOfMemoryError
+from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
 from linfusion_cli.events import Event, Note, PreviewMade
 from linfusion_cli.json_files import parse_json
 from linfusion_cli.system.process_setup import own_process
@@ -85,7 +85,8 @@ class _Maker:
             raise LinfusionError("the preset or a file that it names has changed since the batch began. Start it again")
         plan = self._plan(job, order.less_bytes)
         phases = tuple(PlannedPhase(phase.name, phase.stage, phase.seconds) for phase in plan.phases)
-        self._say(Planned(peak_bytes=plan.peak_bytes, seconds=plan.seconds, phases=phases))
+        notes = tuple(map(Message, plan.notes))
+        self._say(Planned(peak_bytes=plan.peak_bytes, seconds=plan.seconds, phases=phases, notes=notes))
         if not self._has_room(plan):
             self._say(Outgrown())
             return

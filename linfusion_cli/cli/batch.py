@@ -48,7 +48,7 @@ on where it was. Lines may be added, removed and moved meanwhile. The journal is
 Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch works in the folder,
 129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM; without --keep-going that of the failure:
 2 wrong use, 4 memory, 66 weights, 74 file.
---status: 1 if an image is damaged or has failed, or if its name is taken.
+--status and --dry-run: 1 if an image is damaged or has failed, if its name is taken, or if no plan fits.
 """
 
 
@@ -150,7 +150,8 @@ def batch(
     journal, tasks, notes = _tasks(listed, folder, part, remembered=status)
     _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
-        return _show(journal, tasks, as_json=as_json, thorough=verify)
+        code = _show(journal, tasks, as_json=as_json, thorough=verify)
+        return _show_plans(journal, tasks, as_json=as_json) or code if dry_run else code
     if not keep_going:
         _refuse_missing_weights(journal, tasks)
     make_folder(folder)
@@ -253,13 +254,9 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    from dataclasses import asdict
-
     from linfusion_cli.batch.journal import Flags
     from linfusion_cli.batch.runner import Runner, at_work
-    from linfusion_cli.cli.batch_display import BatchDisplay, summary_line
-    from linfusion_cli.cli.json_output import emit
-    from linfusion_cli.cli.text import safe
+    from linfusion_cli.cli.batch_display import BatchDisplay
 
     with at_work(journal):
         journal.keep_numbers([task.id for task in tasks])
@@ -270,13 +267,7 @@ def _run(
             summary = Runner(journal, options, display.tell, spell=flag).run(tasks)
         finally:
             display.close()
-    log.add(summary_line(summary))
-    if as_json:
-        import sys
-
-        emit(sys.stdout, "summary", asdict(summary))
-    if not quiet:
-        typer.echo(safe(summary_line(summary)), err=True)
+    display.sum_up(summary)
     STOP.obey()
     return _exit_code(summary, options)
 
@@ -344,6 +335,20 @@ def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool)
     else:
         typer.echo("\n".join(status_lines(rows, journal.folder)))
     return LinfusionError.exit_code if any(state in ("damaged", "failed", "foreign") for _, state, _ in rows) else 0
+
+
+def _show_plans(journal: Journal, tasks: list[Task], *, as_json: bool) -> int:
+    """A plan for each configuration of the images that are not made yet. Exit code 1 if there is none for one."""
+    from linfusion_cli.batch.dry_run import dry_run
+    from linfusion_cli.cli.batch_display import dry_run_lines, emit_dry_run
+
+    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder)
+    if as_json:
+        emit_dry_run(found)
+    else:
+        for line in dry_run_lines(found):
+            typer.echo(line)
+    return LinfusionError.exit_code if found.refused else 0
 
 
 def _shard(text: str | None) -> tuple[int, int]:

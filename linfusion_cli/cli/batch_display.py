@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from linfusion_cli.batch.messages import Happened, Made, Planned, PlannedPhase, TaskState, Told
+from linfusion_cli.batch.note_counts import NoteCounts
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.logs import LogFile
@@ -24,9 +26,11 @@ from linfusion_cli.system.signals import STOP
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
+    from linfusion_cli.batch.dry_run import DryRun
     from linfusion_cli.batch.runner import Summary
     from linfusion_cli.batch.task_list import Task
 
+ONE_IMAGE = counted(1, "image")
 LINE_SECONDS = 60.0  # between two lines about an image in hand, where there is no bar
 
 
@@ -39,6 +43,7 @@ class BatchDisplay:
         self._made, self._seconds = 0, 0.0  # images, and what they took
         self._image = _Image()
         self._said = now()
+        self._notes = NoteCounts()
         self._stdout_dead = False
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -48,17 +53,20 @@ class BatchDisplay:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
 
     def tell(self, told: Told) -> None:
         """Shows one event of the runner."""
         self._left = told.left
-        if self._as_json and told.state != TaskState.EVENT:
+        if self._as_json:
             self._emit(told)
         match told:
             case Told(answer=Made() as made):
                 self._show_made(told, made)
-            case Told(answer=Planned(phases=phases)):
+            case Told(answer=Planned(phases=phases, notes=notes)):
                 self._image.planned = phases
+                for note in notes:
+                    self._note(told.task, note)
             case Told(answer=Happened(event)):
                 self._event(told.task, event)
             case Told(state=TaskState.FAILED):
@@ -73,9 +81,24 @@ class BatchDisplay:
 
     def _emit(self, told: Told) -> None:
         """One line of JSON; if nobody reads it any more, the batch ends at a kept step."""
-        task = {"id": told.task.id, "place": told.task.place, "name": told.task.name, "text": told.text}
+        task: dict[str, object] = {
+            "id": told.task.id,
+            "place": told.task.place,
+            "name": told.task.name,
+            "text": told.text,
+        }
+        state: str = told.state
+        match told.answer:
+            case Planned(notes=notes):
+                task["notes"] = [spelled(note) for note in notes]
+            case Happened(Note(text=text)):
+                state, task["text"] = "note", spelled(text)
+            case Happened():
+                return
+            case _:
+                pass
         try:
-            emit(sys.stdout, told.state, {**task, **told.numbers()})
+            emit(sys.stdout, state, {**task, **told.numbers()})
         except StandardOutputError as error:
             STOP.request(error.exit_code)
 
@@ -107,10 +130,24 @@ class BatchDisplay:
 
     def _event(self, task: Task, event: Event) -> None:
         if isinstance(event, Note):
-            self._line(f"note: {task.name}: {spelled(event.text)}")
+            self._note(task, event.text)
         self._image.see(event)
         if self._bar is None and self._now() - self._said >= LINE_SECONDS:
             self._line(f"{task.name}: {self._image.text}, about {seconds_text(self._left_seconds())} left")
+
+    def _note(self, task: Task, note: str) -> None:
+        """Shows a note with the first image that it concerns; sum_up() tells with how many others."""
+        if self._notes.add(note, [task.id]):
+            self._line(f"note: {task.name}: {spelled(note)}")
+
+    def sum_up(self, summary: Summary) -> None:
+        """What has come out: the notes that concern more than one image, and the counts."""
+        repeated = [(spelled(note), images) for note, images in self._notes.shown() if images != ONE_IMAGE]
+        for line in [*(f"note: {images}: {note}" for note, images in repeated), summary_line(summary)]:
+            self._line(line)
+        if self._as_json:
+            notes = [{"text": spelled(note), "images": count} for note, count in self._notes.counts()]
+            emit(sys.stdout, "summary", {**asdict(summary), "notes": notes})
 
     def _left_seconds(self) -> float:
         """Of all images: as long as those before took; until there is one, as the plan says."""
@@ -224,3 +261,28 @@ def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path) -> list[st
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
     others = [[safe(task.place), state, safe(task.name), safe(text)] for task, state, text in rows if state != "done"]
     return [safe(f"{counted(len(rows), 'image')} in {folder}: {states}"), *(table(others, left=4) if others else [])]
+
+
+def dry_run_lines(found: DryRun) -> list[str]:
+    """What the images of each configuration take, the notes, and what would stop them."""
+    lines = [
+        f"{counted(kind.images, 'image')} of {kind.size}, preset {kind.preset}: {seconds_text(kind.seconds)} and "
+        f"{bytes_text(kind.peak_bytes)} each"
+        for kind in found.planned
+    ]
+    if len(found.planned) > 1 or any(kind.images > 1 for kind in found.planned):
+        lines.append(f"in all {seconds_text(sum(kind.seconds * kind.images for kind in found.planned))}")
+    if found.unplanned:
+        lines.append(f"not planned here: {counted(found.unplanned, 'other configuration')}")
+    lines += [f"note: {images}: {spelled(note)}" for note, images in found.notes.shown()]
+    lines += [f"would stop {images}: {spelled(text)}" for text, images in found.obstacles.shown()]
+    return [safe(line) for line in lines]
+
+
+def emit_dry_run(found: DryRun) -> None:
+    """The same as JSON lines."""
+    for kind in found.planned:
+        emit(sys.stdout, "plan", asdict(kind))
+    for name, counts in (("note", found.notes), ("obstacle", found.obstacles)):
+        for text, images in counts.counts():
+            emit(sys.stdout, name, {"text": spelled(text), "images": images})

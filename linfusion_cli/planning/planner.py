@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from linfusion_cli.config.foreign_syntax import foreign_syntax_notes
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
@@ -35,10 +34,9 @@ from linfusion_cli.planning.model_shapes import (
     read_on_top,
     read_vae,
 )
+from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.render_plan import RenderPlan
-from linfusion_cli.planning.unknown_words import unknown_words_notes
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
-from linfusion_cli.redaction import redacted
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 
@@ -214,11 +212,6 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
         if architecture.unet.bandable
         else "this UNet has blocks that can't run in bands: every step computes the whole image at once"
     )
-    told = (
-        "the prompt looks as if it held an access token, and prompts are stored in the image: take it out"
-        if redacted(job.prompt) != job.prompt
-        else ""
-    )
     held = job.file.held_bytes(job.size)
     writer = f"a {job.file.format.title} needs the whole image: {held / 1e9:.1f} GB while it is written" if held else ""
     scale = job.settings.sampling.guidance_scale
@@ -230,12 +223,10 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
-    words = (
-        *unknown_words_notes(job, weights),
-        *foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights),
-    )
     of_images = [*fitted, *(note for image in images for note in image.notes)]
-    return tuple(note for note in (told, *words, low, told_scale, few, whole, writer, *of_images) if note)
+    return tuple(
+        note for note in (*prompt_notes(job, weights), low, told_scale, few, whole, writer, *of_images) if note
+    )
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

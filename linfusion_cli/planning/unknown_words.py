@@ -6,6 +6,7 @@ import filecmp
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 from linfusion_cli.config.extras import PRESET_OF, inversion
@@ -48,7 +49,7 @@ def unknown_words_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
         listed = f"{_listed(prompt)}. For any subject: "
         some = f"the built-in model draws landscapes alone and ignores {listed}"
         none = f"the built-in model draws landscapes alone and knows no word of the prompt. It ignores {listed}"
-        known = any(map(_is_drawn, words_of(texts[0])))
+        known = not _drawn().isdisjoint(words_of(texts[0]))
         notes.append(Message(some if known else none, option("preset", first), f" or {' or '.join(others)}"))
     if negative:
         notes.append(Message(f"the built-in model ignores {_listed(negative)} in the negative prompt"))
@@ -65,8 +66,8 @@ def reads_landscape_words(weights: JobWeights) -> bool:
 
 def unknown_words(text: str, tokens: Iterable[str] = ()) -> Iterator[str]:
     """Each word of a text that is in no caption of the built-in model, once. tokens: words of a user's own."""
-    known = {*vocabulary(), *FUNCTION_WORDS, *tokens}
-    return (word for word in dict.fromkeys(words_of(text)) if word not in known)
+    known, own = _known(), set(tokens)
+    return (word for word in dict.fromkeys(words_of(text)) if word not in known and word not in own)
 
 
 def words_of(text: str) -> Iterator[str]:
@@ -77,7 +78,7 @@ def words_of(text: str) -> Iterator[str]:
 
 def nearest_word(word: str) -> str:
     """The word that the model can draw and that was most likely meant; "" if none is close."""
-    drawn = [one for one in vocabulary() if _is_drawn(one) and one[0] == word[0]]
+    drawn = [one for one in sorted(_drawn()) if one[0] == word[0]]
     if len(word) >= LEAST_LETTERS:
         return nearest_name(word, drawn)
     return next((one for one in drawn if one in (f"{word}s", word.removesuffix("s"))), "")
@@ -88,10 +89,16 @@ def _is_of_word(letter: str) -> bool:
     return kind[0] in "LMN" or kind in ("So", "Co") or letter in "'\u2019"
 
 
-def _is_drawn(word: str) -> bool:
-    """Whether the word of the vocabulary stands for something in the image."""
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(vocabulary()) | FUNCTION_WORDS
+
+
+@cache
+def _drawn() -> frozenset[str]:
+    """The words of the vocabulary that stand for something in the image."""
     fillers = {part for phrase in FILLERS for part in phrase.split()}
-    return word in vocabulary() and word.isalpha() and word not in fillers and word not in CONNECTIVES
+    return frozenset(word for word in vocabulary() if word.isalpha()) - fillers - {*CONNECTIVES}
 
 
 def _listed(words: list[str]) -> str:

@@ -28,6 +28,7 @@ ANSWERS: list[Answer] = [
     Outgrown(),
     MADE,
     Planned(peak_bytes=1, seconds=4.0, phases=(PlannedPhase("load", -1, 0.5), PlannedPhase("decode", 0, 3.5))),
+    Planned(peak_bytes=1, seconds=4.0, phases=(), notes=(Message("odd"), Message("use ", option("preset", "x")))),
     Failed(error="WeightsError", message=Message("no ", option("lora", "x")), exit_code=66),
     Happened(PhaseStarted(name="denoise", stage=1, total=9, unit="steps", done=2)),
     Happened(Progressed(done=4)),
@@ -41,6 +42,9 @@ ANSWERS: list[Answer] = [
 def test_answers_come_back_as_they_were_sent(answer: Answer) -> None:
     received = answer_from_json(json.loads(json.dumps(answer_as_json(answer))))
     assert received == answer
+    if isinstance(answer, Planned):
+        assert isinstance(received, Planned)
+        assert [note.parts for note in received.notes] == [note.parts for note in answer.notes]
     if isinstance(answer, Happened) and isinstance(answer.event, Note):
         assert isinstance(received, Happened)
         assert isinstance(received.event, Note)
@@ -54,7 +58,8 @@ def test_answers_come_back_as_they_were_sent(answer: Answer) -> None:
         {},
         {"kind": "done"},
         {"kind": "made", "name": "a.png"},
-        {"kind": "plan", "peak_bytes": 1, "seconds": 2.0, "phases": [["load", 0]]},
+        {"kind": "plan", "peak_bytes": 1, "seconds": 2.0, "phases": [["load", 0]], "notes": []},
+        {"kind": "plan", "peak_bytes": 1, "seconds": 2.0, "phases": []},
         {"kind": "event", "name": "Exploded", "fields": {}},
         {"kind": "event", "name": "Progressed", "fields": {"done": 1, "more": 2}},
         {"kind": "event", "name": "Progressed", "fields": {}},

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
 
+from linfusion_cli.batch.dry_run import DryRun, PlannedKind
 from linfusion_cli.batch.messages import Failed, Happened, Made, Planned, PlannedPhase, TaskState, Told
+from linfusion_cli.batch.runner import Summary
 from linfusion_cli.batch.task_list import Task
-from linfusion_cli.cli.batch_display import LINE_SECONDS, BatchDisplay
+from linfusion_cli.cli.batch_display import LINE_SECONDS, BatchDisplay, dry_run_lines, emit_dry_run
 from linfusion_cli.cli.logs import LogFile
-from linfusion_cli.errors import Message
-from linfusion_cli.events import Event, PhaseStarted, Progressed
+from linfusion_cli.errors import Message, option
+from linfusion_cli.events import Event, Note, PhaseStarted, Progressed
 
 TASK = Task("0" * 64, "list.txt:1", "a lake", 1, "lake.png", cast("Any", None))
 PHASES = (PlannedPhase("load", 0, 0.0), PlannedPhase("denoise", 0, 30.0), PlannedPhase("decode", 0, 10.0))
@@ -42,7 +45,7 @@ def test_programs_get_the_numbers_of_each_state(capsys: pytest.CaptureFixture[st
     numbers = {"seconds": 20.0, "peak_bytes": 2_000_000_000, "device_peak_bytes": 0, "path": "out/lake.png"}
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
         {"type": "begun", **about},
-        {"type": "plan", **about, "peak_bytes": 1, "seconds": 40.0},
+        {"type": "plan", **about, "notes": [], "peak_bytes": 1, "seconds": 40.0},
         {"type": "made", **about, **numbers},
         {"type": "failed", **about, "text": "no", "exit_code": 66},
     ]
@@ -101,3 +104,54 @@ def test_a_dumb_terminal_gets_lines(capsys: pytest.CaptureFixture[str], monkeypa
     display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
     display.tell(made(0))
     assert capsys.readouterr().err == "[1/1] lake.png: 20 s, peak 2.0 GB\n"
+
+
+def test_each_note_is_shown_once_and_counted_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    display = BatchDisplay(LogFile(None), as_json=False, quiet=False)
+    for number, notes in enumerate([("odd", "rare"), ("odd",), ("odd",)]):
+        task = replace(TASK, id=f"{number:064}", name=f"{number}.png")
+        planned = replace(PLAN, notes=tuple(map(Message, notes)))
+        for _ in range(2):  # a worker that is outgrown plans the image again
+            display.tell(Told(state=TaskState.PLAN, task=task, left=1, answer=planned))
+        display.tell(Told(state=TaskState.EVENT, task=task, left=1, answer=Happened(Note(text=Message("late")))))
+    display.sum_up(Summary(made=3))
+    assert capsys.readouterr().err.splitlines() == [
+        "note: 0.png: odd",
+        "note: 0.png: rare",
+        "note: 0.png: late",
+        "note: 3 images: odd",
+        "note: 3 images: late",
+        "3 made, 0 done before in 0.0 s",
+    ]
+
+
+def test_programs_get_the_notes_of_each_image(capsys: pytest.CaptureFixture[str]) -> None:
+    display = BatchDisplay(LogFile(None), as_json=True, quiet=True)
+    planned = replace(PLAN, notes=(Message("use ", option("preset", "sdxl-4k")),))
+    display.tell(Told(state=TaskState.PLAN, task=TASK, left=1, answer=planned))
+    display.tell(event(Note(text=Message("see ", option("restart")))))
+    display.tell(event(Progressed(done=1)))
+    display.sum_up(Summary())
+    plan, note, summary = map(json.loads, capsys.readouterr().out.splitlines())
+    assert plan["notes"] == ["use --preset sdxl-4k"]
+    assert (note["type"], note["name"], note["text"]) == ("note", "lake.png", "see --restart")
+    assert summary["notes"] == [
+        {"text": "use --preset sdxl-4k", "images": 1},
+        {"text": "see --restart", "images": 1},
+    ]
+
+
+def test_a_dry_run_shows_configurations_notes_and_obstacles(capsys: pytest.CaptureFixture[str]) -> None:
+    found = DryRun(unplanned=2)
+    found.planned += [PlannedKind(images=3, size="64x64", preset="p", seconds=10.0, peak_bytes=5_000_000)]
+    found.notes.add("odd", ["a", "b"])
+    found.obstacles.add(Message("give ", option("max_memory", "1GB")), ["a"])
+    assert dry_run_lines(found) == [
+        "3 images of 64x64, preset p: 10 s and 5 MB each",
+        "in all 30 s",
+        "not planned here: 2 other configurations",
+        "note: 2 images: odd",
+        "would stop 1 image: give --max-memory 1GB",
+    ]
+    emit_dry_run(found)
+    assert [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()] == ["plan", "note", "obstacle"]

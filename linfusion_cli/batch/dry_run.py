@@ -1,0 +1,104 @@
+"""What the images of a batch would take, and what would stop them: a plan for each configuration, nothing is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from linfusion_cli.batch.note_counts import NoteCounts
+from linfusion_cli.batch.task_list import Task
+from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.kind import Kind
+from linfusion_cli.errors import LinfusionError
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.prompt_notes import prompt_notes
+from linfusion_cli.render import obstacles
+from linfusion_cli.system.device import Machine, find_machine
+
+MOST_PLANS = 20  # each takes some tenths of a second
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedKind:
+    """So many images of one configuration, and what one of them takes."""
+
+    images: int
+    size: str
+    preset: str
+    seconds: float
+    peak_bytes: int
+
+
+@dataclass(slots=True)
+class DryRun:
+    """What the plans say.
+
+    refused: configurations for which there is no plan. unplanned: those beyond MOST_PLANS.
+    """
+
+    planned: list[PlannedKind] = field(default_factory=list)
+    refused: int = 0
+    unplanned: int = 0
+    notes: NoteCounts = field(default_factory=NoteCounts)
+    obstacles: NoteCounts = field(default_factory=NoteCounts)
+
+
+def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
+    """Plans the first image of each configuration; the notes about prompts are those of every image."""
+    found, machine = DryRun(), cache(find_machine)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())  # batch makes it
+    kinds: dict[Kind, list[Task]] = {}
+    for task in tasks:
+        kinds.setdefault(task.kind, []).append(task)
+    found.unplanned = max(0, len(kinds) - MOST_PLANS)
+    for kind, of_kind in list(kinds.items())[:MOST_PLANS]:
+        ids = [task.id for task in of_kind]
+        try:
+            plan = _plan(of_kind[0], there, machine(kind.job.device))
+        except LinfusionError as error:
+            found.obstacles.add(error.message, ids)
+            found.refused += 1
+            continue
+        found.planned.append(
+            PlannedKind(
+                images=len(ids),
+                size=str(kind.job.size),
+                preset=kind.job.preset,
+                seconds=plan.seconds,
+                peak_bytes=plan.peak_bytes,
+            )
+        )
+        _note(found, plan, of_kind)
+        for text in obstacles(plan):
+            found.obstacles.add(text, ids)
+    return found
+
+
+def _plan(task: Task, folder: Path, machine: Machine) -> Plan:
+    return make_plan(resolve(task.request(folder, overwrite=True)), machine, keep_text_encoders=True)
+
+
+def _note(found: DryRun, plan: Plan, tasks: Sequence[Task]) -> None:
+    """Adds the notes of a plan, and of each prompt those that depend on it."""
+    weights = JobWeights.of(plan.job)
+    of_first = set(prompt_notes(plan.job, weights))
+    for note in plan.notes:
+        if note not in of_first:
+            found.notes.add(note, [task.id for task in tasks])
+    for prompt, ids in _by_prompt(tasks).items():
+        for note in prompt_notes(_with_prompt(plan.job, prompt), weights):
+            found.notes.add(note, ids)
+
+
+def _by_prompt(tasks: Sequence[Task]) -> Mapping[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for task in tasks:
+        found.setdefault(task.prompt, []).append(task.id)
+    return found
+
+
+def _with_prompt(job: Job, prompt: str) -> Job:
+    return replace(job, prompt=prompt)

@@ -1,0 +1,19 @@
+"""What a job's prompts hold that is not read as its writer may think: told before any weight loads."""
+
+from __future__ import annotations
+
+from linfusion_cli.config.foreign_syntax import foreign_syntax_notes
+from linfusion_cli.config.job import Job
+from linfusion_cli.errors import Message
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.unknown_words import unknown_words_notes
+from linfusion_cli.redaction import redacted
+
+TOKEN = "the prompt looks as if it held an access token, and prompts are stored in the image: take it out"
+
+
+def prompt_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
+    """The notes that depend on the prompt and the negative prompt; no other note of a plan does."""
+    token = (Message(TOKEN),) if redacted(job.prompt) != job.prompt else ()
+    signs = foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights)
+    return (*token, *unknown_words_notes(job, weights), *signs)

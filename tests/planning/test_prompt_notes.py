@@ -1,0 +1,24 @@
+"""The notes about a prompt: a token in it, words that the model ignores, and signs of other tools."""
+
+from __future__ import annotations
+
+from linfusion_cli.cli.spelling import told
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.prompt_notes import TOKEN, prompt_notes
+
+
+def test_every_kind_of_note_in_its_order() -> None:
+    job = resolve(Request(prompt=f"a cat, (lake:1.2) AND fog, hf_{'a' * 34}", seed=1, negative_prompt="((blurry))"))
+    notes = [told(note) for note in prompt_notes(job, JobWeights.of(job))]
+    assert notes[0] == TOKEN
+    assert '"cat"' in notes[1]
+    assert '"blurry"' in notes[2]
+    assert '"AND" in the prompt' in notes[3]
+    assert '"((blurry))" in the negative prompt' in notes[-1]
+
+
+def test_a_plain_prompt_has_none() -> None:
+    job = resolve(Request(prompt="a calm lake at dawn", seed=1))
+    assert prompt_notes(job, JobWeights.of(job)) == ()
