@@ -43,7 +43,7 @@ traceback of an error.
 
 \b
 Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, (word:1.3) is 1.3, [word] is 0.91,
-\\( is a bracket.
+\\( is a bracket, and BREAK starts a new chunk.
 
 \b
 The path of the image is the only line on stdout; everything else goes to stderr.

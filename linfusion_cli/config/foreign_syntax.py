@@ -17,7 +17,6 @@ class _Sign:
     pattern: re.Pattern[str]
     use: tuple[str | Option, ...]
     is_weight: bool = False  # understood with prompt weights
-    is_told_later: bool = False  # in the prompt, by the prompt encoder
 
 
 SIGNS = (
@@ -27,7 +26,11 @@ SIGNS = (
         re.compile(r"\bembedding:[\w.\-]+", re.IGNORECASE),
         ("use ", option("textual_inversion"), " and its word alone in the prompt"),
     ),
-    _Sign(re.compile(r"(?<!\S)BREAK(?!\S)"), ("it is read as a word; leave it out",)),
+    _Sign(
+        re.compile(r"\bBREAK\b"),
+        ("leave it out, or use ", option("prompt_weights", True), ", where it starts a chunk"),
+        is_weight=True,
+    ),
     _Sign(re.compile(r"(?<!\S)AND(?!\S)"), ("prompts are not composed: make one prompt of them",)),
     _Sign(
         re.compile(r"__[^\W_](?:[\w\-/]*?[^\W_])?__"),
@@ -45,7 +48,6 @@ SIGNS = (
         re.compile(r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)"),
         ("use ", option("prompt_weights", True)),
         is_weight=True,
-        is_told_later=True,
     ),
     _Sign(
         re.compile(r"\(\([^()]+\)\)|(?<!\\)\[[^\[\]|:]+\]"), ("use ", option("prompt_weights", True)), is_weight=True
@@ -63,7 +65,7 @@ def foreign_syntax_notes(prompt: str, negative_prompt: str, *, weights: bool) ->
         Message(f'"{found[0].strip():.{SHOWN_CHARACTERS}}" in {name} is read as words: ', *sign.use)
         for name, text in texts
         for sign in SIGNS
-        if not (sign.is_weight and weights) and not (sign.is_told_later and name == "the prompt")
+        if not (sign.is_weight and weights)
         for found in [sign.pattern.search(text)]
         if found
     )

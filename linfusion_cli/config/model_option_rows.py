@@ -135,7 +135,7 @@ MODEL_ROWS = (
         kind=bool,
         help="Read (word), (word:1.3) and [word] as weights, and prompts of any length.",
         details='They weigh 1.1, 1.3 and 1/1.1; "\\(" is the character itself. Prompts longer than the text encoder '
-        "reads at once are read in chunks instead of being cut.",
+        "reads at once are read in chunks instead of being cut; BREAK starts a chunk.",
         panel=EXTRAS,
         preset_key="extras.prompt_weights",
     ),

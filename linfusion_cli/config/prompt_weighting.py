@@ -7,109 +7,154 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
-from linfusion_cli.errors import UsageError, option
+from linfusion_cli.errors import Message, UsageError, option
 
 STEP = 1.1  # "(word)" multiplies by it, "[word]" divides by it
+FACTORS = {"(": STEP, "[": 1 / STEP}
+OPENING = {")": "(", "]": "["}
 LARGEST_WEIGHT = 10.0
 DEEPEST = 32
 PIECES = re.compile(r"\\[()\[\]\\]|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*[)\]]|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
-LOOKS_WEIGHTED = re.compile(r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)")
+BREAK = re.compile(r"\s*\bBREAK\b\s*")
 ESCAPE = "For the character itself put a backslash before it"
 
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A piece of a prompt, without the signs of the syntax, and how strongly it acts (-10 to 10, 1 as it is)."""
+    """A piece of a prompt, without the signs of the syntax, and how strongly it acts (-10 to 10, 1 as it is).
+
+    starts_chunk: BREAK stands before it, so the text encoder reads it apart from what comes before
+    """
 
     text: str
     weight: float
+    starts_chunk: bool = False
 
 
-def parse_weights(prompt: str, what: str = "the prompt") -> tuple[Fragment, ...]:
-    """The fragments of a prompt, neighbours of one weight joined; their texts are the prompt without its weights.
+@dataclass(frozen=True, slots=True)
+class WeightedPrompt:
+    """A prompt read with its weights: fragments, neighbours of one weight joined; notes on brackets without a pair."""
+
+    fragments: tuple[Fragment, ...]
+    notes: tuple[Message, ...]
+
+
+def parse_weights(prompt: str, what: str = "the prompt") -> WeightedPrompt:
+    """Reads a prompt as AUTOMATIC1111 does; `what` names it in messages.
 
     (word) is 1.1, ((word)) is 1.21, [word] is 1/1.1, (word:1.3) is 1.3; nested weights multiply; a backslash before a
-    bracket or a backslash makes it a character like others. Raises UsageError for brackets that do not pair and for
-    weights out of range.
+    bracket or a backslash makes it a character like others; BREAK starts a chunk. A bracket that closes nothing is
+    text, and one that is never closed acts on all that follows: of both there are notes. Raises UsageError for weights
+    out of range, a number in square brackets, and brackets nested more than DEEPEST deep.
     """
-    fragments: list[Fragment] = []
-    opened: list[tuple[str, int, int]] = []  # the bracket, its position in the prompt, the first fragment inside
-    for piece, position in _pieces(prompt):
-        if piece in ("(", "["):
-            if len(opened) == DEEPEST:
-                _refuse(what, prompt, position, f"brackets are nested more than {DEEPEST} deep")
-            opened.append((piece, position, len(fragments)))
-        elif piece[-1] in ")]" and piece[0] in ":)]":
-            if not opened or opened[-1][0] != {")": "(", "]": "["}[piece[-1]]:
-                _refuse(what, prompt, position + len(piece) - 1, f'"{piece[-1]}" closes nothing')
-            bracket, start, first = opened.pop()
-            factor = _factor(what, prompt, bracket, start, piece)
-            fragments[first:] = [replace(fragment, weight=fragment.weight * factor) for fragment in fragments[first:]]
-        else:
-            fragments.append(Fragment(piece[1:] if len(piece) == 2 and piece[0] == "\\" else piece, 1.0))
-    if opened:
-        _refuse(what, prompt, opened[-1][1], f'"{opened[-1][0]}" is never closed')
-    return tuple(_joined(what, fragments))
+    reader = _Reader(prompt, what)
+    for match in PIECES.finditer(prompt):
+        reader.read(match[0], match.start())
+    return WeightedPrompt(*reader.finished())
 
 
 def plain_text(fragments: tuple[Fragment, ...]) -> str:
-    """What is left of a prompt without its weights."""
-    return "".join(fragment.text for fragment in fragments)
+    """What is left of a prompt without its weights and breaks."""
+    return "".join(f" {one.text}" if one.starts_chunk else one.text for one in fragments).strip()
 
 
-def weighted(fragments: tuple[Fragment, ...]) -> bool:
-    """Whether any weight is another one than 1."""
-    return any(fragment.weight != 1 for fragment in fragments)
+class _Reader:
+    """Reads a prompt piece by piece. Round and square brackets pair apart from each other."""
 
+    def __init__(self, prompt: str, what: str) -> None:
+        self._prompt, self._what = prompt, what
+        self._fragments: list[Fragment] = []
+        self._open: dict[str, list[tuple[int, int]]] = {
+            "(": [],
+            "[": [],
+        }  # its position, the first fragment inside
+        self._unopened: list[int] = []  # the positions of brackets that close nothing
 
-def looks_weighted(prompt: str) -> str:
-    """The first "(word:1.3)" of a prompt, "" if there is none."""
-    found = LOOKS_WEIGHTED.search(prompt)
-    return found[0] if found else ""
+    def read(self, piece: str, position: int) -> None:
+        """One match of PIECES."""
+        closes = OPENING.get(piece[-1], "") if piece[0] in ":)]" else ""
+        if piece in self._open:
+            if sum(map(len, self._open.values())) == DEEPEST:
+                self._refuse(position, f"brackets are nested more than {DEEPEST} deep")
+            self._open[piece].append((position, len(self._fragments)))
+        elif closes and self._open[closes]:
+            start, first = self._open[closes].pop()
+            self._multiply(first, self._factor(closes, start, piece))
+        elif closes:
+            self._unopened.append(position + len(piece) - 1)
+            self._fragments.append(Fragment(piece, 1.0))
+        elif len(piece) == 2 and piece[0] == "\\":
+            self._fragments.append(Fragment(piece[1:], 1.0))
+        else:
+            first_part, *others = BREAK.split(piece)
+            self._fragments.append(Fragment(first_part, 1.0))
+            self._fragments += [Fragment(part, 1.0, starts_chunk=True) for part in others]
 
+    def finished(self) -> tuple[tuple[Fragment, ...], tuple[Message, ...]]:
+        """The fragments and the notes."""
+        notes = list(self._notes())
+        for bracket, factor in FACTORS.items():
+            for _, first in self._open[bracket]:
+                self._multiply(first, factor)
+        return tuple(self._joined()), tuple(notes)
 
-def _pieces(prompt: str) -> Iterator[tuple[str, int]]:
-    return ((match[0], match.start()) for match in PIECES.finditer(prompt))
+    def _notes(self) -> Iterator[Message]:
+        """The first bracket that closes nothing, and the first of each kind that is never closed."""
+        for position in self._unopened[:1]:
+            yield Message(f"{self._at(position)} closes nothing and is read as text")
+        for bracket, opened in self._open.items():
+            for position, _ in opened[:1]:
+                factor = FACTORS[bracket] ** len(opened)
+                others = f" (and {len(opened) - 1} more)" if len(opened) > 1 else ""
+                yield Message(f"{self._at(position)} is never closed{others}: the rest weighs {factor:.3g}. {ESCAPE}")
 
+    def _multiply(self, first: int, factor: float) -> None:
+        inside = self._fragments[first:]
+        self._fragments[first:] = [replace(fragment, weight=fragment.weight * factor) for fragment in inside]
 
-def _factor(what: str, prompt: str, bracket: str, start: int, end: str) -> float:
-    """What a pair of brackets multiplies by."""
-    number = end[1:-1].strip()
-    if bracket == "[":
-        if number:
-            _refuse(
-                what,
-                prompt,
+    def _factor(self, bracket: str, start: int, end: str) -> float:
+        """What a pair of brackets multiplies by."""
+        number = end[1:-1].strip()
+        if not number:
+            return FACTORS[bracket]
+        if bracket == "[":
+            self._refuse(
                 start,
                 "square brackets take no number, and words that change between steps are not known: "
                 f"(word:{number}) is a weight",
             )
-        return 1 / STEP
-    weight = float(number) if number else STEP
-    if abs(weight) > LARGEST_WEIGHT:
-        _refuse(what, prompt, start, f"the weight {number} is not from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
-    return weight
+        weight = float(number)
+        if abs(weight) > LARGEST_WEIGHT:
+            self._refuse(start, f"the weight {number} is not from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
+        return weight
 
-
-def _joined(what: str, fragments: list[Fragment]) -> Iterator[Fragment]:
-    """Neighbours of one weight as one fragment. Raises UsageError where nested weights multiply beyond the range."""
-    last: Fragment | None = None
-    for fragment in fragments:
-        if abs(fragment.weight) > LARGEST_WEIGHT:
-            raise UsageError(
-                f'{what} weighs "{fragment.text.strip()}" by {fragment.weight:.3g}: '
-                f"from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} is allowed"
-            )
-        if last is not None and fragment.weight != last.weight:
+    def _joined(self) -> Iterator[Fragment]:
+        """Neighbours of one weight as one fragment. Raises UsageError for nested weights that multiply too far."""
+        last: Fragment | None = None
+        for fragment in self._fragments:
+            if abs(fragment.weight) > LARGEST_WEIGHT:
+                raise UsageError(
+                    f'{self._what} weighs "{fragment.text.strip()}" by {fragment.weight:.3g}: '
+                    f"from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g} is allowed"
+                )
+            if not fragment.text and not fragment.starts_chunk:
+                continue
+            if last is not None and fragment.weight == last.weight and not fragment.starts_chunk:
+                last = replace(last, text=last.text + fragment.text)
+                continue
+            if last is not None:
+                yield last
+            last = fragment
+        if last is not None:
             yield last
-            last = None
-        last = fragment if last is None else Fragment(last.text + fragment.text, last.weight)
-    if last is not None:
-        yield last
 
+    def _at(self, position: int) -> str:
+        shown = self._prompt[max(0, position - 10) : position + 20]
+        return f'"{self._prompt[position]}" at character {position + 1} of {self._what}, near "{shown}",'
 
-def _refuse(what: str, prompt: str, position: int, why: str) -> NoReturn:
-    shown = prompt[max(0, position - 10) : position + 20]
-    raise UsageError(
-        f'character {position + 1} of {what}, near "{shown}": {why}. {ESCAPE}, or leave out ', option("prompt_weights")
-    )
+    def _refuse(self, position: int, why: str) -> NoReturn:
+        shown = self._prompt[max(0, position - 10) : position + 20]
+        raise UsageError(
+            f'character {position + 1} of {self._what}, near "{shown}": {why}. {ESCAPE}, or leave out ',
+            option("prompt_weights"),
+        )

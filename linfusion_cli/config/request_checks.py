@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.presets import one_of
-from linfusion_cli.config.prompt_weighting import parse_weights
+from linfusion_cli.config.prompt_weighting import parse_weights, plain_text
 from linfusion_cli.config.value_range import number_text
 from linfusion_cli.errors import UsageError, option
 
@@ -36,7 +36,8 @@ def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> s
     Raises UsageError for one that is too long, no text, of broken weights, or empty where it must not be.
     """
     prompt = checked_text(text, "the prompt", weights=weights)
-    if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in prompt):
+    words = plain_text(parse_weights(prompt).fragments) if weights else prompt
+    if not may_be_empty and not any(letter.isprintable() and letter != " " for letter in words):
         raise UsageError(
             'the prompt is empty. Say what to draw, for example: linfusion generate "a mountain lake at dawn"'
         )

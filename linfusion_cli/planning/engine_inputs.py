@@ -7,7 +7,7 @@ import json
 from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import BUILTIN_PREFIX
-from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.config.prompt_weighting import parse_weights, plain_text
 from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
@@ -69,14 +69,14 @@ def conditioning_inputs(job: Job) -> ConditioningInputs:
     prompt, negative = job.prompt, job.negative_prompt
     fragments = negative_fragments = None
     if extras.prompt_weights:
-        fragments, negative_fragments = parse_weights(prompt), parse_weights(negative, "the negative prompt")
+        fragments = parse_weights(prompt).fragments
+        negative_fragments = parse_weights(negative, "the negative prompt").fragments
         prompt, negative = plain_text(fragments), plain_text(negative_fragments)
     return ConditioningInputs(
         prompt=prompt,
         negative_prompt=negative,
         fragments=fragments,
         negative_fragments=negative_fragments,
-        unread_weight="" if extras.prompt_weights else looks_weighted(prompt),
         clip_skip=extras.clip_skip,
         images=job.ip_images,
     )

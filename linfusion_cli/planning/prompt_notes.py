@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from linfusion_cli.config.foreign_syntax import foreign_syntax_notes
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.prompt_weighting import parse_weights
 from linfusion_cli.errors import Message
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.unknown_words import unknown_words_notes
@@ -16,4 +17,10 @@ def prompt_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
     """The notes that depend on the prompt and the negative prompt; no other note of a plan does."""
     token = (Message(TOKEN),) if redacted(job.prompt) != job.prompt else ()
     signs = foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights)
-    return (*token, *unknown_words_notes(job, weights), *signs)
+    brackets = _bracket_notes(job) if job.settings.extras.prompt_weights else ()
+    return (*token, *unknown_words_notes(job, weights), *signs, *brackets)
+
+
+def _bracket_notes(job: Job) -> tuple[Message, ...]:
+    read = (parse_weights(job.prompt), parse_weights(job.negative_prompt, "the negative prompt"))
+    return tuple(note for one in read for note in one.notes)

@@ -27,7 +27,6 @@ class ConditioningInputs:
 
     prompt, negative_prompt: the words without the syntax of prompt weighting, where that is on
     fragments, negative_fragments: the same words, each with its weight; None where prompt weighting is off
-    unread_weight: an example like "(word:1.3)" of weights in the prompt where prompt weighting is off, else ""
     clip_skip: how many of the last layers of the text encoder are left out, 0 to 11
     images: those of the IP-Adapter
     """
@@ -36,7 +35,6 @@ class ConditioningInputs:
     negative_prompt: str
     fragments: tuple[Fragment, ...] | None
     negative_fragments: tuple[Fragment, ...] | None
-    unread_weight: str
     clip_skip: int
     images: tuple[InputImage, ...]
 

@@ -39,7 +39,7 @@ def unknown_words_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
         return ()
     tokens = {inversion(text)[1].lower() for text in job.settings.extras.textual_inversions}
     texts = [
-        plain_text(parse_weights(text)) if job.settings.extras.prompt_weights else text
+        plain_text(parse_weights(text).fragments) if job.settings.extras.prompt_weights else text
         for text in (job.prompt, job.negative_prompt)
     ]
     prompt, negative = (list(unknown_words(text, tokens)) for text in texts)

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.config.job import resolve
-from linfusion_cli.config.prompt_weighting import looks_weighted, parse_weights, plain_text
+from linfusion_cli.config.prompt_weighting import WeightedPrompt, parse_weights, plain_text
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import UsageError
 
 
 def read(prompt: str) -> list[tuple[str, float]]:
-    return [(fragment.text, round(fragment.weight, 4)) for fragment in parse_weights(prompt)]
+    return [(fragment.text, round(fragment.weight, 4)) for fragment in parse_weights(prompt).fragments]
 
 
 @pytest.mark.parametrize(
@@ -40,14 +40,6 @@ def test_what_brackets_mean(prompt: str, wanted: list[tuple[str, float]]) -> Non
 @pytest.mark.parametrize(
     ("prompt", "says"),
     [
-        (
-            "a (red house",
-            r'character 3 of the prompt, near "a \(red house": "\(" is never closed\. '
-            "For the character itself put a backslash",
-        ),
-        ("a red) house", r'character 6 .*"\)" closes nothing'),
-        ("a (red] house", r'"\]" closes nothing'),
-        ("a red:1.2) house", r'character 10 .*"\)" closes nothing'),
         ("(at 12:30)", r"the weight 30 is not from -10 to 10"),
         ("((red:5):5)", r'weighs "red" by 25: from -10 to 10 is allowed'),
         ("[red:blue:0.5]", r"square brackets take no number, and words that change between steps are not known"),
@@ -62,26 +54,91 @@ def test_broken_weights_are_refused_with_the_place(prompt: str, says: str) -> No
 @given(st.text(alphabet="ab ,.:\\()[]1"))
 def test_what_is_escaped_comes_back_as_it_was(text: str) -> None:
     escaped = "".join(f"\\{letter}" if letter in "\\()[]" else letter for letter in text)
-    fragments = parse_weights(escaped)
-    assert plain_text(fragments) == text
+    fragments = parse_weights(escaped).fragments
+    assert plain_text(fragments) == text.strip()
+    assert parse_weights(escaped).notes == ()
     assert all(fragment.weight == 1 for fragment in fragments)
 
 
-@given(st.text(alphabet="a :\\()[]1.-"))
+# What AUTOMATIC1111 makes of brackets that do not pair, of smileys and of BREAK, worked out by hand from the rules that
+# it documents. "|" stands for the start of a chunk.
+AS_A1111 = [
+    ("a (red house", [("a ", 1), ("red house", 1.1)]),
+    ("a ((red house", [("a ", 1), ("red house", 1.21)]),
+    ("a [red house", [("a ", 1), ("red house", 0.9091)]),
+    ("a red) house", [("a red) house", 1)]),
+    ("a red] house", [("a red] house", 1)]),
+    ("a red:1.2) house", [("a red:1.2) house", 1)]),
+    ("a (red] house", [("a ", 1), ("red] house", 1.1)]),
+    ("(a [b) c]", [("a ", 1.1), ("b", 1), (" c", 0.9091)]),
+    ("a cat :)", [("a cat :)", 1)]),
+    ("a cat :( sad", [("a cat :", 1), (" sad", 1.1)]),
+    ("a (happy :) cat) lake", [("a ", 1), ("happy :", 1.1), (" cat) lake", 1)]),
+    ("(red:1.2 house)", [("red:1.2 house", 1.1)]),
+    ("a BREAK b", [("a", 1), ("|b", 1)]),
+    ("a,\n BREAK\n(b:1.2)", [("a,", 1), ("|", 1), ("b", 1.2)]),
+    ("a BREAK", [("a", 1), ("|", 1)]),
+    ("a break b, BREAKS, xBREAK", [("a break b, BREAKS, xBREAK", 1)]),
+]
+
+
+@pytest.mark.parametrize(("prompt", "wanted"), AS_A1111)
+def test_brackets_without_a_pair_smileys_and_breaks_are_read_as_a1111_reads_them(
+    prompt: str, wanted: list[tuple[str, float]]
+) -> None:
+    found = parse_weights(prompt).fragments
+    assert [("|" * one.starts_chunk + one.text, round(one.weight, 4)) for one in found] == wanted
+
+
+def test_a_break_inside_brackets_keeps_their_weight() -> None:
+    """There A1111 draws the word BREAK, which nobody wants."""
+    found = parse_weights("(a BREAK b:1.2)").fragments
+    assert [(one.text, one.weight, one.starts_chunk) for one in found] == [("a", 1.2, False), ("b", 1.2, True)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "says"),
+    [
+        (
+            "a (red house",
+            '"(" at character 3 of the prompt, near "a (red house", is never closed: the rest weighs 1.1. ',
+        ),
+        ("a ((red house", "is never closed (and 1 more): the rest weighs 1.21"),
+        ("[x", "the rest weighs 0.909"),
+        ("a cat :)", '")" at character 8 of the prompt, near "a cat :)", closes nothing and is read as text'),
+        ("red:1.2) x) y)", '")" at character 8 of the prompt'),
+    ],
+)
+def test_a_bracket_without_a_pair_is_noted_once_with_its_place(prompt: str, says: str) -> None:
+    (note,) = parse_weights(prompt).notes
+    assert says in note
+
+
+def test_both_kinds_of_bracket_without_a_pair_are_noted() -> None:
+    assert len(parse_weights(") ( [").notes) == 3
+    assert parse_weights("(a) [b] (c:1.2) \\( d").notes == ()
+
+
+@given(st.text(alphabet="a :\\()[]1.- BREAK"))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
-        fragments = parse_weights(text)
+        found = parse_weights(text)
     except UsageError:
-        fragments = ()
+        found = WeightedPrompt((), ())
         assert set(text) & set("()[]")
-    assert all(fragment.text and abs(fragment.weight) <= 10 for fragment in fragments)
+    assert all((one.text or one.starts_chunk) and abs(one.weight) <= 10 for one in found.fragments)
+    kept = plain_text(found.fragments).replace(" ", "")
+    assert all(letter in text for letter in kept)
+
+
+@given(st.text(alphabet="ab ,.:)]"))
+def test_a_text_of_closing_brackets_alone_is_drawn_as_it_is(text: str) -> None:
+    assert plain_text(parse_weights(text).fragments) == text.strip()
 
 
 def test_brackets_are_text_unless_weights_are_asked_for() -> None:
     assert resolve(Request(prompt="a (red house :)", seed=1)).prompt == "a (red house :)"
     with pytest.raises(UsageError, match="of the negative prompt"):
-        resolve(Request(prompt="a house", negative_prompt="(fog", prompt_weights=True))
-    with pytest.raises(UsageError, match="never closed"):
-        resolve(Request(prompt="a (house", prompt_weights=True))
-    assert looks_weighted("a (red:1.3) house") == "(red:1.3)"
-    assert looks_weighted("a (red) house :)") == ""
+        resolve(Request(prompt="a house", negative_prompt="[fog:0.5]", prompt_weights=True))
+    with pytest.raises(UsageError, match="the prompt is empty"):
+        resolve(Request(prompt="((( BREAK", prompt_weights=True))

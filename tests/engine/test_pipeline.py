@@ -170,11 +170,13 @@ def test_events_follow_the_plan(tiny_preset: Path) -> None:
 def test_a_prompt_that_is_cut_is_told(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset)
     events: list[Event] = []
-    encode(
-        load_text_encoders(plan), replace(plan.conditioning, prompt="lake " * 80), events.append, torch.device("cpu")
-    )
+    words = replace(plan.conditioning, prompt="lake " * 80, negative_prompt="fog " * 50)
+    encode(load_text_encoders(plan), words, events.append, torch.device("cpu"))
     told = [event.text for event in events if isinstance(event, Note)]
-    assert told == ["the prompt has 80 tokens, the model reads the first 46. prompt_weights reads them all"]
+    assert told == [
+        "the prompt has 80 tokens, the model reads the first 46. prompt_weights reads them all",
+        "the negative prompt has 50 tokens, the model reads the first 46. prompt_weights reads them all",
+    ]
 
 
 def test_missing_weights_name_the_command_that_fetches_them(

@@ -20,8 +20,8 @@ def job_for(**changes: Any) -> Job:
 
 def test_prompt_weighting_is_parsed_where_it_is_on() -> None:
     plain, weighted = conditioning_inputs(job_for()), conditioning_inputs(job_for(prompt_weights=True))
-    assert (plain.prompt, plain.fragments, plain.unread_weight) == ("a (red:1.5) lake", None, "(red:1.5)")
-    assert (weighted.prompt, weighted.unread_weight) == ("a red lake", "")
+    assert (plain.prompt, plain.fragments) == ("a (red:1.5) lake", None)
+    assert weighted.prompt == "a red lake"
     assert [fragment.weight for fragment in weighted.fragments or ()] == [1.0, 1.5, 1.0]
 
 

@@ -44,12 +44,10 @@ def encode(
 
 
 def _as_written(pipeline: Any, inputs: ConditioningInputs, notify: Notify, device: torch.device) -> tuple[Tensor, ...]:
-    """The prompts without any syntax; tells what of it the model does not read."""
-    if inputs.unread_weight:
-        written = f'"{inputs.unread_weight}" is drawn as written: '
-        notify(Note(text=Message(written, option("prompt_weights"), " reads it as a weight")))
-    prompt = pipeline.maybe_convert_prompt(inputs.prompt, pipeline.tokenizer)  # words of several vectors
-    _tell_truncation(pipeline.tokenizer, prompt, lambda text: notify(Note(text=text)))
+    """The prompts without any syntax; tells what of them the model does not read."""
+    for text, what in ((inputs.prompt, "the prompt"), (inputs.negative_prompt, "the negative prompt")):
+        words = pipeline.maybe_convert_prompt(text, pipeline.tokenizer)  # words of several vectors
+        _tell_truncation(pipeline.tokenizer, words, what, lambda note: notify(Note(text=note)))
     return _diffusers(pipeline, inputs, device)
 
 
@@ -82,8 +80,8 @@ def _zeroed(pipeline: Any, encoded: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return positive, torch.zeros_like(negative), pooled, torch.zeros_like(negative_pooled)
 
 
-def _tell_truncation(tokenizer: Any, prompt: str, tell: Callable[[str], None]) -> None:
-    tokens, limit = len(tokenizer(prompt).input_ids) - 2, tokenizer.model_max_length - 2
+def _tell_truncation(tokenizer: Any, text: str, what: str, tell: Callable[[str], None]) -> None:
+    tokens, limit = len(tokenizer(text).input_ids) - 2, tokenizer.model_max_length - 2
     if tokens > limit:
-        read = f"the prompt has {tokens} tokens, the model reads the first {limit}. "
+        read = f"{what} has {tokens} tokens, the model reads the first {limit}. "
         tell(Message(read, option("prompt_weights"), " reads them all"))

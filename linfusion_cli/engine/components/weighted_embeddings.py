@@ -47,23 +47,27 @@ class Encoder:
         return int(self.tokenizer.model_max_length) - 2
 
     def chunks(self, fragments: tuple[Fragment, ...]) -> list[Chunk]:
-        """The prompt in chunks that end between words; at least one, which may be empty."""
+        """The prompt in chunks that end between words and at each BREAK; at least one, which may be empty."""
         chunks: list[list[tuple[int, float]]] = [[]]
-        for tokens, weight in self._words(fragments):
-            if chunks[-1] and len(chunks[-1]) + len(tokens) > self.limit:
+        for fragment in fragments:
+            if fragment.starts_chunk:
                 chunks.append([])
-            for token in tokens:
-                if len(chunks[-1]) == self.limit:
+            for tokens in self._words(fragment.text):
+                if chunks[-1] and len(chunks[-1]) + len(tokens) > self.limit:
                     chunks.append([])
-                chunks[-1].append((token, weight))
+                for token in tokens:
+                    if len(chunks[-1]) == self.limit:
+                        chunks.append([])
+                    chunks[-1].append((token, fragment.weight))
+        if len(chunks) > 1 and not chunks[-1]:  # nothing is behind the last BREAK
+            chunks.pop()
         return [Chunk(tuple(token for token, _ in chunk), tuple(weight for _, weight in chunk)) for chunk in chunks]
 
-    def _words(self, fragments: tuple[Fragment, ...]) -> Iterator[tuple[list[int], float]]:
-        """Tokens and weight of each word; a word of a user's own becomes its vectors."""
-        for fragment in fragments:
-            for word in fragment.text.split():
-                text = self.texts.maybe_convert_prompt(word, self.tokenizer)
-                yield list(self.tokenizer(text, add_special_tokens=False).input_ids), fragment.weight
+    def _words(self, text: str) -> Iterator[list[int]]:
+        """The tokens of each word; a word of a user's own becomes its vectors."""
+        for word in text.split():
+            converted = self.texts.maybe_convert_prompt(word, self.tokenizer)
+            yield list(self.tokenizer(converted, add_special_tokens=False).input_ids)
 
     def embed(self, chunk: Chunk) -> tuple[Tensor, Tensor]:
         """(1, model_max_length, width) with the weights in it, and the pooled embedding (1, width) without."""

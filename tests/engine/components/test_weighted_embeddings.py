@@ -68,8 +68,9 @@ def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family
     plan = plan_for(family, "a red house", clip_skip=clip_skip)
     text_encoders = load_text_encoders(plan)
     wanted = encode(text_encoders, plan.conditioning, quiet, CPU)
+    words = (parse_weights("a red house").fragments, parse_weights("fog").fragments)
     with torch.inference_mode():
-        found = encode_weighted(text_encoders.pipeline, parse_weights("a red house"), parse_weights("fog"), clip_skip)
+        found = encode_weighted(text_encoders.pipeline, *words, clip_skip)
     assert len(found) == (4 if family.name == "sdxl" else 2)
     for ours, theirs in zip(
         found, (wanted.embeddings, wanted.negative_embeddings, wanted.pooled, wanted.negative_pooled), strict=False
@@ -123,7 +124,7 @@ def test_long_prompts_are_read_whole_in_chunks_that_end_between_words(family: Fa
     assert torch.equal(found.negative_embeddings[:, :77], cut.negative_embeddings)
     pipeline = loaded_pipeline(family)
     for encoder in encoders(pipeline, 0):
-        chunks = encoder.chunks(parse_weights(LONG))
+        chunks = encoder.chunks(parse_weights(LONG).fragments)
         texts = [encoder.tokenizer.decode(chunk.tokens).strip() for chunk in chunks]
         assert all(len(chunk.tokens) <= 75 for chunk in chunks)
         assert re.sub(r"\W", "", " ".join(texts)) == re.sub(r"\W", "", LONG)
@@ -133,7 +134,7 @@ def test_long_prompts_are_read_whole_in_chunks_that_end_between_words(family: Fa
 
 def test_a_chunk_by_itself_is_the_prompt_by_itself(family: Family) -> None:
     encoder = encoders(loaded_pipeline(family), 0)[0]
-    first, second, *_ = encoder.chunks(parse_weights(LONG))
+    first, second, *_ = encoder.chunks(parse_weights(LONG).fragments)
     alone = encoded(family, encoder.tokenizer.decode(second.tokens), weights=False).embeddings
     assert torch.allclose(encoded(family, LONG).embeddings[:, 77:154], alone, atol=1e-6)
     assert len(first.tokens) > 60
@@ -158,10 +159,34 @@ def test_words_of_a_users_own_with_weights(family: Family, tmp_path: Path) -> No
     assert changed == [2, 3]  # both vectors, and nothing else
 
 
-def test_a_weight_in_a_prompt_that_is_drawn_as_written_is_told(family: Family) -> None:
+def test_a_weight_that_is_not_read_is_told_with_the_plan_and_not_again(family: Family) -> None:
     told: list[Event] = []
-    plan = plan_for(family, "a (red:1.3) house", weights=False)
+    plan = plan_for(family, "a (red:1.3) house", weights=False, negative_prompt="(fog:1.2)")
+    assert [note for note in plan.notes if "(red:1.3)" in note]
+    assert [note for note in plan.notes if "(fog:1.2)" in note]
     encode(load_text_encoders(plan), plan.conditioning, told.append, CPU)
-    assert [event.text for event in told if isinstance(event, Note)] == [
-        '"(red:1.3)" is drawn as written: prompt_weights reads it as a weight'
-    ]
+    assert [event.text for event in told if isinstance(event, Note)] == []
+
+
+def test_break_starts_a_chunk(family: Family) -> None:
+    apart = encoded(family, "a red house BREAK a lake (BREAK fog:1.5) BREAK").embeddings
+    assert apart.shape[1] == 77 * 3
+    for number, prompt in enumerate(("a red house", "a lake", "(fog:1.5)")):
+        alone = encoded(family, prompt).embeddings
+        assert torch.allclose(apart[:, 77 * number : 77 * (number + 1)], alone, atol=1e-6), prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "lengths"),
+    [
+        ("a BREAK b", [1, 1]),
+        ("a BREAK", [1]),
+        ("BREAK a", [0, 1]),
+        ("a BREAK BREAK b", [1, 0, 1]),
+        ("a BREAK BREAK", [1, 0]),
+    ],
+)
+def test_a_break_ends_even_an_empty_chunk_as_in_a1111(prompt: str, lengths: list[int], family: Family) -> None:
+    for encoder in encoders(loaded_pipeline(family), 0):
+        chunks = encoder.chunks(parse_weights(prompt).fragments)
+        assert [len(chunk.tokens) for chunk in chunks] == lengths
