@@ -7,12 +7,26 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, nearest_name, option
 
 MULTIPLE_PX = 8  # the autoencoder's factor: a latent is 8 x 8 pixels
 LARGEST_SIDE_PX = 1 << 20
 LAST_GROWTH = 2**0.25  # above `factor`, before one more stage is worth its time
-NAMED_SIZES = {"4k": (3840, 2160), "8k": (7680, 4320), "16k": (15360, 8640)}
+NAMED_SIZES = {
+    "720p": (1280, 720),
+    "1080p": (1920, 1080),
+    "1440p": (2560, 1440),
+    "2160p": (3840, 2160),
+    "fhd": (1920, 1080),
+    "qhd": (2560, 1440),
+    "uhd": (3840, 2160),
+    "2k": (2560, 1440),  # as monitors are sold; DCI's is 2048x1080
+    "4k": (3840, 2160),
+    "5k": (5120, 2880),
+    "6k": (6144, 3456),
+    "8k": (7680, 4320),
+    "16k": (15360, 8640),
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,6 +42,10 @@ class Size:
 
     def __str__(self) -> str:
         return f"{self.width}x{self.height}"
+
+    def scaled(self, scale: float) -> Size:
+        """The nearest size that can be made with sides so many times as long."""
+        return nearest_size(Size(round(self.width * scale), round(self.height * scale)))
 
     def latent(self) -> Size:
         """The size in latents of a size in pixels."""
@@ -57,18 +75,16 @@ def bands(height: int, band_height: int) -> Iterator[Band]:
 
 
 def parse_size(text: str) -> Size:
-    """Reads "4k", "8k", "16k" or "WIDTHxHEIGHT" in pixels.
+    """Reads "WIDTHxHEIGHT" in pixels, "4096" for a square, or a name of NAMED_SIZES in capitals or not.
 
     Raises UsageError for anything else, for sides below 1 and for sides that are no multiple of 8.
     """
     if named := NAMED_SIZES.get(text.strip().lower()):
         return Size(*named)
-    match = re.fullmatch(r"\s*(-?\d{1,400})\s*[xX×]\s*(-?\d{1,400})\s*", text)
+    match = re.fullmatch(r"\s*(-?\d{1,400})\s*(?:(?:px)?\s*[xX×*]\s*(-?\d{1,400})\s*)?(?:px)?\s*", text)
     if not match:
-        raise UsageError(
-            f'"{text}": write WIDTHxHEIGHT in pixels (for example 4096x4096), or 4k, 8k, 16k', parameter="size"
-        )
-    size = Size(int(match[1]), int(match[2]))
+        raise _no_size(text)
+    size = Size(int(match[1]), int(match[2] or match[1]))
     if min(size.width, size.height) < 1 or max(size.width, size.height) > LARGEST_SIDE_PX:
         raise UsageError(
             f"{size}: sides must be from {MULTIPLE_PX} to {LARGEST_SIDE_PX} pixels. Nearest: {nearest_size(size)}",
@@ -79,6 +95,17 @@ def parse_size(text: str) -> Size:
             f"{size}: sides must be multiples of {MULTIPLE_PX}. Nearest: {nearest_size(size)}", parameter="size"
         )
     return size
+
+
+def _no_size(text: str) -> UsageError:
+    """What to write instead of a text that is no size."""
+    if re.fullmatch(r"\s*\d{1,5}(\.\d+)?\s*[:/]\s*\d{1,5}(\.\d+)?\s*", text):
+        return UsageError(f'"{text}": that is a shape; give it as ', option("aspect", text.strip()), parameter="size")
+    close = nearest_name(text.strip().lower(), NAMED_SIZES)
+    meant = f' Did you mean "{close}"?' if close else ""
+    names = ", ".join(NAMED_SIZES)
+    allowed = f"write WIDTHxHEIGHT in pixels (for example 4096x4096), 4096 for a square, or one of {names}."
+    return UsageError(f'"{text:.60}": {allowed}{meant}', parameter="size")
 
 
 def nearest_size(size: Size) -> Size:

@@ -12,7 +12,7 @@ NEGATIVE = re.compile(r"(?:^|\s)Negative prompt:")
 HASHES = re.compile(r"(?:^|\s)###(?:\s|$)")
 _QUOTES = {'"': '"', "'": "'", "\N{LEFT DOUBLE QUOTATION MARK}": "\N{RIGHT DOUBLE QUOTATION MARK}"}
 _TEXT_KEYS = frozenset({"prompt", "negative", "negative_prompt", "negative-prompt", "negative prompt"})
-# A1111's names and the keys of a row. Its "Clip skip: 1" leaves out no layer; here 0 does.
+# A1111's names and the keys of a row.
 _KEYS = {
     "Steps": "steps",
     "Sampler": "scheduler",
@@ -68,7 +68,7 @@ def _without_settings(text: str) -> tuple[str, dict[str, object], list[str]]:
     unused: list[str] = []
     for name, value in infotext_fields(text[found.end() :]).items():
         if name == "Clip skip" and value.isascii() and value.isdigit() and len(value) < 4:
-            fields["clip_skip"] = max(0, int(value) - 1)
+            fields["clip_skip"] = max(1, int(value))  # 0 is read as 1 there, too
         elif name in _KEYS:
             fields[_KEYS[name]] = value
         else:

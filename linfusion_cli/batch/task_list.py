@@ -29,11 +29,11 @@ from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.size_options import BOTH_SIDES, SIZE_KEYS, size_of
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, nearest_name, option
 from linfusion_cli.geometry import Size
 
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
-SIDES = ("width", "height")
 
 
 class _Draft(NamedTuple):
@@ -98,11 +98,13 @@ class _Maker:
         self._problems, self._notes, self._wildcards = problems, notes, wildcards
         self._noted: set[tuple[str, str]] = set()
         self._types = {key: wants(hint) for key, hint in row_types().items()}
-        self._aliases = {alias: row.key for row in all_rows() for alias in row.batch_aliases}
+        self._aliases = {alias: row.key for row in all_rows() for alias in row.batch_names[1:]}
         self._not_in_rows = {"index", "name", "ranks", *(row.key for row in all_rows() if not row.in_batch_rows)}
         self._names: dict[str, str] = {}
-        self._common = {key: self._choices(key, value) for key, value in common.items()}
         self._kinds: dict[Request, Kind] = {}
+        self._common: dict[str, list[object]] = {}
+        for key, value in self._with_size("the flags", dict(common)).items():
+            self._common[key] = self._choices(key, value)
         self._known: dict[tuple[tuple[object, ...], ...], Sequence[Kind]] = {}
         self._seen: dict[tuple[Kind, str], int] = {}
         self._count = 0
@@ -147,13 +149,17 @@ class _Maker:
             if key in found:
                 raise UsageError(f'"{given}" is given twice')
             found[key] = value
-        if any(side in found for side in SIDES):
-            found["size"] = self._size(row.place, found)
+        return self._with_size(row.place, found)
+
+    def _with_size(self, place: str, found: dict[str, object]) -> dict[str, object]:
+        """The values with a size in the place of a width, a shape and the like."""
+        if any(key in found for key in SIZE_KEYS):
+            found["size"] = self._size(place, found)
         return found
 
     def _note_column(self, header: str, column: str, error: UsageError) -> None:
         """Notes a column that is no option, once for a file: tables hold other things too."""
-        close = nearest_name(column.lower(), [*self._types, *SIDES, *COUNTS])
+        close = nearest_name(column.lower(), [*self._types, *COUNTS])
         advice = f'. Did you mean "{close}"?' if close and "row does not say" not in error.message else ""
         self._note(header, f'the column "{column:.60}" is no option and is not used{advice}')
 
@@ -163,24 +169,23 @@ class _Maker:
             self._notes.append(Message(f"{place}: ", text))
 
     def _size(self, place: str, found: dict[str, object]) -> str:
-        """The size of a row that gives its width, its height or both."""
-        if "size" in found:
-            raise UsageError("give width and height, or size")
-        width, height = (found.pop(side, None) for side in SIDES)
-        if width is not None and height is not None:
-            return f"{width}x{height}"
-        usual = self._usual_size(found)
-        size = f"{usual.width if width is None else width}x{usual.height if height is None else height}"
-        other = "height" if height is None else "width"
-        self._note(place, f"{size}: the {other} is the usual one, as only the other side is given")
+        """The size of values that give a width, a height, a shape or the like."""
+        if any(isinstance(found[key], list) for key in SIZE_KEYS if key in found):
+            raise UsageError("width, height, aspect, megapixels and long_side take one value: give a list of sizes")
+        said = {key: converted(key, found.pop(key), self._types[key]) for key in SIZE_KEYS if key in found}
+        whole = said if "size" not in found else {"size": found["size"], **said}
+        size = str(size_of(whole, lambda: self._usual_size(found)))
+        if len(said) == 1 and (side := next(iter(said))) in BOTH_SIDES:
+            other = BOTH_SIDES[1 - BOTH_SIDES.index(side)]
+            self._note(place, f"{size}: the {other} is the usual one, as only the other side is given")
         return size
 
     def _usual_size(self, found: Mapping[str, object]) -> Size:
-        """The size that the row would have without a width or a height: that of the batch, or of the preset."""
+        """The size that the row would have without these: that of the batch, or of the preset."""
         lists = {**self._common, **{key: self._choices(key, found[key]) for key in ("preset", "model") if key in found}}
         values = {key: lists[key] for key in ("preset", "model", "size") if key in lists}
         if any(len(choices) > 1 for choices in values.values()):
-            raise UsageError("give width and height, or size")
+            raise UsageError("of several sizes, presets and models none is the usual one: give the whole size")
         return self._kind(Request(prompt="", **{key: choices[0] for key, choices in values.items()})).job.size  # type: ignore[arg-type]
 
     def _name(self, given: str) -> str:
@@ -194,9 +199,9 @@ class _Maker:
                 option("output"),
                 " of the batch do",
             )
-        if key not in self._types and key not in SIDES and key not in COUNTS:
+        if key not in self._types and key not in COUNTS:
             aliases = [alias for alias, name in self._aliases.items() if name in self._types]
-            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases, *SIDES, *COUNTS])}')
+            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases, *COUNTS])}')
         self._names[given] = key
         return key
 

@@ -29,7 +29,7 @@ from linfusion_cli.cli import (
     presets,
     upscale,
 )
-from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.spelling import speller, told
 from linfusion_cli.cli.streams import announce, standard_streams
 from linfusion_cli.errors import (
     HUNG_UP,
@@ -72,10 +72,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("generate", epilog=generate.EPILOG)(generate.generate)
-app.command("batch", epilog=batch.EPILOG)(batch.batch)
-app.command("upscale", epilog=upscale.EPILOG)(upscale.upscale)
-app.command("plan", epilog=plan.EPILOG)(plan.plan)
+for name, function, epilog in (
+    ("generate", generate.generate, generate.EPILOG),
+    ("batch", batch.batch, batch.EPILOG),
+    ("upscale", upscale.upscale, upscale.EPILOG),
+    ("plan", plan.plan, plan.EPILOG),
+):
+    app.command(name, epilog=epilog, context_settings={"token_normalize_func": speller(name)})(function)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("models", epilog=models.EPILOG)(models.models)
@@ -177,11 +180,15 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             if type(error).__name__ == "NoArgsIsHelpError":
                 announce(error.format_message())
                 return UsageError.exit_code
+            from linfusion_cli.cli.foreign_flags import advice
             from linfusion_cli.cli.text import wrong_value
 
+            said = wrong_value(error) or error.format_message()
+            if instead := advice(getattr(error, "option_name", None) or ""):
+                said = f"{said}: {instead}"
             return _fail(
                 "UsageError",
-                f"{wrong_value(error) or error.format_message()}\nSee: linfusion {_command(words)}--help",
+                f"{said}\nSee: linfusion {_command(words)}--help",
                 UsageError.exit_code,
                 words,
             )

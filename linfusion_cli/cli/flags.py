@@ -38,12 +38,12 @@ def completer(row: OptionRow) -> Callable[[str], list[str]]:
     return lambda incomplete: row.completions(incomplete)
 
 
-def flag_parameter(row: OptionRow) -> inspect.Parameter:
+def flag_parameter(row: OptionRow, command: str) -> inspect.Parameter:
     """The keyword parameter that makes Typer offer a row as a flag."""
     kind = str if row.key in AS_TYPED else row.kind
     hint: Any = list[kind] if row.repeatable else kind  # type: ignore[valid-type]
     option = typer.Option(
-        *declarations(row),
+        *declarations(row, command),
         metavar=row.metavar or None,
         help=help_text(row),
         autocompletion=completer(row) if row.choices or row.suggestions else None,
@@ -69,7 +69,7 @@ def with_flags(command: str) -> Callable[[Command], Command]:
         groups: dict[str, list[inspect.Parameter]] = {"flags": [], "inputs": []}
         for row in options_of(command):
             groups["inputs" if row.is_input and "inputs" in signature.parameters else "flags"].append(
-                flag_parameter(row)
+                flag_parameter(row, command)
             )
         shown = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)

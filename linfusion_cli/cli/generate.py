@@ -72,8 +72,6 @@ def generate(
     flags: dict[str, Any],
 ) -> None:
     """Make one image from a prompt."""
-    if inputs["init_strength"] is not None and inputs["init_image"] is None:
-        raise UsageError("--strength says how much of --init-image is drawn again: give both")
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)

@@ -29,6 +29,8 @@ Times rest on a measurement of this machine of about a second, made once and kep
 @with_flags("plan")
 def plan(
     *,
+    prompt: Annotated[str, typer.Argument(help="What would be drawn.", show_default=False)] = "a landscape",
+    inputs: dict[str, Any],
     measure: Annotated[bool, typer.Option("--measure", help="Measure this machine's speed again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The plan as JSON on stdout.")] = False,
     flags: dict[str, Any],
@@ -39,7 +41,7 @@ def plan(
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 
-    job = resolve(request_of("a landscape", flags))  # any words: it has no prompt of a user
+    job = resolve(request_of(prompt, {**inputs, **flags}))
     made = make_plan(job, _measured(job, again=measure))
     stopped = obstacles(made)
     if as_json:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import cast
 
-from linfusion_cli.cli.spelling import declarations
+from linfusion_cli.cli.spelling import dashed, declarations
 from linfusion_cli.config.defaults_comments import commented
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows
@@ -32,9 +33,14 @@ def reference() -> str:
 def _lines() -> Iterator[str]:
     for row in all_rows():
         flags = ", ".join(f"`{flag}`" for flag in declarations(row) or (row.argument,))
+        flags += f" {row.metavar}".rstrip()
+        if more := ", ".join(f"`{dashed(word)}`" for word in row.other_names):
+            flags += f" (also {more})"
+        if more := ", ".join(f"`{dashed(word)}`" for word in row.upscale_names):
+            flags += f" (in `upscale` also {more})"
         does = " ".join(part for part in (row.help, row.details, row.limits) if part)
         cells = (
-            f"{flags} {row.metavar}".strip(),
+            flags,
             f"`{row.key}`",
             _code(row.preset_key),
             _in_list(row),
@@ -50,6 +56,7 @@ def default_words(row: OptionRow) -> str:
     section, _, name = row.preset_key.partition(".")
     value = _defaults().get(section, {}).get(name)
     if value is not None:
+        value = cast("int", value) - row.preset_offset if row.preset_offset else value
         return f"as the preset says: `{shown(value)}`"
     if row.default is not None:
         return f"`{row.default}`" if isinstance(row.default, str) else ("on" if row.default else "off")
@@ -68,7 +75,7 @@ def _code(text: str) -> str:
 
 
 def _in_list(row: OptionRow) -> str:
-    return ", ".join(f"`{name}`" for name in (row.key, *row.batch_aliases)) if row.in_batch_rows else ""
+    return ", ".join(f"`{name}`" for name in row.batch_names) if row.in_batch_rows else ""
 
 
 def write_all() -> None:

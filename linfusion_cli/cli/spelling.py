@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
+
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.options import all_rows, by_key
+from linfusion_cli.config.options import all_rows, by_key, options_of
 from linfusion_cli.errors import LinfusionError, Message, Option
 
 
@@ -12,14 +15,36 @@ def dashed(word: str) -> str:
     return f"-{word}" if len(word) == 1 else f"--{word}"
 
 
-def flags_of(row: OptionRow) -> tuple[str, ...]:
-    """Every flag of a row, in the order of --help; () for an argument."""
-    return tuple(dashed(word) for word in row.words)
+def flags_of(row: OptionRow, command: str = "") -> tuple[str, ...]:
+    """Every flag of a row on the line of a command, in the order of --help; () for an argument."""
+    return tuple(dashed(word) for word in row.words_of(command))
 
 
-def declarations(row: OptionRow) -> tuple[str, ...]:
+def declarations(row: OptionRow, command: str = "") -> tuple[str, ...]:
     """The same as Typer reads them: a switch with the flag that switches it off, `--vae-tiling/--no-vae-tiling`."""
-    return tuple(f"--{word}/--no-{word}" for word in row.words) if row.is_switch else flags_of(row)
+    words = row.words_of(command)
+    return tuple(f"--{word}/--no-{word}" for word in words) if row.is_switch else flags_of(row, command)
+
+
+def speller(command: str) -> Callable[[str], str]:
+    """What leads a word to the flag that it means: those of other tools, and underscores for dashes.
+
+    Given to the command as its `token_normalize_func`: "cfg_scale" and "cfg-scale" become "guidance".
+    """
+
+    def canonical(word: str) -> str:
+        dashes = word.replace("_", "-")
+        return other_words(command).get(dashes, dashes)
+
+    return canonical
+
+
+@cache
+def other_words(command: str) -> dict[str, str]:
+    """Names of other tools -> the first word of the row that a command offers."""
+    rows = list(options_of(command))
+    own = {word for row in rows for word in row.words_of(command)}
+    return {other: row.words[0] for row in rows for other in row.other_names if other not in own}
 
 
 def words_of_pixels() -> frozenset[str]:

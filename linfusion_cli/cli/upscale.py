@@ -11,9 +11,9 @@ from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
-from linfusion_cli.errors import UsageError
+from linfusion_cli.cli.spelling import flag
+from linfusion_cli.errors import UsageError, option
 
-DEFAULT_SCALE = 2.0
 EPILOG = """\b
 Examples:
   linfusion upscale photo.jpg --preset sdxl-4k
@@ -37,7 +37,6 @@ def upscale(
     scale: Annotated[
         float | None, typer.Option(metavar="X", help="How many times as wide and high, instead of --size. Default: 2.")
     ] = None,
-    inputs: dict[str, Any],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
@@ -48,11 +47,15 @@ def upscale(
     flags: dict[str, Any],
 ) -> None:
     """Make an image of yours larger, and draw the detail that it lacks."""
-    if scale is not None and flags["size"] is not None:
-        raise UsageError("give either --size or --scale, not both")
-    if flags["size"] is None:
-        flags["size"] = _size(image, DEFAULT_SCALE if scale is None else scale, flags["input_range"])
-    request = request_of(prompt, {**inputs, **flags}, upscale_image=image)
+    from linfusion_cli.config.job import USUAL_SCALE
+    from linfusion_cli.config.size_options import SIZE_KEYS
+
+    sizes = [key for key in ("size", *SIZE_KEYS) if flags[key] is not None]
+    if scale is not None and sizes:
+        raise UsageError(f"give either {flag(option(sizes[0]))} or --scale, not both")
+    if not sizes:
+        flags["size"] = _size(image, USUAL_SCALE if scale is None else scale, flags["input_range"])
+    request = request_of(prompt, flags, upscale_image=image)
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
 
@@ -60,9 +63,8 @@ def upscale(
 def _size(image: Path, scale: float, input_range: str | None) -> str:
     """The image's own shape, so many times as large, to the nearest size that can be made."""
     from linfusion_cli.config.input_images import inspect_image, range_or_none
-    from linfusion_cli.geometry import Size, nearest_size
 
     if not 1 < scale <= 64:
         raise UsageError(f"--scale {scale:g}: write a number above 1, up to 64. Nearest: {2 if scale <= 1 else 64}")
     size = inspect_image(image, "upscale_image", range_or_none(input_range)).size
-    return str(nearest_size(Size(round(size.width * scale), round(size.height * scale))))
+    return str(size.scaled(scale))

@@ -169,11 +169,12 @@ def _least_growth(given: Size, train_area_px: float, factor: float) -> Size:
     return size
 
 
-def check_companions(given: Mapping[str, Given], extras: ExtrasSettings) -> None:
+def check_companions(given: Mapping[str, Given], extras: ExtrasSettings, start: Start | None) -> None:
     """Raises UsageError for an option that would do nothing, because what it is about is not there."""
     nets = ("controlnets", bool(extras.controlnets))
     about = dict.fromkeys(CONTROL_KEYS, nets)
     about |= dict.fromkeys(("extras.ip_scale", "extras.ip_encoder"), ("ip_adapter", bool(extras.ip_adapter)))
+    about["sampling.init_strength"] = ("init_image", start is not None and start.refined)
     for key, (companion, there) in about.items():
         if key in given and not there:
             raise UsageError(option(given[key].option), " wants ", option(companion))

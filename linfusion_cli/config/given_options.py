@@ -11,6 +11,7 @@ from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_schema import schema
 from linfusion_cli.config.presets import Given
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.request_checks import checked_number
 
 Override = str | int | float | tuple[str | float, ...]
 
@@ -31,6 +32,8 @@ def _value(row: OptionRow, request: Request) -> object:
     value = getattr(request, row.key)
     if row.preset_takes_list:
         return (value,) if value else None
+    if row.preset_offset and value is not None:
+        return int(checked_number(row.key, value)) + row.preset_offset
     return None if value == () else value
 
 
@@ -56,6 +59,8 @@ def _recorded(row: OptionRow, value: object) -> Override:
     """A value as the record holds it."""
     if isinstance(value, Path):
         return value.name
+    if row.preset_offset:
+        return int(cast("int", value)) + row.preset_offset
     if isinstance(value, tuple):
         return tuple(item.name if isinstance(item, Path) else extras.local_names((item,))[0] for item in value)
     if isinstance(value, str) and row.is_location:

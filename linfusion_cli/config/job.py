@@ -12,7 +12,7 @@ from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
 from linfusion_cli.config.filename_template import Origin
 from linfusion_cli.config.given_options import Override, given_options, overrides
-from linfusion_cli.config.input_images import range_or_none
+from linfusion_cli.config.input_images import inspect_image, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.model_names import with_paths
@@ -29,12 +29,14 @@ from linfusion_cli.config.request_checks import (
     checked_text,
     parse_bytes,
 )
+from linfusion_cli.config.size_options import SIZE_KEYS, size_of
 from linfusion_cli.errors import Option, UsageError, option
 from linfusion_cli.file_formats import PNG, FileSettings, GivenSettings, file_settings, format_of_ending
 from linfusion_cli.geometry import Size, parse_size
 from linfusion_cli.images.input_image import InputImage
 
 CHECKPOINT_SECONDS = 30.0
+USUAL_SCALE = 2.0  # of the sides, where an image is made larger and no size is given
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ def resolve(request: Request) -> Job:
     Raises UsageError for anything that can't be rendered; the message says what is allowed. Raises WeightsError for a
     name of weights that no configured folder has.
     """
-    request = with_paths(request)
+    request = _with_size(with_paths(request))
     given = given_options(request)
     loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given)
     settings = loaded.settings
@@ -92,7 +94,7 @@ def resolve(request: Request) -> Job:
     value_range = range_or_none(request.input_range)
     start = extras.start_from(request.init_image, request.upscale_image, value_range)
     extras.check_growth(loaded, size, start)
-    extras.check_companions(given, settings.extras)
+    extras.check_companions(given, settings.extras, start)
     seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else checked_number("seed", request.seed)
     job = Job(
         prompt=prompt,
@@ -131,6 +133,25 @@ def resolve(request: Request) -> Job:
     preview, every = checked_preview(request.preview, request.preview_every, taken)
     scratch = _scratch(request.scratch_folder, output)
     return replace(job, output=output, file=file, scratch_folder=scratch, preview=preview, preview_every=every)
+
+
+def _with_size(request: Request) -> Request:
+    """The request with one size, where its width, its shape or the like were given."""
+    given = {key: value for key in SIZE_KEYS if (value := getattr(request, key)) is not None}
+    if not given:
+        return request
+    said = given if request.size is None else {"size": request.size, **given}
+    upscales = request.upscale_image is not None
+    size = size_of(said, lambda: _usual_size(request), keep_shape=upscales)
+    return replace(request, size=str(size), width=None, height=None, aspect=None, megapixels=None, long_side=None)
+
+
+def _usual_size(request: Request) -> Size:
+    """The size without an option: the preset's, or USUAL_SCALE times that of an image to upscale."""
+    if request.upscale_image is not None:
+        image = inspect_image(request.upscale_image, "upscale_image", range_or_none(request.input_range))
+        return image.size.scaled(USUAL_SCALE)
+    return _size(load_preset(extras.preset_name(request.preset, request.model, request.unet)))
 
 
 def _size(loaded: Loaded) -> Size:

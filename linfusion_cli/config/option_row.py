@@ -27,6 +27,8 @@ class OptionRow:
     names: tuple[str, ...] = ()  # words that name it on a command line, in the order of --help; (): its key
     argument: str = ""  # "IMAGE": it has no such name, its value alone is typed
     recorded_name: str = ""  # the one of `names` that messages and records use; "": the first
+    other_names: tuple[str, ...] = ()  # of other tools: understood, and listed on the reference page alone
+    upscale_names: tuple[str, ...] = ()  # more words, of the command upscale alone
     default: str | bool | None = None  # None: as `default_from` says
     default_from: str = ""  # in words; "": nothing, or the preset where there is a preset key
     repeatable: bool = False
@@ -37,6 +39,8 @@ class OptionRow:
     suggestions: tuple[str, ...] | Callable[[], Iterable[str]] = ()  # for the shell, where other values are allowed too
     commands: frozenset[str] = COMMANDS  # that offer it
     preset_key: str = ""  # "sampling.steps"; "": no preset sets it
+    preset_offset: int = 0  # added to the value for the preset key, and for the record
+    preset_help: str = ""  # what the preset key is, where that is not `help` and `details`
     preset_takes_list: bool = False  # the preset key holds a list of alternatives, and this option names one
     least_items: int = 0  # of that list
     allowed: str = ""  # what the preset key may hold, in words; "": as type, range and choices say
@@ -46,12 +50,22 @@ class OptionRow:
     is_input: bool = False  # an image to start from: --help shows it beside the prompt
     is_location: bool = False  # of weights or an image: a record holds no folder of a local one
     in_batch_rows: bool = True  # a row of a prompt list may set it
-    batch_aliases: tuple[str, ...] = ()  # other names for it in such a row
+    batch_aliases: tuple[str, ...] = ()  # more names for it in such a row, beside its words
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The names on a command line, without dashes: ("negative", "negative-prompt", "n"); () for an argument."""
+        """The names on a command line, without dashes: ("negative", "negative-prompt"); () for an argument."""
         return () if self.argument else self.names or (self.key.replace("_", "-"),)
+
+    def words_of(self, command: str) -> tuple[str, ...]:
+        """The same on the line of one command."""
+        return (*self.words, *(self.upscale_names if command == UPSCALE else ()))
+
+    @property
+    def batch_names(self) -> tuple[str, ...]:
+        """What a row of a prompt list may call it: its key first, then its words with underscores."""
+        words = [word.replace("-", "_") for word in (*self.words, *self.other_names) if len(word) > 1]
+        return tuple(dict.fromkeys((self.key, *words, *self.batch_aliases)))
 
     @property
     def name(self) -> str:

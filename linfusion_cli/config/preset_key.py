@@ -28,9 +28,9 @@ class PresetKey:
         return PresetKey(
             key=row.preset_key,
             kind=row.kind,
-            help=row.help,
-            details=row.details,
-            range=row.range,
+            help=row.preset_help or row.help,
+            details="" if row.preset_help else row.details,
+            range=row.range and row.range.moved(row.preset_offset),
             choices=row.choices,
             is_list=row.repeatable or row.preset_takes_list,
             least_items=row.least_items,

@@ -20,7 +20,12 @@ class Request:
     keep_projections: bool | None = None
     negative_prompt: str | None = None
     seed: int | None = None
-    size: str | None = None
+    size: str | None = None  # or the next five: config/size_options.py makes one size of them
+    width: int | None = None
+    height: int | None = None
+    aspect: str | None = None
+    megapixels: float | None = None
+    long_side: int | None = None
     steps: int | None = None
     guidance: float | None = None
     scheduler: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Range:
         """`from 1 to 500`; `above 0, up to 1`."""
         low, high = number_text(self.low), number_text(self.high)
         return f"above {low}, up to {high}" if self.above else f"from {low} to {high}"
+
+    def moved(self, offset: int) -> Range:
+        """The range of the numbers that are `offset` larger."""
+        return self if not offset else replace(self, low=self.low + offset, high=self.high + offset)
 
     def words(self, kind: type) -> str:
         """`a whole number from 1 to 500`; `a multiple of 8 from 64 to 4096`."""

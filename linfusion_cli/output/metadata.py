@@ -22,6 +22,7 @@ from linfusion_cli.output.formats.exif_xmp import record_text
 _WITH_XMP = ("JPEG", "WEBP", "TIFF", "AVIF", "JXL")
 _DEEP_ZOOM = b"http://schemas.microsoft.com/deepzoom/"
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
+COUNTED_FROM_1 = frozenset({"clip-skip"})  # as it is typed; a record counts from 0, as all older ones do
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -100,6 +101,8 @@ def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> di
         raise UsageError("the overrides of the record are no table")
     for name, value in cast("dict[str, object]", overrides).items():
         flag = name.removeprefix("--").replace("_", "-")
+        if flag in COUNTED_FROM_1 and isinstance(value, int):
+            value += 1
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
             raise UsageError(f'the record overrides "{visible(name)}", which is no flag')
         if allowed is None or flag in allowed:

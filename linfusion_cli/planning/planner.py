@@ -10,7 +10,7 @@ from typing import NoReturn
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
-from linfusion_cli.errors import OutOfMemoryError, OutputError, option
+from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, option
 from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
@@ -223,10 +223,29 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
-    of_images = [*fitted, *(note for image in images for note in image.notes)]
-    return tuple(
-        note for note in (*prompt_notes(job, weights), low, told_scale, few, whole, writer, *of_images) if note
+    of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
+    of_options = (low, _clip_skip_note(job), told_scale, few, whole, writer)
+    return tuple(note for note in (*prompt_notes(job, weights), *of_options, *of_images) if note)
+
+
+def _shrunk_note(job: Job) -> str:
+    """That an image to start from loses its detail, where it is larger than stage 0."""
+    base = base_size(job.size, job.settings.model.train_size_px**2)
+    image = job.start.image if job.start is not None and job.start.refined else None
+    if image is None or image.size.area <= base.area:
+        return ""
+    return Message(
+        option("init_image"),
+        f" {image.path.name} has {image.size} pixels, and stage 0 draws it at {base}: the finer detail is lost. "
+        "The command upscale keeps it",
     )
+
+
+def _clip_skip_note(job: Job) -> str:
+    """That 1 leaves out nothing: in diffusers, and here once, it leaves out one layer."""
+    if job.settings.extras.clip_skip or not isinstance(job.sources["extras.clip_skip"], Option):
+        return ""
+    return Message("clip skip 1, as A1111 counts, leaves out no layer; ", option("clip_skip", 2), " leaves out one")
 
 
 def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:

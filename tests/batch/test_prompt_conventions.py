@@ -51,7 +51,7 @@ def test_quotes_around_the_whole_are_removed(text: str, bare: str) -> None:
                 "sigma_schedule": "Karras",
                 "seed": 6,
                 "size": "512x640",
-                "clip_skip": 1,
+                "clip_skip": 2,
             },
             ["Lora hashes: x: 1, y: 2", "Version: v1.9"],
         ),

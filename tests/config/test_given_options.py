@@ -15,6 +15,7 @@ from linfusion_cli.config.given_options import given_options, overrides
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.request import Request
+from linfusion_cli.errors import UsageError
 
 ASKED = Request(prompt="a")
 EXAMPLES: dict[type, Any] = {str: "x", int: 1, float: 0.5, bool: True, Path: Path("folder/x")}
@@ -83,3 +84,11 @@ def test_a_new_row_is_flag_batch_key_preset_key_record_and_reference(monkeypatch
     assert job.overrides == {"--growth": 3.0}
     assert row_types()["growth"] == float | None
     assert "| `--growth` X | `growth` | `upscale.factor` | `growth` |" in reference()
+
+
+def test_a_count_from_1_is_kept_from_0_under_the_old_keys() -> None:
+    job = resolve(replace(ASKED, clip_skip=2))
+    assert (job.settings.extras.clip_skip, job.overrides) == (1, {"--clip-skip": 1})
+    for wrong in (0, 13):
+        with pytest.raises(UsageError, match=f"clip_skip {wrong}: write a whole number from 1 to 12"):
+            resolve(replace(ASKED, clip_skip=wrong))

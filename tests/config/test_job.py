@@ -6,10 +6,13 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve
+from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.option_rows import LARGEST_SEED
+from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size
@@ -115,7 +118,7 @@ def test_few_steps_are_enough_for_an_image_without_upscale() -> None:
 
 @pytest.mark.parametrize(
     ("text", "size", "words"),
-    [("9x9", None, "line 2: output.size = 9x9"), ("2k", None, 'line 2: output.size = "2k"'), ("9x9", "8x8", "")],
+    [("9x9", None, "line 2: output.size = 9x9"), ("3k", None, 'line 2: output.size = "3k"'), ("9x9", "8x8", "")],
 )
 def test_a_bad_size_in_a_preset_names_the_line(tmp_path: Path, text: str, size: str | None, words: str) -> None:
     file = tmp_path / "mine.toml"
@@ -154,3 +157,21 @@ def test_the_file_of_a_preset_gives_its_name_to_the_image(tmp_path: Path) -> Non
     file = tmp_path / "my best.toml"
     file.write_text("")
     assert resolve(replace(ASKED, preset=str(file))).output == Path("my-best-5-1024x512.png")
+
+
+def test_a_shape_is_recorded_as_the_size_that_it_makes() -> None:
+    job = resolve(Request(prompt="a", aspect="1:1", long_side=512, seed=1))
+    typed = resolve(Request(prompt="a", size="512x512", seed=1))
+    assert (str(job.size), job.overrides) == ("512x512", {"--size": "512x512"})
+    assert job_hash(job) == job_hash(typed)
+
+
+def test_the_presets_of_16k_are_of_the_size_named_16k() -> None:
+    for preset in ("sd15-16k", "sd21-16k", "sdxl-16k"):
+        assert load_preset(preset).settings.output.size == "16k"
+
+
+def test_one_side_of_an_upscale_keeps_its_shape(tmp_path: Path) -> None:
+    Image.new("L", (160, 80)).save(tmp_path / "a.png")
+    job = resolve(Request(prompt="a", upscale_image=tmp_path / "a.png", width=640, seed=1))
+    assert str(job.size) == "640x320"

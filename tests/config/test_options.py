@@ -26,13 +26,13 @@ def test_every_field_of_a_request_is_a_row_of_the_same_type_and_default() -> Non
 
 
 def test_every_key_and_every_name_in_a_batch_is_there_once() -> None:
-    names = [name for row in OPTIONS for name in (row.key, *row.batch_aliases)]
+    names = [name for row in OPTIONS for name in row.batch_names]
     assert len(names) == len(set(names))
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_a_command_has_every_flag_once(command: str) -> None:
-    flags = [flag for row in options_of(command) for flag in row.words]
+    flags = [flag for row in options_of(command) for flag in (*row.words_of(command), *row.other_names)]
     assert len(flags) == len(set(flags))
     assert all(row.help and row.help.endswith((".", "...")) for row in options_of(command))
 
@@ -51,4 +51,5 @@ def test_preset_keys_are_those_of_the_schema() -> None:
 
 def test_the_table_is_in_the_order_of_the_help() -> None:
     assert options.OPTIONS[0].key == "prompt"
-    assert [row.key for row in options_of("plan")][:2] == ["preset", "size"]
+    keys = [row.key for row in options_of("plan") if not row.is_input]
+    assert keys[:4] == ["preset", "size", "width", "height"]

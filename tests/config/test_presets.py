@@ -54,7 +54,7 @@ def test_the_file_beats_the_defaults_and_the_flag_beats_the_file(own_folder: Pat
 
 def test_a_preset_extends_another() -> None:
     loaded = load_preset("sdxl-16k")
-    assert (loaded.settings.output.size, loaded.settings.upscale.strength) == ("16384x8192", 0.32)
+    assert (loaded.settings.output.size, loaded.settings.upscale.strength) == ("16k", 0.32)
     assert (loaded.sources["output.size"], loaded.sources["upscale.strength"]) == ("preset sdxl-16k", "preset sdxl-4k")
 
 

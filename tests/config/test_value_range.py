@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from linfusion_cli.config.value_range import Range, number_text
@@ -11,6 +11,7 @@ RANGES = [Range(1, 500), Range(0, 1), Range(1.1, 4), Range(0, 128, multiple_of=8
 
 @pytest.mark.parametrize("allowed", RANGES)
 @given(value=st.integers(-(10**6), 10**6))
+@settings(deadline=None)
 def test_the_nearest_value_is_allowed_and_none_is_nearer(allowed: Range, value: int) -> None:
     nearest = float(allowed.nearest(value))
     assert nearest in allowed

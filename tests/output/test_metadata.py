@@ -18,9 +18,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linfusion_cli.config.options import all_rows
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.metadata import command_of, command_words, parameters_of, read_record, record_texts, visible
+from linfusion_cli.output.metadata import (
+    COUNTED_FROM_1,
+    command_of,
+    command_words,
+    parameters_of,
+    read_record,
+    record_texts,
+    visible,
+)
 from linfusion_cli.output.png_writer import PngWriter
 
 HOSTILE = [
@@ -143,6 +152,13 @@ def test_the_command_names_what_was_given() -> None:
         "linfusion generate 'a lake' --preset landscape-4k --size 4096x2048 --seed 1 --negative-prompt fog --steps 30 "
         "--dilated-cutoff 0.0 --keep-projections"
     )
+
+
+def test_a_record_counts_layers_from_0_and_its_command_from_1() -> None:
+    """Records that are older than A1111's way to count must make the same image."""
+    assert command_words(made(overrides={"--clip-skip": 1}))[-2:] == ["--clip-skip", "2"]
+    assert {row.name for row in all_rows() if row.preset_offset == -1} == COUNTED_FROM_1
+    assert all(row.preset_offset in (0, -1) for row in all_rows())
 
 
 def test_flags_repeat_switch_off_and_keep_their_values() -> None:

@@ -246,6 +246,19 @@ def test_the_users_images_count(tmp_path: Path) -> None:
         make_plan(job("512x512", init_image=tmp_path / "photo.png", max_memory="800MB"), LAPTOP)
 
 
+def test_a_start_that_loses_its_detail_is_told(tmp_path: Path) -> None:
+    for side, told in ((400, True), (128, False)):
+        Image.new("L", (side, side)).save(tmp_path / "photo.png")
+        notes = make_plan(job("512x512", init_image=tmp_path / "photo.png"), LAPTOP).notes
+        assert any("The command upscale keeps it" in note for note in notes) is told
+
+
+def test_a_clip_skip_of_1_is_told_to_leave_out_nothing() -> None:
+    for layer, told in ((1, True), (2, False), (None, False)):
+        notes = make_plan(job("512x512", clip_skip=layer), LAPTOP).notes
+        assert any("leaves out no layer" in note for note in notes) is told
+
+
 def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
     Image.new("RGB", (600, 400)).save(tmp_path / "photo.png")
     for size in ("600x400", "256x256"):
