@@ -151,11 +151,12 @@ def keeps_child(names: str) -> dict[str, float]:
     from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget
     from linfusion_cli.planning.model_shapes import read_architecture
     from linfusion_cli.planning.vae_cost import vae_cost
+    from linfusion_cli.weights.weight_file import WeightFile
 
     folder, keep = builtin_folder("builtin:landscape"), tuple(names.split(","))
     assert folder is not None
     cost = vae_cost(
-        read_architecture(folder).vae,
+        read_architecture(WeightFile.resolve((str(folder),), "", "model")).vae,
         Size(SIDE_PX, SIDE_PX),
         BAND_PX,
         keep,

@@ -24,8 +24,9 @@ from linfusion_cli.events import Event
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.render import Rendered, check_ready, render
 from linfusion_cli.system.device import find_machine
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
+from linfusion_cli.weights.used_files import linfusion_folder
+from linfusion_cli.weights.weight_file import WeightFile
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.attention.mounting import Mounted
@@ -46,15 +47,13 @@ def mount(pipe_or_unet: Any, weights: str | Path | None = None, *, keep_projecti
     weights are not on this machine or are of another model; UsageError if the family is unknown, if linear attention
     is mounted already, or if a LoRA is loaded (mount first). The model is unchanged then.
     """
-    from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
+    from linfusion_cli.engine.attention.linfusion import LinFusion
     from linfusion_cli.engine.attention.mounting import mount_on
 
     unet = _unet_of(pipe_or_unet)
     locations = (str(weights),) if weights is not None else _official_weights(unet)
-    folder = find_first(locations, "", "weights")
-    inner = folder / "linfusion"
-    linfusion = LinFusion.load(inner if (inner / CONFIG).exists() else folder, keep_projections=keep_projections)
-    return mount_on(unet, linfusion)
+    folder = linfusion_folder(WeightFile.resolve(locations, "", "linfusion").open())
+    return mount_on(unet, LinFusion.load(folder, keep_projections=keep_projections))
 
 
 @contextmanager

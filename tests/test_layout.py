@@ -172,15 +172,48 @@ def test_torch_lives_in_the_engine_and_in_training(path: Path) -> None:
         assert not top & {"torch", "diffusers", "transformers"}
 
 
+# A location becomes a path, and a header is read, in WeightFile.resolve() alone. Name -> the modules that call it.
+RESOLVING = {
+    "find": {"weights/weight_file.py", "weights/requirements.py", "weights/locate.py"},
+    "find_first": set[str](),  # gone: WeightFile.resolve() and open()
+    "builtin_folder": {"weights/locate.py", "planning/unknown_words.py"},  # the latter compares tokenizers with it
+    "read_header": {
+        "weights/weight_file.py",
+        "weights/checksums.py",  # checks what was downloaded
+        "convert/convert.py",  # checks what it wrote
+        "engine/attention/linfusion.py",  # LinFusion.load() is also for users without a plan
+    },
+    "weight_files": {
+        "weights/used_files.py",
+        "weights/weight_file.py",
+        "weights/unet_file.py",  # to say what is there instead
+        "weights/requirements.py",
+        "config/required_weights.py",  # which files have a hash to check
+    },
+    "lora_file": {"weights/used_files.py"},
+    "adapter_file": {"weights/used_files.py"},
+    "embedding_file": {"weights/used_files.py"},
+    "encoder_folder": {"weights/weight_file.py", "weights/hub_download.py"},
+}
+
+
+@pytest.mark.parametrize("name", RESOLVING)
+def test_weights_are_found_and_their_headers_read_in_one_module(name: str) -> None:
+    calling = set()
+    for path in FILES:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        called = {node.id for node in nodes if isinstance(node, ast.Name)}
+        if name in called and (name not in defined or name == "find"):
+            calling.add(path.relative_to(PACKAGE).as_posix())
+    assert calling == RESOLVING[name]
+
+
 @pytest.mark.parametrize("path", FILES, ids=IDS)
 def test_the_engine_looks_for_no_file(path: Path) -> None:
     """The plan has found all weights (weights/weight_file.py); the engine opens these, and checks them on the way."""
     if room_of_file(path).startswith("engine"):
         assert "linfusion_cli.weights.locate" not in imports_of(path)
-        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
-        assert not names & {"find", "find_first"}
-        if not room_of_file(path).startswith("engine.attention"):  # LinFusion.load() is also for users without a plan
-            assert not names & {"read_header", "weight_files", "lora_file", "adapter_file", "encoder_folder"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=IDS)

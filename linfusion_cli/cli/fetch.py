@@ -138,10 +138,9 @@ def _fetch_all(requirements: list[Requirement], *, offline: bool, as_json: bool,
 def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
     """Where it is on this machine, checked."""
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.weights.checksums import verify
+    from linfusion_cli.weights.checksums import check_files
     from linfusion_cli.weights.hub_download import fetch as download
     from linfusion_cli.weights.locate import HubLocation, missing
-    from linfusion_cli.weights.safetensors_header import read_header
 
     here = requirement.here()
     if here is None or (
@@ -154,9 +153,7 @@ def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
                 missing(requirement.locations, requirement.revision, requirement.parameter), ", without --offline"
             )
         here = download(requirement, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
-    for path in [here] if here.is_file() else sorted(here.rglob("*.safetensors")):
-        read_header(path)
-        verify(path, again=True)
+    check_files(here)
     return here
 
 
@@ -165,9 +162,9 @@ def _along(model: Path) -> list[Requirement]:
     from linfusion_cli.config.extras import PRESET_OF
     from linfusion_cli.config.presets import load_preset
     from linfusion_cli.config.required_weights import requirements_of
-    from linfusion_cli.weights.model_family import family_of_model
+    from linfusion_cli.weights.weight_file import family_of_model
 
-    settings = load_preset(PRESET_OF[family_of_model(model, "fp16")]).settings
+    settings = load_preset(PRESET_OF[family_of_model(model)]).settings
     return [requirement for requirement in requirements_of(settings) if requirement.kind != "model"]
 
 

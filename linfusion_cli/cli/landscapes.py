@@ -148,11 +148,10 @@ def train(
 
 
 def _model_folder(location: str) -> Path:
-    from linfusion_cli.files import user_path
-    from linfusion_cli.models import builtin_folder
+    from linfusion_cli.weights.weight_file import WeightFile
 
-    folder = builtin_folder(location) or user_path(location)
-    if not (folder / "model_index.json").is_file():
+    folder = WeightFile.resolve((location,), "", "model").path
+    if folder is None or not (folder / "model_index.json").is_file():
         raise UsageError(
             f"--from {location}: no model in diffusers layout (no model_index.json). Try --from builtin:landscape"
         )

@@ -51,12 +51,12 @@ def models(
 
 def _family(item: Listed) -> str:
     """The family of a model; "" for other kinds, "unusable" for one that linfusion can't run."""
-    from linfusion_cli.weights.model_family import family_of_model
+    from linfusion_cli.weights.weight_file import family_of_model
 
     if item.kind != "model":
         return ""
     try:
-        return family_of_model(item.path, "fp16")
+        return family_of_model(item.path)
     except WeightsError:
         return "unusable"
 

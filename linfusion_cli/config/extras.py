@@ -17,10 +17,10 @@ from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_si
 from linfusion_cli.images.decode import Range
 from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.weights.families import FAMILY_ROWS
-from linfusion_cli.weights.locate import find, fingerprint, missing
-from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of, family_of_model
-from linfusion_cli.weights.unet_file import has_unet, unet_tensors
+from linfusion_cli.weights.locate import fingerprint, local_path, missing
+from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of
 from linfusion_cli.weights.web_links import is_link
+from linfusion_cli.weights.weight_file import WeightFile, known_family
 
 CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
 DEFAULT_PRESET = "landscape"
@@ -93,11 +93,14 @@ def family_here(model: str | None, unet: str | None = None) -> str | None:
 
     unet: another one in a location of its own, which tells the family where the model's folder has none
     """
-    location = find(model) if model else None
-    if location is None:
+    file = WeightFile.resolve((model,), "", "model", variant="fp16") if model else None
+    if file is None or file.path is None:
         return None
-    other = find(unet) if unet and not has_unet(location) else None
-    return family_of_model(location, "fp16") if other is None else family_of(unet_tensors(other, "fp16"), other)
+    if unet and not file.family:
+        other = WeightFile.resolve((unet,), "", "unet", variant="fp16")
+        if other.path is not None:
+            return family_of(other.tensors, other.path)
+    return known_family(file)
 
 
 def preset_name(preset: str | None, model: str | None, unet: str | None = None) -> str:
@@ -248,7 +251,7 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for location in locations_of(settings):
-        path = None if location.startswith("builtin:") or not user_path(location).exists() else find(location)
+        path = local_path(location)
         if path is None:
             continue
         name = key = local_name(location)

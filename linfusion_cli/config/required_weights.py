@@ -10,7 +10,7 @@ from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import verify
-from linfusion_cli.weights.locate import find, missing
+from linfusion_cli.weights.locate import missing
 from linfusion_cli.weights.requirements import Kind, Requirement
 from linfusion_cli.weights.safetensors_header import ENDING, weight_files
 
@@ -58,9 +58,7 @@ def refuse_missing(settings: Preset, preset: str) -> None:
     Reads no file.
     """
     for requirement in requirements_of(settings):
-        if requirement.kind not in ("vae", "linfusion") and not any(
-            find(location, requirement.revision) for location in requirement.locations
-        ):
+        if requirement.kind not in ("vae", "linfusion") and requirement.found() is None:
             own = requirement in requirements_of(load_preset(preset).settings)  # then its other parts are required too
             raise missing(requirement.locations, requirement.revision, requirement.parameter, preset if own else "")
 

@@ -15,9 +15,8 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from linfusion_cli.distill.loss import Batch
 from linfusion_cli.engine.attention.linfusion import self_attentions
 from linfusion_cli.errors import WeightsError, nearest
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.pipeline_settings import INDEX, read_json_object, read_pipeline_settings
-from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
@@ -41,7 +40,8 @@ class Teacher:
         Raises WeightsError if it is not on this machine, not complete, or of a layout that LinFusion is not made for.
         """
         disable_progress_bar()
-        folder = find_first((location,), "", "model")
+        model = WeightFile.resolve((location,), "", "model")
+        folder = model.open()
         name = read_json_object(folder / INDEX).get("_class_name")
         if not isinstance(name, str) or name not in LAYOUTS:
             raise WeightsError(
@@ -49,6 +49,8 @@ class Teacher:
             )
         read_pipeline_settings(folder)  # refuses components of other classes
         kinds, options = (XL_NETWORKS, {}) if "XL" in name else (NETWORKS, NO_CHECKER)
+        for part in kinds:
+            headers_in(model.headers, folder / part)  # says what is missing
         networks = {part: _network(kind, folder / part) for part, kind in kinds.items()}
         try:
             pipeline = LAYOUTS[name].from_pretrained(folder, local_files_only=True, **networks, **options)
@@ -117,8 +119,6 @@ class Teacher:
 
 def _network(kind: Any, folder: Path) -> Any:
     """One network in float32. Raises WeightsError, naming the tensor, where the files have others than the config."""
-    for file in weight_files(folder):
-        read_header(file)  # says of a torn file that it is
     try:
         network, told = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True

@@ -35,7 +35,8 @@ from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
-from linfusion_cli.weights.locate import find_first
+from linfusion_cli.weights.used_files import linfusion_folder
+from linfusion_cli.weights.weight_file import WeightFile
 
 SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images: more take a fifth longer, for their memory
 ATTENTIONS = ("linear", "softmax", "variant")
@@ -172,8 +173,8 @@ def _linfusion(way: Way, locations: tuple[str, ...], unet: Any) -> LinFusion | N
         return None
     if way.attention == "variant":
         return load_variant(Path(way.weights), unet)
-    folder = Path(way.weights) if way.weights else find_first(locations, "", "linfusion")
-    return LinFusion.load(folder / "linfusion" if (folder / "linfusion").is_dir() else folder)
+    file = WeightFile.resolve((way.weights,) if way.weights else locations, "", "linfusion")
+    return LinFusion.load(linfusion_folder(file.open()))
 
 
 def lanczos(image: Tensor, size: Size) -> Tensor:

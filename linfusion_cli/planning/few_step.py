@@ -15,9 +15,9 @@ from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_OPTIONS
-from linfusion_cli.errors import Message, Option, WeightsError, option
-from linfusion_cli.weights.locate import find
-from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.errors import Message, Option, option
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.weights.weight_file import WeightFile
 
 TITLES = ("ss_output_name", "modelspec.title", "modelspec.description", "name", "title")  # of files, in metadata
 X0 = re.compile(r"\bx0\b")  # SDXL-Lightning in one step, which predicts the image itself
@@ -71,14 +71,14 @@ KINDS = (
 )
 
 
-def few_step_note(job: Job, *, told_guidance: bool) -> Message | None:
+def few_step_note(job: Job, weights: JobWeights, *, told_guidance: bool) -> Message | None:
     """The settings that suit the first few-step LoRA, UNet or model of a job, if others are set.
 
     told_guidance: the UNet is a latent consistency model by its tensors, whatever its name
     """
     sampling = job.settings.sampling
-    for location in _locations(job):
-        for text in _texts(location):
+    for location, file in _named(job, weights):
+        for text in _texts(location, file):
             if kind := next((kind for kind in KINDS if re.search(kind.words, text)), None):
                 if X0.search(text):
                     return Message(
@@ -90,22 +90,21 @@ def few_step_note(job: Job, *, told_guidance: bool) -> Message | None:
     return _note("the UNet", TOLD, TOLD.steps, sampling) if told_guidance else None
 
 
-def _locations(job: Job) -> Iterator[str]:
-    """What is named: LoRAs that act, then the UNet, then the model."""
-    model = job.settings.model
-    yield from (lora.location for lora in map(Weighted.parse, job.settings.extras.loras) if lora.weight)
-    yield from (model.unet,) if model.unet else model.repositories[:1]
+def _named(job: Job, weights: JobWeights) -> Iterator[tuple[str, WeightFile]]:
+    """What is named, and where it is: LoRAs that act, then the UNet, then the model."""
+    model, loras = job.settings.model, map(Weighted.parse, job.settings.extras.loras)
+    yield from ((lora.location, file) for lora, file in zip(loras, weights.loras, strict=True) if lora.weight)
+    if weights.unet is not None:
+        yield model.unet, weights.unet
+    else:
+        yield from ((location, weights.model) for location in model.repositories[:1])
 
 
-def _texts(location: str) -> Iterator[str]:
+def _texts(location: str, file: WeightFile) -> Iterator[str]:
     """The name of a location with its folder or owner, and the titles in its metadata, in plain lower case."""
     yield _words("/".join(Path(location).parts[-2:]))
-    path = find(location)
-    if path is not None and path.is_file():
-        try:
-            metadata = read_header(path).metadata
-        except WeightsError:  # loading reports it
-            return
+    if file.path is not None and file.path.is_file():
+        metadata = file.header.metadata
         yield from (_words(metadata[title]) for title in TITLES if title in metadata)
 
 

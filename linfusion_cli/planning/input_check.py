@@ -50,7 +50,7 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
         check_ip_adapter(weights.ip_adapter.header, width)
     encoder = weights.ip_encoder
     if encoder is not None and encoder.path is not None:
-        encoder_config(encoder.path, encoder.headers[0] if encoder.headers else None)
+        encoder_config(encoder.path, encoder.headers)
     modes = each(job.settings.extras.control_modes, len(weights.controlnets))
     for controlnet, mode in zip(weights.controlnets, modes, strict=True):
         if controlnet.path is not None:
@@ -65,4 +65,4 @@ def _check_model(job: Job, weights: JobWeights) -> None:
             check_family(path, weights.model.family, model.family, preset)
         check_model(weights.model, path, model.family, user_path(model.configs) if model.configs else None)
     if weights.unet is not None and weights.unet.path is not None:
-        check_unet(weights.unet.path, model.variant, model.family, path, preset)
+        check_unet(weights.unet, weights.model, model.family, preset)

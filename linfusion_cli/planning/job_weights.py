@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from linfusion_cli.config.extras import Weighted, inversion
 from linfusion_cli.config.job import Job
-from linfusion_cli.weights.adapter_files import image_encoder_of
-from linfusion_cli.weights.weight_file import WeightFile
+from linfusion_cli.weights.weight_file import WeightFile, image_encoder_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +54,5 @@ class JobWeights:
             inversions=tuple(one(inversion(text)[0], "textual_inversion") for text in extras.textual_inversions),
             controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
             ip_adapter=adapter,
-            ip_encoder=_encoder(adapter, extras.ip_encoder),
+            ip_encoder=image_encoder_of(adapter, extras.ip_encoder) if adapter is not None else None,
         )
-
-
-def _encoder(adapter: WeightFile | None, named: str) -> WeightFile | None:
-    """The image encoder of an IP-Adapter: the one that is named, else the one of its repository."""
-    if adapter is None:
-        return None
-    if adapter.path is None:
-        return WeightFile.resolve((named,), "", "ip_encoder") if named else None
-    found = image_encoder_of(adapter.header.path, adapter.path, named)
-    return WeightFile.resolve((str(found),), "", "ip_encoder")

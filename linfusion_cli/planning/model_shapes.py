@@ -10,7 +10,8 @@ from typing import Any
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.adapter_files import merged_parameters
-from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.safetensors_header import Header
+from linfusion_cli.weights.unet_file import unet_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -48,6 +49,7 @@ class UNetShape:
         return 2 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
+TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
 PLAIN_MIDDLE = "UNetMidBlock2D"  # without a transformer: of SSD-1B and Segmind-Vega
 BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, PLAIN_MIDDLE, "CrossAttnUpBlock2D", "UpBlock2D"}
@@ -141,15 +143,18 @@ def read_on_top(loras: Iterable[WeightFile], ip_adapter: WeightFile | None, ip_e
     return OnTop(mounted + ip_adapter.header.parameters, encoder, held_bytes)
 
 
-def read_vae(folder: Path, like: VaeShape) -> VaeShape:
-    """Reads the shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read."""
+def read_vae(folder: Path, headers: Iterable[Header], like: VaeShape) -> VaeShape:
+    """Reads the shape of an autoencoder in diffusers layout. Raises WeightsError for a config that can't be read.
+
+    headers: of its files; without any it has as many parameters as its family's
+    """
     try:
         config = read_json(folder / "config.json")
         return VaeShape(
             channels=tuple(config["block_out_channels"]),
             layers=config.get("layers_per_block", like.layers),
             attention=bool(config.get("mid_block_add_attention", True)),
-            parameters=_parameters(folder) or like.parameters,
+            parameters=_parameters(headers) or like.parameters,
             upcast=bool(config.get("force_upcast", True)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -159,26 +164,29 @@ def read_vae(folder: Path, like: VaeShape) -> VaeShape:
 
 
 def read_architecture(
-    folder: Path, family: str = "sd15", linfusion: Path | None = None, unet_folder: Path | None = None
+    model: WeightFile, family: str = "sd15", linfusion: WeightFile | None = None, unet: WeightFile | None = None
 ) -> Architecture:
-    """Reads the shapes of a model in diffusers layout, of any age. What the folder lacks is taken from the family.
+    """Reads the shapes of a model whose folder in diffusers layout, of any age, is on this machine.
 
-    linfusion: the folder of its linear attention, None for one inside the model's folder; unet_folder: of its UNet.
-    Raises WeightsError for a config that can't be read.
+    What the folders lack is taken from the family. linfusion: its linear attention; unet: another UNet's folder, which
+    is used instead of the model's. Raises WeightsError for a config that can't be read.
     """
-    like, unet_folder = FAMILIES[family], unet_folder or folder / "unet"
+    folder, like = model.open(), FAMILIES[family]
+    drawing = unet if unet is not None and unet.path is not None and unet.path.is_dir() else model
+    of_unet = unet_folder(drawing.open()) if drawing is not model else folder / "unet"
+    linear = _parameters(linfusion.headers) if linfusion is not None else 0
     try:
-        unet = read_json(unet_folder / "config.json")
-        linear = _parameters(linfusion or folder / "linfusion") or like.unet.linear_parameters
-        shape = _unet_shape(unet, like.unet, _parameters(unet_folder) or like.unet.parameters, linear)
+        config = read_json(of_unet / "config.json")
+        parameters = _parameters(drawing.headers_of(of_unet)) or like.unet.parameters
+        shape = _unet_shape(config, like.unet, parameters, linear or like.unet.linear_parameters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
-            f"{unet_folder}: the config of its UNet can't be read ({type(error).__name__}: {error})"
+            f"{of_unet}: the config of its UNet can't be read ({type(error).__name__}: {error})"
         ) from error
-    texts = sum(_parameters(folder / name) for name in ("text_encoder", "text_encoder_2")) or like.text_parameters
+    encoders = [header for name in TEXT_ENCODERS for header in model.headers_of(folder / name)]
     own = folder / "vae"  # a folder may have none, and be used with another autoencoder
-    vae = read_vae(own, like.vae) if (own / "config.json").is_file() else like.vae
-    return Architecture(shape, vae, texts)
+    vae = read_vae(own, model.headers_of(own), like.vae) if (own / "config.json").is_file() else like.vae
+    return Architecture(shape, vae, _parameters(encoders) or like.text_parameters)
 
 
 def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:
@@ -212,9 +220,6 @@ def _mean_depth(blocks: int | list[int]) -> int:
     return blocks if isinstance(blocks, int) else -(-sum(blocks) // len(blocks))
 
 
-def _parameters(folder: Path) -> int:
-    """The parameters of a component, from its headers; 0 if files are missing or damaged, which loading reports."""
-    try:
-        return sum(read_header(path).parameters for path in weight_files(folder, "fp16"))
-    except WeightsError:
-        return 0
+def _parameters(headers: Iterable[Header]) -> int:
+    """The parameters of a component; 0 if none of its files is on this machine, which loading reports."""
+    return sum(header.parameters for header in headers)

@@ -171,9 +171,7 @@ def _architecture(job: Job, weights: JobWeights) -> Architecture:
     if folder is None or own is None or not (own / "config.json").is_file():
         known = FAMILIES[model.family]
     else:
-        linfusion = (weights.linfusion.path if weights.linfusion is not None else None) or folder
-        inside = linfusion / "linfusion"
-        known = read_architecture(folder, model.family, inside if inside.is_dir() else linfusion, own)
+        known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet)
     drawing = weights.unet if weights.unet is not None and unet is not None else weights.model
     if drawing.path is not None and drawing.path.is_file():
         told = guidance_embedding_dim(drawing.tensors) > 0
@@ -188,7 +186,7 @@ def _vae(model: ModelSettings, weights: JobWeights, own: VaeShape) -> VaeShape:
     found = other.path if other is not None else None
     folder = found / "vae" if found is not None and (found / "vae").is_dir() else found
     if folder is not None and (folder / "config.json").is_file():
-        named = read_vae(folder, own)
+        named = read_vae(folder, other.headers if other is not None else (), own)
         return named if model.vae else replace(own, upcast=named.upcast)
     return replace(own, upcast=own.upcast and not model.vae_float16)
 
@@ -222,7 +220,7 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
         else ""
     )
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
-    few = few_step_note(job, told_guidance=architecture.unet.told_guidance)
+    few = few_step_note(job, weights, told_guidance=architecture.unet.told_guidance)
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
     of_options = (low, _clip_skip_note(job), told_scale, few, whole, writer)
     return tuple(note for note in (*prompt_notes(job, weights), *of_options, *of_images) if note)

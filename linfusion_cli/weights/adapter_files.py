@@ -10,10 +10,9 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
-from linfusion_cli.weights.locate import find_first
 from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo, read_header
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo
 
 ENCODER = "image_encoder"
 FACE_ID_MARKS = ("image_proj.perceiver_resampler.", "image_proj.mapping.", "image_proj.id_")
@@ -87,49 +86,46 @@ def adapter_file(path: Path, family: str) -> Path:
     return _only(path, "ip_adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
-def encoder_folder(adapter: Path, path: Path) -> Path:
+def encoder_folder(adapter: Header, path: Path) -> Path:
     """The folder of the image encoder of an adapter's file that was found at a path: the one of the width it reads.
 
     The official repository has two, in models/ and in sdxl_models/, and adapters of either in both. Raises WeightsError
     if there is none, or none of that width.
     """
-    root = adapter.parent.parent
-    parents = [adapter.parent, root / "models", root / "sdxl_models", path if path.is_dir() else adapter.parent]
+    own, root = adapter.path.parent, adapter.path.parent.parent
+    parents = [own, root / "models", root / "sdxl_models", path if path.is_dir() else own]
     folders = [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
     if not folders:
-        missing = f"there is no {parents[0] / ENCODER} with config.json and model{ENDING}"
-        raise WeightsError(f"{adapter}: its image encoder is missing: {missing}", parameter="ip_adapter")
-    key, width = _encoder_width(read_header(adapter).tensors)
+        missing = f"there is no {own / ENCODER} with config.json and model{ENDING}"
+        raise WeightsError(f"{adapter.path}: its image encoder is missing: {missing}", parameter="ip_adapter")
+    key, width = _encoder_width(adapter.tensors)
     widths = {folder: read_json_object(folder / "config.json").get(key) for folder in folders}
     for folder in folders:
         if not width or widths[folder] == width:
             return folder
     what = f"it reads an image encoder with {key} {width}, {folders[0]} has {shown(widths[folders[0]])}"
-    raise WeightsError(f"{adapter}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
+    raise WeightsError(f"{adapter.path}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
 
 
-def image_encoder_of(adapter: Path, path: Path, named: str) -> Path:
-    """The image encoder of an adapter's file: the named folder or file, else that of its width in its repository.
+def encoder_inside(path: Path) -> Path:
+    """Where the image encoder is in what the user named: the folder or file itself, or the one in it.
 
-    Raises WeightsError if it is not on this machine, or of another width than the adapter reads.
+    Raises WeightsError for a folder without a config that holds none or several files.
     """
-    if not named:
-        return encoder_folder(adapter, path)
-    return named_encoder(adapter, find_first((named,), "", "ip_encoder"))
+    if path.is_file() or (path / "config.json").exists():
+        return path
+    if (path / ENCODER / "config.json").exists():
+        return path / ENCODER
+    return _only(path, "ip_encoder", f"*{ENDING}", ENDING)
 
 
-def named_encoder(adapter: Path, found: Path) -> Path:
-    """The image encoder in a file or folder that the user named. Raises WeightsError if it does not fit."""
-    if found.is_dir() and not (found / "config.json").exists() and (found / ENCODER / "config.json").exists():
-        found = found / ENCODER
-    if found.is_dir() and not (found / "config.json").exists():
-        found = _only(found, "ip_encoder", f"*{ENDING}", ENDING)
-    key, width = _encoder_width(read_header(adapter).tensors)
-    theirs = encoder_config(found).get(key)
+def check_encoder(adapter: Header, path: Path, headers: tuple[Header, ...]) -> None:
+    """Raises WeightsError if an image encoder, with its headers, has another width than the adapter reads."""
+    key, width = _encoder_width(adapter.tensors)
+    theirs = encoder_config(path, headers).get(key)
     if width and theirs != width:
-        what = f"its {key} is {shown(theirs)}, {adapter.name} reads an image encoder with {width}"
-        raise WeightsError(f"{found}: {what}", parameter="ip_encoder")
-    return found
+        what = f"its {key} is {shown(theirs)}, {adapter.path.name} reads an image encoder with {width}"
+        raise WeightsError(f"{path}: {what}", parameter="ip_encoder")
 
 
 def check_ip_adapter(header: Header, text_dim: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.files import write_atomically
 from linfusion_cli.json_files import read_json
+from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
 SUMS = "SHA256SUMS"
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -67,6 +68,16 @@ def verify(path: Path, *, again: bool = False) -> None:
         remove = f"rm {shlex.quote(str(real))}"
         raise WeightsError(f"{what}. Remove it, then get it again (linfusion fetch, if it came from the hub): {remove}")
     _remember(str(real), mark)
+
+
+def check_files(location: Path) -> None:
+    """Reads the header of each safetensors file at a location, and all of the file where its hash is known.
+
+    Raises WeightsError that names the first that is damaged.
+    """
+    for path in [location] if location.is_file() else sorted(location.rglob(f"*{ENDING}")):
+        read_header(path)
+        verify(path, again=True)
 
 
 def _memory() -> Path:

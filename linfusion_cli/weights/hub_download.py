@@ -19,6 +19,7 @@ from linfusion_cli.weights.hub_compat import download, file_location, transport_
 from linfusion_cli.weights.locate import HubLocation, cache_folder
 from linfusion_cli.weights.requirements import Requirement, encoder_weights, files_of
 from linfusion_cli.weights.safetensors_header import ENDING
+from linfusion_cli.weights.weight_file import WeightFile
 
 Say = Callable[[str], None]
 
@@ -82,7 +83,8 @@ def _encoders(names: Iterable[str], root: Path, listed: Iterable[str], say: Say)
     for name in names:
         if name.endswith(ENDING) and f"/{ENCODER}/" not in f"/{name}":
             try:
-                folder = encoder_folder(root / name, root)
+                adapter = WeightFile.resolve((str(root / name),), "", "ip_adapter").header
+                folder = encoder_folder(adapter, root)
             except WeightsError as error:  # it may be somewhere else
                 say(f"{error}. Name the image encoder of this adapter")
                 continue

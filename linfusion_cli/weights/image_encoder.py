@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo, read_header
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo
 
 CONFIG = "config.json"
 HF, OPEN_CLIP = "vision_model.", "visual."
@@ -37,16 +37,16 @@ BLOCKS, LAYERS = "transformer.resblocks.", "encoder.layers."
 FUSED = "attn.in_proj_"  # query, key and value in one tensor
 
 
-def encoder_config(location: Path, header: Header | None = None) -> dict[str, Any]:
-    """The checked config of an encoder. Raises WeightsError if there is none, or one that linfusion can't run.
+def encoder_config(location: Path, headers: Sequence[Header]) -> dict[str, Any]:
+    """The checked config of an encoder, in its folder or by the header of its single file.
 
-    header: of a single file, where it is read already
+    Raises WeightsError if there is none, or one that linfusion can't run.
     """
     if location.is_dir():
         config = read_json_object(location / CONFIG)
         check_config("image_encoder", config, location / CONFIG)
         return config
-    config = _config_of(header or read_header(location))
+    config = _config_of(headers[0])
     check_config("image_encoder", config, location)
     return config
 

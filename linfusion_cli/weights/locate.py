@@ -63,14 +63,6 @@ def find(location: str, revision: str = "") -> Path | None:
     return None if hub is None else _cached(hub)
 
 
-def find_first(locations: tuple[str, ...], revision: str, parameter: str) -> Path:
-    """The first that is on this machine. Raises WeightsError, with the command that fetches them, if none is."""
-    for location in locations:
-        if found := find(location, revision):
-            return found
-    raise missing(locations, revision, parameter)
-
-
 def missing(locations: tuple[str, ...], revision: str, parameter: str, preset: str = "") -> WeightsError:
     """What to say, and to type, when none of the locations is on this machine; preset: of which they are a part."""
     for location in locations:
@@ -106,6 +98,15 @@ def _cached(hub: HubLocation) -> Path | None:
     snapshot = folder / "snapshots" / commit
     found = snapshot / hub.inside if hub.inside else snapshot
     return found if found.exists() else None
+
+
+def local_path(location: str) -> Path | None:
+    """The path of weights that somebody could exchange; None for others, and for those that are not on this machine.
+
+    Those of the package can't be exchanged, nor those of the hub's cache, which names files by their hash.
+    """
+    exchangeable = builtin_folder(location) is None and user_path(location).exists()
+    return find(location) if exchangeable else None
 
 
 def fingerprint(location: Path) -> str:

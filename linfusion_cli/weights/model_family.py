@@ -7,8 +7,7 @@ from pathlib import Path
 
 from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.weights.families import FAMILY_ROWS
-from linfusion_cli.weights.folder_advice import refuse_no_model
-from linfusion_cli.weights.safetensors_header import CONVOLUTION, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import CONVOLUTION, TensorInfo
 
 LDM_UNET = "model.diffusion_model."
 FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
@@ -97,17 +96,6 @@ def text_dim(tensors: Tensors) -> int:
     """The width of the text that a UNet or ControlNet reads; 0 if it reads none."""
     ends = ".attn2.to_k.weight"
     return next((info.shape[1] for name, info in tensors.items() if name.endswith(ends) and len(info.shape) > 1), 0)
-
-
-def family_of_model(location: Path, variant: str = "") -> str:
-    """The family of a diffusers folder or a single file on this machine. Raises WeightsError as family_of does."""
-    if location.is_file():
-        return family_of(read_header(location).tensors, location)
-    refuse_no_model(location)
-    tensors: dict[str, TensorInfo] = {}
-    for path in weight_files(location / "unet", variant):
-        tensors |= read_header(path).tensors
-    return family_of(tensors, location)
 
 
 def check_family(location: Path, family: str, wanted: str, preset: str) -> None:

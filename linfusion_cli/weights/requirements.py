@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,11 +38,15 @@ class Requirement:
 
     def here(self) -> Path | None:
         """Where it is on this machine, complete; None if it is not."""
-        for location in self.locations:
-            found = find(location, self.revision)
-            if found is not None and self._complete(found):
-                return found
-        return None
+        return next((path for path in self._present() if self._complete(path)), None)
+
+    def found(self) -> Path | None:
+        """Where it is on this machine, complete or not; None if it is not."""
+        return next(self._present(), None)
+
+    def _present(self) -> Iterator[Path]:
+        paths = (find(location, self.revision) for location in self.locations)
+        return (path for path in paths if path is not None)
 
     def _complete(self, path: Path) -> bool:
         if path.is_file():

@@ -11,8 +11,9 @@ from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import FAMILY_NAMES, LDM_UNET, Tensors, check_kind, family_of, kind_of
 from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import ENDING, Header, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import Header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, unused
+from linfusion_cli.weights.weight_file import WeightFile
 
 PARAMETER, CONFIG = "unet", "config.json"
 WEIGHT = 2  # dimensions of a linear layer's weight
@@ -24,17 +25,6 @@ GUIDANCE = ("time_embedding.cond_proj.weight", "time_embed.cond_proj.weight")
 def unet_folder(path: Path) -> Path:
     """The folder of the UNet itself, in that of a model or alone."""
     return path / "unet" if (path / "unet").is_dir() else path
-
-
-def unet_tensors(path: Path, variant: str) -> dict[str, TensorInfo]:
-    """The tensors of a UNet's folder or file, as their headers have them. Raises WeightsError for damaged files."""
-    files = weight_files(unet_folder(path), variant) if path.is_dir() else (path,)
-    return {name: info for file in files for name, info in read_header(file).tensors.items()}
-
-
-def has_unet(model: Path) -> bool:
-    """Whether a model's folder or file has a UNet's weights. A folder without them may be used with another UNet."""
-    return model.is_file() or any((model / "unet").glob(f"*{ENDING}"))
 
 
 def guidance_embedding_dim(tensors: Tensors) -> int:
@@ -52,17 +42,19 @@ def refuse_unet_alone(header: Header) -> None:
     raise WeightsError(f"{header.path}: {what}", option(PARAMETER, str(header.path)))
 
 
-def check_unet(path: Path, variant: str, family: str, base: Path | None, preset: str) -> None:
-    """Checks the UNet that is used in place of that of the model `base`, where the two are on this machine.
+def check_unet(unet: WeightFile, model: WeightFile, family: str, preset: str) -> None:
+    """Checks a UNet on this machine that is used instead of that of the model, which may be missing here.
 
     Raises WeightsError that names the file for what is no UNet, one of another family than the preset, and a file
-    whose layers are not those of the base, whose config it takes. A folder has a config of its own.
+    whose layers are not those of the model's UNet, whose config it takes. A folder has a config of its own.
     """
+    path, tensors = unet.open(), unet.tensors
     if path.is_dir():
         if not (unet_folder(path) / CONFIG).is_file():
             raise WeightsError(f"{path}: no UNet in it: its folder has {CONFIG} and weights", parameter=PARAMETER)
         check_config("unet", read_json_object(unet_folder(path) / CONFIG), unet_folder(path) / CONFIG)
-    tensors = unet_tensors(path, variant)
+        if not tensors:
+            weight_files(unet_folder(path))  # says what is there instead
     if kind_of(tensors) not in ("unet", "checkpoint"):
         check_kind(tensors, "unet", path, PARAMETER)
     found = family_of(tensors, path)
@@ -72,21 +64,21 @@ def check_unet(path: Path, variant: str, family: str, base: Path | None, preset:
             f"{path}: {what}. Nearest: ", option("preset", FAMILY_ROWS[found].preset), parameter=PARAMETER
         )
     if path.is_file():
-        _check_file(read_header(path), base, variant)
+        _check_file(unet.header, model)
 
 
-def _check_file(header: Header, base: Path | None, variant: str) -> None:
-    """Raises WeightsError for a tensor of a file that is no part of the base's UNet, and for one that is missing."""
+def _check_file(header: Header, model: WeightFile) -> None:
+    """Raises WeightsError for a tensor of a file that is no part of the model's UNet, and for one that is missing."""
     if kind_of(header.tensors) == "checkpoint":
         check_single_file(header)
-    if base is None or not has_unet(base):
+    if not model.unet_tensors:
         return
-    ours, theirs = _shapes(header.tensors), _shapes(unet_tensors(base, variant))
+    ours, theirs = _shapes(header.tensors), _shapes(model.unet_tensors)
     if _is_original(ours) != _is_original(theirs):
         return  # of another layout: loading converts it
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):
-            what = f"its {shown(name)} is {_text(ours.get(name))}, that of {base} {_text(theirs.get(name))}"
+            what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"
             raise WeightsError(f"{header.path}: {what}: a UNet for another model", parameter=PARAMETER)
 
 

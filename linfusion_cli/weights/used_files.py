@@ -32,6 +32,11 @@ def used_files(path: Path, parameter: str, family: str, variant: str) -> tuple[P
     return tuple(file for folder, own in _folders(path, parameter, variant) for file in _present(folder, own))
 
 
+def linfusion_folder(path: Path) -> Path:
+    """The folder of the linear attention: inside a model's folder, or by itself."""
+    return path / "linfusion" if (path / "linfusion").is_dir() else path
+
+
 def _folders(path: Path, parameter: str, variant: str) -> Iterator[tuple[Path, str]]:
     """The folders of the parts, each with the variant of its files."""
     match parameter:
@@ -44,7 +49,7 @@ def _folders(path: Path, parameter: str, variant: str) -> Iterator[tuple[Path, s
         case "controlnet":
             yield path, CONTROL_VARIANT
         case "linfusion":
-            yield (path / "linfusion", "") if (path / "linfusion").is_dir() else (path, "")
+            yield linfusion_folder(path), ""
         case _:
             yield path, ""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.adapter_files import check_encoder, encoder_folder, encoder_inside
+from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.locate import find, missing, stamp
 from linfusion_cli.weights.model_family import family_of, text_dim
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo, read_header, weight_files
@@ -45,8 +47,9 @@ class WeightFile:
         if path is None:
             return WeightFile(locations, revision, parameter)
         headers = tuple(read_header(file) for file in used_files(path, parameter, family, variant))
-        own = _family(path, headers) if parameter == "model" else ""
-        return WeightFile(locations, revision, parameter, path, headers, own, stamp(path, headers))
+        file = WeightFile(locations, revision, parameter, path, headers, "", stamp(path, headers))
+        unet = file.unet_tensors if parameter == "model" else {}
+        return replace(file, family=family_of(unet, path)) if unet else file
 
     @property
     def header(self) -> Header:
@@ -59,6 +62,18 @@ class WeightFile:
     def tensors(self) -> dict[str, TensorInfo]:
         """Those of all headers, by name."""
         return {name: info for header in self.headers for name, info in header.tensors.items()}
+
+    @property
+    def unet_tensors(self) -> dict[str, TensorInfo]:
+        """Those of the UNet in a model's folder, of a UNet's own folder, or of a single file, which holds all parts."""
+        if self.path is None or self.path.is_file():
+            return self.tensors
+        inside = (header for folder in (self.path / "unet", self.path) for header in self.headers_of(folder))
+        return {name: info for header in inside for name, info in header.tensors.items()}
+
+    def headers_of(self, folder: Path) -> tuple[Header, ...]:
+        """The headers of the files in a folder; none if the component has none there."""
+        return tuple(header for header in self.headers if header.path.parent == folder)
 
     @property
     def text_dim(self) -> int:
@@ -102,11 +117,39 @@ def changed(path: Path) -> WeightsError:
     return WeightsError(f"{path}: these weights changed since the plan was made. Plan again")
 
 
-def _family(path: Path, headers: tuple[Header, ...]) -> str:
-    unet = {
-        name: info
-        for header in headers
-        if path.is_file() or header.path.parent == path / "unet"
-        for name, info in header.tensors.items()
-    }
-    return family_of(unet, path) if unet else ""
+def family_of_model(location: str | Path) -> str:
+    """The family of a model on this machine: a folder in diffusers layout, or a single file.
+
+    Raises WeightsError for damaged files, and as known_family() does.
+    """
+    return known_family(WeightFile.resolve((str(location),), "", "model", variant="fp16"))
+
+
+def known_family(model: WeightFile) -> str:
+    """The family of a model that was found. Raises WeightsError, with what is there instead, if it has no UNet."""
+    if not model.family:
+        path = model.open()
+        refuse_no_model(path)
+        weight_files(path / "unet")  # says what is there instead
+    return model.family
+
+
+def image_encoder_of(adapter: WeightFile, named: str) -> WeightFile | None:
+    """The image encoder of an IP-Adapter: the folder or file that is named, else that of its width in its repository.
+
+    None where none is named and the adapter is not on this machine. Raises WeightsError if the encoder is not on this
+    machine, or of another width than the adapter reads.
+    """
+    if not named:
+        if adapter.path is None:
+            return None
+        folder = encoder_folder(adapter.header, adapter.path)
+        return WeightFile.resolve((str(folder),), "", "ip_encoder")
+    encoder = WeightFile.resolve((named,), "", "ip_encoder")
+    if adapter.path is None:
+        return encoder
+    path = encoder_inside(encoder.open())
+    if path != encoder.path:
+        encoder = WeightFile.resolve((str(path),), "", "ip_encoder")
+    check_encoder(adapter.header, path, encoder.headers)
+    return encoder

@@ -12,6 +12,7 @@ from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.preset_files import shipped_folder
 from linfusion_cli.config.request import Request
 from linfusion_cli.planning.few_step import KINDS, few_step_note
+from linfusion_cli.planning.job_weights import JobWeights
 
 
 def job(**changes: Any) -> Job:
@@ -19,7 +20,8 @@ def job(**changes: Any) -> Job:
 
 
 def note(*, told_guidance: bool = False, **changes: Any) -> str:
-    found = few_step_note(job(**changes), told_guidance=told_guidance)
+    asked = job(**changes)
+    found = few_step_note(asked, JobWeights.of(asked), told_guidance=told_guidance)
     return "" if found is None else told(found)
 
 

@@ -27,7 +27,7 @@ def at(path: Path, parameter: str) -> WeightFile:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_families_published_configs_have_the_families_shapes(family: str) -> None:
-    assert read_architecture(family_folder(family), family) == FAMILIES[family]
+    assert read_architecture(at(family_folder(family), "model"), family) == FAMILIES[family]
 
 
 def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
@@ -36,23 +36,28 @@ def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
     config = json.loads(path.read_text())
     kept = ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim", "attention_head_dim")
     path.write_text(json.dumps({name: config[name] for name in kept}))
-    assert read_architecture(tmp_path) == FAMILIES["sd15"]
+    assert read_architecture(at(tmp_path, "model")) == FAMILIES["sd15"]
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
         with pytest.raises(WeightsError, match="the config of its UNet can't be read"):
-            read_architecture(tmp_path)
+            read_architecture(at(tmp_path, "model"))
 
 
 def test_parameters_are_counted_whatever_their_number_format(tmp_path: Path) -> None:
     shutil.copytree(family_folder("sdxl"), tmp_path, dirs_exist_ok=True)
+    tensors = {"conv_in.weight": torch.zeros(2, 4), "x.proj_in.weight": torch.zeros(7)}
     for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"), ("text_encoder_2", "model")):
-        save_file({"a": torch.zeros(3, 5)}, tmp_path / part / f"{stem}.safetensors")
-        save_file({"a": torch.zeros(3, 5).half()}, tmp_path / part / f"{stem}.fp16.safetensors")
-    found = read_architecture(tmp_path, "sdxl")
+        save_file(tensors, tmp_path / part / f"{stem}.safetensors")
+        halves = {name: value.half() for name, value in tensors.items()}
+        save_file(halves, tmp_path / part / f"{stem}.fp16.safetensors")
+    found = read_architecture(at(tmp_path, "model"), "sdxl")
     assert (found.unet.parameters, found.text_parameters) == (15, 30)
     assert found.unet.linear_parameters == FAMILIES["sdxl"].unet.linear_parameters
     (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"torn")
-    assert read_architecture(tmp_path, "sdxl").unet.parameters == FAMILIES["sdxl"].unet.parameters
+    assert read_architecture(at(tmp_path, "model"), "sdxl") == found
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(WeightsError, match="not a safetensors file, or cut off"):
+        at(tmp_path, "model")
 
 
 def test_a_model_in_the_hubs_cache_is_planned_with_its_own_shapes(

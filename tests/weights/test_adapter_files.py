@@ -8,8 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import check_ip_adapter, encoder_folder, image_encoder_of
+from linfusion_cli.weights.adapter_files import check_ip_adapter, encoder_folder
 from linfusion_cli.weights.safetensors_header import read_header
+from linfusion_cli.weights.weight_file import WeightFile, image_encoder_of
 
 WIDTHS = {"models": 1024, "sdxl_models": 1280}  # ViT-H and ViT-G, as in h94/IP-Adapter
 
@@ -36,28 +37,33 @@ def repository(tmp_path: Path) -> Path:
 def test_the_encoder_is_chosen_by_width(repository: Path, name: str, tensor: str, width: int, wanted: str) -> None:
     path = repository / f"{name}.safetensors"
     save_file({f"image_proj.{tensor}": torch.ones(8, width), "ip_adapter.1.to_k_ip.weight": torch.ones(2, 2)}, path)
-    assert encoder_folder(path, path) == repository / wanted / "image_encoder"
-    assert encoder_folder(path, repository) == repository / wanted / "image_encoder"
+    assert encoder_folder(read_header(path), path) == repository / wanted / "image_encoder"
+    assert encoder_folder(read_header(path), repository) == repository / wanted / "image_encoder"
 
 
 def test_without_an_encoder_of_that_width_both_widths_are_said(repository: Path) -> None:
     path = repository / "models" / "odd.safetensors"
     save_file({"image_proj.proj.weight": torch.ones(8, 512)}, path)
     with pytest.raises(WeightsError, match=r"odd\.safetensors: it reads .* projection_dim 512, .* has 1024"):
-        encoder_folder(path, path)
+        encoder_folder(read_header(path), path)
 
 
 def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> None:
     path = repository / "models" / "ip.safetensors"
     save_file({"image_proj.proj.weight": torch.ones(8, 1280)}, path)
     folder = repository / "sdxl_models" / "image_encoder"
-    assert image_encoder_of(path, path, str(folder)) == folder
-    assert image_encoder_of(path, path, str(folder.parent)) == folder
-    assert image_encoder_of(path, path, "") == folder
+    adapter = WeightFile.resolve((str(path),), "", "ip_adapter")
+    for named in (str(folder), str(folder.parent), ""):
+        found = image_encoder_of(adapter, named)
+        assert found is not None
+        assert found.path == folder
     with pytest.raises(WeightsError, match=r"projection_dim is 1024, ip\.safetensors reads an image encoder with 1280"):
-        image_encoder_of(path, path, str(repository / "models" / "image_encoder"))
+        image_encoder_of(adapter, str(repository / "models" / "image_encoder"))
     with pytest.raises(WeightsError, match=r"linfusion fetch ip_encoder=.owner/name"):
-        image_encoder_of(path, path, "owner/name")
+        image_encoder_of(adapter, "owner/name")
+    absent = WeightFile.resolve(("owner/ip",), "", "ip_adapter")
+    assert image_encoder_of(absent, "") is None
+    assert image_encoder_of(absent, "owner/name") == WeightFile(("owner/name",), "", "ip_encoder")
 
 
 @pytest.mark.parametrize(

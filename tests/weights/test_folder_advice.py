@@ -7,7 +7,7 @@ import pytest
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.folder_advice import refuse_cache_folder, refuse_no_model
 from linfusion_cli.weights.locate import find
-from linfusion_cli.weights.model_family import family_of_model
+from linfusion_cli.weights.weight_file import family_of_model
 
 
 def make(root: Path, *files: str) -> Path:

@@ -62,7 +62,7 @@ def test_every_layout_embeds_as_transformers_does(
     ours = load_image_encoder(WeightFile.resolve((str(path),), "", "ip_encoder"), torch.float32)
     with torch.no_grad():
         assert torch.equal(ours(pixels).image_embeds, model(pixels).image_embeds)
-    told = encoder_config(path)
+    told = encoder_config(path, WeightFile.resolve((str(path),), "", "ip_encoder").headers)
     assert {key: told[key] for key in CONFIG} == CONFIG
     assert path.is_dir() or is_image_encoder(read_header(path).tensors)
 
@@ -71,9 +71,9 @@ def test_what_is_no_image_encoder(model: CLIPVisionModelWithProjection, tmp_path
     path = tmp_path / "a.safetensors"
     save_file({"text_model.embeddings.x": torch.ones(2)}, path)
     with pytest.raises(WeightsError, match="no image encoder of CLIP with its projection"):
-        encoder_config(path)
+        encoder_config(path, [read_header(path)])
     narrow = {name: value[..., :640].clone() for name, value in model.state_dict().items()}
     save_file(narrow, path)
     with pytest.raises(WeightsError, match=r"of width 640\. Allowed: 1024"):
-        encoder_config(path)
+        encoder_config(path, [read_header(path)])
     assert transformers_names("vision_model.embeddings.position_ids") == ()

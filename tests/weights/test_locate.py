@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import builtin_folder
-from linfusion_cli.weights.locate import HubLocation, cache_folder, find, find_first, fingerprint, missing, stamp
+from linfusion_cli.weights.locate import HubLocation, cache_folder, find, fingerprint, local_path, missing, stamp
 from linfusion_cli.weights.safetensors_header import read_header
 
 
@@ -76,8 +76,8 @@ def test_files_folders_and_built_in_models_are_found(file: Path, monkeypatch: py
 )
 def test_what_is_not_here_is_nothing_and_told(location: str) -> None:
     assert find(location) is None
-    with pytest.raises(WeightsError):
-        find_first((location,), "", "model")
+    assert local_path(location) is None
+    assert isinstance(missing((location,), "", "model"), WeightsError)
 
 
 def test_the_hubs_cache_is_read_by_revision_and_path(snapshot: Path) -> None:
@@ -91,8 +91,10 @@ def test_the_hubs_cache_is_read_by_revision_and_path(snapshot: Path) -> None:
     assert find("owner/name/vae") is None
 
 
-def test_the_first_location_that_is_here_is_taken(file: Path, snapshot: Path) -> None:
-    assert find_first(("owner/other", "owner/name", str(file)), "", "model") == snapshot
+def test_weights_of_the_package_and_of_the_cache_are_not_the_users_own(file: Path, snapshot: Path) -> None:
+    assert local_path(str(file)) == file
+    assert find("owner/name") == snapshot
+    assert local_path("owner/name") is local_path("builtin:landscape") is None
 
 
 def test_a_device_is_no_file_of_weights() -> None:

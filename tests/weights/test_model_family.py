@@ -13,11 +13,11 @@ from linfusion_cli.weights.model_family import (
     check_family,
     check_kind,
     family_of,
-    family_of_model,
     kind_of,
     text_dim,
 )
 from linfusion_cli.weights.safetensors_header import TensorInfo, read_header
+from linfusion_cli.weights.weight_file import family_of_model
 
 
 def tensors(**shapes: tuple[int, ...]) -> dict[str, TensorInfo]:

@@ -19,7 +19,7 @@ def load_image_encoder(file: WeightFile, dtype: torch.dtype) -> Any:
     """A CLIPVisionModelWithProjection in eval mode. Raises WeightsError naming what is missing or of another shape."""
     location = file.open()
     headers = headers_in(file.headers, location) if location.is_dir() else file.headers
-    settings = deciding("image_encoder", encoder_config(location, headers[0]))
+    settings = deciding("image_encoder", encoder_config(location, headers))
     tensors: dict[str, Tensor] = {}
     for header in headers:
         for name, tensor in read_tensors(header, dtype).items():

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
-from linfusion_cli.engine.attention.linfusion import CONFIG, LinFusion
+from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
 from linfusion_cli.engine.controlnet.model import ControlNet
 from linfusion_cli.engine.controlnet.t2i_adapter import T2INet
@@ -29,6 +29,7 @@ from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+from linfusion_cli.weights.used_files import linfusion_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -166,5 +167,4 @@ def _linfusion_folder(inputs: ComponentInputs) -> Path:
         raise WeightsError(
             f"preset {inputs.preset} names no LinFusion weights (model.linfusion). Try ", option("attention", "softmax")
         )
-    folder = inputs.linfusion.open()
-    return folder / "linfusion" if (folder / "linfusion" / CONFIG).exists() else folder
+    return linfusion_folder(inputs.linfusion.open())
