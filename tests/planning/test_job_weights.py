@@ -10,6 +10,10 @@ from torch import zeros
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.request import Request
 from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.planner import make_plan
+from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights import weight_file
+from linfusion_cli.weights.safetensors_header import Header, read_header
 
 
 def job(**changes: Any) -> Job:
@@ -50,3 +54,20 @@ def test_each_header_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(read) == len(set(read))
     assert tmp_path / "a.safetensors" in read
     assert {header.path for file in plan.components.weight_files for header in file.headers} <= set(read)
+
+
+def test_a_plan_reads_each_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job tells the family by the model's headers; the plan reads each file's header, and no more."""
+    lora = tmp_path / "hyper.safetensors"
+    save_file({"lora_unet_conv_in.lora_down.weight": zeros(2, 4, 1, 1)}, lora, {"name": "lcm"})
+    asked = job(loras=(str(lora),))
+    read: list[Path] = []
+
+    def counting(path: Path) -> Header:
+        read.append(path)
+        return read_header(path)
+
+    monkeypatch.setattr(weight_file, "read_header", counting)
+    plan = make_plan(asked, find_machine("cpu"))
+    assert lora in read
+    assert len(read) == len(set(read)) == sum(len(file.headers) for file in plan.components.weight_files)

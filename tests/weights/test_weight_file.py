@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.models import builtin_folder
 from linfusion_cli.weights.safetensors_header import read_header
-from linfusion_cli.weights.weight_file import WeightFile, headers_in
+from linfusion_cli.weights.weight_file import WeightFile, family_of_model, headers_in, known_family
 
 
 @pytest.fixture
@@ -111,3 +112,26 @@ def test_a_pickle_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.ckpt").write_bytes(b"x")
     with pytest.raises(WeightsError, match="pickle"):
         resolved(tmp_path / "a.ckpt")
+
+
+def test_the_family_of_a_model_needs_its_unet(tmp_path: Path) -> None:
+    builtin = builtin_folder("builtin:landscape")
+    assert family_of_model("builtin:landscape") == family_of_model(builtin or Path()) == "sd15"
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    with pytest.raises(WeightsError, match=r"unet: no \.safetensors file in it"):
+        family_of_model(tmp_path)
+    with pytest.raises(WeightsError, match=r"linfusion fetch model=.nobody/nothing"):
+        family_of_model("nobody/nothing")
+
+
+def test_headers_by_folder(tmp_path: Path) -> None:
+    for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
+        (tmp_path / part).mkdir()
+        tensors = {"conv_in.weight": torch.zeros(1, 4), "x.proj_in.weight": torch.zeros(2)}
+        save_file(tensors if part == "unet" else {"a": torch.zeros(3)}, tmp_path / part / f"{name}.safetensors")
+    model = WeightFile.resolve((str(tmp_path),), "", "model")
+    assert [header.parameters for header in model.headers_of(tmp_path / "text_encoder")] == [3]
+    assert set(model.unet_tensors) == {"conv_in.weight", "x.proj_in.weight"}
+    assert model.headers_of(tmp_path) == ()
+    assert known_family(model) == "sd15"  # a projection of one dimension is none of 2.x
