@@ -45,7 +45,7 @@ def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
 
 def test_parameters_are_counted_whatever_their_number_format(tmp_path: Path) -> None:
     shutil.copytree(family_folder("sdxl"), tmp_path, dirs_exist_ok=True)
-    tensors = {"conv_in.weight": torch.zeros(2, 4), "x.proj_in.weight": torch.zeros(7)}
+    tensors = {"conv_in.weight": torch.zeros(2, 4, 1, 1), "x.proj_in.weight": torch.zeros(7, 1)}
     for part, stem in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model"), ("text_encoder_2", "model")):
         save_file(tensors, tmp_path / part / f"{stem}.safetensors")
         halves = {name: value.half() for name, value in tensors.items()}

@@ -128,10 +128,10 @@ def test_the_family_of_a_model_needs_its_unet(tmp_path: Path) -> None:
 def test_headers_by_folder(tmp_path: Path) -> None:
     for part, name in (("unet", "diffusion_pytorch_model"), ("text_encoder", "model")):
         (tmp_path / part).mkdir()
-        tensors = {"conv_in.weight": torch.zeros(1, 4), "x.proj_in.weight": torch.zeros(2)}
+        tensors = {"conv_in.weight": torch.zeros(1, 4, 1, 1), "x.proj_in.weight": torch.zeros(2, 1)}
         save_file(tensors if part == "unet" else {"a": torch.zeros(3)}, tmp_path / part / f"{name}.safetensors")
     model = WeightFile.resolve((str(tmp_path),), "", "model")
     assert [header.parameters for header in model.headers_of(tmp_path / "text_encoder")] == [3]
     assert set(model.unet_tensors) == {"conv_in.weight", "x.proj_in.weight"}
     assert model.headers_of(tmp_path) == ()
-    assert known_family(model) == "sd15"  # a projection of one dimension is none of 2.x
+    assert known_family(model) == "sd21"
