@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from linfusion_cli.config.job import Job
 from linfusion_cli.events import Note, Notify
-from linfusion_cli.planning.memory_model import cpu_runtime_bytes
-from linfusion_cli.planning.planner import Plan, dtype_of, make_plan
-from linfusion_cli.planning.render_plan import FEW_PREPARED
+from linfusion_cli.planning.memory_model import unified_runtime_bytes
+from linfusion_cli.planning.number_format import dtype_of
+from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import Machine
-from linfusion_cli.system.process_setup import importing, owns_process, quiet_libraries
+from linfusion_cli.system.process_setup import FEW_PREPARED, importing, owns_process, quiet_libraries
 from linfusion_cli.system.runtime_memory import imported_bytes, measure_imported
 from linfusion_cli.system.speed import Speed
 
@@ -46,7 +46,7 @@ def as_measured(plan: Plan, notify: Notify) -> Plan:
     Raises OutOfMemoryError, with the smallest budget that would do, if no such plan fits.
     """
     held = imported_bytes()
-    more = cpu_runtime_bytes(held) - cpu_runtime_bytes(plan.machine.imported_bytes)
+    more = unified_runtime_bytes("cpu", held) - unified_runtime_bytes("cpu", plan.machine.imported_bytes)
     if plan.machine.kind != "cpu" or more <= UNCOUNTED_BYTES:
         return plan
     machine = replace(plan.machine, imported_bytes=held)

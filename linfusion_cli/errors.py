@@ -34,12 +34,28 @@ MOST_CHARACTERS = 400  # of one line of a message
 HUNG_UP = 129
 INTERRUPTED = 130
 TERMINATED = 143
+# Words of torch on CPUs and GPUs, oneDNN, cuDNN, cuBLAS, MIOpen, rocBLAS and Metal. A library that can't allocate its
+# workspace often says only that it found no way to compute.
 NO_MEMORY = (
     "can't allocate memory",
     "not enough memory",
     "out of memory",
     "could not create a primitive",
-)  # torch on CPUs and cards, oneDNN
+    "cudnn_status_alloc_failed",
+    "cudnn_status_internal_error_host_allocation_failed",
+    "cudnn_status_internal_error_device_allocation_failed",
+    "cublas_status_alloc_failed",
+    "cublas_status_not_initialized",
+    "unable to find an engine to execute this computation",
+    "find was unable to find an engine",
+    "cuda_error_out_of_memory",
+    "cudaerrormemoryallocation",
+    "hiperroroutofmemory",
+    "miopenstatusallocfailed",
+    "rocblas_status_memory_error",
+    "insufficient memory",
+    "invalid buffer size",
+)
 
 
 Value = str | int | float | None

@@ -22,6 +22,7 @@ from linfusion_cli.files import free_bytes, nearest_folder
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
+from linfusion_cli.system.speed import DAMAGED
 from linfusion_cli.weights.locate import cache_folder
 
 State = Literal["ok", "missing", "bad"]
@@ -89,8 +90,8 @@ def _device(machine: Machine) -> Iterator[Finding]:
     memory = f"{machine.free_bytes / 1e9:.1f} of {machine.total_bytes / 1e9:.1f} GB free"
     found = f"{machine.device}: {machine.device_name} ({machine.reason}), {memory}"
     yield Finding(about="device", state="ok", found=found)
-    for note in machine.notes:
-        yield Finding(about="speed", state="missing", found=note, fix=Message("linfusion plan ", option("measure")))
+    if DAMAGED in machine.notes:
+        yield Finding(about="speed", state="missing", found=DAMAGED, fix=Message("linfusion plan ", option("measure")))
     if machine.kind == "cpu":
         yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")
 

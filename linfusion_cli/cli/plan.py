@@ -53,7 +53,7 @@ def plan(
 
 def _measured(job: Job, *, again: bool) -> Machine:
     """The machine, with a speed that has been measured in the job's number format."""
-    from linfusion_cli.planning.planner import dtype_of
+    from linfusion_cli.planning.number_format import dtype_of
     from linfusion_cli.system.device import find_machine
     from linfusion_cli.system.speed import remember_speed
 

@@ -10,7 +10,7 @@ from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.distributed.ranks import Ranks
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.engine.memory.allocator import Relief, large_apart
+from linfusion_cli.engine.memory.allocator import Relief, large_apart, limit_device
 from linfusion_cli.engine.memory.meter import Meter
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.sampling.finite import require_finite_conditioning
@@ -50,6 +50,7 @@ def _load(
 ) -> Run:
     """Encodes the prompt, loads the components and moves them to the device; opens the checkpoints."""
     device = torch.device(plan.machine.device)
+    limit_device(device, plan.budget_bytes, plan.machine.total_bytes)
     meter = Meter(device, notify)
     with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
         conditioning, components = (model_cache or ModelCache()).take(plan, notify)

@@ -15,13 +15,13 @@ from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
 from linfusion_cli.planning.memory_model import (
     BYTES_OF,
     ModelBytes,
-    accelerator_denoising_bytes,
-    accelerator_encoding_bytes,
-    cpu_denoising_bytes,
-    cpu_encoding_bytes,
-    cpu_image_bytes,
-    cpu_runtime_bytes,
+    card_denoising_bytes,
+    card_encoding_bytes,
+    image_bytes,
     model_bytes,
+    unified_denoising_bytes,
+    unified_encoding_bytes,
+    unified_runtime_bytes,
 )
 from linfusion_cli.planning.model_shapes import Architecture
 from linfusion_cli.planning.unet_cost import unet_cost
@@ -32,6 +32,7 @@ from linfusion_cli.system.speed import Speed
 
 OVERHEAD = 1.1  # what allocators keep beyond live tensors; measured, see docs/log.md
 READ_BYTES_PER_SECOND = 1e9  # of weights, from files into memory; docs/log.md
+LARGEST_ON_APPLE_BYTES = (1 << 32) - 1  # larger tensors come out wrong before macOS 15 (pytorch #124335)
 LATENT_BYTES = 4 * 4  # four channels in float32
 LATENT_COPIES = 8  # latents, noise, start, anchor, and the intermediate results of a step
 IMAGE_BYTES = 3 * 4  # of a pixel in float32
@@ -47,7 +48,7 @@ class Phase:
     """One thing to do. `total` counts `unit` ("steps" or "rows").
 
     macs:       multiply-adds
-    peak_bytes: the device's memory (on a CPU: of the whole process) while it runs
+    peak_bytes: the device's memory (on a CPU or a Mac: of the whole process) while it runs
     ram_bytes:  activations that wait in RAM beside an accelerator
     file_bytes: activations that wait in files
     """
@@ -90,18 +91,22 @@ class Estimate:
     @property
     def denoising_bytes(self) -> float:
         """What the process (or the device) holds while an image is made, beside activations: runtime and weights."""
-        if self.machine.kind == "cpu":
-            runtime = cpu_runtime_bytes(self.machine.imported_bytes)
-            return cpu_denoising_bytes(self.model, runtime, keep_text_encoders=self.keep_text_encoders)
-        return accelerator_denoising_bytes(self.machine.kind, self.model)
+        if self.machine.unified:
+            return unified_denoising_bytes(self.model, self._runtime_bytes, keep_text_encoders=self.keep_text_encoders)
+        return card_denoising_bytes(self.model)
 
     @property
     def encoding_bytes(self) -> float:
         """What it holds while the prompt and an IP-Adapter's images are encoded."""
-        if self.machine.kind == "cpu":
-            runtime, images = cpu_runtime_bytes(self.machine.imported_bytes), self.job.ip_images
-            return cpu_encoding_bytes(self.model, runtime, images, keep_text_encoders=self.keep_text_encoders)
-        return accelerator_encoding_bytes(self.machine.kind, self.model)
+        if self.machine.unified:
+            return unified_encoding_bytes(
+                self.model, self._runtime_bytes, self.job.ip_images, keep_text_encoders=self.keep_text_encoders
+            )
+        return card_encoding_bytes(self.model)
+
+    @property
+    def _runtime_bytes(self) -> float:
+        return unified_runtime_bytes(self.machine.kind, self.machine.imported_bytes)
 
     def least_bytes(self, stages: tuple[Stage, ...]) -> float:
         """The peak of these stages if no activation waits in memory."""
@@ -109,7 +114,13 @@ class Estimate:
 
     def budget(self, device_bytes: float, memory_bytes: float) -> StoreBudget:
         """A budget of so many bytes on the device and in RAM, with the job's scratch folder."""
-        return StoreBudget(device_bytes, memory_bytes, self.job.scratch_folder, overlapped=self.machine.kind == "cuda")
+        return StoreBudget(
+            device_bytes,
+            memory_bytes,
+            self.job.scratch_folder,
+            overlapped=self.machine.kind == "cuda",
+            largest_device_bytes=LARGEST_ON_APPLE_BYTES if self.machine.kind == "mps" else math.inf,
+        )
 
     def phases(self, stages: tuple[Stage, ...], budget: StoreBudget) -> tuple[Phase, ...]:
         """All phases in order; `budget` is for their activations."""
@@ -172,7 +183,7 @@ class Estimate:
         written = last or self.job.stages_folder is not None
         held = self.job.file.held_bytes(stage.size) if written else 0
         phase = self._phase("decode", stage, cost)
-        if self.machine.kind == "cpu":
+        if self.machine.unified:
             return replace(phase, peak_bytes=phase.peak_bytes + held)
         return replace(phase, ram_bytes=phase.ram_bytes + held)
 
@@ -224,13 +235,13 @@ class Estimate:
         )
 
     def _peak_bytes(self, stage: Stage, cost: CostCounter, images: tuple[InputImage, ...]) -> int:
-        """Of the device; on a CPU of the process, where the user's images lie too, and are read before the work."""
+        """Of the device; where that is the RAM, the user's images lie there too, and are read before the work."""
         latents = LATENT_COPIES * LATENT_BYTES * stage.canvas.area / MULTIPLE_PX**2
         on_device = cost.buffer_bytes["device"] + cost.peak_bytes["device"]
         working = OVERHEAD * (cost.band_values * cost.number_bytes + on_device + latents)
-        if self.machine.kind == "cpu":
-            waiting = cpu_image_bytes(images, reading=False)
-            working = max(working + waiting, cpu_image_bytes(images, reading=True))
+        if self.machine.unified:
+            waiting = image_bytes(images, reading=False)
+            working = max(working + waiting, image_bytes(images, reading=True))
         return int(self.denoising_bytes + working)
 
 

@@ -27,12 +27,14 @@ class StoreBudget:
     memory_bytes: in RAM beside an accelerator (0 on a CPU, whose device memory is RAM)
     folder:       of the scratch files, which take the rest
     overlapped:   copies from and to the device run beside the compute, which takes buffers on the device
+    largest_device_bytes: of one activation on the device
     """
 
     device_bytes: float
     memory_bytes: float
     folder: Path
     overlapped: bool = False
+    largest_device_bytes: float = math.inf
 
     @staticmethod
     def unlimited() -> StoreBudget:
@@ -41,7 +43,7 @@ class StoreBudget:
 
     def tier_for(self, size_bytes: float, device_bytes: float, memory_bytes: float) -> Tier:
         """The fastest tier with `size_bytes` left, while device_bytes and memory_bytes are already in use."""
-        if device_bytes + size_bytes <= self.device_bytes:
+        if device_bytes + size_bytes <= self.device_bytes and size_bytes <= self.largest_device_bytes:
             return "device"
         return "memory" if memory_bytes + size_bytes <= self.memory_bytes else "file"
 

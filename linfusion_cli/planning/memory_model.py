@@ -1,7 +1,7 @@
-"""What the runtime, the weights and the user's images hold, beside activations: sums, for a CPU and for an accelerator.
+"""What the runtime, the weights and the user's images hold, beside activations: sums, for one memory and for a card's.
 
-On a CPU everything lies in the process. Beside an accelerator only the device's memory is counted here: what lies in
-RAM there (text encoders that wait, the files of adapters, the user's images) is small against it.
+On a CPU and on Apple's GPUs everything lies in one memory. Beside a card only the card's memory is counted here: what
+lies in RAM there (text encoders that wait, the files of adapters, the user's images) is small against it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.planning.model_shapes import Architecture
+from linfusion_cli.system.accelerator import CUDA_RUNTIME_BYTES
 
 BYTES_OF = {"float32": 4, "float16": 2, "bfloat16": 2}
 # The interpreter with torch and diffusers, and what allocators keep beyond live tensors; measured, see docs/log.md.
-RUNTIME_BYTES = {"cpu": 500e6, "cuda": 500e6, "mps": 800e6}
+RUNTIME_BYTES = {"cpu": 500e6, "cuda": CUDA_RUNTIME_BYTES, "mps": 800e6}
 BESIDE_IMPORTS = 112e6  # the part of a CPU's that comes after the imports
 
 
@@ -60,41 +61,41 @@ def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, res
     )
 
 
-def cpu_runtime_bytes(imported_bytes: int) -> float:
-    """The process without a model. imported_bytes: as measured here after the imports; 0 for not measured."""
-    return max(RUNTIME_BYTES["cpu"], imported_bytes + BESIDE_IMPORTS)
+def unified_runtime_bytes(kind: str, imported_bytes: int) -> float:
+    """The process ("cpu" or "mps") without a model. imported_bytes: measured after the imports; 0 for not measured."""
+    return max(RUNTIME_BYTES[kind], imported_bytes + BESIDE_IMPORTS)
 
 
-def cpu_denoising_bytes(model: ModelBytes, runtime_bytes: float, *, keep_text_encoders: bool) -> float:
+def unified_denoising_bytes(model: ModelBytes, runtime_bytes: float, *, keep_text_encoders: bool) -> float:
     """The process while an image is made, without activations. keep_text_encoders: they wait for the next image."""
     waiting = model.text_encoders if keep_text_encoders else 0
     return runtime_bytes + model.denoising + model.adapter_files + waiting
 
 
-def cpu_encoding_bytes(
+def unified_encoding_bytes(
     model: ModelBytes, runtime_bytes: float, images: Sequence[InputImage], *, keep_text_encoders: bool
 ) -> float:
     """The process while the prompt, and then one of `images` after the other, is encoded.
 
     UNet and VAE are loaded later, unless the text encoders stay from one image to the next.
     """
-    reading = max((cpu_image_bytes((image,), reading=True) for image in images), default=0)
+    reading = max((image_bytes((image,), reading=True) for image in images), default=0)
     if keep_text_encoders:
-        return cpu_denoising_bytes(model, runtime_bytes, keep_text_encoders=True) + reading
+        return unified_denoising_bytes(model, runtime_bytes, keep_text_encoders=True) + reading
     return runtime_bytes + model.text_encoders + model.adapters + model.adapter_files + reading
 
 
-def cpu_image_bytes(images: Sequence[InputImage], *, reading: bool) -> int:
+def image_bytes(images: Sequence[InputImage], *, reading: bool) -> int:
     """The pixels of the user's images in the process. reading: while the hungriest is decoded last."""
     decoding = max((image.reading_bytes - image.held_bytes for image in images), default=0) if reading else 0
     return sum(image.held_bytes for image in images) + decoding
 
 
-def accelerator_denoising_bytes(kind: str, model: ModelBytes) -> float:
-    """The device ("cuda" or "mps") while an image is made, without activations."""
-    return RUNTIME_BYTES[kind] + model.denoising
+def card_denoising_bytes(model: ModelBytes) -> float:
+    """The card while an image is made, without activations."""
+    return RUNTIME_BYTES["cuda"] + model.denoising
 
 
-def accelerator_encoding_bytes(kind: str, model: ModelBytes) -> float:
-    """The device while the prompt is encoded: UNet and VAE are moved to it later."""
-    return RUNTIME_BYTES[kind] + model.text_encoders
+def card_encoding_bytes(model: ModelBytes) -> float:
+    """The card while the prompt is encoded: UNet and VAE are moved to it later."""
+    return RUNTIME_BYTES["cuda"] + model.text_encoders

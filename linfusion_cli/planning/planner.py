@@ -34,6 +34,7 @@ from linfusion_cli.planning.model_shapes import (
     read_on_top,
     read_vae,
 )
+from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
@@ -42,6 +43,7 @@ from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
+SHARE_OF_DEVICE = 0.95  # of what is free on a GPU: its driver and the screen take some more on the way
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
 
@@ -97,7 +99,7 @@ def _fitting(whole: Estimate, weights: JobWeights) -> Iterator[Plan]:
     Once everything waits on the device itself, lower bands and streamed weights can only be slower: no more are tried.
     """
     budget = _budget_bytes(whole)
-    for resident in (True,) if whole.machine.kind == "cpu" else (True, False):
+    for resident in (True,) if whole.machine.unified else (True, False):
         estimate = replace(whole, resident=resident)
         for ways in _ways(estimate):
             plans = [
@@ -116,7 +118,7 @@ def _plan(
 ) -> Plan:
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
-    memory = 0 if machine.kind == "cpu" else SHARE_OF_RAM * machine.ram_bytes
+    memory = 0 if machine.unified else SHARE_OF_RAM * machine.ram_bytes
     store_budget = estimate.budget(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
     kept = tuple(estimate.with_cheapest_keep(stage, last=stage is stages[-1], budget=store_budget) for stage in stages)
     return Plan(
@@ -140,7 +142,7 @@ def _plan(
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,
         budget_bytes=budget,
-        notes=(*_notes(job, estimate.architecture, weights), *machine.notes),
+        notes=(*_notes(job, estimate.architecture, weights), *format_notes(job, machine), *machine.notes),
         row_bits=job.file.row_bits,
         preview=preview_settings(job),
     )
@@ -189,14 +191,6 @@ def _vae(model: ModelSettings, weights: JobWeights, own: VaeShape) -> VaeShape:
         named = read_vae(folder, other.headers if other is not None else (), own)
         return named if model.vae else replace(own, upcast=named.upcast)
     return replace(own, upcast=own.upcast and not model.vae_float16)
-
-
-def dtype_of(job: Job, machine: Machine) -> str:
-    """The number format: as asked for, else the preset's for the kind of device."""
-    if job.dtype != "auto":
-        return job.dtype
-    model = job.settings.model
-    return model.dtype_cuda if machine.kind == "cuda" else model.dtype_cpu
 
 
 def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[str, ...]:
@@ -263,7 +257,8 @@ def _refuse(estimate: Estimate) -> NoReturn:
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
     needed = _gigabytes(_least_bytes(estimate))
     what = f"{job.size} needs about {needed} GB with preset {job.preset} in {estimate.dtype}"
-    half = _least_bytes(replace(estimate, dtype=HALF)) if estimate.dtype == "float32" else math.inf
+    may_halve = estimate.dtype == "float32" and machine.bfloat16
+    half = _least_bytes(replace(estimate, dtype=HALF)) if may_halve else math.inf
     narrower = (option("dtype", HALF), f" (about {_gigabytes(half)} GB), ") if half <= budget else ()
     smaller = (
         f"a smaller image ({fitting} fits)"
@@ -289,12 +284,13 @@ def _gigabytes(size: float) -> str:
 
 
 def _budget_bytes(estimate: Estimate) -> int:
-    return estimate.job.max_memory_bytes or estimate.machine.free_bytes
+    free = estimate.machine.free_bytes
+    return estimate.job.max_memory_bytes or (free if estimate.machine.kind == "cpu" else int(SHARE_OF_DEVICE * free))
 
 
 def _least_bytes(estimate: Estimate) -> float:
     """The smallest budget: the lowest bands, everything waits in files, on a disk that is large enough."""
-    resident = estimate.machine.kind == "cpu" or not estimate.architecture.unet.bandable
+    resident = estimate.machine.unified or not estimate.architecture.unet.bandable
     least = replace(estimate, resident=resident, disk_bytes=math.inf)
     *_, lowest = _ways(least)
     return min(least.least_bytes(stages) for stages in lowest)

@@ -15,10 +15,9 @@ from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.device import Machine
+from linfusion_cli.system.process_setup import FEW_PREPARED, MANY_PREPARED
 from linfusion_cli.weights.families import LatentToRgb
 from linfusion_cli.weights.weight_file import WeightFile
-
-FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

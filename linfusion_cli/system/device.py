@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
 
-from linfusion_cli.errors import UsageError, option
 from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.contention import slowdown
 from linfusion_cli.system.runtime_memory import imported_bytes
-from linfusion_cli.system.speed import DAMAGED, Speed, known_speeds, remember_speed
+from linfusion_cli.system.speed import DAMAGED, FLOAT32_SHARE, Speed, known_speeds, remember_speed
 
+UNUSED_GPU = "a GPU is here, but torch can't use it ({:.150}): the CPU computes. `linfusion doctor` says what to do"
 LEARN_SECONDS = 2.0  # shorter renders say little about the speed
 
 
@@ -31,6 +31,8 @@ class Machine:
     slowdown:    how many times as long work takes now as on an idle machine, from 1
     imported_bytes: what a process holds after the import of torch and diffusers, as measured here; 0 before
     notes:       what the user should know of it
+    bfloat16:    the device computes in it, without emulation
+    half_macs:   multiply-adds a second that a GPU is expected to do in half precision; 0: of its kind
     """
 
     device: str
@@ -44,15 +46,24 @@ class Machine:
     slowdown: float = 1.0
     imported_bytes: int = 0
     notes: tuple[str, ...] = ()
+    bfloat16: bool = True
+    half_macs: float = 0.0
 
     @property
     def kind(self) -> str:
         """The device without its number."""
         return self.device.partition(":")[0]
 
+    @property
+    def unified(self) -> bool:
+        """Whether the device's memory is the RAM of the process: a CPU's, and that of Apple's GPUs."""
+        return self.kind != "cuda"
+
     def speed(self, dtype: str) -> Speed:
         """The measured speed in a number format, else the assumed one of the kind of device."""
-        return self.speeds.get(dtype) or Speed.assumed(self.kind, self.cores)
+        if known := self.speeds.get(dtype):
+            return known
+        return Speed.assumed(self.kind, self.cores, self.half_macs * (FLOAT32_SHARE if dtype == "float32" else 1))
 
 
 def find_machine(device: str = "auto") -> Machine:
@@ -61,7 +72,16 @@ def find_machine(device: str = "auto") -> Machine:
         return _cpu("asked for")
     if device == "auto" and not may_have_accelerator():
         return _cpu("no GPU found")
-    return _accelerator(device)
+    from linfusion_cli.system.accelerator import find_accelerator  # plans for a CPU need nothing of it
+
+    gpu, unusable = find_accelerator(device)
+    if gpu is None:
+        return _cpu("no GPU that torch can use", *([UNUSED_GPU.format(unusable)] if unusable else []))
+    ram = gpu.free_bytes if gpu.device == "mps" else _ram_bytes()[1]
+    found = _machine(
+        gpu.device, gpu.name, "found" if device == "auto" else "asked for", gpu.total_bytes, gpu.free_bytes, ram
+    )
+    return replace(found, bfloat16=gpu.bfloat16, half_macs=gpu.half_macs)
 
 
 def usable_cores() -> int:
@@ -78,13 +98,20 @@ def may_have_accelerator() -> bool:
     )
 
 
-def _cpu(reason: str) -> Machine:
+def _cpu(reason: str, *notes: str) -> Machine:
+    total, free = _ram_bytes()
+    free = min(free + _own_bytes(), total)  # a plan's peak is that of the whole process
+    found = _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
+    return replace(found, notes=(*notes, *found.notes))
+
+
+def _ram_bytes() -> tuple[int, int]:
+    """All RAM and the free part of it, of the machine or of its container."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available
     for limit, used in memory_limits():
         total, free = min(total, limit), min(free, max(limit - used, 0))
-    free = min(free + _own_bytes(), total)  # a plan's peak is that of the whole process
-    return _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
+    return total, free
 
 
 def _own_bytes() -> int:
@@ -117,35 +144,3 @@ def learn_speed(
     if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
         learned = machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds)
         remember_speed(machine.device_name, dtype, learned)
-
-
-def _accelerator(device: str) -> Machine:
-    import torch
-
-    if device in ("auto", "mps") and torch.backends.mps.is_available():
-        memory = psutil.virtual_memory()
-        return _machine("mps", "Apple GPU", "found", memory.total, memory.available, memory.available)
-    if device == "mps" or not torch.cuda.is_available():
-        if device == "auto":
-            return _cpu("no GPU that torch can use")
-        raise UsageError(
-            f"{device}: not found by torch {torch.__version__} on this machine. Try ",
-            option("device", "cpu"),
-            parameter="device",
-        )
-    index = int(device.partition(":")[2] or 0)
-    if index >= torch.cuda.device_count():
-        raise UsageError(
-            f"{device}: there are {torch.cuda.device_count()}. Nearest: cuda:{torch.cuda.device_count() - 1}",
-            parameter="device",
-        )
-    free, total = torch.cuda.mem_get_info(index)
-    name = torch.cuda.get_device_name(index)
-    return _machine(
-        f"cuda:{index}",
-        name,
-        "found" if device == "auto" else "asked for",
-        total,
-        free,
-        psutil.virtual_memory().available,
-    )

@@ -18,6 +18,11 @@ from typing import Any
 NVIDIA_CONTROL, AMD_CONTROL = Path("/dev/nvidiactl"), Path("/dev/kfd")
 PROC = Path("/proc/driver/nvidia")
 BFLOAT16_SINCE = (8, 0)  # compute capability: older chips emulate it
+# Dense multiply-adds of a multiprocessor in a clock, half precision summed in float32: NVIDIA's white papers of each
+# architecture. The cards of data centres stand out.
+MACS_PER_CLOCK = {(7, 0): 512, (7, 5): 512, (8, 0): 1024, (9, 0): 2048, (10, 0): 4096, (10, 3): 4096}
+FEWEST_MACS = 256  # of the cards of desktops, and of AMD's
+CLOCK_HERTZ, USUAL_SHARE = 1.6e9, 0.35  # guesses until a plan is measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,7 @@ class Gpu:
 
     capability: NVIDIA's compute capability, (0, 0) for others
     bfloat16:   it computes in bfloat16, without emulation; kernels: this torch has code for it
+    half_macs:  multiply-adds a second in half precision that may be expected of it; 0 if unknown
     """
 
     device: str
@@ -35,6 +41,7 @@ class Gpu:
     capability: tuple[int, int]
     bfloat16: bool
     kernels: bool
+    half_macs: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,15 +122,16 @@ def _gpus(torch: Any) -> tuple[tuple[Gpu, ...], str]:
     found: list[Gpu] = []
     try:
         if torch.backends.mps.is_available():
-            found.append(_apple(torch))
+            found.append(apple_gpu(torch))
         if torch.cuda.is_available():
-            found += [_cuda(torch, index) for index in range(torch.cuda.device_count())]
+            found += [cuda_gpu(torch, index) for index in range(torch.cuda.device_count())]
     except (RuntimeError, AssertionError) as error:
         return tuple(found), str(error).splitlines()[0]
     return tuple(found), ""
 
 
-def _cuda(torch: Any, index: int) -> Gpu:
+def cuda_gpu(torch: Any, index: int) -> Gpu:
+    """A card of NVIDIA or AMD. Raises RuntimeError where it is lost, full, or another process's alone."""
     free, total = torch.cuda.mem_get_info(index)
     amd = bool(getattr(torch.version, "hip", None))
     capability = (0, 0) if amd else tuple(torch.cuda.get_device_capability(index))
@@ -135,10 +143,20 @@ def _cuda(torch: Any, index: int) -> Gpu:
         capability=(capability[0], capability[1]),
         bfloat16=amd or capability >= BFLOAT16_SINCE,
         kernels=amd or runs(capability, tuple(torch.cuda.get_arch_list())),
+        half_macs=half_macs(capability, torch.cuda.get_device_properties(index).multi_processor_count),
     )
 
 
-def _apple(torch: Any) -> Gpu:
+def half_macs(capability: tuple[int, ...], processors: int) -> float:
+    """Multiply-adds a second in half precision: the peak by the maker's tables, at a clock and a share that are usual.
+
+    capability: (0, 0) for cards that are not NVIDIA's; processors: NVIDIA's multiprocessors or AMD's compute units
+    """
+    return processors * MACS_PER_CLOCK.get((capability[0], capability[1]), FEWEST_MACS) * CLOCK_HERTZ * USUAL_SHARE
+
+
+def apple_gpu(torch: Any) -> Gpu:
+    """Apple's GPU; free is what Metal recommends beyond what this process has."""
     total = int(torch.mps.recommended_max_memory())
     held = int(torch.mps.driver_allocated_memory())
     modern = (

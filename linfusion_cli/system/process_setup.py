@@ -15,6 +15,7 @@ from typing import Any
 from linfusion_cli.system import gc_pause
 
 UNBOUNDED = 1024  # prepared convolutions: what the libraries keep by default
+FEW_PREPARED, MANY_PREPARED = 32, 128  # a UNet on the whole image has some fifty
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of glibc's malloc.h
 _STATE: dict[str, Any] = {"owned": False}
 

@@ -15,6 +15,7 @@ from linfusion_cli.json_files import read_json
 LIMIT_BYTES = 1 << 20  # of the file; a device takes half a kilobyte
 LEARN_SHARE = 0.5  # of the way from the known speed to that of a render: the machine may have been busy either time
 ASSUMED: dict[str, tuple[float, float]] = {"cuda": (60e12, 60e9), "mps": (3e12, 6e9)}  # multiply-adds, values a second
+FLOAT32_SHARE = 0.25  # of a GPU's speed in half precision
 ASSUMED_PER_CORE = (30e9, 0.35e9)  # the same of a CPU
 # What a machine can have, from a busy single-board computer to a cluster's node; everything else is damage.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -50,15 +51,18 @@ class Speed:
     measured: bool
 
     @staticmethod
-    def assumed(kind: str, cores: int) -> Speed:
-        """The speed of a kind of device ("cpu", "cuda" or "mps") before any measurement. cores: of a CPU."""
+    def assumed(kind: str, cores: int, known_macs: float = 0.0) -> Speed:
+        """The speed of a kind of device ("cpu", "cuda" or "mps") before any measurement.
+
+        cores: of a CPU; known_macs: multiply-adds a second, if more is known than the kind
+        """
         macs, values = (rate * cores for rate in ASSUMED_PER_CORE) if kind == "cpu" else ASSUMED[kind]
         return Speed(
-            macs_per_second=macs,
+            macs_per_second=known_macs or macs,
             values_per_second=values,
             link_bytes_per_second=12e9,
             file_bytes_per_second=0.5e9,
-            call_seconds=1e-3,
+            call_seconds=1e-3 if kind == "cpu" else 1e-4,
             start_seconds=6.0,
             measured=False,
         )

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from linfusion_cli import engine_import
 from linfusion_cli.cli.app import app
 from linfusion_cli.config.job import Job
-from linfusion_cli.planning.planner import dtype_of
+from linfusion_cli.planning.number_format import dtype_of
 from linfusion_cli.system import speed as speeds
 from linfusion_cli.system.device import Machine
 from linfusion_cli.system.speed import Speed

@@ -33,36 +33,40 @@ def test_streamed_weights_take_a_block_at_a_time_but_all_are_read() -> None:
     assert streamed.read == whole.read
 
 
-def test_text_encoders_that_stay_count_on_a_cpu_alone() -> None:
+def test_text_encoders_that_stay_count_in_ram_and_not_on_a_card() -> None:
     parts = model.model_bytes(SDXL, "float32", controlnets=0, resident=True)
-    going, staying = (model.cpu_denoising_bytes(parts, 7, keep_text_encoders=keep) for keep in (False, True))
+    going, staying = (model.unified_denoising_bytes(parts, 7, keep_text_encoders=keep) for keep in (False, True))
     assert staying - going == parts.text_encoders
-    assert model.accelerator_denoising_bytes("cuda", parts) - 500e6 == going - 7 - parts.adapter_files
+    assert model.card_denoising_bytes(parts) - 500e6 == going - 7 - parts.adapter_files
 
 
 def test_encoding_comes_before_unet_and_vae_unless_the_encoders_stay() -> None:
     parts = model.model_bytes(SDXL, "float32", controlnets=0, resident=True)
-    alone = model.cpu_encoding_bytes(parts, 7, (), keep_text_encoders=False)
+    alone = model.unified_encoding_bytes(parts, 7, (), keep_text_encoders=False)
     assert alone == 7 + parts.text_encoders + parts.adapters + parts.adapter_files
-    assert model.cpu_encoding_bytes(parts, 7, (), keep_text_encoders=True) == alone + parts.unet + parts.vae
-    assert model.accelerator_encoding_bytes("mps", parts) == 800e6 + parts.text_encoders
+    assert model.unified_encoding_bytes(parts, 7, (), keep_text_encoders=True) == alone + parts.unet + parts.vae
+    assert model.card_encoding_bytes(parts) == model.RUNTIME_BYTES["cuda"] + parts.text_encoders
 
 
 def test_images_wait_together_and_the_hungriest_is_read_last() -> None:
-    assert model.cpu_image_bytes((PHOTO, ICON), reading=False) == 110
-    assert model.cpu_image_bytes((PHOTO, ICON), reading=True) == 110 + 300
-    assert model.cpu_image_bytes((), reading=True) == 0
+    assert model.image_bytes((PHOTO, ICON), reading=False) == 110
+    assert model.image_bytes((PHOTO, ICON), reading=True) == 110 + 300
+    assert model.image_bytes((), reading=True) == 0
 
 
 def test_images_of_an_adapter_are_encoded_one_after_the_other() -> None:
     parts = model.model_bytes(SDXL, "float32", controlnets=0, resident=True)
     without, both = (
-        model.cpu_encoding_bytes(parts, 7, images, keep_text_encoders=False) for images in ((), (PHOTO, ICON))
+        model.unified_encoding_bytes(parts, 7, images, keep_text_encoders=False) for images in ((), (PHOTO, ICON))
     )
     assert both - without == PHOTO.reading_bytes
 
 
 def test_imports_beyond_the_assumed_ones_are_counted_whole() -> None:
     """763 MB of the default build of PyPI, where 388 were assumed."""
-    assert model.cpu_runtime_bytes(0) == model.cpu_runtime_bytes(388_000_000) == model.RUNTIME_BYTES["cpu"]
-    assert model.cpu_runtime_bytes(763_000_000) - model.cpu_runtime_bytes(0) == 375e6
+    assert (
+        model.unified_runtime_bytes("cpu", 0)
+        == model.unified_runtime_bytes("cpu", 388_000_000)
+        == model.RUNTIME_BYTES["cpu"]
+    )
+    assert model.unified_runtime_bytes("cpu", 763_000_000) - model.unified_runtime_bytes("cpu", 0) == 375e6

@@ -4,19 +4,17 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_up import job, machine
 from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.config.input_images import inspect_image
-from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.preset_schema import Preset
-from linfusion_cli.config.request import Request
 from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner
@@ -27,29 +25,10 @@ from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.upscale_schedule import plan_stages
 from linfusion_cli.planning.vae_cost import vae_cost
-from linfusion_cli.system.device import Machine
 from linfusion_cli.system.speed import BOUNDS, SLOW_DISK, Speed
-
-
-def machine(device: str, gigabytes: float, ram_gigabytes: float = 0) -> Machine:
-    free = int(gigabytes * 1e9)
-    return Machine(
-        device=device,
-        device_name="test",
-        reason="test",
-        total_bytes=free,
-        free_bytes=free,
-        cores=2,
-        ram_bytes=int(ram_gigabytes * 1e9) or free,
-    )
-
 
 LAPTOP = machine("cpu", 20)
 KINDS = ("cpu", "cuda:0", "mps")
-
-
-def job(size: str, preset: str = "landscape", **changes: Any) -> Job:
-    return resolve(Request(prompt="a lake", preset=preset, size=size, seed=1, output=Path("x.png"), **changes))
 
 
 def test_stages_follow_the_papers_recipe() -> None:

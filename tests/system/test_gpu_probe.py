@@ -3,10 +3,10 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch_stand_in import StandInTorch
 
 from linfusion_cli.system import gpu_probe
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, driver_version, look, look_here, runs
@@ -33,32 +33,6 @@ GOOD = Accelerators(
     complaint="",
 )
 NONE = replace(GOOD, gpus=())
-
-
-class StandInTorch:
-    """Answers as torch.cuda and torch.backends.mps do, for cards that are named."""
-
-    __version__ = "2.13.0"
-
-    def __init__(
-        self,
-        *cards: tuple[str, int, int],
-        cuda: str | None = "12.8",
-        hip: str | None = None,
-        mps: bool = False,
-        archs: str = "sm_80",
-    ) -> None:
-        self.version = SimpleNamespace(cuda=cuda, hip=hip)
-        self.backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps))
-        self.mps = SimpleNamespace(recommended_max_memory=lambda: 16 * 10**9, driver_allocated_memory=lambda: 10**9)
-        self.cuda = SimpleNamespace(
-            is_available=lambda: bool(cards),
-            device_count=lambda: len(cards),
-            mem_get_info=lambda index: (10**9 * (index + 1), 8 * 10**9),
-            get_device_name=lambda index: cards[index][0],
-            get_device_capability=lambda index: cards[index][1:],
-            get_arch_list=archs.split,
-        )
 
 
 def about(seen: Accelerators) -> dict[str, Finding]:

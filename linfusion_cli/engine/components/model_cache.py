@@ -48,5 +48,5 @@ class ModelCache:
         self._text_encoders = self._components = None
         self._key = ""
         gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()

@@ -1,4 +1,4 @@
-"""Keeps the C library's heap small: weights lie in mappings of their own, freed memory goes back to the system."""
+"""Keeps memory within its budget: the C library's heap small, and a GPU's allocator below a limit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+import torch
 
 from linfusion_cli.system import process_setup
+from linfusion_cli.system.accelerator import CUDA_RUNTIME_BYTES
 
 NEARLY = 0.9  # of the planned peak; docs/log.md
 WEIGHT_BYTES = 1 << 20  # smaller ones do not matter
@@ -42,6 +44,20 @@ class Relief:
     def __call__(self) -> None:
         if self._process.memory_info().rss > self._limit_bytes:
             release_freed()
+
+
+def limit_device(device: torch.device, budget_bytes: int, total_bytes: int) -> None:
+    """Makes a GPU the current one, and its allocator refuse what would exceed the budget, of total_bytes in all.
+
+    At the limit torch frees the blocks that it keeps, and only then reports that memory ran out. What CUDA itself takes
+    is not the allocator's: the plan counts it in the budget.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        allowed = max(0, budget_bytes - CUDA_RUNTIME_BYTES) / total_bytes
+        torch.cuda.set_per_process_memory_fraction(min(allowed, 1.0), device)
+    elif device.type == "mps":
+        torch.mps.set_per_process_memory_fraction(min(budget_bytes / total_bytes, 1.0))
 
 
 def release_freed() -> None:

@@ -37,20 +37,26 @@ class Meter:
         release_freed()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
-        started, watch = time.monotonic(), _Watch(self._sample, self._notify)
+        started, watch = time.monotonic(), _Watch(self._resident_bytes, self._device_bytes, self._notify)
         try:
             yield Counter(self._notify, total / counted if counted else 1)
         finally:
             peak = watch.stop()
             seconds = time.monotonic() - started
-        device_peak = torch.cuda.max_memory_allocated(self._device) if self._device.type == "cuda" else 0
+        # reserved, not only allocated: what the allocator keeps is not free for anybody else
+        device_peak = torch.cuda.max_memory_reserved(self._device) if self._device.type == "cuda" else 0
         self._notify(
             PhaseFinished(name=name, stage=stage, seconds=seconds, peak_bytes=peak, device_peak_bytes=device_peak)
         )
 
-    def _sample(self) -> MemorySampled:
-        device = torch.cuda.memory_allocated(self._device) if self._device.type == "cuda" else 0
-        return MemorySampled(resident_bytes=self._process.memory_info().rss, device_bytes=device)
+    def _resident_bytes(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def _device_bytes(self) -> int:
+        """What the allocator holds; asked for rarely, since the answer holds up the thread that starts kernels."""
+        if self._device.type == "mps":
+            return int(torch.mps.driver_allocated_memory())
+        return torch.cuda.memory_reserved(self._device) if self._device.type == "cuda" else 0
 
 
 class Counter:
@@ -71,10 +77,10 @@ class Counter:
 
 
 class _Watch:
-    """A thread that keeps the highest sample, and reports about two samples a second."""
+    """A thread that keeps the most resident bytes, and reports them and the device's about twice a second."""
 
-    def __init__(self, sample: Callable[[], MemorySampled], notify: Notify) -> None:
-        self._sample, self._notify = sample, notify
+    def __init__(self, resident: Callable[[], int], on_device: Callable[[], int], notify: Notify) -> None:
+        self._resident, self._on_device, self._notify = resident, on_device, notify
         self._peak, self._over = 0, threading.Event()
         self._thread = threading.Thread(target=self._run, name="memory-meter", daemon=True)
         self._thread.start()
@@ -88,11 +94,11 @@ class _Watch:
         told = 0.0
         while True:
             over = self._over.is_set()
-            sample = self._sample()
-            self._peak = max(self._peak, sample.resident_bytes)
+            resident = self._resident()
+            self._peak = max(self._peak, resident)
             if time.monotonic() - told >= SAMPLE_SECONDS:
                 told = time.monotonic()
-                self._notify(sample)
+                self._notify(MemorySampled(resident_bytes=resident, device_bytes=self._on_device()))
             if over:
                 return
             self._over.wait(INTERVAL_SECONDS)

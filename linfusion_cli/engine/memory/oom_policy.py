@@ -32,8 +32,8 @@ class OutOfMemoryPolicy:
             if last or not ran_out_of_memory(error):
                 raise
         self._release()  # here, where the error no longer holds tensors
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        if self._device.type != "cpu":
+            torch.accelerator.empty_cache()
         return None
 
     def band_height(self, planned: int) -> int:

@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from linfusion_cli.engine.memory import allocator
-from linfusion_cli.engine.memory.allocator import Relief
+from linfusion_cli.engine.memory.allocator import Relief, limit_device
 
 LET_GO = """
 import psutil, torch
@@ -34,3 +35,24 @@ def test_freed_memory_goes_back_where_the_process_holds_nearly_what_was_planned(
     monkeypatch.setattr(allocator, "release_freed", lambda: given_back.append(True))
     Relief(planned_bytes)()
     assert len(given_back) == times
+
+
+@pytest.mark.parametrize(
+    ("budget", "fraction"), [(8_500_000_000, 8 / 24), (400_000_000, 0.0), (10**12, 1.0), (24_500_000_000, 1.0)]
+)
+def test_a_card_is_limited_to_the_budget(budget: int, fraction: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what CUDA takes for itself, 0.5 GB, which is not the allocator's."""
+    asked: list[object] = []
+    monkeypatch.setattr(torch.cuda, "set_device", asked.append)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *values: asked.append(values))
+    card = torch.device("cuda:1")
+    limit_device(card, budget, total_bytes=24_000_000_000)
+    assert asked == [card, (pytest.approx(fraction), card)]
+
+
+def test_apples_gpu_is_limited_and_a_cpu_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(torch.mps, "set_per_process_memory_fraction", asked.append)
+    for name in ("mps", "cpu"):
+        limit_device(torch.device(name), 6_000_000_000, total_bytes=12_000_000_000)
+    assert asked == [0.5]

@@ -46,3 +46,27 @@ def test_samples_are_told_while_a_phase_runs() -> None:
     samples = [event for event in events if isinstance(event, MemorySampled)]
     assert len(samples) >= 1
     assert all(sample.resident_bytes > 10**7 for sample in samples)
+
+
+def test_a_cards_peak_is_what_its_allocator_reserves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserved blocks are nobody else's, whether or not tensors lie in them; the counter begins anew in each phase."""
+    reserved = {"peak": 900, "now": 500}
+    asked: list[float] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: reserved.update(peak=reserved["now"]))
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: reserved["peak"])
+
+    def now(_: torch.device) -> int:
+        asked.append(time.monotonic())
+        return reserved["now"]
+
+    monkeypatch.setattr(torch.cuda, "memory_reserved", now)
+    events: list[Event] = []
+    with Meter(torch.device("cuda:0"), events.append).phase("decode", 0, 1, "rows"):
+        reserved["peak"] = 700
+        time.sleep(0.2)
+    finished = events[-1]
+    assert isinstance(finished, PhaseFinished)
+    assert finished.device_peak_bytes == 700
+    samples = [event for event in events if isinstance(event, MemorySampled)]
+    assert [sample.device_bytes for sample in samples] == [500]
+    assert len(asked) == 1, "the answer holds up the thread that starts kernels"
