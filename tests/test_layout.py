@@ -282,14 +282,6 @@ UNTESTED_BY_NAME = {
     "cli/shared_options.py",
     "cli/training_display.py",
     "cli/upscale.py",
-    "engine/adapters/adapter_stack.py",
-    "engine/adapters/textual_inversion.py",
-    "engine/components/prompt_encoder.py",
-    "engine/components/text_encoders.py",
-    "engine/controlnet/inputs.py",
-    "engine/loading/clip_tokenizer.py",
-    "engine/loading/model_files.py",
-    "planning/input_check.py",
     "weights/requirements.py",
 }
 

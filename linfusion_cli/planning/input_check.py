@@ -5,7 +5,7 @@ from __future__ import annotations
 from linfusion_cli.config.extras import each
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
-from linfusion_cli.errors import UsageError, option
+from linfusion_cli.errors import UsageError, WeightsError, option
 from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.adapter_files import check_ip_adapter
@@ -16,6 +16,7 @@ from linfusion_cli.weights.image_encoder import encoder_config
 from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
+from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.unet_file import check_unet
 
 
@@ -43,7 +44,9 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
         check_vae(weights.vae.path)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
-        vectors_of(embedding.header, two_encoders=row.two_text_encoders)
+        names = vectors_of(embedding.header, two_encoders=row.two_text_encoders)
+        if not row.two_text_encoders and width:  # whose widths no tensor of the UNet tells
+            _check_vectors(embedding.header, names["text_encoder"], width)
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
@@ -55,6 +58,13 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     for controlnet, mode in zip(weights.controlnets, modes, strict=True):
         if controlnet.path is not None:
             check_controlnet(controlnet, controlnet.path, MODE_NUMBERS.get(mode))
+
+
+def _check_vectors(header: Header, name: str, width: int) -> None:
+    found = header.tensors[name].shape[-1]
+    if found != width:
+        what = f"vectors of {found} numbers, the model's text_encoder has {width}: for another family"
+        raise WeightsError(f"{header.path}: {what}", parameter="textual_inversions")
 
 
 def _check_model(job: Job, weights: JobWeights) -> None:
