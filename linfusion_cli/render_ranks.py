@@ -45,6 +45,11 @@ def share(machine: Machine, ranks: int) -> Machine:
             " or leave it out",
             parameter="ranks",
         )
+    return shared_machine(machine, ranks)
+
+
+def shared_machine(machine: Machine, ranks: int) -> Machine:
+    """A machine as one of so many processes on it may plan with it."""
     return replace(machine, free_bytes=machine.free_bytes // ranks, ram_bytes=machine.ram_bytes // ranks)
 
 
@@ -145,10 +150,18 @@ def _cause(others: list[_Other], lost: RanksError) -> LinfusionError:
 
 
 def _joined(folder: Path, rank: int, size: int) -> Any:
-    from linfusion_cli.engine.distributed.process_group import connect_cpu
+    from linfusion_cli.engine.distributed.process_group import join
     from linfusion_cli.engine.distributed.ranks import Ranks
 
-    world = connect_cpu(rank, size, f"file://{folder / 'meeting'}", MEETING_SECONDS, SILENT_SECONDS)
+    world = join(
+        rank,
+        size,
+        "cpu",
+        f"file://{folder / 'meeting'}",
+        local_size=size,
+        meeting_seconds=MEETING_SECONDS,
+        silent_seconds=SILENT_SECONDS,
+    )
     return Ranks.of(world)
 
 
@@ -168,13 +181,14 @@ def main() -> int:
         plan: Plan = pickle.loads((folder / "plan").read_bytes())
         with importing(plan.prepared_convolutions):
             ranks = _joined(folder, int(rank), int(size))
-        _compute(plan, ranks)
+        compute(plan, ranks)
     except Exception as error:
         return _tell(error, folder / f"error-{rank}")
     return 0
 
 
-def _compute(plan: Plan, ranks: Any) -> None:
+def compute(plan: Plan, ranks: Any) -> None:
+    """A rank's part of the work: its rows of every stage, which go to rank 0."""
     from linfusion_cli.engine.pipeline import images
 
     for image in images(plan, lambda _: None, None, None, ranks):

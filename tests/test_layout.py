@@ -22,6 +22,7 @@ FLOORS = (
     "cli",
     "evaluate",
     "distill api batch",
+    "launched_ranks",
     "render_ranks",
     "landscapes render convert",
     "engine_import",
@@ -47,8 +48,8 @@ FLOORS = (
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
-    "cli": "evaluate distill batch landscapes render_ranks render engine_import convert system_check planning config "
-    "output weights system training geometry models events errors version files redaction",
+    "cli": "evaluate distill batch landscapes launched_ranks render_ranks render engine_import convert system_check "
+    "planning config output weights system training geometry models events errors version files redaction",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
@@ -60,6 +61,7 @@ IMPORTS = {
     "toml_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
+    "launched_ranks": "render_ranks render engine_import engine.distributed planning system events errors version",
     "render_ranks": "render engine_import engine.pipeline engine.distributed planning system events errors files",
     "render": "engine_import engine.pipeline engine.distributed engine.components engine.memory planning config output "
     "system geometry events errors version",

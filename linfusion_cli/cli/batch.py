@@ -14,6 +14,7 @@ import typer
 
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.rank_roles import refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.errors import LinfusionError, Message, OutputError, UsageError, WeightsError
@@ -130,6 +131,7 @@ def batch(
     from linfusion_cli.config.job import checked_seconds
     from linfusion_cli.output.atomic_file import make_folder
 
+    refuse_launcher()
     part = _shard(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     preset_name(common.get("preset"), common.get("model"))  # a model for all that is not here is no fault of the lists

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.rank_roles import followed, planned_for
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
@@ -72,6 +72,8 @@ def generate(
     flags: dict[str, Any],
 ) -> None:
     """Make one image from a prompt."""
+    if followed(flags["device"], dry_run=dry_run):
+        return
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
         make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
@@ -121,22 +123,16 @@ def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, r
     from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
     from linfusion_cli.planning.planner import make_plan
-    from linfusion_cli.render import obstacles, render
-    from linfusion_cli.system.device import find_machine
+    from linfusion_cli.render import obstacles
 
-    machine, run = find_machine(job.device), render
-    if ranks > 1:
-        from linfusion_cli.render_ranks import render_by_ranks, share
-
-        machine, run = share(machine, ranks), partial(render_by_ranks, ranks)
-    plan = make_plan(job, machine)
-    if dry_run:
-        show_plan(plan, obstacles(plan), as_json=as_json)
-        return
-
-    with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
-        rendered = run(plan, displays.notify)
-        displays.finish(rendered)
+    with planned_for(job.device, ranks, dry_run=dry_run) as (machine, run):
+        plan = make_plan(job, machine)
+        if dry_run:
+            show_plan(plan, obstacles(plan), as_json=as_json)
+            return
+        with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
+            rendered = run(plan, displays.notify)
+            displays.finish(rendered)
     log.add(f"made: {rendered.path}")
     if not as_json and not quiet:
         announce(safe(rendered.path))

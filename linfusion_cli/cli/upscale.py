@@ -10,6 +10,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.rank_roles import followed
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.spelling import flag
 from linfusion_cli.errors import UsageError, option
@@ -47,6 +48,8 @@ def upscale(
     flags: dict[str, Any],
 ) -> None:
     """Make an image of yours larger, and draw the detail that it lacks."""
+    if followed(flags["device"], dry_run=dry_run):
+        return
     from linfusion_cli.config.job import USUAL_SCALE
     from linfusion_cli.config.size_options import SIZE_KEYS
 

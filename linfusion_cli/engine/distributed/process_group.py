@@ -125,6 +125,16 @@ class Group:
             dist.broadcast_object_list(values, src=self.members[0], group=self.handle, device=self.device)
         return values[0]
 
+    def require_same(self, what: str, value: str) -> None:
+        """Raises RanksError, on all members, where this value differs between them."""
+        values = self.all_objects(value)
+        if different := [rank for rank, other in enumerate(values) if other != values[0]]:
+            rank = different[0]
+            raise RanksError(
+                f"the ranks have different {what}: rank 0 has {values[0]:.40}, rank {rank} has {values[rank]:.40}. "
+                "Start all with the same command, version and files"
+            )
+
     def halves(self) -> tuple[Group, Group]:
         """Two groups of half the members each; this process belongs to one. All members call it, once."""
         middle, me = self.size // 2, self.members[self.rank]
@@ -153,23 +163,39 @@ def connect(rank: int, size: int, device: torch.device, init_method: str, second
             device_id=device if device.type == "cuda" else None,
         )
     except (RuntimeError, ValueError, OSError) as error:
+        where = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise RanksError(
-            f"rank {rank} of {size} did not meet the others within {seconds:.0f} seconds at {init_method} "
+            f"rank {rank} of {size} did not meet the others within {seconds:.0f} seconds at "
+            f"{where if init_method == 'env://' else init_method} "
             f"({_first_line(error)}). Start all ranks at one time, with one address"
         ) from error
     return Group(rank, tuple(range(size)), device, dist.group.WORLD, seconds=seconds)
 
 
-def connect_cpu(rank: int, size: int, init_method: str, meeting_seconds: float, silent_seconds: float) -> Group:
-    """As connect(), on this machine's CPU, of whose cores each rank gets its part.
+def join(
+    rank: int,
+    size: int,
+    device: str,
+    init_method: str,
+    *,
+    local_size: int,
+    meeting_seconds: float,
+    silent_seconds: float,
+) -> Group:
+    """As connect(), for a process that computes on `device`: a CPU, of whose cores it gets its part, or a card.
 
-    silent_seconds: how long a message may take afterwards
+    local_size: how many of the processes are on this machine; silent_seconds: how long a message may take afterwards
     """
-    torch.set_num_threads(max(1, usable_cores() // size))
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")  # no other machine
-    connect(rank, size, torch.device("cpu"), init_method, meeting_seconds)
+    where = torch.device(device)
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    else:
+        torch.set_num_threads(max(1, usable_cores() // local_size))
+        if local_size == size:  # no other machine
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    connect(rank, size, where, init_method, meeting_seconds)
     handle = dist.new_group(timeout=timedelta(seconds=silent_seconds))
-    return Group(rank, tuple(range(size)), torch.device("cpu"), handle, seconds=silent_seconds)
+    return Group(rank, tuple(range(size)), where, handle, seconds=silent_seconds)
 
 
 def disconnect() -> None:

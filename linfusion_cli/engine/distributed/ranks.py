@@ -13,7 +13,7 @@ from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
 from linfusion_cli.engine.distributed.process_group import Group, Parcel
 from linfusion_cli.engine.distributed.shared_store import SharedStore
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.errors import RanksError, UsageError
+from linfusion_cli.errors import UsageError
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.row_split import RowSplit, useful_ranks
 
@@ -42,22 +42,12 @@ class Ranks:
         """All members call it, once."""
         return Ranks(world, GuidanceSplit(world, world.halves()) if world.size % 2 == 0 else None)
 
-    def require_same(self, what: str, value: str) -> None:
-        """Raises RanksError, on all ranks, where this value differs between them."""
-        values = self.world.all_objects(value)
-        if different := [rank for rank, other in enumerate(values) if other != values[0]]:
-            rank = different[0]
-            raise RanksError(
-                f"the ranks have different {what}: rank 0 has {values[0]:.40}, rank {rank} has {values[rank]:.40}. "
-                "Start all with the same command, version and files"
-            )
-
     def check(self, plan: RenderPlan, levels: int, made_with: str) -> None:
         """Raises RanksError for ranks with other weights, UsageError for more ranks than the image has parts.
 
         levels: of the UNet; made_with: a fingerprint of weights and prompt
         """
-        self.require_same("weights", made_with)
+        self.world.require_same("weights", made_with)
         last = plan.stages[-1]
         guided = bool(last.steps) and last.guided_steps == last.steps
         useful = useful_ranks(self.world.size, last.canvas.latent().height, levels, guided=guided)

@@ -1,0 +1,78 @@
+"""Which of the processes of one image this one is: the only one, the first of those it starts, or a launcher's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from linfusion_cli.errors import UsageError, option
+
+if TYPE_CHECKING:
+    from linfusion_cli.events import Notify
+    from linfusion_cli.planning.planner import Plan
+    from linfusion_cli.render import Rendered
+    from linfusion_cli.system.device import Machine
+
+    Run = Callable[[Plan, Notify], Rendered]
+
+
+def followed(device: str, *, dry_run: bool) -> bool:
+    """Whether a launcher started this process as a rank above 0: then its part of the image is done on return."""
+    if os.environ.get("RANK", "0") == "0":
+        return False
+    from linfusion_cli.launched_ranks import Launch, follow
+
+    launch = Launch.of(os.environ)
+    if launch is None or not launch.rank:
+        return False
+    if not dry_run:
+        follow(launch, device)
+    return True
+
+
+@contextmanager
+def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Machine, Run]]:
+    """The machine to plan for, and what renders the plan: alone, with `ranks` - 1 processes more, or as a leader.
+
+    Raises UsageError for ranks inside a launcher's processes; RanksError if these don't meet.
+    """
+    from linfusion_cli.render import render
+    from linfusion_cli.system.device import find_machine
+
+    if "RANK" in os.environ:
+        from linfusion_cli.launched_ranks import Launch, Leader
+
+        if (launch := Launch.of(os.environ)) is not None:
+            if ranks > 1:
+                raise UsageError(
+                    f"{ranks}: a launcher started {launch.size} ranks already; leave it out", parameter="ranks"
+                )
+            if dry_run:
+                yield launch.machine(device), render
+                return
+            with Leader.met(launch, device) as leader:
+                yield leader.machine, leader.render
+            return
+    if ranks > 1:
+        from linfusion_cli.render_ranks import render_by_ranks, share
+
+        yield share(find_machine(device), ranks), partial(render_by_ranks, ranks)
+    else:
+        yield find_machine(device), render
+
+
+def refuse_launcher() -> None:
+    """Raises UsageError in a launcher's processes: for a command that makes whole images, each would make them all."""
+    if "RANK" not in os.environ:
+        return
+    from linfusion_cli.launched_ranks import Launch
+
+    if (launch := Launch.of(os.environ)) is not None:
+        raise UsageError(
+            f"a launcher started {launch.size} processes, and a batch makes whole images: each would make all of them. "
+            "Start it once, or give each process its part: ",
+            option("shard", f"{launch.rank + 1}/{launch.size}"),
+        )

@@ -1,0 +1,47 @@
+"""Which process of an image this one is, from the environment of a launcher and --ranks."""
+
+import pytest
+
+from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_launcher
+from linfusion_cli.cli.spelling import told
+from linfusion_cli.errors import UsageError
+from linfusion_cli.render import render
+from linfusion_cli.system.device import find_machine
+
+LAUNCHED = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    for name, value in LAUNCHED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def test_a_process_of_its_own_leads_nobody_and_follows_nobody() -> None:
+    refuse_launcher()
+    assert not followed("cpu", dry_run=False)
+    with planned_for("cpu", 1, dry_run=False) as (machine, run):
+        assert (machine.device, run) == ("cpu", render)
+
+
+def test_a_batch_in_a_launcher_is_told_its_shard(launched: pytest.MonkeyPatch) -> None:
+    launched.setenv("RANK", "1")
+    with pytest.raises(UsageError) as caught:
+        refuse_launcher()
+    assert told(caught.value.message).endswith("give each process its part: --shard 2/2")
+
+
+def test_ranks_within_ranks_are_refused(launched: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(UsageError, match="ranks 3: a launcher started 2 ranks already"),
+        planned_for("cpu", 3, dry_run=False),
+    ):
+        raise AssertionError("it was not refused")
+
+
+def test_a_dry_run_in_a_launcher_plans_a_ranks_part_and_meets_nobody(launched: pytest.MonkeyPatch) -> None:
+    with planned_for("cpu", 1, dry_run=True) as (machine, _):
+        assert machine.free_bytes == pytest.approx(find_machine("cpu").free_bytes / 2, rel=0.1)
+    launched.setenv("RANK", "1")
+    assert followed("cpu", dry_run=True)
