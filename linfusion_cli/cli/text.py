@@ -89,8 +89,9 @@ def plan_lines(plan: Plan) -> list[str]:
         budget += f", UNet in bands of {bands.unet_latent} rows of latents"
     if bands.vae_px < job.size.height:
         budget += f", autoencoder in bands of {bands.vae_px} rows"
+    seed = f"{job.seed} (drawn)" if job.seed_drawn else str(job.seed)
     lines = [
-        f"{job.size} pixels, preset {safe(job.preset)}, seed {job.seed}: {safe(job.prompt)}",
+        f"{job.size} pixels, preset {safe(job.preset)}, seed {seed}: {safe(job.prompt)}",
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), "
         f"{plan.dtype}, {plan.attention} attention{budget}",
         *table(_stage_rows(plan), left=2),
@@ -112,8 +113,9 @@ def _busy_note(plan: Plan) -> tuple[str, ...]:
 
 
 def plan_fields(plan: Plan) -> dict[str, object]:
-    """The plan for JSON, its notes with flags."""
-    return {**plan.as_dict(), "notes": [told(note) for note in plan.notes]}
+    """The plan for JSON, with the seed, and its notes with flags."""
+    seed = {"seed": plan.job.seed, "seed_drawn": plan.job.seed_drawn}
+    return {**plan.as_dict(), **seed, "notes": [told(note) for note in plan.notes]}
 
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:

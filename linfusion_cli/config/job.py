@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import cast
 
 from linfusion_cli.config import extras
 from linfusion_cli.config.extras import Start
@@ -16,7 +17,7 @@ from linfusion_cli.config.input_images import inspect_image, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.model_names import with_paths
-from linfusion_cli.config.option_rows import LARGEST_SEED
+from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, Source, load_preset
 from linfusion_cli.config.request import Request
@@ -95,14 +96,15 @@ def resolve(request: Request) -> Job:
     start = extras.start_from(request.init_image, request.upscale_image, value_range)
     extras.check_growth(loaded, size, start)
     extras.check_companions(given, settings.extras, start)
-    seed = secrets.randbelow(LARGEST_SEED + 1) if request.seed is None else checked_number("seed", request.seed)
+    seed_drawn = request.seed in (None, RANDOM_SEED)
+    seed = secrets.randbelow(LARGEST_SEED + 1) if seed_drawn else checked_number("seed", cast("int", request.seed))
     job = Job(
         prompt=prompt,
         negative_prompt=checked_text(
             settings.sampling.negative_prompt, "the negative prompt", weights=settings.extras.prompt_weights
         ),
         seed=seed,
-        seed_drawn=request.seed is None,
+        seed_drawn=seed_drawn,
         size=size,
         preset=loaded.name,
         settings=settings,

@@ -13,6 +13,7 @@ from linfusion_cli.config.value_range import Range
 from linfusion_cli.file_formats import COLOR_PROFILES, FORMAT_NAMES, TIFF_COMPRESSIONS
 
 LARGEST_SEED = 2**32 - 1
+RANDOM_SEED = -1  # as A1111 writes it
 LARGEST_CHECKPOINT_SECONDS = 86400.0  # a day
 LARGEST_DPI = 65535  # of a JPEG
 
@@ -74,7 +75,7 @@ IMAGE_ROWS = (
         kind=int,
         other_names=("noise-seed",),
         metavar="N",
-        help="The same seed makes the same image.",
+        help="The same seed makes the same image; -1 draws one, as if none were given.",
         range=Range(0, LARGEST_SEED),
         record_key="seed",
         default_from="drawn, and shown",

@@ -19,7 +19,7 @@ class Request:
     prediction: str | None = None
     keep_projections: bool | None = None
     negative_prompt: str | None = None
-    seed: int | None = None
+    seed: int | None = None  # -1 draws one too
     size: str | None = None  # or the next five: config/size_options.py makes one size of them
     width: int | None = None
     height: int | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -130,6 +131,19 @@ def test_a_dry_run_shows_the_plan_and_renders_nothing(
     assert any(line.startswith("factor = 2.0") and line.endswith("# defaults.toml") for line in lines)
 
 
+def test_seed_minus_one_draws_a_seed_and_says_which(capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = set()
+    for _ in range(2):
+        assert main(["generate", "a lake", "--size", "128x128", "--seed", "-1", "--dry-run", "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out.splitlines()[0])["plan"]
+        assert plan["seed_drawn"] is True
+        seeds.add(plan["seed"])
+    assert len(seeds) == 2
+    assert main(["generate", "a lake", "--size", "128x128", "--seed=-1", "--dry-run"]) == 0
+    assert re.match(r"128x128 pixels, preset landscape, seed \d+ \(drawn\): a lake", capsys.readouterr().out)
+    assert main(["generate", "a lake", "--seed", "-2", "--dry-run"]) == 2
+
+
 def test_words_that_the_model_ignores_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["generate", "a cat by a lake", "--dry-run"]) == 0
     assert 'note: the built-in model draws landscapes alone and ignores "cat".' in capsys.readouterr().out
@@ -187,7 +201,7 @@ def test_the_prompt_comes_from_standard_input_or_a_file(
         (["x", "--max-memory", "6"], "for example 6GB"),
         (["x", "-o", ""], "--output"),
         (["x", "-o", "none/"], "there is no such folder"),
-        (["x", "--seed", "-1"], "Nearest: 0"),
+        (["x", "--seed", "-2"], "Nearest: 0"),
     ],
 )
 def test_bad_input_is_refused_before_any_plan(

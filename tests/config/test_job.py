@@ -54,9 +54,10 @@ def test_a_job_is_frozen() -> None:
 
 
 def test_a_seed_is_drawn_and_recorded() -> None:
-    seeds = {resolve(replace(ASKED, seed=None)).seed for _ in range(3)}
-    assert len(seeds) > 1
-    assert all(0 <= seed <= LARGEST_SEED for seed in seeds)
+    for asked in (None, -1):
+        jobs = [resolve(replace(ASKED, seed=asked)) for _ in range(3)]
+        assert len({job.seed for job in jobs}) > 1
+        assert all(0 <= job.seed <= LARGEST_SEED and job.seed_drawn for job in jobs)
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "\n\t", "\u200b", "\x00"])
@@ -71,7 +72,7 @@ def test_an_empty_prompt_is_refused(prompt: str) -> None:
         ({"size": "-8x512"}, "Nearest: 8x512"),
         ({"size": "1001x512"}, "--size 1001x512: sides must be multiples of 8. Nearest: 1000x512"),
         ({"size": "big"}, '--size "big": write WIDTHxHEIGHT'),
-        ({"seed": -1}, "--seed -1: write a whole number from 0 to 4294967295. Nearest: 0"),
+        ({"seed": -2}, "--seed -2: write a whole number from 0 to 4294967295. Nearest: 0"),
         ({"seed": 2**32}, "Nearest: 4294967295"),
         ({"steps": 0}, "--steps 0: write a whole number from 1 to 500. Nearest: 1"),
         (
