@@ -24,7 +24,7 @@ FLOORS = (
     "distill api batch",
     "launched_ranks",
     "render_ranks",
-    "landscapes render convert",
+    "landscapes render convert viewer",
     "engine_import",
     "engine engine.pipeline",
     "engine.stage",
@@ -48,8 +48,9 @@ FLOORS = (
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
-    "cli": "evaluate distill batch landscapes launched_ranks render_ranks render engine_import convert system_check "
-    "planning config output weights system training geometry models events errors version files redaction",
+    "cli": "evaluate distill batch landscapes launched_ranks render_ranks render engine_import convert viewer "
+    "system_check planning config output weights system training geometry models events errors version files "
+    "redaction",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
@@ -61,6 +62,7 @@ IMPORTS = {
     "toml_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
+    "viewer": "output images file_formats geometry errors files png_chunks",
     "launched_ranks": "render_ranks render engine_import engine.distributed planning system events errors version",
     "render_ranks": "render engine_import engine.pipeline engine.distributed planning system events errors files",
     "render": "engine_import engine.pipeline engine.distributed engine.components engine.memory planning config output "

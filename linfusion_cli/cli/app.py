@@ -28,6 +28,7 @@ from linfusion_cli.cli import (
     plan,
     presets,
     upscale,
+    view,
 )
 from linfusion_cli.cli.spelling import speller, told
 from linfusion_cli.cli.streams import announce, standard_streams
@@ -55,6 +56,7 @@ Examples:
   linfusion doctor
   linfusion presets list
   linfusion inspect lake.png
+  linfusion view lake.png
 
 \b
 Every command has its own help: linfusion generate --help
@@ -84,6 +86,7 @@ app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("models", epilog=models.EPILOG)(models.models)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
+app.command("view", epilog=view.EPILOG)(view.view)
 app.command("distill", epilog=distill.EPILOG)(distill.distill)
 app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.add_typer(presets.app, name="presets")

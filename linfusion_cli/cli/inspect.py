@@ -12,20 +12,30 @@ import typer
 
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import words_of_pixels
+from linfusion_cli.errors import OutputError, UsageError, option
 from linfusion_cli.redaction import redacted
 
 EPILOG = """\b
 Examples:
   linfusion inspect lake.png
   linfusion inspect lake.png --json | jq .record.seed
+  linfusion inspect lake.png --plot memory.svg
 """
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(help="A PNG that linfusion made, or an image of A1111, ComfyUI or InvokeAI.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the memory of each phase into this SVG file, too.")
+    ] = None,
+    memory_log: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Plot this file of --memory-log instead of the record's phases.")
+    ] = None,
 ) -> None:
     """Show how an image was made, and the command that makes it again."""
+    if plot is not None or memory_log is not None:
+        _plot(file, plot, memory_log)
     from linfusion_cli.output.foreign_record import read_foreign
     from linfusion_cli.output.metadata import command_of, read_record, visible
 
@@ -43,6 +53,31 @@ def inspect(
     typer.echo(redacted(f"\nMake it again:\n  {command}"))
     if left_out:
         typer.echo(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
+
+
+def _plot(file: Path, plot: Path | None, memory_log: Path | None) -> None:
+    """Writes the drawing. Raises UsageError for a log or a record without memory, OutputError for the drawing."""
+    from linfusion_cli.files import read_regular, write_atomically
+    from linfusion_cli.output.metadata import read_record
+    from linfusion_cli.viewer.memory_plot import LOG_BYTES, history_of_log, history_of_record, memory_svg
+
+    if plot is None:
+        raise UsageError("is drawn by ", option("plot"), ": give both", parameter="memory_log")
+    if plot.suffix.lower() != ".svg":
+        raise UsageError(f'"{plot}": a plot is an SVG file. Nearest: {plot.stem or "memory"}.svg', parameter="plot")
+    try:
+        if memory_log is None:
+            history = history_of_record(read_record(file))
+        else:
+            history = history_of_log(read_regular(memory_log, LOG_BYTES).decode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"{memory_log}: can't be read ({error.strerror})", parameter="memory_log") from error
+    except ValueError as error:
+        raise UsageError(f"{memory_log or file}: {error}", parameter="memory_log" if memory_log else "") from error
+    try:
+        write_atomically(plot, memory_svg(history, f"Memory of {file.name}"))
+    except OSError as error:
+        raise OutputError(f"{plot}: can't be written ({error.strerror})", parameter="plot") from error
 
 
 def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) -> None:

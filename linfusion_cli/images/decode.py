@@ -68,11 +68,16 @@ def _upright(pixels: Any, orientation: int) -> Any:
 
 def _levels(image: Any, conversion: Conversion | None) -> Iterator[tuple[Band, Any]]:
     """Strips of 8-bit levels of red, green and blue."""
-    import numpy as np
-
     for strip in bands(image.height, STRIP_ROWS):
         part = image.crop((0, strip.top, image.width, strip.bottom))
-        yield strip, np.asarray(_converted(part, conversion) if conversion else _on_white(part))
+        yield strip, levels_of(part, conversion)
+
+
+def levels_of(strip: Any, conversion: Conversion | None) -> Any:
+    """A Pillow image of 8 bits a channel as numpy (height, width, 3): in sRGB, transparency laid on white."""
+    import numpy as np
+
+    return np.asarray(_converted(strip, conversion) if conversion else _on_white(strip))
 
 
 def _on_white(strip: Any) -> Any:

@@ -44,7 +44,7 @@ def write_deep_zoom(
     folder, ending = tiles_folder(file.path), "png" if settings.lossless else "jpg"
     with file.explained(), replacing(folder) as part:
         part.mkdir()
-        _write_levels(part, size, settings, rows, ending)
+        write_levels(part, size, settings, rows, ending)
         if file.overwrite:
             file.path.unlink(missing_ok=True)  # no .dzi may stand beside tiles of another image
             if folder.is_dir() and not folder.is_symlink():
@@ -67,7 +67,8 @@ def level_size(size: Size, level: int) -> Size:
     return Size(-(-size.width // factor), -(-size.height // factor))
 
 
-def _write_levels(folder: Path, size: Size, settings: FileSettings, rows: Iterator[Rows], ending: str) -> None:
+def write_levels(folder: Path, size: Size, settings: FileSettings, rows: Iterator[Rows], ending: str) -> None:
+    """Writes all tiles of rows, uint8 (rows, width, 3), into `folder`, which is there: LEVEL/COLUMN_ROW.ending."""
     level: _Level | None = None
     for number in range(level_count(size)):
         level = _Level(folder / str(number), level_size(size, number), level, settings, ending)
