@@ -84,7 +84,8 @@ def test_an_autoencoder_and_a_unet_in_place_of_the_models_are_checked(model: Pat
     [
         ("loras", "down_blocks.0.attentions.0.to_q.weight", (4, 4), "lora"),
         ("textual_inversions", "a.b", (2, 3, 4), "x.safetensors"),
-        ("textual_inversions", "clip_g", (2, 1280), "clip_g"),
+        ("textual_inversions", "clip_g", (2, 1280), "for Stable Diffusion XL"),
+        ("textual_inversions", "emb_params", (2, 768), "vectors of 768 numbers, the model's text_encoder has 128"),
     ],
 )
 def test_what_is_mounted_is_checked_by_its_tensors(

@@ -207,11 +207,13 @@ def test_sd_turbo_in_one_file(second: Family, tmp_path: Path) -> None:
     assert close(make(plan), theirs(pipeline))
 
 
-def test_an_embedding_of_sd15_for_sd_xl_is_refused_by_the_plan(family: Family, tmp_path: Path) -> None:
+def test_an_embedding_of_sd15_for_another_family_is_refused_by_the_plan(family: Family, tmp_path: Path) -> None:
     save_file({"emb_params": torch.randn(2, 16)}, tmp_path / "moody.safetensors")
     given = {"textual_inversions": (str(tmp_path / "moody.safetensors"),)}
     if family.name == "sdxl":
         assert "no textual inversion for Stable Diffusion XL" in refusal(family.preset(), **given)
+    elif family.name == "sd21":
+        assert "vectors of 16 numbers, the model's text_encoder has 24" in refusal(family.preset(), **given)
     else:
         assert plan_for(family.preset(), **given).job.settings.extras.textual_inversions
 
