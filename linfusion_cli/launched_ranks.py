@@ -18,11 +18,10 @@ from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.events import Notify
 from linfusion_cli.planning.planner import Plan
-from linfusion_cli.planning.render_plan import FEW_PREPARED
 from linfusion_cli.render import Rendered, render
 from linfusion_cli.render_ranks import MEETING_SECONDS, SILENT_SECONDS, compute, in_bands, shared_machine
 from linfusion_cli.system.device import Machine, find_machine
-from linfusion_cli.system.process_setup import importing
+from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.distributed.process_group import Group
