@@ -135,7 +135,7 @@ def _flag(left: deque[str]) -> tuple[str, str]:
     word = left.popleft()
     if COMPACT.fullmatch(word):
         return SHORT_KEYS[word[1]], word[2:]
-    if word == "-n" and left and left[0].isascii() and left[0].isdigit():  # no negative prompt is a number
+    if word == "-n":
         return SHORT_KEYS["n"], ""
     word = LONG_FLAGS.get(word, word)
     if not word.startswith("--"):

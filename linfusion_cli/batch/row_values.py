@@ -12,7 +12,7 @@ from pathlib import Path
 
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.options import all_rows
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
 
 MOST_TASKS = 1_000_000
 MOST_COUNT = 10_000
@@ -51,7 +51,10 @@ def seeds_of(text: str) -> Iterator[int]:
 
 def counted_images(key: str, value: object) -> int:
     """How many images a row asks for. Raises UsageError."""
-    count = int(converted(key, value, wants(int)))
+    try:
+        count = int(converted(key, value, wants(int)))
+    except UsageError as error:
+        raise UsageError(error, "; what not to draw is ", option("negative_prompt")) from error
     if not 1 <= count <= MOST_COUNT:
         raise UsageError(f"{key} = {count}: write a whole number from 1 to {MOST_COUNT:,}")
     return count

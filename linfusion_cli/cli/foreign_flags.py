@@ -6,6 +6,7 @@ _STAGES = "every large image is made in stages here; --size names the last, --up
 _MEMORY = "the plan keeps within the memory that is free, or within --max-memory"
 _DTYPE = "--dtype float16, bfloat16 or float32 names the number format"
 ADVICE = {
+    "n": "-n is the number of images of generate; --negative says what not to draw",
     "hires": _STAGES,
     "hires-fix": _STAGES,
     "hires-scale": _STAGES,

@@ -1,17 +1,20 @@
-"""`linfusion generate`: one prompt, one image."""
+"""`linfusion generate`: one prompt, one image or several."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.image_series import CountFlag, SeedsFlag, is_done, jobs_of, series_of
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.rank_roles import followed, planned_for
+from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_several
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
@@ -20,6 +23,7 @@ from linfusion_cli.files import read_input
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
     from linfusion_cli.config.request import Request
+    from linfusion_cli.planning.planner import Plan
 
 MOST_PROMPT_BYTES = 1 << 20
 
@@ -27,6 +31,7 @@ EPILOG = """\b
 Examples:
   linfusion generate "a mountain lake at dawn"
   linfusion generate "a mountain lake at dawn" --size 8k --seed 7 -o lake.png
+  linfusion generate "a mountain lake at dawn" -n 4 --cfg 5 --aspect 16:9 --megapixels 8
   linfusion generate "a market in the rain" --preset sdxl-16k --max-memory 12GB
   linfusion generate "a mountain lake at dawn" --size 16k --dry-run
   linfusion generate "a knight" --model ~/models/dreamshaper.safetensors --lora armour.safetensors:0.8
@@ -62,6 +67,8 @@ def generate(
         str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
     ] = None,
     inputs: dict[str, Any],
+    count: CountFlag = None,
+    seeds: SeedsFlag = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
@@ -71,12 +78,19 @@ def generate(
     log_file: LogFlag = None,
     flags: dict[str, Any],
 ) -> None:
-    """Make one image from a prompt."""
+    """Make one image from a prompt, or several with --count or --seeds."""
+    series = series_of(count, seeds, flags["seed"])
+    if not series.is_one:
+        refuse_several(ranks)
     if followed(flags["device"], dry_run=dry_run):
         return
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
-        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
+        if series.is_one:
+            make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
+            return
+        with jobs_of(request, series, remember=not dry_run) as jobs:
+            make(jobs, log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -118,21 +132,56 @@ def resolved(request: Request) -> Job:
     return job if kept.output.exists() and not kept.overwrite else kept
 
 
-def make(job: Job, log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1) -> None:
-    """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's."""
+def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1) -> None:
+    """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's.
+
+    Jobs that differ in nothing but their seeds share the plan and the loaded model; those that are there already, whole
+    and the same, are not made again.
+    """
     from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
+    from linfusion_cli.engine_import import make_model_cache
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 
-    with planned_for(job.device, ranks, dry_run=dry_run) as (machine, run):
-        plan = make_plan(job, machine)
+    several = len(jobs) > 1
+    with planned_for(jobs[0].device, ranks, dry_run=dry_run) as (machine, run):
+        shared = make_plan(jobs[0], machine, **({"keep_text_encoders": True} if several else {}))
+        plans = [replace(shared, job=job, seed=job.seed) for job in jobs] if several else [shared]
         if dry_run:
-            show_plan(plan, obstacles(plan), as_json=as_json)
+            show_plan(shared, tuple(text for plan in plans for text in obstacles(plan)), as_json=as_json, jobs=jobs)
             return
-        with open_displays(plan, as_json=as_json, quiet=quiet, log=log.stream) as displays:
-            rendered = run(plan, displays.notify)
-            displays.finish(rendered)
-    log.add(f"made: {rendered.path}")
-    if not as_json and not quiet:
-        announce(safe(rendered.path))
+        missing = _not_done(plans, as_json=as_json, quiet=quiet) if several else plans
+        if several and missing:
+            from linfusion_cli.render import render
+
+            run = partial(render, model_cache=make_model_cache(shared))
+        for plan in missing:
+            which = f"image {jobs.index(plan.job) + 1} of {len(jobs)}" if several else ""
+            with open_displays(
+                plan, as_json=as_json, quiet=quiet, log=log.stream, which=which, with_plan=plan is missing[0]
+            ) as displays:
+                rendered = run(plan, displays.notify)
+                displays.finish(rendered)
+            log.add(f"made: {rendered.path}")
+            if not as_json and not quiet:
+                announce(safe(rendered.path))
+
+
+def _not_done(plans: Sequence[Plan], *, as_json: bool, quiet: bool) -> list[Plan]:
+    """Those whose image is not there. Raises OutputError, before any work, for a file of another image."""
+    from linfusion_cli.cli.json_output import emit
+    from linfusion_cli.cli.text import safe
+    from linfusion_cli.output.formats.writer import check_destination
+
+    missing: list[Plan] = []
+    for plan in plans:
+        job = plan.job
+        if not is_done(job):
+            check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
+            missing.append(plan)
+        elif as_json:
+            emit(sys.stdout, "skipped", {"path": str(job.output), "seed": job.seed})
+        elif not quiet:
+            typer.echo(safe(f"{job.output} is there already"), err=True)
+    return missing

@@ -64,6 +64,12 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
         yield find_machine(device), render
 
 
+def refuse_several(ranks: int) -> None:
+    """Raises UsageError where several images are asked for, and several processes to make one."""
+    if ranks > 1 or os.environ.get("WORLD_SIZE", "1") != "1":
+        raise UsageError("several processes make one image at a time: give --seed, and leave out --count and --seeds")
+
+
 def refuse_launcher() -> None:
     """Raises UsageError in a launcher's processes: for a command that makes whole images, each would make them all."""
     if "RANK" not in os.environ:

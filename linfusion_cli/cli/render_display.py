@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
     from rich.segment import Segment
 
+    from linfusion_cli.config.job import Job
     from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
 
@@ -85,11 +86,11 @@ class Displays:
 class LineDisplay:
     """Plain lines for logs and mails: one as a phase starts and ends, and one every ten seconds."""
 
-    def __init__(self, plan: Plan, stream: TextIO, now: Now = time.monotonic) -> None:
+    def __init__(self, plan: Plan, stream: TextIO, now: Now = time.monotonic, lines: Sequence[str] = ()) -> None:
         self._plan, self._stream, self._now = plan, stream, now
         self._tracker = Tracker(plan, now)
         self._last = now()
-        for line in plan_lines(plan):
+        for line in lines or plan_lines(plan):
             print(line, file=stream)
         stream.flush()
 
@@ -134,13 +135,13 @@ class LiveDisplay:
     images: the protocol in which previews are drawn above it; "" for none
     """
 
-    def __init__(self, plan: Plan, stream: TextIO, images: str = "") -> None:
+    def __init__(self, plan: Plan, stream: TextIO, images: str = "", lines: Sequence[str] = ()) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._plan, self._stream, self._images = plan, stream, images
         self._tracker = Tracker(plan)
-        for line in plan_lines(plan):
+        for line in lines or plan_lines(plan):
             print(line, file=stream)
         texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("counts", "left", "memory")]
         # The caller asked the stream itself; rich would also believe FORCE_COLOR, which cron jobs inherit.
@@ -254,18 +255,37 @@ class JsonDisplay:
         emit(self._stream, "progress", {**position, "remaining_seconds": round(self._tracker.remaining_seconds, 1)})
 
 
-def open_displays(plan: Plan, *, as_json: bool, quiet: bool, log: TextIO | None = None) -> Displays:
+def open_displays(
+    plan: Plan,
+    *,
+    as_json: bool,
+    quiet: bool,
+    log: TextIO | None = None,
+    which: str = "",
+    with_plan: bool = True,
+) -> Displays:
     """The displays that fit: JSON on stdout if asked for, a text display on stderr unless quiet, a log if there is one.
 
-    Shows the plan at once. Raises UsageError where previews are asked for in a terminal that can't show them.
+    Shows the plan at once, unless it was shown for an image before. which: "image 2 of 4".
+    Raises UsageError where previews are asked for in a terminal that can't show them.
     """
     images = _images_protocol(plan, quiet=quiet)
+    lines = opening_lines(plan, which, with_plan=with_plan)
     displays: list[Display] = [JsonDisplay(plan, sys.stdout)] if as_json else []
     if not quiet:
-        displays.append(LiveDisplay(plan, sys.stderr, images) if has_live_terminal() else LineDisplay(plan, sys.stderr))
+        live = has_live_terminal()
+        displays.append(
+            LiveDisplay(plan, sys.stderr, images, lines) if live else LineDisplay(plan, sys.stderr, lines=lines)
+        )
     if log is not None:
-        displays.append(LineDisplay(plan, log))
+        displays.append(LineDisplay(plan, log, lines=lines))
     return Displays(*displays)
+
+
+def opening_lines(plan: Plan, which: str, *, with_plan: bool) -> list[str]:
+    """What stands above the progress: the plan, and of several images which one it is."""
+    title = f"{which}: seed {plan.job.seed}, {safe(plan.job.output.name)}"
+    return [*(plan_lines(plan) if with_plan else []), *([title] if which else [])]
 
 
 def _images_protocol(plan: Plan, *, quiet: bool) -> str:
@@ -301,8 +321,12 @@ def phase_text(plan: Plan, event: PhaseStarted) -> str:
     return f"stage {event.stage}{size} {safe(event.name)}"
 
 
-def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
-    """Prints a plan to stdout for a dry run, with the sources of its settings and its errors."""
+def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequence[Job] = ()) -> None:
+    """Prints a plan to stdout for a dry run, with the sources of its settings and its errors.
+
+    jobs: of several images, whose plans are the same but for seed and name
+    """
+    images = [{"seed": job.seed, "path": str(job.output)} for job in jobs] if len(jobs) > 1 else []
     if as_json:
         emit(
             sys.stdout,
@@ -311,11 +335,13 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool) -> None:
                 "plan": plan_fields(plan),
                 "sources": {key: told(source) for key, source in plan.job.sources.items()},
                 "obstacles": [told(text) for text in obstacles],
+                **({"images": images} if images else {}),
             },
         )
         return
     for line in [
         *plan_lines(plan),
+        *(f"image {number}: seed {image['seed']}, {safe(image['path'])}" for number, image in enumerate(images, 1)),
         "",
         *setting_lines(plan.job.settings, plan.job.sources),
         *obstacle_lines(obstacles),

@@ -60,7 +60,7 @@ def upscale(
         flags["size"] = _size(image, USUAL_SCALE if scale is None else scale, flags["input_range"])
     request = request_of(prompt, flags, upscale_image=image)
     with LogFile(log_file) as log:
-        make(resolved(request), log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
+        make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
 
 
 def _size(image: Path, scale: float, input_range: str | None) -> str:

@@ -85,7 +85,7 @@ IMAGE_ROWS = (
     OptionRow(
         key="negative_prompt",
         kind=str,
-        names=("negative", "negative-prompt", "n"),
+        names=("negative", "negative-prompt"),
         other_names=("neg",),
         metavar="TEXT",
         help="What not to draw.",

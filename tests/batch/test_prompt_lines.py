@@ -15,7 +15,7 @@ from linfusion_cli.errors import UsageError
 @pytest.mark.parametrize(
     ("line", "values"),
     [
-        ("a lake -n people -p landscape", {"prompt": "a lake", "negative": "people", "preset": "landscape"}),
+        ("a lake -n people -p landscape", {"prompt": "a lake", "count": "people", "preset": "landscape"}),
         ("a lake --prompt-weights --seed 7", {"prompt": "a lake", "prompt-weights": "true", "seed": "7"}),
         ("a lake --seed 7 --no-keep-projections", {"prompt": "a lake", "seed": "7", "keep-projections": "false"}),
         ("a lake --prompt-weights false", {"prompt": "a lake", "prompt-weights": "false"}),

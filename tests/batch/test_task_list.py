@@ -173,6 +173,7 @@ def test_models_are_loaded_once_per_group() -> None:
         ({"prompt": "a", "count": 0}, "count = 0: write a whole number from 1"),
         ({"prompt": "a", "n_iter": 2, "count": 2}, '"count" is given twice'),
         ({"prompt": "{3$$a|b}"}, '"{3$$a|b}": it has 2 choices to take'),
+        ({"prompt": "a", "count": "fog"}, 'count = "fog": write a whole number; what not to draw is --negative-prompt'),
         ({"prompt": "a", "seed": 1.5}, "seed = 1.5: write a whole number"),
         ({"prompt": "a", "seed": True}, "seed = true: write a whole number"),
         ({"prompt": "a", "seed": []}, "an empty list"),
