@@ -1,6 +1,6 @@
 """One image by processes that a launcher started: torchrun, srun or mpirun, on one machine or several.
 
-    torchrun --standalone --nproc-per-node 2 -m linfusion_cli generate "a lake" --size 8k
+    torchrun --standalone --nproc-per-node 2 -m linfusion_cli generate "a lake"
 
 Each process runs the whole command. The one of rank 0 resolves it, plans, shows the progress and writes the image; the
 others get its plan and compute their rows (docs/many-devices.md).

@@ -1,13 +1,10 @@
 """The floors: which package may import which, how long files and functions are, and that --help stays cheap."""
 
 import ast
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -44,13 +41,13 @@ FLOORS = (
     "weights system training file_formats",
     "geometry",
     "json_files",
-    "models events errors version files toml_files redaction png_chunks",
+    "models events errors version files toml_files redaction png_chunks flag_words",
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
     "cli": "evaluate distill batch landscapes launched_ranks render_ranks render engine_import convert viewer "
     "system_check planning config output weights system training geometry models events errors version files "
-    "redaction",
+    "redaction flag_words",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
@@ -59,7 +56,7 @@ IMPORTS = {
     "files",
     "distill": "landscapes engine.attention weights training errors json_files files",
     "batch": "render engine_import planning config output system geometry events errors redaction json_files files "
-    "toml_files",
+    "toml_files flag_words",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
     "viewer": "output images file_formats geometry errors files png_chunks",
@@ -86,9 +83,9 @@ IMPORTS = {
     "engine.loading": "engine.compat_diffusers weights models errors json_files",
     "system_check": "planning config weights system errors files",
     "planning": "config images weights system geometry models errors redaction files json_files",
-    "config": "images weights file_formats geometry errors files toml_files",
+    "config": "flag_words images weights file_formats geometry errors files toml_files",
     "images": "geometry errors system png_chunks",
-    "output": "images file_formats geometry events errors json_files files png_chunks",
+    "output": "images file_formats geometry events errors json_files files png_chunks flag_words",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files files",
@@ -98,6 +95,7 @@ IMPORTS = {
     "toml_files": "",
     "files": "",
     "redaction": "",
+    "flag_words": "",
     "png_chunks": "",
     "models": "",
     "events": "",
@@ -230,50 +228,6 @@ def test_files_and_functions_stay_short(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             documentation = (ast.get_docstring(node, clean=False) or "").count("\n")
             assert (node.end_lineno or 0) - node.lineno + 1 - documentation <= 60, node.name
-
-
-# Rooms whose messages name options by key: the command line alone spells flags.
-WITHOUT_FLAGS = ("config", "output", "system_check", "api", "errors", "events", "files", "json_files", "redaction")
-
-
-def flags_of_every_command() -> set[str]:
-    from typer.main import get_command
-
-    from linfusion_cli.cli.app import app
-
-    commands: list[Any] = [get_command(app)]
-    flags: set[str] = set()
-    while commands:
-        command = commands.pop()
-        commands += getattr(command, "commands", {}).values()
-        flags |= {word for parameter in command.params for word in parameter.opts if word.startswith("--")}
-    return flags
-
-
-def test_no_text_below_the_command_line_spells_a_flag() -> None:
-    flags = flags_of_every_command()
-    assert {"--lora", "--size", "--offline"} <= flags
-    found = set()
-    for path in FILES:
-        if room_of_file(path) in WITHOUT_FLAGS:
-            for text in texts_of(path):
-                found |= {(str(path.relative_to(PACKAGE)), word) for word in re.findall(r"--[a-z-]+", text)}
-    assert {(name, word) for name, word in found if word in flags} == set()
-
-
-def texts_of(path: Path) -> Iterator[str]:
-    """Every text of a module but its docstrings."""
-    tree = ast.parse(path.read_text())
-    documentation = {
-        id(node.body[0].value)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-        and node.body
-        and isinstance(node.body[0], ast.Expr)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documentation:
-            yield node.value
 
 
 # Modules without a test file of their name at the mirrored path: other tests cover them. Only ever take names out.

@@ -11,6 +11,7 @@ from linfusion_cli.batch.list_text import lines_of
 from linfusion_cli.batch.prompt_conventions import NEGATIVE, SETTINGS, has_settings
 from linfusion_cli.config.options import OPTIONS
 from linfusion_cli.errors import UsageError, option
+from linfusion_cli.flag_words import dashed
 
 # The one-letter flags of InvokeAI's and Stable Diffusion's first scripts: -n4 -H512 -W640 -S1234 -s50 -C7.5 -A k_euler.
 SHORT_KEYS = {
@@ -27,7 +28,7 @@ _SAMPLER = r"(?:k_\w+|ddim|plms)(?=\s|$)"
 FLAG = re.compile(rf"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s)|-n{_NUMBER}|-[HWSsC]\s?{_NUMBER}|-A\s?{_SAMPLER})")
 COMPACT = re.compile(rf"-(?:[HWSsC](?:-?\d[\d.]*)?|n\d+|A(?:{_SAMPLER})?)")
 WHOLE_QUOTED = re.compile(r"""\s*(?:"[^"]*"|'[^']*')(?=\s+-|\s*$)""")
-LONG_FLAGS = {f"-{short}": f"--{row.words[0]}" for row in OPTIONS for short in row.words if len(short) == 1}
+LONG_FLAGS = {dashed(short): dashed(row.words[0]) for row in OPTIONS for short in row.words if len(short) == 1}
 SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
 TEXTS = frozenset({"prompt", "negative", "negative-prompt"})  # of several words, without quotes too, as A1111 reads
 SPACE = " \t\r\n"  # between the words of a shell

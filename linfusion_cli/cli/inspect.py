@@ -13,6 +13,7 @@ import typer
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import words_of_pixels
 from linfusion_cli.errors import OutputError, UsageError, option
+from linfusion_cli.flag_words import dashed, word_of
 from linfusion_cli.redaction import redacted
 
 EPILOG = """\b
@@ -98,7 +99,7 @@ def left_out_of_command(record: Mapping[str, object]) -> list[str]:
     overrides = record.get("overrides")
     names = cast("dict[str, object]", overrides) if isinstance(overrides, dict) else {}
     allowed = words_of_pixels()
-    return sorted(f"--{word}" for name in names if (word := name.removeprefix("--").replace("_", "-")) not in allowed)
+    return sorted(dashed(word) for name in names if (word := word_of(name)) not in allowed)
 
 
 def record_lines(record: Mapping[str, object], indent: str = "") -> list[str]:

@@ -7,13 +7,14 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from linfusion_cli.cli.spelling import dashed, declarations
+from linfusion_cli.cli.spelling import declarations
 from linfusion_cli.config.defaults_comments import commented
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_files import read_preset, shipped_folder
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.files import write_atomically
+from linfusion_cli.flag_words import dashed
 
 PAGE = Path("docs/reference.md")  # from the folder of a checkout
 HEAD = """# Options

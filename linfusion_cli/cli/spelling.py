@@ -8,11 +8,7 @@ from functools import cache
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows, by_key, options_of
 from linfusion_cli.errors import LinfusionError, Message, Option
-
-
-def dashed(word: str) -> str:
-    """`--steps` for "steps", `-o` for "o"."""
-    return f"-{word}" if len(word) == 1 else f"--{word}"
+from linfusion_cli.flag_words import dashed, switched_off
 
 
 def flags_of(row: OptionRow, command: str = "") -> tuple[str, ...]:
@@ -23,7 +19,7 @@ def flags_of(row: OptionRow, command: str = "") -> tuple[str, ...]:
 def declarations(row: OptionRow, command: str = "") -> tuple[str, ...]:
     """The same as Typer reads them: a switch with the flag that switches it off, `--vae-tiling/--no-vae-tiling`."""
     words = row.words_of(command)
-    return tuple(f"--{word}/--no-{word}" for word in words) if row.is_switch else flags_of(row, command)
+    return tuple(f"{dashed(word)}/{switched_off(word)}" for word in words) if row.is_switch else flags_of(row, command)
 
 
 def speller(command: str) -> Callable[[str], str]:
@@ -66,7 +62,7 @@ def flag(option: Option) -> str:
     if option.value is None or option.value is True:
         return dashed(name)
     if option.value is False:
-        return f"--no-{name}"
+        return switched_off(name)
     import shlex
 
     return f"{dashed(name)} {shlex.quote(str(option.value))}"

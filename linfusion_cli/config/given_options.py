@@ -12,6 +12,7 @@ from linfusion_cli.config.preset_schema import schema
 from linfusion_cli.config.presets import Given
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.request_checks import checked_number
+from linfusion_cli.flag_words import dashed
 
 Override = str | int | float | tuple[str | float, ...]
 
@@ -51,7 +52,7 @@ def overrides(request: Request) -> dict[str, Override]:
         value = getattr(request, row.key)
         unused = value in (None, (), row.default) or (value == "" and row.preset_takes_list)
         if not unused and not (row.key == "init_image" and request.upscale_image):  # which beats an image to start from
-            found[f"--{row.name}"] = _recorded(row, value)
+            found[dashed(row.name)] = _recorded(row, value)
     return found
 
 

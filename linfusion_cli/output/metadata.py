@@ -6,12 +6,13 @@ import json
 import re
 import shlex
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.files import open_regular
+from linfusion_cli.flag_words import typed, word_of
 from linfusion_cli.images.kinds import HEAD_BYTES, format_of
 from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output import png_reader
@@ -80,7 +81,7 @@ def command_of(record: Mapping[str, object], allowed: frozenset[str] | None = No
 def command_words(record: Mapping[str, object], allowed: frozenset[str] | None = None) -> list[str]:
     """The same command as a list of unquoted words."""
     prompt = str(record["prompt"])
-    options = [word for name, value in _options(record, allowed).items() for word in _option_words(name, value)]
+    options = [word for name, value in _options(record, allowed).items() for word in typed(name, value)]
     if image := str(record.get("upscaled") or ""):
         return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
     if prompt.startswith("-"):
@@ -100,7 +101,7 @@ def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> di
     if not isinstance(overrides, dict):
         raise UsageError("the overrides of the record are no table")
     for name, value in cast("dict[str, object]", overrides).items():
-        flag = name.removeprefix("--").replace("_", "-")
+        flag = word_of(name)
         if flag in COUNTED_FROM_1 and isinstance(value, int):
             value += 1
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
@@ -110,21 +111,9 @@ def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> di
     return options
 
 
-def _option_words(name: str, value: object) -> Iterator[str]:
-    if isinstance(value, list):
-        for one in cast("list[object]", value):
-            yield from _option_words(name, one)
-    elif isinstance(value, bool):
-        yield f"--{name}" if value else f"--no-{name}"
-    elif value is not None:
-        text = str(value)
-        # a value that looks like a flag must stay one word with its own
-        yield from [f"--{name}={text}"] if text.startswith("-") else [f"--{name}", text]
-
-
 def shell_command(prompt: str, options: Mapping[str, object]) -> str:
     """A command that draws a prompt, as a shell reads it; an option of None is left out. Raises UsageError for NUL."""
-    words = [word for name, value in options.items() for word in _option_words(name, value)]
+    words = [word for name, value in options.items() for word in typed(name, value)]
     return " ".join(_quoted(word) for word in ("linfusion", "generate", *words, "--", prompt))
 
 
