@@ -162,10 +162,15 @@ def _along(model: Path) -> list[Requirement]:
     from linfusion_cli.config.extras import PRESET_OF
     from linfusion_cli.config.presets import load_preset
     from linfusion_cli.config.required_weights import requirements_of
-    from linfusion_cli.weights.weight_file import family_of_model
+    from linfusion_cli.weights.default_vae import has_vae, usual_vae
+    from linfusion_cli.weights.requirements import Requirement
+    from linfusion_cli.weights.weight_file import WeightFile, known_family
 
-    settings = load_preset(PRESET_OF[family_of_model(model)]).settings
-    return [requirement for requirement in requirements_of(settings) if requirement.kind != "model"]
+    found = WeightFile.resolve((str(model),), "", "model", variant="fp16")
+    family = known_family(found)
+    required = requirements_of(load_preset(PRESET_OF[family]).settings)
+    vae = [] if has_vae(found) else [Requirement("vae", (usual_vae(family),), "", "", family)]
+    return list(dict.fromkeys([*(one for one in required if one.kind != "model"), *vae]))
 
 
 def _tell(requirement: Requirement, path: str, *, as_json: bool, quiet: bool) -> None:

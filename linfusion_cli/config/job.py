@@ -19,7 +19,7 @@ from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.model_names import with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.preset_schema import Preset
-from linfusion_cli.config.presets import Loaded, Source, load_preset
+from linfusion_cli.config.presets import Loaded, Source, load_preset, with_default_vae
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.request_checks import (
     checked_choice,
@@ -86,6 +86,7 @@ def resolve(request: Request) -> Job:
     request = _with_size(with_paths(request))
     given = given_options(request)
     loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given)
+    loaded = with_default_vae(loaded)
     settings = loaded.settings
     extras.check_family(extras.family_here(request.model, request.unet), settings, loaded.name)
     prompt = checked_prompt(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args, get_origin
 
 from pydantic import ValidationError
@@ -16,9 +16,12 @@ from linfusion_cli.config.sampling_names import Layered, resolve_names
 from linfusion_cli.config.schedulers import SCHEDULERS, unsupported
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, option
+from linfusion_cli.weights.default_vae import default_vae
 from linfusion_cli.weights.families import BUILTIN_FAMILY
 
 Source = str | Option  # "defaults.toml", "preset NAME", or the option that set a key; for errors: the file and line
+
+FAMILY_VAE = "the family's usual"  # the source of an autoencoder that nobody named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,16 @@ def load_preset(name: str, given: Mapping[str, Given] | None = None) -> Loaded:
     _check_together(settings, origins)
     sources = {key: one.source for key, one in layered.items()}
     return Loaded(name=name, settings=settings, sources=sources, origins=origins)
+
+
+def with_default_vae(loaded: Loaded) -> Loaded:
+    """The same with the usual autoencoder of the family, where the model has none and none is named."""
+    model = loaded.settings.model
+    vae = "" if model.vae else default_vae(model.repositories, model.revision, model.family)
+    if not vae:
+        return loaded
+    settings = loaded.settings.model_copy(update={"model": model.model_copy(update={"vae": vae})})
+    return replace(loaded, settings=settings, sources={**loaded.sources, "model.vae": FAMILY_VAE})
 
 
 def _flat(layer: Layer) -> Iterator[tuple[str, object]]:

@@ -42,8 +42,8 @@ def check_weights(settings: Preset, preset: str) -> None:
     """Reads every weight file whose hash is known, once for as long as it stays as it is.
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
-    WeightsError that names the file, or the command that fetches what is missing. Whether autoencoder and linear
-    attention are needed is decided by the number format and the stages: loading them checks these.
+    WeightsError that names the file, or the command that fetches what is missing. Whether linear attention, and an
+    autoencoder for float16 alone, are needed is decided by the stages and the number format: loading them checks these.
     """
     refuse_missing(settings, preset)
     for requirement in requirements_of(settings):
@@ -58,7 +58,8 @@ def refuse_missing(settings: Preset, preset: str) -> None:
     Reads no file.
     """
     for requirement in requirements_of(settings):
-        if requirement.kind not in ("vae", "linfusion") and requirement.found() is None:
+        depends = requirement.kind == "linfusion" or (requirement.kind == "vae" and not settings.model.vae)
+        if not depends and requirement.found() is None:
             own = requirement in requirements_of(load_preset(preset).settings)  # then its other parts are required too
             raise missing(requirement.locations, requirement.revision, requirement.parameter, preset if own else "")
 

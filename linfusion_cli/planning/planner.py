@@ -38,6 +38,7 @@ from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
+from linfusion_cli.planning.weights_notes import weights_notes
 from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 
@@ -217,7 +218,7 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     few = few_step_note(job, weights, told_guidance=architecture.unet.told_guidance)
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
     of_options = (low, _clip_skip_note(job), told_scale, few, whole, writer)
-    return tuple(note for note in (*prompt_notes(job, weights), *of_options, *of_images) if note)
+    return tuple(note for note in (*prompt_notes(job, weights), *weights_notes(job), *of_options, *of_images) if note)
 
 
 def _shrunk_note(job: Job) -> str:

@@ -25,6 +25,7 @@ class FamilyRow:
     preset: the one to use where only a model is named
     two_text_encoders: it reads the prompt with two, is told the image's size, and may have a negative prompt of zeros
     old_configs: its configs may lack steps_offset, which is 1
+    vae: the usual autoencoder, for checkpoints that hold none
     ip_adapter: the plain adapter of the repository h94/IP-Adapter, "" for none
     colors: of its latents, for previews
     """
@@ -32,12 +33,15 @@ class FamilyRow:
     full_name: str
     text_dim: int
     preset: str
+    vae: str
     colors: LatentToRgb
     two_text_encoders: bool = False
     old_configs: bool = False
     ip_adapter: str = ""
 
 
+# Tuned on the decoder alone: its latents are those of every 1.x and 2.x model.
+SD_VAE = "stabilityai/sd-vae-ft-mse"
 # The fit of keturn and torridgristle for SD-v1.5 (discuss.huggingface.co/t/23204), that of StAlKeR7779 for SD-XL: both
 # as in InvokeAI (Apache-2.0). SD 2.x has the latents of 1.x: only the decoder was trained further.
 _SD_COLORS = LatentToRgb(
@@ -57,17 +61,24 @@ FAMILY_ROWS = {
         full_name="Stable Diffusion 1.x",
         text_dim=768,
         preset="sd15-4k",
+        vae=SD_VAE,
         colors=_SD_COLORS,
         old_configs=True,
         ip_adapter="models/ip-adapter_sd15.safetensors",
     ),
     "sd21": FamilyRow(
-        full_name="Stable Diffusion 2.x", text_dim=1024, preset="sd21-4k", colors=_SD_COLORS, old_configs=True
+        full_name="Stable Diffusion 2.x",
+        text_dim=1024,
+        preset="sd21-4k",
+        vae=SD_VAE,
+        colors=_SD_COLORS,
+        old_configs=True,
     ),
     "sdxl": FamilyRow(
         full_name="Stable Diffusion XL",
         text_dim=2048,
         preset="sdxl-4k",
+        vae="madebyollin/sdxl-vae-fp16-fix",  # the model's own, tuned not to overflow in float16
         colors=_SDXL_COLORS,
         two_text_encoders=True,
         ip_adapter="sdxl_models/ip-adapter_sdxl.safetensors",

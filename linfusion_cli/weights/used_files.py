@@ -21,6 +21,8 @@ def used_files(path: Path, parameter: str, family: str, variant: str) -> tuple[P
     folder holds none or several of what is one file by itself.
     """
     match parameter:
+        case "checkpoint":  # a model, of which the header of a single file is all that is asked
+            return (path,) if path.is_file() else ()
         case "lora":
             return (lora_file(path),)
         case "textual_inversion":

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from families import Family, loaded_pipeline, make_family, tensors_of
-from original_layout import ldm_controlnet
+from huggingface_hub import constants
+from original_layout import ldm_controlnet, ldm_vae
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_adapters import save_controlnet
@@ -26,7 +27,9 @@ from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.events import Event, Note
 from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.render import obstacles
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights.families import FAMILY_ROWS
 
 
 @pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl"])
@@ -253,5 +256,46 @@ def test_a_folder_without_an_autoencoder_is_used_with_another(small: Family, tmp
     (tmp_path / "model" / "model_index.json").write_text(json.dumps(index | {"vae": [None, None]}))
     given = {"model": str(tmp_path / "model")}
     assert close(make(plan_for(small.preset(), **given, vae=str(tmp_path / "vae"))), make(plan_for(small.preset())))
-    with pytest.raises(WeightsError, match="vae"):
-        make(plan_for(small.preset(), **given))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "folder that lists it"])
+def test_a_model_without_an_autoencoder_gets_the_usual_one_of_its_family(
+    family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Missing, it is an obstacle with the command that fetches it; on this machine, the image is diffusers'."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    usual = FAMILY_ROWS[family.name].vae
+    plan = plan_for(family.preset(file=kind == "file"), model=str(without_vae(family, tmp_path, kind)))
+    assert [note for note in plan.notes if f"holds no autoencoder: {usual} is used" in note]
+    assert [told(text) for text in obstacles(plan)] == [
+        f"weights are not on this machine: {usual}. Fetch them with: linfusion fetch --vae {usual}"
+    ]
+    snapshot = tmp_path / "hub" / f"models--{usual.replace('/', '--')}" / "snapshots" / "main"
+    shutil.copytree(family.folder / "vae", snapshot)
+    plan = plan_for(family.preset(file=kind == "file"), model=plan.components.model.locations[0])
+    assert not obstacles(plan)
+    assert close(make(plan), theirs(loaded_pipeline(family)))
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "original", "original without prefix"])
+def test_another_autoencoder_in_one_file_for_a_model_without(family: Family, tmp_path: Path, layout: str) -> None:
+    pipeline = loaded_pipeline(family)
+    vae = pipeline.vae.state_dict() if layout == "diffusers" else ldm_vae(pipeline.vae)
+    prefix = "first_stage_model." if layout == "original" else ""
+    save_file({f"{prefix}{name}": value.contiguous() for name, value in vae.items()}, tmp_path / "vae.safetensors")
+    given = {"model": str(without_vae(family, tmp_path, "file")), "vae": str(tmp_path / "vae.safetensors")}
+    assert close(make(plan_for(family.preset(file=True), **given)), theirs(pipeline))
+
+
+def without_vae(family: Family, root: Path, kind: str) -> Path:
+    """A copy of the model that holds no autoencoder."""
+    if kind == "file":
+        tensors = {n: v for n, v in tensors_of(family.file).items() if not n.startswith("first_stage_model.")}
+        save_file(tensors, root / "NoVAE.safetensors")
+        return root / "NoVAE.safetensors"
+    folder = root / "NoVAE"
+    shutil.copytree(family.folder, folder, ignore=shutil.ignore_patterns("vae"))
+    if kind == "folder":
+        index = json.loads((folder / "model_index.json").read_text())
+        (folder / "model_index.json").write_text(json.dumps(index | {"vae": [None, None]}))
+    return folder
