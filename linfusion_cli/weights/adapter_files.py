@@ -25,6 +25,7 @@ MERGED = (
     "lora_mid.weight",
     "lora_magnitude_vector",
     "lora_B.bias",
+    "diff_b",
 )  # beside the factors: never plain LoRA
 # Of h94/IP-Adapter, by family: the plain adapter. Its two image encoders are chosen by the width that an adapter reads.
 OFFICIAL = {name: row.ip_adapter for name, row in FAMILY_ROWS.items() if row.ip_adapter}

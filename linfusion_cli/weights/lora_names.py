@@ -54,7 +54,9 @@ OTHER_MODELS = {
     "lora_transformer_": "a LoRA for a transformer model (as Flux and Stable Diffusion 3)",
     "lora_unet_double_blocks_": "a LoRA for Flux",
     "lora_unet_joint_blocks_": "a LoRA for Stable Diffusion 3",
-    "diffusion_model.": "a LoRA under ComfyUI's names of another model",
+    "diffusion_model.double_blocks.": "a LoRA for Flux",
+    "diffusion_model.single_blocks.": "a LoRA for Flux",
+    "diffusion_model.joint_blocks.": "a LoRA for Stable Diffusion 3",
     "lora_prior_": "a LoRA for Stable Cascade",
 }
 CROSS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")  # layers that read the text

@@ -30,6 +30,8 @@ from linfusion_cli.weights.lora_names import check_lora
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
 from linfusion_cli.weights.weight_file import WeightFile
 
+ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")  # of a text encoder
+
 
 @dataclass(frozen=True, slots=True)
 class Lora:
@@ -113,23 +115,24 @@ class Lora:
             if encoder is None or self.text_weight == 0:
                 continue
             name, beside = adapter_name(number), self._beside(part, encoder)
-            if beside:
+            attends = any(update.module.endswith(ATTENTION) for update in beside)
+            if attends:
                 with several_loras():
                     self.pipeline_class.load_lora_into_text_encoder(
                         _state(beside), None, encoder, prefix=part, adapter_name=name
                     )
                 activate_loras(encoder, name, {each.module: _scaling(each, self.text_weight) for each in beside})
-            self._merge(part, encoder, self.text_weight)
+            self._merge(part, encoder, self.text_weight, whole=not attends)  # diffusers loads none without attention
 
     def _beside(self, part: str, model: Any) -> list[Update]:
         """The updates that peft puts beside the model's layers."""
         return [_fitted(each, model) for each in self.updates if each.part == part and _through_peft(each)]
 
-    def _merge(self, part: str, model: Any, weight: float) -> list[tuple[str, nn.Module]]:
-        """Merges the other updates into copies of the layers; returns the names and layers that were there."""
+    def _merge(self, part: str, model: Any, weight: float, *, whole: bool = False) -> list[tuple[str, nn.Module]]:
+        """Merges the other updates (whole: all) into copies of layers; returns names and layers that were there."""
         replaced: list[tuple[str, nn.Module]] = []
         for update in self.updates:
-            if update.part == part and not _through_peft(update):
+            if update.part == part and (whole or not _through_peft(update)):
                 module = model.get_submodule(update.module)
                 inner = hasattr(module, "get_base_layer")
                 path, layer = update.module + (".base_layer" if inner else ""), base_layer(module)

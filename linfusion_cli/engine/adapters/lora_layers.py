@@ -17,13 +17,17 @@ from linfusion_cli.weights.lora_names import ENDINGS, split_name
 UNET, TEXTS = "unet", ("text_encoder", "text_encoder_2")
 # The tensors that a kind must have and may have, beside alpha.
 KINDS: dict[str, tuple[set[str], set[str]]] = {
-    "lora": ({"down", "up"}, {"mid", "dora_scale", "bias"}),
+    "lora": ({"down", "up"}, {"mid", "dora_scale", "bias", "diff_b"}),
     "loha": ({f"hada_w{i}_{j}" for i in "12" for j in "ab"}, {"hada_t1", "hada_t2", "dora_scale"}),
     "lokr": (set(), {name for name in ENDINGS.values() if name.startswith("lokr_")} | {"dora_scale"}),
     "ia3": ({"ia3", "on_input"}, set()),
     "full": (set(), {"diff", "diff_b"}),
     "norm": (set(), {"w_norm", "b_norm"}),
 }
+COMFY = {"diffusion_model.": UNET}  # ComfyUI's LoraSave, with the original names
+COMFY |= {f"text_encoders.clip_{name}.transformer.": part for name, part in zip("lg", TEXTS, strict=True)}
+# init_lora_weights that take the LoRA out of the model's own weights: only the two together are the model.
+CHANGED_BASES = ("pissa", "olora", "corda", "loftq")
 KOHYA = {"lora_unet_": UNET, "lora_te_": TEXTS[0], "lora_te1_": TEXTS[0], "lora_te2_": TEXTS[1], "lycoris_": UNET}
 
 
@@ -34,6 +38,7 @@ def layer_updates(
 
     Raises WeightsError naming the first tensor that has no meaning or whose layer no model has.
     """
+    _refuse_no_numbers(tensors, path)
     names = {part: _aliases(part, model) for part, model in models.items()}
     grouped: dict[tuple[str, str], dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -46,8 +51,17 @@ def layer_updates(
             )
         group[name] = tensor
     config = LoraConfig.read(metadata, path)
+    config.refuse_changed_base()
     peft = any(".lora_A." in key for key in tensors)
     return [_update(part, module, parts, config, path, peft=peft) for (part, module), parts in grouped.items()]
+
+
+def _refuse_no_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises WeightsError for a tensor with NaN or infinity: attention would hide them, and the LoRA with them."""
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.float().isfinite().all():
+            what = f"its tensor {key[:120]} holds values that are no numbers (NaN or infinite)"
+            raise WeightsError(f"{path}: {what}: its training failed, or the file is damaged", parameter="loras")
 
 
 def _layer(stem: str, names: Mapping[str, Mapping[str, str]], key: str, path: Path) -> tuple[str, str]:
@@ -70,6 +84,10 @@ def _candidates(stem: str) -> Iterator[tuple[str, str]]:
     for prefix, part in KOHYA.items():
         if stem.startswith(prefix):
             yield part, stem.removeprefix(prefix)
+    for prefix, part in COMFY.items():
+        if stem.startswith(prefix):
+            yield part, stem.removeprefix(prefix)
+            return
     stem = stem.removeprefix("base_model.model.")
     for part in (UNET, *TEXTS):
         if stem.startswith(f"{part}."):
@@ -139,11 +157,16 @@ def original_name(name: str, layers: int) -> str:
 
 
 def _update(part: str, module: str, parts: dict[str, Tensor], config: LoraConfig, path: Path, *, peft: bool) -> Update:
-    alpha = float(parts.pop("alpha").item()) if "alpha" in parts else None
+    alpha = None
+    if (tensor := parts.pop("alpha", None)) is not None:
+        if tensor.numel() != 1:
+            what = f"the alpha of {part}.{module} is {tensor.numel()} numbers instead of one"
+            raise WeightsError(f"{path}: {what}", parameter="loras")
+        alpha = float(tensor.item())
     for kind, (required, optional) in KINDS.items():
         if required <= set(parts) <= required | optional and parts:
             given, root = (alpha, False) if alpha is not None else config.alpha(part, module)
-            return Update(part, module, kind, parts, given or None, root, peft)
+            return Update(part, module, kind, parts, given, root, peft)
     raise WeightsError(
         f"{path}: incomplete at {part}.{module}: has only {', '.join(sorted(parts)) or 'alpha'}"[:400],
         parameter="lora",
@@ -168,6 +191,18 @@ class LoraConfig:
         except (JsonError, OSError) as error:
             what = f"the LoRA's configuration in its header is damaged ({str(error)[:150]})"
             raise WeightsError(f"{path}: {what}", parameter="loras") from error
+
+    def refuse_changed_base(self) -> None:
+        """Raises WeightsError for a LoRA that belongs to changed weights of the model, which its file does not hold."""
+        for key, value in self._values.items():
+            kind = str(value).lower()
+            if key.rpartition(".")[2] == "init_lora_weights" and kind.startswith(CHANGED_BASES):
+                what = f"trained from {kind[:40]}, which changed the model's own weights"
+                raise WeightsError(
+                    f"{self._path}: {what}: it fits no model alone. Save it again with peft's "
+                    "path_initial_model_for_weight_conversion",
+                    parameter="loras",
+                )
 
     def alpha(self, part: str, module: str) -> tuple[float | None, bool]:
         """The layer's alpha (None: none is given) and whether it is divided by the rank's square root."""

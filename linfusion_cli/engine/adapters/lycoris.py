@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ class Update:
     part, module: "unet", "text_encoder" or "text_encoder_2", and the layer's name inside
     kind: "lora", "loha", "lokr", "ia3", "full" or "norm"; parts: its tensors by canonical name
     alpha: None means the rank. root_rank: alpha is divided by the rank's square root (rsLoRA)
-    norm_with_weight: DoRA as peft scales it, with the user's weight inside the norm; else as LyCORIS does
+    norm_with_weight: DoRA as peft has it: per output, and with the user's weight inside the norm; else as LyCORIS
     """
 
     part: str
@@ -72,12 +72,12 @@ class Update:
             found["weight"] = self._weight(weight.float(), strength).to(weight.dtype)
             if weight.ndim == 4 and weight.device.type == "cpu":
                 found["weight"] = found["weight"].contiguous(memory_format=torch.channels_last)
-        bias = next((self.parts[name] for name in sorted(BIAS_ALONE) if name in self.parts), None)
-        if bias is not None:
-            scale = self.scale if self.kind == "lora" else 1.0
-            added = strength * scale * bias.to(weight.device, torch.float32)
-            own = getattr(layer, "bias", None)
-            found["bias"] = (added if own is None else own.float() + added).to(weight.dtype)
+        bias = getattr(layer, "bias", None)
+        for name in sorted(BIAS_ALONE & set(self.parts)):
+            scale = self.scale if name == "bias" else 1.0  # peft's, beside the factors
+            added = strength * scale * self.parts[name].to(weight.device, torch.float32)
+            bias = added if bias is None else bias.float() + added
+            found["bias"] = bias.to(weight.dtype)
         return found
 
     def _weight(self, weight: Tensor, strength: float) -> Tensor:
@@ -87,7 +87,8 @@ class Update:
         magnitude = self.parts["dora_scale"].to(weight)
         if self.norm_with_weight:
             moved = weight + strength * delta
-            return moved * (_shaped(magnitude, moved) / _norm(moved, _shaped(magnitude, moved)))
+            per_output = magnitude.reshape(-1, *[1] * (moved.ndim - 1))  # of convolutions peft has it as (1, out, 1, 1)
+            return moved * (per_output / _norm(moved, per_output))
         moved = weight + delta
         ratio = _shaped(magnitude, moved) / (_norm(moved, _shaped(magnitude, moved)) + torch.finfo(torch.float32).eps)
         return moved * (strength * (ratio - 1) + 1)
@@ -95,7 +96,7 @@ class Update:
     def misfit(self, layer: Any) -> str:
         """Why the update does not fit a layer, "" if it does. Shapes alone are computed: the layer may be hollow."""
         weight = torch.empty(layer.weight.shape, device="meta")
-        hollow = Update(self.part, self.module, self.kind, {k: v.to("meta") for k, v in self.parts.items()}, self.alpha)
+        hollow = replace(self, parts={name: value.to("meta") for name, value in self.parts.items()})
         try:
             twin = nn.Module()
             twin.register_parameter("weight", nn.Parameter(weight, requires_grad=False))

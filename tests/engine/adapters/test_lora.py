@@ -102,7 +102,8 @@ def test_alpha_in_the_header_as_diffusers_saves_it(pipeline: Any, family: Family
 def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Path) -> None:
     down, up = factors(pipeline)
     before = LAYER.replace(".to_q", ".processor.to_q_lora")
-    sgm = original_name(LAYER, 2).replace(".", "_")
+    sgm_dots = original_name(LAYER, 2)
+    sgm = sgm_dots.replace(".", "_")
     stems = {
         f"unet.{LAYER}.lora_A.weight": f"unet.{LAYER}.lora_B.weight",
         f"unet.{before}.down.weight": f"unet.{before}.up.weight",
@@ -110,6 +111,7 @@ def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Pat
         f"base_model.model.{LAYER}.lora_A.weight": f"base_model.model.{LAYER}.lora_B.weight",
         f"lora_unet_{LAYER.replace('.', '_')}.lora_down.weight": f"lora_unet_{LAYER.replace('.', '_')}.lora_up.weight",
         f"lora_unet_{sgm}.lora_down.weight": f"lora_unet_{sgm}.lora_up.weight",
+        f"diffusion_model.{sgm_dots}.lora_down.weight": f"diffusion_model.{sgm_dots}.lora_up.weight",
     }
     found = [ours(write(tmp_path / "a.safetensors", {a: down, b: up}), pipeline) for a, b in stems.items()]
     pipeline.unet.get_submodule(LAYER).weight.data += up @ down
@@ -240,6 +242,61 @@ def test_half_a_layer_is_named(pipeline: Any, tmp_path: Path) -> None:
         write(tmp_path / "a.safetensors", {f"unet.{LAYER}.lora_A.weight": factors(pipeline)[0]}), pipeline
     )
     assert "incomplete" in message
+
+
+@pytest.mark.parametrize(
+    ("alpha", "effect"), [(torch.tensor([4.0]), 2), (torch.tensor(4), 2), (torch.tensor(0.0), 0)], ids=str
+)
+def test_alpha_in_any_number_format(pipeline: Any, tmp_path: Path, alpha: Tensor, effect: float) -> None:
+    """Zero is no effect, as in every tool that reads such a file."""
+    (down, up), stem = factors(pipeline), f"lora_unet_{LAYER.replace('.', '_')}"
+    tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": alpha}
+    found = ours(write(tmp_path / "a.safetensors", tensors), pipeline)
+    pipeline.unet.get_submodule(LAYER).weight.data += effect * up @ down
+    assert torch.allclose(found, predicted(pipeline.unet), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("alpha", torch.tensor([1.0, 2.0]), "is 2 numbers instead of one"),
+        ("alpha", torch.tensor(float("nan")), "no numbers"),
+        ("lora_up.weight", torch.full((24, 2), float("inf")), "no numbers"),
+    ],
+)
+def test_what_is_no_number_is_named(pipeline: Any, tmp_path: Path, key: str, value: Tensor, said: str) -> None:
+    (down, up), stem = factors(pipeline), f"lora_unet_{LAYER.replace('.', '_')}"
+    tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.{key}": value}
+    assert said in refusal(write(tmp_path / "a.safetensors", tensors), pipeline)
+
+
+def test_a_bias_beside_the_factors_as_comfyui_saves_it(pipeline: Any, tmp_path: Path) -> None:
+    """Its LoraSave writes the difference of a bias as it is: alpha does not scale it."""
+    layer = pipeline.unet.get_submodule(name := LAYER.replace("to_q", "to_out.0"))
+    (down, up), bias = lora_factors(layer), torch.randn_like(layer.bias)
+    stem = f"diffusion_model.{original_name(name, 2)}"
+    tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.diff_b": bias}
+    tensors[f"{stem}.alpha"] = torch.tensor(1.0)
+    found = ours(write(tmp_path / "a.safetensors", tensors), pipeline)
+    layer.weight.data += 0.5 * up @ down
+    layer.bias.data += bias
+    assert torch.allclose(found, predicted(pipeline.unet), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["lora_te_text_model_", "text_encoder.text_model.", "text_encoders.clip_l.transformer.text_model."]
+)
+def test_a_lora_of_the_text_encoder_without_its_attention(family: Family, tmp_path: Path, prefix: str) -> None:
+    pipelines, name = [loaded_pipeline(family) for _ in range(2)], "encoder.layers.0.mlp.fc1"
+    layer = next(m for n, m in pipelines[1].text_encoder.named_modules() if n.endswith(name))
+    (down, up), kohya = lora_factors(layer), prefix.endswith("_")
+    stem = prefix + (name.replace(".", "_") if kohya else name)
+    lora = write(tmp_path / "a.safetensors", {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up})
+    Lora.load(at(lora), 1.0, 0.5, pipelines[0]).mount_texts(pipelines[0], 0)
+    layer.weight.data += 0.5 * up @ down
+    ids = torch.tensor([[0, 5, 6, 1]])
+    one, two = (pipeline.text_encoder(ids)[0] for pipeline in pipelines)
+    assert torch.allclose(one, two, atol=1e-5)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"unet.lora_alpha": "much"})])
