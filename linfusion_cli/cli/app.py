@@ -27,6 +27,7 @@ from linfusion_cli.cli import (
     models,
     plan,
     presets,
+    sheet,
     upscale,
     view,
 )
@@ -79,8 +80,10 @@ for name, function, epilog in (
     ("batch", batch.batch, batch.EPILOG),
     ("upscale", upscale.upscale, upscale.EPILOG),
     ("plan", plan.plan, plan.EPILOG),
+    ("sheet", sheet.sheet, sheet.EPILOG),
 ):
-    app.command(name, epilog=epilog, context_settings={"token_normalize_func": speller(name)})(function)
+    spelled = {"token_normalize_func": speller("batch" if name == "sheet" else name)}
+    app.command(name, epilog=epilog, context_settings=spelled)(function)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("models", epilog=models.EPILOG)(models.models)

@@ -148,7 +148,7 @@ def batch(
         thorough=verify,
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
-    listed = _Listed(files, common, name, wildcards)
+    listed = Listed(files, common, name, wildcards)
     journal, tasks, notes = _tasks(listed, folder, part, remembered=status)
     _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
@@ -158,7 +158,7 @@ def batch(
         _refuse_missing_weights(journal, tasks)
     make_folder(folder)
     with LogFile(log_file) as log:
-        return _run(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+        return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
 
 
 def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
@@ -174,7 +174,7 @@ def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Listed:
+class Listed:
     """What decides the tasks of a batch."""
 
     files: list[str]
@@ -184,7 +184,7 @@ class _Listed:
 
 
 def _tasks(
-    listed: _Listed, folder: Path, part: tuple[int, int], *, remembered: bool
+    listed: Listed, folder: Path, part: tuple[int, int], *, remembered: bool
 ) -> tuple[Journal, list[Task], list[str]]:
     """The tasks of this machine, and notes. Raises UsageError with every problem, before anything starts.
 
@@ -213,7 +213,7 @@ def _tasks(
     return journal, shard_of(tasks, *part), notes
 
 
-def _remembered(listed: _Listed, journal: Journal, notes: list[str]) -> _Listed:
+def _remembered(listed: Listed, journal: Journal, notes: list[str]) -> Listed:
     """The same lists with the flags of the last run, if none that decides tasks is given."""
     from linfusion_cli.batch.row_values import row_types
     from linfusion_cli.batch.task_list import NAME_TEMPLATE
@@ -222,7 +222,7 @@ def _remembered(listed: _Listed, journal: Journal, notes: list[str]) -> _Listed:
     if flags is None or listed.common or listed.wildcards or listed.template != NAME_TEMPLATE:
         return listed
     common = {key: value for key, value in flags.common.items() if key in row_types()}  # a journal is only a hint
-    last = _Listed(listed.files, common, flags.template, Path(flags.wildcards) if flags.wildcards else None)
+    last = Listed(listed.files, common, flags.template, Path(flags.wildcards) if flags.wildcards else None)
     if last != listed:
         given = [f"{key} = {value}" for key, value in common.items()]
         given += [f"name = {flags.template}"] if flags.template != NAME_TEMPLATE else []
@@ -246,16 +246,17 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
             typer.echo(f"note: {safe(note)}", err=True)
 
 
-def _run(
+def run_tasks(
     journal: Journal,
     tasks: list[Task],
     options: Options,
     log: LogFile,
-    listed: _Listed,
+    listed: Listed,
     *,
     as_json: bool,
     quiet: bool,
 ) -> int:
+    """Makes the images of the tasks that are missing; returns the exit code."""
     from linfusion_cli.batch.journal import Flags
     from linfusion_cli.batch.runner import Runner, at_work
     from linfusion_cli.cli.batch_display import BatchDisplay

@@ -140,7 +140,6 @@ def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, qui
     """
     from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.engine_import import make_model_cache
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 
@@ -153,6 +152,7 @@ def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, qui
             return
         missing = _not_done(plans, as_json=as_json, quiet=quiet) if several else plans
         if several and missing:
+            from linfusion_cli.engine_import import make_model_cache
             from linfusion_cli.render import render
 
             run = partial(render, model_cache=make_model_cache(shared))
