@@ -16,7 +16,7 @@ from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
 from linfusion_cli.config.request_checks import NO_FILE
-from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing
+from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
@@ -31,18 +31,20 @@ from linfusion_cli.events import (
     Progressed,
 )
 from linfusion_cli.geometry import MULTIPLE_PX
-from linfusion_cli.output.atomic_file import make_folder
+from linfusion_cli.output.atomic_file import check_folder, make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.formats.writer import check_destination, check_texts, write_image
-from linfusion_cli.output.memory_log import MemoryLog
+from linfusion_cli.output.memory_log import MemoryLog, check_log
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.preview_file import PreviewFile
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
+from linfusion_cli.planning.input_check import check_packages
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import learn_speed
 from linfusion_cli.system.signals import STOP
+from linfusion_cli.weights.requirements import Kind
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
@@ -122,7 +124,8 @@ def check_ready(plan: Plan) -> None:
 
     Raises WeightsError for weights that are missing, damaged, or not those that the plan was made for.
     """
-    check_weights(plan.job.settings, plan.job.preset)
+    check_weights(plan.job.settings, plan.job.preset, _unused(plan))
+    check_packages(plan.components.loras)
     refuse_changed(plan.job.settings, plan.job.weights)
     for file in plan.components.weight_files:
         file.refuse_changed()
@@ -143,17 +146,34 @@ def prepare(plan: Plan) -> None:
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
-    """What would stop the work at once, as messages: missing weights, an existing output. Changes nothing."""
-    job, found = plan.job, []
-    for check in (
-        partial(refuse_missing, job.settings, job.preset),
+    """What would stop the work at once, as messages: missing weights, an existing output. Changes nothing.
+
+    All of them, the missing weights with one command that fetches them.
+    """
+    job = plan.job
+    found: list[Message] = [error.message for error in missing_weights(job.settings, job.preset, _unused(plan))]
+    checks = [
+        partial(check_packages, plan.components.loras),
         partial(check_destination, job.output, job.size, job.file, overwrite=job.overwrite),
-    ):
+    ]
+    if job.memory_log is not None:
+        checks.append(partial(check_log, job.memory_log))
+    if job.stages_folder is not None:
+        checks.append(partial(check_folder, job.stages_folder, parameter="stages_folder"))
+    for check in checks:
         try:
             check()
         except LinfusionError as error:
             found.append(error.message)
     return tuple(found)
+
+
+def _unused(plan: Plan) -> frozenset[Kind]:
+    """The weights of the preset that this plan does without."""
+    without_linear = not any(stage.attention == "linear" for stage in plan.stages)
+    without_vae = plan.components.vae is None
+    kinds: dict[Kind, bool] = {"linfusion": without_linear, "vae": without_vae}
+    return frozenset(kind for kind, unused in kinds.items() if unused)
 
 
 def interrupted_seed(job: Job) -> int | None:

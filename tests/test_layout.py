@@ -63,7 +63,7 @@ IMPORTS = {
     "launched_ranks": "render_ranks render engine_import engine.distributed planning system events errors version",
     "render_ranks": "render engine_import engine.pipeline engine.distributed planning system events errors files",
     "render": "engine_import engine.pipeline engine.distributed engine.components engine.memory planning config output "
-    "system geometry events errors version",
+    "system weights geometry events errors version",
     "engine_import": "engine.pipeline engine.components engine.streaming planning config system events",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
     "events",

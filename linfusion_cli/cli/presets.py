@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from linfusion_cli.config.preset_schema import Preset
 
 EPILOG = """\b
 Examples:
@@ -74,17 +80,43 @@ def show(
 
 @app.command("check", epilog=CHECK_EPILOG)
 def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")]) -> None:
-    """Say whether a preset can be used, and if not, which line is wrong."""
+    """Say whether a preset can be used, and if not, which line or which of its weights is wrong."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.config.job import resolve
+    from linfusion_cli.config.presets import load_preset
     from linfusion_cli.config.request import Request
+    from linfusion_cli.config.required_weights import joined, lost_weights, missing_weights
+    from linfusion_cli.planning.input_check import check_inputs
+    from linfusion_cli.planning.job_weights import JobWeights
 
-    job = resolve(Request(prompt="check", preset=file, seed=0))
+    settings = load_preset(file).settings
+    if lost := lost_weights(settings):
+        raise joined(lost)
+    with _stand_in(settings) as images:
+        controls, ip_images = images
+        request = Request(prompt="check", preset=file, seed=0, control_images=controls, ip_images=ip_images)
+        job = resolve(request)
+    check_inputs(job, JobWeights.of(job))
     own = sum(source != "defaults.toml" for source in job.sources.values())
     typer.echo(
         f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; "
         f"{job.size} pixels, like {safe(job.output.name)}"
     )
+    for away in missing_weights(job.settings, job.preset, frozenset()):
+        typer.echo(f"note: {safe(away.message)}")
+
+
+@contextmanager
+def _stand_in(settings: Preset) -> Iterator[tuple[tuple[Path, ...], tuple[Path, ...]]]:
+    """An image in place of those that ControlNets and an IP-Adapter of the preset will get."""
+    from PIL import Image
+
+    extras = settings.extras
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "image.png"
+        if extras.controlnets or extras.ip_adapter:
+            Image.new("RGB", (64, 64)).save(path)
+        yield (path,) * len(extras.controlnets), (path,) * bool(extras.ip_adapter)
 
 
 def head_comments(path: Path) -> tuple[str, str]:

@@ -199,6 +199,9 @@ def _output(request: Request, loaded: Loaded, job: Job) -> Path:
     if request.output is None or os.path.isdir(request.output):
         template, origin, folder = loaded.settings.output.name, loaded.origins["output.name"], request.output or Path()
     else:
+        if os.path.exists(request.output) and not os.path.isfile(request.output):
+            what = "a device, a pipe or a socket; an image needs a file of its own"
+            raise UsageError(f'"{request.output}" is {what}', parameter="output")
         template, origin, folder = request.output.name, option("output"), request.output.parent
     chosen = "" if request.format is None else checked_choice("format", request.format)
     shared = shared_fields(job)

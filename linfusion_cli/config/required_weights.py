@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted, fingerprints, inversion
+from linfusion_cli.config.extras import Weighted, fingerprints, inversion, locations_of
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import LinfusionError, Option, WeightsError
+from linfusion_cli.files import user_path
 from linfusion_cli.weights.checksums import verify
-from linfusion_cli.weights.locate import missing
+from linfusion_cli.weights.locate import fetch_option, missing, nowhere
 from linfusion_cli.weights.requirements import Kind, Requirement
 from linfusion_cli.weights.safetensors_header import ENDING, weight_files
+
+MOST_NAMES = 150  # characters of them in an error
 
 
 def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
@@ -38,30 +42,77 @@ def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
     return tuple(requirements)
 
 
-def check_weights(settings: Preset, preset: str) -> None:
+def check_weights(settings: Preset, preset: str, unused: frozenset[Kind] | None = None) -> None:
     """Reads every weight file whose hash is known, once for as long as it stays as it is.
 
     Parts are loaded one by one, the decoder hours after the first step: what is damaged is found before. Raises
-    WeightsError that names the file, or the command that fetches what is missing. Whether linear attention, and an
-    autoencoder for float16 alone, are needed is decided by the stages and the number format: loading them checks these.
+    WeightsError that names the file, or the command that fetches what is missing. unused: as in missing_weights.
     """
-    refuse_missing(settings, preset)
+    refuse_missing(settings, preset, unused)
     for requirement in requirements_of(settings):
         found = requirement.here()
         for path in _weights_in(found, requirement.variant) if found else ():
             verify(path)
 
 
-def refuse_missing(settings: Preset, preset: str) -> None:
-    """Raises WeightsError, with the command that fetches it, if a file that every image needs is not on this machine.
+def refuse_missing(settings: Preset, preset: str, unused: frozenset[Kind] | None = None) -> None:
+    """Raises WeightsError, with every missing file and the command that fetches them. Reads no file."""
+    if found := missing_weights(settings, preset, unused):
+        raise joined(found)
 
-    Reads no file.
+
+def missing_weights(settings: Preset, preset: str, unused: frozenset[Kind] | None = None) -> tuple[WeightsError, ...]:
+    """An error for each location that leads nowhere, then one for all that can be fetched, with one command.
+
+    unused: kinds that the image does without. The stages decide whether linear attention is used, the number format
+    whether an autoencoder for float16 alone is: before there is a plan (None) these are not missed.
     """
-    for requirement in requirements_of(settings):
-        depends = requirement.kind == "linfusion" or (requirement.kind == "vae" and not settings.model.vae)
-        if not depends and requirement.found() is None:
-            own = requirement in requirements_of(load_preset(preset).settings)  # then its other parts are required too
-            raise missing(requirement.locations, requirement.revision, requirement.parameter, preset if own else "")
+    if unused is None:
+        unused = frozenset({"linfusion"}) if settings.model.vae else frozenset({"linfusion", "vae"})
+    gone = [
+        requirement
+        for requirement in requirements_of(settings)
+        if requirement.kind not in unused and requirement.found() is None
+    ]
+    lost = [error for each in gone if (error := nowhere(each.locations, each.parameter))]
+    away = [each for each in gone if each.locations and not nowhere(each.locations, each.parameter)]
+    own = [each for each in away if each in requirements_of(load_preset(preset).settings)]
+    if len(away) == 1:
+        one = away[0]
+        return *lost, missing(one.locations, one.revision, one.parameter, preset if own else "")
+    return *lost, *([_to_fetch(away, own, preset)] if away else [])
+
+
+def _to_fetch(away: list[Requirement], own: list[Requirement], preset: str) -> WeightsError:
+    """All of them in one command; `own` come with the preset."""
+    options = [fetch_option(each.locations, each.revision, each.parameter) for each in away if each not in own]
+    words: list[str | Option] = [*([shlex.quote(preset)] if own else []), *options]
+    spaced: list[str | Option] = [part for word in words for part in (" ", word)]
+    names = ", ".join(each.locations[0] for each in away)
+    what = names if len(names) <= MOST_NAMES else f"{len(away)} locations"  # a long command must not be cut
+    return WeightsError(f"weights are not on this machine: {what}. Fetch them with: linfusion fetch", *spaced)
+
+
+def lost_weights(settings: Preset) -> tuple[WeightsError, ...]:
+    """An error for each location that leads nowhere, those beside which another would do too."""
+    parameters = {location: each.parameter for each in requirements_of(settings) for location in each.locations}
+    errors = [
+        nowhere((location,), parameters.get(location, "vae"))
+        for location in locations_of(settings)
+        if Requirement("model", (location,), "", "", "").found() is None
+    ]
+    if settings.model.configs and not user_path(settings.model.configs).is_dir():
+        errors.append(WeightsError(f"{settings.model.configs}: there is no such folder", parameter="configs"))
+    return tuple(error for error in errors if error is not None)
+
+
+def joined(errors: Sequence[WeightsError]) -> WeightsError:
+    """All of them as one, a line each."""
+    first, *others = errors
+    parts: list[str | Option | LinfusionError] = []
+    for error in others:
+        parts += ["\n", error]
+    return WeightsError(first, *parts) if others else first
 
 
 def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from linfusion_cli.files import (
     apply_umask,
     create_locked,
     host_digest,
+    nearest_folder,
     sync_folder,
 )
 
@@ -287,6 +288,15 @@ def _explained(path: Path, remark: str = "") -> Generator[None]:
         reason = error.strerror or str(error)
         refusal = _refusal(path, f"{remark}: {reason}" if remark else reason)
         raise DiskFullError(str(refusal)) if error.errno in FULL else refusal from error
+
+
+def check_folder(path: Path, *, parameter: str = "") -> None:
+    """Raises OutputError if make_folder() could not make this folder, or write into it; changes nothing there."""
+    above = nearest_folder(path)
+    if not above.is_dir() or (path.exists() and not path.is_dir()):
+        raise OutputError(f"{str(above)!r} is not a folder", parameter=parameter)
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise OutputError(f"{str(path)!r}: no permission to write in {str(above)!r}", parameter=parameter)
 
 
 def make_folder(path: Path, *, parameter: str = "") -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,24 @@ from typing import Self, TextIO
 
 from linfusion_cli.errors import Message, OutputError, option
 from linfusion_cli.events import Event, Note, Notify, PreviewMade
+
+
+def check_log(path: Path) -> None:
+    """Raises OutputError if the log can't be opened at `path`; changes nothing there."""
+    folder = path.parent
+    why = (
+        "it is a pipe"
+        if path.is_fifo()
+        else "it is a folder"
+        if path.is_dir()
+        else f"there is no folder {str(folder)!r}"
+        if not folder.is_dir()
+        else "no permission"
+        if not os.access(path if path.exists() else folder, os.W_OK)
+        else ""
+    )
+    if why:
+        raise OutputError(f"{path}: can't be written ({why})", parameter="memory_log")
 
 
 class MemoryLog:
@@ -27,9 +46,8 @@ class MemoryLog:
     def __enter__(self) -> Self:
         if self._path is None:
             return self
+        check_log(self._path)
         try:
-            if self._path.is_fifo():
-                raise OSError(22, "it is a pipe")
             self._file = self._path.open("w", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{self._path}: can't be written ({error.strerror})", parameter="memory_log") from error

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
+
 from linfusion_cli.config.extras import each
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
 from linfusion_cli.errors import UsageError, WeightsError, option
 from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.adapter_files import check_ip_adapter
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
-from linfusion_cli.weights.lora_names import check_lora
+from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.safetensors_header import Header
@@ -31,6 +35,18 @@ def _check_packages(job: Job) -> None:
             option(key, nearest),
             parameter=key,
         )
+
+
+def check_packages(loras: Iterable[LoraInput]) -> None:
+    """Raises UsageError for a LoRA that is mounted by a package which is not installed."""
+    if importlib.util.find_spec("peft") is None:
+        for lora in loras:
+            if any(plain_lora(header) for header in lora.file.headers):
+                raise UsageError(
+                    f"{lora.file.locations[0]}: needs the package peft. "
+                    'Install it with: pip install "linfusion-cli[lora]"',
+                    parameter="loras",
+                )
 
 
 def check_inputs(job: Job, weights: JobWeights) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError, option
+from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.files import user_path
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.weights.folder_advice import refuse_cache_folder
@@ -65,6 +65,20 @@ def find(location: str, revision: str = "") -> Path | None:
 
 def missing(locations: tuple[str, ...], revision: str, parameter: str, preset: str = "") -> WeightsError:
     """What to say, and to type, when none of the locations is on this machine; preset: of which they are a part."""
+    return nowhere(locations, parameter) or WeightsError(
+        f"weights are not on this machine: {', '.join(locations)}. Fetch them with: linfusion fetch ",
+        preset or fetch_option(locations, revision, parameter),
+    )
+
+
+def fetch_option(locations: tuple[str, ...], revision: str, parameter: str) -> Option:
+    """The option of `linfusion fetch` that brings the first of these locations."""
+    at = f"@{revision}" if revision and "@" not in locations[0] else ""
+    return option(parameter, f"{locations[0]}{at}")
+
+
+def nowhere(locations: tuple[str, ...], parameter: str) -> WeightsError | None:
+    """Why none of these missing locations can be fetched; None if one can."""
     for location in locations:
         if is_link(location) and not hub_name(location):
             return WeightsError(f"{location}: {advice(location)}", parameter=parameter)
@@ -75,12 +89,7 @@ def missing(locations: tuple[str, ...], revision: str, parameter: str, preset: s
         no_hub_name = location.endswith((ENDING, "/")) and (hub is None or not hub.inside)  # a repository is no file
         if no_hub_name or location.startswith((".", "~", "/")):
             return WeightsError(f"{location}: there is no such file or folder", parameter=parameter)
-    names = ", ".join(locations)
-    at = f"@{revision}" if revision and "@" not in locations[0] else ""
-    return WeightsError(
-        f"weights are not on this machine: {names}. Fetch them with: linfusion fetch ",
-        preset or option(parameter, f"{locations[0]}{at}"),
-    )
+    return None
 
 
 def cache_folder() -> Path:

@@ -87,6 +87,17 @@ def check_lora(header: Header, text_dim: int) -> None:
             raise WeightsError(f"{path}: {what}", parameter="loras")
 
 
+def plain_lora(header: Header) -> bool:
+    """Whether a file has a layer of two factors and nothing else, which peft puts beside a linear layer."""
+    kinds: dict[str, set[str]] = {}
+    for name in header.tensors:
+        stem, kind = split_name(name, header.path)
+        kinds.setdefault(stem, set()).add(kind)
+    return any(
+        found - {"alpha"} == {DOWN, "up"} and not stem.endswith("text_projection") for stem, found in kinds.items()
+    )
+
+
 def split_name(key: str, path: Path) -> tuple[str, str]:
     """A tensor's layer as the file calls it, and the tensor's canonical name.
 

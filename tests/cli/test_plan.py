@@ -1,10 +1,13 @@
 """`linfusion plan` tells every phase, and measures the machine once."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from linfusion_cli import engine_import
@@ -83,8 +86,28 @@ def test_what_would_stop_the_work_is_told(tmp_path: Path) -> None:
             "--size", "512x512", "-o", str(tmp_path / "lake.png"), "--lora", str(tmp_path / "no.safetensors"), "--json"
         )
     )
-    lora, image = told["obstacles"]
+    lora, image = told["obstacles"][:2]
     assert "no.safetensors" in lora
     assert "lake.png" in image
     assert "--overwrite" in image
     assert not json.loads(plan("--size", "512x512", "--json"))["obstacles"]
+
+
+def test_all_that_would_stop_the_work_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, a package, the image, the log and the folder of stages: each with its option."""
+    factors = {f"lora_unet_x.lora_{name}.weight": torch.ones(2, 2) for name in ("down", "up")}
+    save_file(factors, tmp_path / "lora.safetensors")
+    (tmp_path / "file").write_bytes(b"")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "peft" else find_spec(name))
+    words = ["--lora", "a/b", "--vae", "c/d", "--linfusion", "e/f", "--memory-log", str(tmp_path)]
+    words += ["--lora", str(tmp_path / "lora.safetensors"), "--stages", str(tmp_path / "file")]
+    told = json.loads(plan("--size", "512x512", *words, "--json"))["obstacles"]
+    expected = (
+        "linfusion fetch --linfusion e/f --vae c/d --lora a/b",
+        "needs the package peft",
+        f"--memory-log {tmp_path}: can't be written (it is a folder)",
+        "--stages",
+    )
+    assert len(told) == len(expected)
+    assert all(part in text for part, text in zip(expected, told, strict=True))

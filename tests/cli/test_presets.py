@@ -64,3 +64,45 @@ def test_check_accepts_a_good_file_and_names_the_line_of_a_bad_one(
     file.write_text('[output]\n\nname = "{sed}.png"\n', encoding="utf-8")
     assert main(["presets", "check", str(file)]) == 2
     assert 'mine.toml, line 3: output.name "{sed}.png": unknown field' in capsys.readouterr().err
+
+
+def test_check_follows_every_location(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    """All that lead nowhere are named at once; what can be fetched is a note with one command."""
+    file = own_folder / "mine.toml"
+    lost = (
+        "nix/",
+        "./vae",
+        "./unet.safetensors",
+        "./lora.safetensors",
+        "./words.safetensors",
+        "./net",
+        "./ip",
+        "./enc",
+    )
+    model = f'linfusion = ["{lost[0]}", "builtin:landscape"]\nvae = "{lost[1]}"\nunet = "{lost[2]}"\n'
+    extras = (
+        f'loras = ["{lost[3]}:0.5"]\ntextual_inversions = ["{lost[4]}"]\ncontrolnets = ["{lost[5]}"]\n'
+        f'ip_adapter = "{lost[6]}"\nip_encoder = "{lost[7]}"\n'
+    )
+    file.write_text(f"[model]\n{model}[extras]\n{extras}", encoding="utf-8")
+    assert main(["presets", "check", str(file)]) == 66
+    told = capsys.readouterr().err
+    assert [place for place in lost if f"{place}: there is no such file or folder" not in told] == []
+    away = {place: f"owner/{number}" for number, place in enumerate(lost)}
+    text = file.read_text()
+    for place, on_hub in away.items():
+        text = text.replace(f'"{place}', f'"{on_hub}')
+    file.write_text(text)
+    assert main(["presets", "check", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert ": good. " in out
+    assert out.count("linfusion fetch") == 1
+    assert all(on_hub in out for on_hub in away.values() if on_hub != "owner/0"), "LinFusion is here already"
+
+
+def test_check_reads_the_weights_that_are_here(capsys: pytest.CaptureFixture[str], own_folder: Path) -> None:
+    (own_folder / "lora.safetensors").write_bytes(b"<html>")
+    file = own_folder / "mine.toml"
+    file.write_text(f'[extras]\nloras = ["{own_folder / "lora.safetensors"}"]\n')
+    assert main(["presets", "check", str(file)]) == 66
+    assert "lora.safetensors" in capsys.readouterr().err

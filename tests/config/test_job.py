@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
@@ -176,3 +177,9 @@ def test_one_side_of_an_upscale_keeps_its_shape(tmp_path: Path) -> None:
     Image.new("L", (160, 80)).save(tmp_path / "a.png")
     job = resolve(Request(prompt="a", upscale_image=tmp_path / "a.png", width=640, seed=1))
     assert str(job.size) == "640x320"
+
+
+def test_an_output_that_is_a_device_or_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/null")):
+        assert f'--output "{path}" is a device, a pipe or a socket' in refusal(output=path)

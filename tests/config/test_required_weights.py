@@ -10,7 +10,14 @@ from safetensors.torch import save_file
 from linfusion_cli.config.extras import fingerprints
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
-from linfusion_cli.config.required_weights import check_weights, refuse_changed, refuse_missing, requirements_of
+from linfusion_cli.config.required_weights import (
+    check_weights,
+    lost_weights,
+    missing_weights,
+    refuse_changed,
+    refuse_missing,
+    requirements_of,
+)
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.checksums import SUMS, sha256_of
 
@@ -69,10 +76,12 @@ def test_what_the_preset_needs_is_fetched_with_it_and_what_is_added_by_itself() 
         refuse_missing(settings(loras=("a/lora:0.5",)), "landscape")
 
 
-@pytest.mark.parametrize("kind", ["vae", "linfusion"])
-def test_what_depends_on_the_number_format_and_the_stages_is_left_to_loading(kind: str) -> None:
-    location = "a/missing" if kind == "vae" else ("a/missing",)
-    refuse_missing(settings(model={kind: location}), "landscape")
+@pytest.mark.parametrize("key", ["vae_float16", "linfusion"])
+def test_what_depends_on_the_number_format_and_the_stages_is_left_to_loading(key: str) -> None:
+    location = "a/missing" if key == "vae_float16" else ("a/missing",)
+    refuse_missing(settings(model={key: location}), "landscape")
+    with pytest.raises(WeightsError, match="a/missing"):
+        refuse_missing(settings(model={"vae": "a/missing"}), "landscape")
 
 
 @pytest.mark.parametrize("folder", [False, True])
@@ -98,3 +107,40 @@ def test_weights_that_changed_since_the_plan_are_named(lora: Path, change: str) 
         planned = {}
     with pytest.raises(WeightsError, match=r"^x\.safetensors: these weights changed.*Plan again"):
         refuse_changed(asked, planned)
+
+
+def test_all_that_is_missing_is_one_command() -> None:
+    asked = settings("sdxl-4k", loras=("a/lora:0.5", "./gone.safetensors"), controlnets=("a/net",))
+    lost, away = missing_weights(asked, "sdxl-4k", frozenset())
+    assert str(lost) == "loras ./gone.safetensors: there is no such file or folder".replace("loras", "lora")
+    command = 'linfusion fetch sdxl-4k lora="a/lora" controlnet="a/net"'
+    assert str(away).endswith(command)
+    assert all(name in str(away) for name in ("stable-diffusion-xl-base-1.0", "LinFusion-XL", "sdxl-vae-fp16-fix"))
+    with pytest.raises(WeightsError) as refused:
+        refuse_missing(asked, "sdxl-4k", frozenset())
+    assert str(refused.value) == f"{lost}\n{away}"
+
+
+def test_a_long_command_is_never_cut() -> None:
+    loras = tuple(f"owner{number}/some-quite-long-name-of-a-lora" for number in range(7))
+    (away,) = missing_weights(settings(loras=loras), "landscape")
+    assert " ... " not in str(away)
+    assert str(away).startswith("weights are not on this machine: 7 locations. Fetch them with: ")
+    assert all(f'lora="{lora}"' in str(away) for lora in loras)
+
+
+@pytest.mark.parametrize("kind", ["vae", "linfusion"])
+def test_what_the_plan_uses_is_required(kind: str) -> None:
+    asked = settings(model={kind: "a/missing" if kind == "vae" else ("a/missing",)})
+    (away,) = missing_weights(asked, "landscape", frozenset())
+    assert f'{kind}="a/missing"' in str(away)
+    assert missing_weights(asked, "landscape", frozenset({"vae", "linfusion"})) == ()
+
+
+def test_a_location_beside_others_is_followed_too(tmp_path: Path) -> None:
+    asked = settings(model={"linfusion": ("./nix", "builtin:landscape"), "configs": str(tmp_path / "no")})
+    assert missing_weights(asked, "landscape", frozenset()) == ()
+    assert [str(error).split(": ")[1] for error in lost_weights(asked)] == [
+        "there is no such file or folder",
+        "there is no such folder",
+    ]

@@ -17,7 +17,13 @@ from typing import NoReturn
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.output.atomic_file import AtomicFile, check_writable, make_folder, remove_temporary_files
+from linfusion_cli.output.atomic_file import (
+    AtomicFile,
+    check_folder,
+    check_writable,
+    make_folder,
+    remove_temporary_files,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -333,3 +339,15 @@ def test_what_is_in_the_way_is_told(tmp_path: Path) -> None:
         make_folder(tmp_path / "file", parameter="stages_folder")
     with pytest.raises(OutputError, match="can't make the folder"):
         make_folder(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "file/below/more", "pipe"])
+def test_a_folder_that_could_not_be_made_is_known_before(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    for check in (check_folder, make_folder):
+        with pytest.raises(OutputError, match="stages_folder"):
+            check(tmp_path / name, parameter="stages_folder")
+    check_folder(tmp_path / "new" / "deep")
+    check_folder(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pipe"]

@@ -10,7 +10,7 @@ import pytest
 
 from linfusion_cli.errors import OutputError
 from linfusion_cli.events import Event, MemorySampled, Note, PreviewMade
-from linfusion_cli.output.memory_log import MemoryLog
+from linfusion_cli.output.memory_log import MemoryLog, check_log
 
 SAMPLE = MemorySampled(resident_bytes=7, device_bytes=0)
 
@@ -47,3 +47,12 @@ def test_previews_are_left_out(tmp_path: Path) -> None:
     with MemoryLog(tmp_path / "log", lambda event: None) as log:
         log.add(PreviewMade(stage=0, done=1, total=1, width=1, height=1, rgb=b"abc"), 0.0)
     assert (tmp_path / "log").read_text() == ""
+
+
+def test_what_would_stop_the_log_is_known_before(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (("pipe", "a pipe"), ("", "a folder"), ("no/log", "there is no folder")):
+        with pytest.raises(OutputError, match=why):
+            check_log(tmp_path / name)
+    check_log(tmp_path / "log")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.lora_names import ENDINGS, check_lora, split_name
+from linfusion_cli.weights.lora_names import ENDINGS, check_lora, plain_lora, split_name
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo
 
 
@@ -49,3 +49,16 @@ def test_text_of_another_width(name: str) -> None:
     check_lora(header(**{name: (2, 768)}), 0)
     with pytest.raises(WeightsError, match=r"of Stable Diffusion 1\.x.*768, the model's is 2048"):
         check_lora(header(**{name: (2, 768)}), 2048)
+
+
+@pytest.mark.parametrize(
+    ("names", "plain"),
+    [
+        (("lora_down.weight", "lora_up.weight", "alpha"), True),
+        (("lora_A.weight", "lora_B.weight"), True),
+        (("lora_down.weight", "lora_up.weight", "dora_scale"), False),
+        (("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"), False),
+    ],
+)
+def test_a_plain_lora_is_told_from_the_others(names: tuple[str, ...], plain: bool) -> None:
+    assert plain_lora(header(**{f"lora_unet_x.{name}": (2, 2) for name in names})) == plain
