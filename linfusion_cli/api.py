@@ -92,7 +92,8 @@ def plan(prompt: str, *, size: str | None = None, max_memory: str | None = None,
     """
     rows = by_key()
     if unknown := sorted(options.keys() - rows):
-        raise UsageError(f'unknown option "{unknown[0]}". {nearest(unknown[0], sorted(rows))}')
+        aliases = {other: row.key for row in rows.values() for other in row.batch_names}
+        raise UsageError(f'unknown option "{unknown[0]}". {nearest(unknown[0], rows, aliases)}')
     values = {name: _value(rows[name], value) for name, value in options.items()}
     request = Request(prompt=prompt, size=size, max_memory=max_memory, **values)
     return make_plan(resolve(request), find_machine(request.device))

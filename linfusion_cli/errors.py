@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 CLOSE, SHORTEST_PREFIX = 0.7, 3  # of nearest_name: how like a name must be, and letters of the beginning of one
@@ -209,19 +210,31 @@ def ran_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def nearest(given: str, allowed: Iterable[str]) -> str:
-    """A closing sentence for an unknown name: the closest allowed one, or all of them."""
+def nearest(given: str, allowed: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """A closing sentence for an unknown name: the one that was most likely meant, or all that are allowed."""
     names = sorted(allowed)
-    close = nearest_name(given, names)
+    close = nearest_name(given, names, aliases)
     return f'Did you mean "{close}"?' if close else "Allowed: " + ", ".join(names)
 
 
-def nearest_name(given: str, allowed: Iterable[str]) -> str:
+def nearest_name(given: str, allowed: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
     """The allowed name that was most likely meant; "" if none is close.
 
-    A name that goes on where the given one ends comes first ("cfg" is "cfg_scale"); letters that two words share by
-    chance are not close ("n_iter" is not "ip_adapter").
+    aliases: what other tools say for an allowed name ("fp16" for "float16"). One of them comes first, then the same
+    name in other letters and marks ("SDXL 4K" is "sdxl-4k"), then one that goes on where the given one ends ("cfg" is
+    "cfg_scale"), then one of which at most some three letters in ten differ: what two words share by chance is not
+    close ("n_iter" is not "ip_adapter").
     """
-    names = sorted(allowed)
-    longer = [name for name in names if len(given) >= SHORTEST_PREFIX and name.startswith(given)]
-    return min(longer, key=len, default="") or next(iter(difflib.get_close_matches(given, names, 1, CLOSE)), "")
+    names = {_plain(name): name for name in sorted(allowed, reverse=True)}
+    word = _plain(given)
+    for other, name in (aliases or {}).items():
+        if _plain(other) == word and _plain(name) in names:
+            return names[_plain(name)]
+    longer = [name for name in sorted(names) if len(word) >= SHORTEST_PREFIX and name.startswith(word)]
+    close = word if word in names else min(longer, key=len, default="")
+    return names.get(close or next(iter(difflib.get_close_matches(word, sorted(names), 1, CLOSE)), ""), "")
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, with one "_" between its parts."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())

@@ -84,7 +84,7 @@ IMPORTS = {
     "system_check": "planning config weights system errors files",
     "planning": "config images weights system geometry models errors redaction files json_files",
     "config": "flag_words images weights file_formats geometry errors files toml_files",
-    "images": "geometry errors system png_chunks",
+    "images": "geometry errors system png_chunks json_files",
     "output": "images file_formats geometry events errors json_files files png_chunks flag_words",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",

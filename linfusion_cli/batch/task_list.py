@@ -30,7 +30,7 @@ from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.size_options import BOTH_SIDES, SIZE_KEYS, size_of
-from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest, nearest_name, option
+from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest_name, option
 from linfusion_cli.geometry import Size
 
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
@@ -159,7 +159,7 @@ class _Maker:
 
     def _note_column(self, header: str, column: str, error: UsageError) -> None:
         """Notes a column that is no option, once for a file: tables hold other things too."""
-        close = nearest_name(column.lower(), [*self._types, *COUNTS])
+        close = nearest_name(column, [*self._types, *COUNTS]) or nearest_name(column, self._own_aliases())
         advice = f'. Did you mean "{close}"?' if close and "row does not say" not in error.message else ""
         self._note(header, f'the column "{column:.60}" is no option and is not used{advice}')
 
@@ -200,10 +200,15 @@ class _Maker:
                 " of the batch do",
             )
         if key not in self._types and key not in COUNTS:
-            aliases = [alias for alias, name in self._aliases.items() if name in self._types]
-            raise UsageError(f'unknown key "{given}". {nearest(key, [*self._types, *aliases, *COUNTS])}')
+            close = nearest_name(key, [*self._types, *COUNTS]) or nearest_name(key, self._own_aliases())
+            advice = f'Did you mean "{close}"?' if close else f"Allowed: {', '.join(sorted([*self._types, *COUNTS]))}"
+            raise UsageError(f'unknown key "{given}". {advice}')
         self._names[given] = key
         return key
+
+    def _own_aliases(self) -> list[str]:
+        """Other names of the keys that a row may have."""
+        return [alias for alias, name in self._aliases.items() if name in self._types]
 
     def _allow(self, lists: Mapping[str, Sequence[object]]) -> None:
         count = math.prod(map(len, lists.values()))

@@ -186,18 +186,12 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             if type(error).__name__ == "NoArgsIsHelpError":
                 announce(error.format_message())
                 return UsageError.exit_code
-            from linfusion_cli.cli.foreign_flags import advice
+            from linfusion_cli.cli.foreign_flags import unknown_flag
             from linfusion_cli.cli.text import wrong_value
 
-            said = wrong_value(error) or error.format_message()
-            if instead := advice(getattr(error, "option_name", None) or ""):
-                said = f"{said}: {instead}"
-            return _fail(
-                "UsageError",
-                f"{said}\nSee: linfusion {_command(words)}--help",
-                UsageError.exit_code,
-                words,
-            )
+            said = unknown_flag(error) or wrong_value(error) or error.format_message()
+            text = f"{said}\nSee: linfusion {_command(words)}--help"
+            return _fail("UsageError", text, UsageError.exit_code, words)
         case MemoryError():
             return _fail(
                 "OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words

@@ -1,12 +1,24 @@
-"""Flags of other tools that have no equal here, and what to use in their place."""
+"""Flags that a command lacks: those of other tools, with what to use in their place, and misspelled ones."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from linfusion_cli.cli.spelling import other_words
+from linfusion_cli.errors import nearest_name
+
 _STAGES = "every large image is made in stages here; --size names the last, --upscale-strength how much each draws anew"
 _MEMORY = "the plan keeps within the memory that is free, or within --max-memory"
+_SEVERAL = "generate -n N makes N images of a prompt, each with a seed of its own"
 _DTYPE = "--dtype float16, bfloat16 or float32 names the number format"
 ADVICE = {
     "n": "-n is the number of images of generate; --negative says what not to draw",
+    "n-iter": _SEVERAL,
+    "n-samples": _SEVERAL,
+    "batch-size": _SEVERAL,
+    "batch-count": _SEVERAL,
+    "num-images": _SEVERAL,
+    "num-images-per-prompt": _SEVERAL,
     "hires": _STAGES,
     "hires-fix": _STAGES,
     "hires-scale": _STAGES,
@@ -38,3 +50,19 @@ ADVICE = {
 def advice(flag: str) -> str:
     """What to use instead of a flag of another tool, such as "--hires-fix"; "" for one that is not known."""
     return ADVICE.get(flag.lstrip("-").replace("_", "-"), "")
+
+
+def unknown_flag(error: BaseException) -> str:
+    """What is said of a flag that the command lacks; "" for any other error of the command line's library."""
+    if type(error).__name__ != "NoSuchOption":
+        return ""
+    given = str(getattr(error, "option_name", ""))
+    if instead := advice(given):
+        return f"no such option {given}: {instead}"
+    context: Any = getattr(error, "ctx", None)
+    parameters = context.command.params if context is not None else ()
+    flags = {flag for one in parameters for flag in (*one.opts, *one.secondary_opts)}
+    own = [flag.removeprefix("--") for flag in flags if flag.startswith("--")]
+    others = other_words(context.info_name) if context is not None else ()
+    close = nearest_name(given.lstrip("-"), own) or nearest_name(given.lstrip("-"), others)
+    return f"no such option {given}" + (f". Did you mean --{close}?" if close else "")

@@ -22,6 +22,24 @@ else:
     Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
 SigmaSchedule = Literal["normal", "karras", "exponential", "beta", "sgm_uniform", "simple"]
 TimestepSpacing = Literal["auto", "leading", "trailing", "linspace"]
+# What other tools call some of the words that options choose from.
+OTHER_WORDS = {
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp32": "float32",
+    "full": "float32",
+    "single": "float32",
+    "gpu": "cuda",
+    "nvidia": "cuda",
+    "jpg": "jpeg",
+    "tif": "tiff",
+    "v": "v_prediction",
+    "eps": "epsilon",
+    "sgm": "sgm_uniform",
+    "uniform": "linspace",
+    "zero": "zeros",
+}
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 DTYPES: tuple[str, ...] = get_args(Dtype)

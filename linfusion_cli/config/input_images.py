@@ -18,6 +18,7 @@ from linfusion_cli.images.complete import check_complete
 from linfusion_cli.images.decode import Range, check_range, reads_upper_bits
 from linfusion_cli.images.input_image import InputImage, naming
 from linfusion_cli.images.opening import has_alpha, opened, orientation_of
+from linfusion_cli.images.own_record import drawn_by
 from linfusion_cli.images.samples import Samples, samples_of
 from linfusion_cli.images.source_file import is_piped, regular_file
 
@@ -34,6 +35,7 @@ class _Facts:
     size: Size
     number_bytes: int
     notes: tuple[str, ...]
+    drawn_by: tuple[str, ...]
 
 
 def inspect_image(path: Path, parameter: str, value_range: Range | None = None) -> InputImage:
@@ -54,6 +56,7 @@ def inspect_image(path: Path, parameter: str, value_range: Range | None = None) 
         number_bytes=facts.number_bytes,
         notes=tuple(Message(option(parameter), f" {source.name}: {note}") for note in facts.notes),
         value_range=value_range,
+        drawn_by=facts.drawn_by,
     )
 
 
@@ -64,7 +67,7 @@ def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Fa
         samples = samples_of(image)
         turned = orientation_of(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
-        colours = colours_of(image)
+        colours, drawn = colours_of(image), drawn_by(image)
         upper = reads_upper_bits(samples, colours.conversion)
         notes = [*_notes(image, samples, value_range, upper=upper), colours.note]
         notes.append(check_complete(image, path))
@@ -75,7 +78,9 @@ def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Fa
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     number_bytes = 1 if upper else 4 if value_range and samples.number != "level" else samples.number_bytes
     number_bytes = 4 if colours.conversion and samples.number != "level" and not upper else number_bytes
-    return _Facts(sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(note for note in notes if note))
+    return _Facts(
+        sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(note for note in notes if note), drawn_by=drawn
+    )
 
 
 def _notes(image: Any, samples: Samples, value_range: Range | None, *, upper: bool) -> Iterator[str]:

@@ -16,6 +16,7 @@ from linfusion_cli.config.given_options import Override, given_options, override
 from linfusion_cli.config.input_images import inspect_image, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
+from linfusion_cli.config.kept_start import with_kept_start
 from linfusion_cli.config.model_names import with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.preset_schema import Preset
@@ -95,6 +96,8 @@ def resolve(request: Request) -> Job:
     size = _size(loaded)
     value_range = range_or_none(request.input_range)
     start = extras.start_from(request.init_image, request.upscale_image, value_range)
+    loaded = with_kept_start(loaded, start)
+    settings = loaded.settings
     extras.check_growth(loaded, size, start)
     extras.check_companions(given, settings.extras, start)
     seed_drawn = request.seed in (None, RANDOM_SEED)

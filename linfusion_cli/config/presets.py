@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from linfusion_cli.config.choices import OTHER_WORDS
+from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_files import DEFAULTS, Layer, preset_chain, read_preset, shipped_folder
 from linfusion_cli.config.preset_keys import preset_key
 from linfusion_cli.config.preset_schema import BUILTIN, Preset, SamplingSettings, schema
 from linfusion_cli.config.sampling_names import Layered, resolve_names
 from linfusion_cli.config.schedulers import SCHEDULERS, unsupported
 from linfusion_cli.config.toml_text import shown
-from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, option
+from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, nearest_name, option
 from linfusion_cli.weights.default_vae import default_vae
 from linfusion_cli.weights.families import BUILTIN_FAMILY
 
@@ -89,8 +91,20 @@ def _flat(layer: Layer) -> Iterator[tuple[str, object]]:
         for name, value in cast(dict[str, object], table).items():
             key = f"{section}.{name}"
             if key not in keys:
-                raise UsageError(f'{layer.where(key)}: unknown key "{key}". {nearest(key, keys)}')
+                raise UsageError(f'{layer.where(key)}: unknown key "{key}". {_nearest_key(section, name, keys)}')
             yield key, value
+
+
+def _nearest_key(section: str, name: str, keys: Iterable[str]) -> str:
+    """The key that was most likely meant: one of the section, by its own name or that of an option, or of another."""
+    inside = {key.partition(".")[2]: key for key in keys if key.startswith(f"{section}.")}
+    others = {key.partition(".")[2]: key for key in keys}
+    named = {other: row.preset_key for row in all_rows() if row.preset_key for other in row.batch_names}
+    for names in (inside, others):
+        aliases = {other: key.partition(".")[2] for other, key in named.items() if key in names.values()}
+        if close := nearest_name(name, names, aliases):
+            return f'Did you mean "{names[close]}"?'
+    return f"Allowed in [{section}]: {', '.join(sorted(inside))}"
 
 
 def _validated(values: Mapping[str, object], origins: Mapping[str, Source]) -> Preset:
@@ -134,9 +148,9 @@ def _explained(key: str, value: object, origin: Source, error: ErrorDetails) -> 
 
 def one_of(given: str, allowed: Sequence[str]) -> str:
     """What to write instead of an unknown word: every allowed one, and the closest if one is close."""
-    closest = nearest(given, [word for word in allowed if word])
+    closest = nearest_name(given, [word for word in allowed if word], OTHER_WORDS)
     return f"write one of {', '.join(word or shown(word) for word in allowed)}." + (
-        "" if closest.startswith("Allowed") else f" {closest}"
+        f' Did you mean "{closest}"?' if closest else ""
     )
 
 

@@ -61,7 +61,8 @@ def checked_number(key: str, value: Number) -> Number:
     """The value of an option in the range of its row. Raises UsageError that names the nearest allowed one."""
     row = by_key()[key]
     if row.range is not None and value not in row.range:
-        allowed = f"write {row.range.words(row.kind)}. Nearest: {row.range.nearest(value)}"
+        nearest = row.range.nearest(value)
+        allowed = f"write {row.range.words(row.kind)}" + (f". Nearest: {nearest}" if nearest else "")
         raise UsageError(f"{number_text(value)}: {allowed}", parameter=key)
     return value
 

@@ -23,6 +23,7 @@ class InputImage:
 
     number_bytes: of each of a pixel's three numbers once it is read
     value_range: the numbers of black and white in a file of more than 8 bits per channel; None: as its format says
+    drawn_by: the locations of the model that drew it from words alone, by its record; () if none says so
     """
 
     path: Path
@@ -31,6 +32,7 @@ class InputImage:
     number_bytes: int
     notes: tuple[Message, ...]
     value_range: Range | None = None
+    drawn_by: tuple[str, ...] = ()
 
     @property
     def held_bytes(self) -> int:

@@ -24,6 +24,7 @@ from linfusion_cli.planning.engine_inputs import (
     upscale_recipe,
 )
 from linfusion_cli.planning.few_step import few_step_note
+from linfusion_cli.planning.foreign_start import foreign_start_note
 from linfusion_cli.planning.input_check import check_inputs
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.model_shapes import (
@@ -217,7 +218,7 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, weights, told_guidance=architecture.unet.told_guidance)
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
-    of_options = (low, _clip_skip_note(job), told_scale, few, whole, writer)
+    of_options = (foreign_start_note(job), low, _clip_skip_note(job), told_scale, few, whole, writer)
     return tuple(note for note in (*prompt_notes(job, weights), *weights_notes(job), *of_options, *of_images) if note)
 
 

@@ -9,8 +9,9 @@ from xml.sax.saxutils import escape, unescape
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.files import open_regular
+from linfusion_cli.images.own_record import KEYWORD as KEYWORD
+from linfusion_cli.images.own_record import RECORD_BYTES, RECORD_END, RECORD_START
 
-KEYWORD = "linfusion"  # of the record as JSON
 PARAMETERS = "parameters"  # the keyword that A1111 writes and others read
 NAMESPACE = "https://ns.linfusion.org/record/1.0/"
 SOFTWARE = 0x0131
@@ -18,8 +19,6 @@ X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT, INCHES = 0x011A, 0x011B, 0x0128, 2
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
 SEGMENT_BYTES = 65000  # of EXIF, and of XMP, in a JPEG
 PIECE_BYTES = 1 << 20
-RECORD_BYTES = 1 << 20  # of a record that is read, as of a PNG's text
-_START, _END = b"<linfusion:record>", b"</linfusion:record>"
 _PACKET = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmlns:dc="http://purl.org/dc/elements/1.1/"
@@ -72,16 +71,16 @@ def record_text(path: Path) -> str | None:
         kept = b""
         while piece := file.read(PIECE_BYTES):
             data = kept + piece
-            start = data.find(_START)
+            start = data.find(RECORD_START)
             if start >= 0:
-                found = data[start + len(_START) :] + file.read(RECORD_BYTES)
+                found = data[start + len(RECORD_START) :] + file.read(RECORD_BYTES)
                 return _unescaped(found, path)
-            kept = data[-len(_START) :]
+            kept = data[-len(RECORD_START) :]
     return None
 
 
 def _unescaped(data: bytes, path: Path) -> str:
-    end = data.find(_END)
+    end = data.find(RECORD_END)
     if end < 0:
         raise UsageError(f"{str(path)!r}: its record is cut short or has more than {RECORD_BYTES:,} bytes")
     return unescape(data[:end].decode("utf-8", "replace"))
