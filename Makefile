@@ -52,10 +52,10 @@ same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST
 pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images with details; resumes where it stopped
 	$(BIN)/python bench/pictures.py
 
-DECAYS = ssd-causal ssd-bidirectional gla-causal gla-bidirectional rwkv6-causal rwkv6-bidirectional
-MIXERS = $(DECAYS) $(DECAYS:=-normalised)
+NAMES_OF_VARIANTS = from linfusion_cli.distill.variant_names import VARIANT_NAMES; print(*VARIANT_NAMES)
+VARIANTS = $(or $(shell $(BIN)/python -c '$(NAMES_OF_VARIANTS)'),$(error the names of the variants could not be read))
 claims: $(VENV)/.installed  ## runs/claims.md: the table of docs/claims.md; hours on a CPU, resumes where it stopped
-	for variant in linear unnormalised causal $(MIXERS); do \
+	for variant in $(VARIANTS); do \
 	  $(BIN)/linfusion distill builtin:landscape --data scenes --variant $$variant --steps 500 --rate 1e-3 \
 	    --warmup 50 --ema 0.99 --batch-size 16 --output runs/$$variant; \
 	done
