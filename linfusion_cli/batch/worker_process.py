@@ -26,7 +26,7 @@ START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.batch.w
 COMMAND = (sys.executable, "-P", "-c", START, str(ROOT))  # -P: a folder of images is no place to import from
 STDERR_LINES = 40  # lines of its stderr that are kept
 PAUSE_SECONDS = 5.0  # between two looks; a longer one means that this process itself was stopped
-CAUSES = {
+CAUSES: dict[int, str] = {
     signal.SIGKILL: "was killed (SIGKILL), most likely because memory ran out",
     signal.SIGBUS: "lost a file that it was reading (SIGBUS): a weight file was changed or cut while in use",
     signal.SIGSEGV: "crashed (SIGSEGV)",
@@ -127,8 +127,7 @@ class WorkerProcess:
         if self.ran_out_of_memory:
             text = "was killed by the memory limit (SIGKILL)"
         elif code is not None and code < 0:
-            number = -code
-            text = CAUSES.get(signal.Signals(number), f"died by {signal.Signals(number).name}")
+            text = CAUSES.get(-code) or f"died by {_signal_name(-code)}"
         else:
             text = f"ended with exit code {code}"
         last = next((word for word in reversed(self._stderr_lines) if word.strip()), "")
@@ -146,3 +145,11 @@ class WorkerProcess:
     def _read_stderr_lines(self, stream: IO[bytes]) -> None:
         for line in stream:
             self._stderr_lines.append(redacted(line.decode("utf-8", "replace").rstrip()))
+
+
+def _signal_name(number: int) -> str:
+    """ "SIGTERM"; most real-time signals have no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -14,6 +14,7 @@ from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.files import user_path
 
 if TYPE_CHECKING:
     from linfusion_cli.weights.requirements import Requirement
@@ -126,7 +127,7 @@ def _fetch_all(requirements: list[Requirement], *, offline: bool, as_json: bool,
                     {"kind": requirement.kind, "locations": list(requirement.locations), "message": told(error)},
                 )
             if len(requirements) > 1:
-                typer.echo(f"failed: {safe(error)}", err=True)
+                typer.echo(f"failed: {safe(told(error))}", err=True)
     if failures:
         raise WeightsError(
             f"{len(failures)} of {len(requirements)} could not be fetched; the first: {failures[0]}"
@@ -146,7 +147,7 @@ def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
     if here is None or (
         not offline
         and HubLocation.parse(requirement.locations[0]) is not None
-        and not Path(requirement.locations[0]).exists()
+        and not user_path(requirement.locations[0]).exists()
     ):
         if offline:
             raise WeightsError(

@@ -90,18 +90,6 @@ def test_a_study_can_grow_and_be_read_in_part(quick: str, tmp_path: Path, capsys
     assert "can't be used" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("flag", "value", "companion"),
-    [("--minutes", "3", "--train-classifier"), ("--variants", "x", "--claims"), ("--inception", "x", "--images")],
-)
-def test_flags_that_would_do_nothing_are_refused(
-    flag: str, value: str, companion: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["evaluate", "-o", str(tmp_path / "study"), flag, value]) == 2
-    assert f"{flag} belongs to {companion}" in capsys.readouterr().err
-    assert not (tmp_path / "study").exists()
-
-
 def test_an_upscaled_study_has_a_lanczos_row(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         main(

@@ -1,0 +1,37 @@
+"""Choices of several commands: the same letters, limits and words wherever they are offered."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from linfusion_cli.cli.shared_options import Precision, QuietFlag, RanksFlag
+
+app = typer.Typer()
+
+
+@app.command()
+def show(ranks: RanksFlag = 1, quiet: QuietFlag = False, precision: Precision = Precision.no) -> None:
+    typer.echo(f"{ranks} {quiet} {precision.value}")
+
+
+def run(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, done.output
+
+
+def test_defaults_and_short_flags() -> None:
+    assert run() == (0, "1 False no\n")
+    assert run("--ranks", "4", "-q", "--precision", "bf16") == (0, "4 True bf16\n")
+
+
+@pytest.mark.parametrize("words", [("--ranks", "0"), ("--ranks", "257"), ("--ranks", "two"), ("--precision", "fp8")])
+def test_what_is_out_of_range_is_refused_by_its_flag(words: tuple[str, str]) -> None:
+    code, output = run(*words)
+    assert code == 2
+    assert words[0] in output
+
+
+def test_the_numbers_are_those_that_accelerate_knows() -> None:
+    from accelerate.utils import PrecisionType
+
+    assert {one.value for one in Precision} < set(PrecisionType.list())
