@@ -47,7 +47,7 @@ FLOORS = (
 IMPORTS = {
     "cli": "evaluate distill batch landscapes launched_ranks render_ranks render engine_import convert viewer "
     "system_check planning config output weights system training geometry models events errors version files "
-    "redaction flag_words",
+    "redaction flag_words file_formats",
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
