@@ -230,9 +230,16 @@ def nearest_name(given: str, allowed: Iterable[str], aliases: Mapping[str, str] 
     for other, name in (aliases or {}).items():
         if _plain(other) == word and _plain(name) in names:
             return names[_plain(name)]
-    longer = [name for name in sorted(names) if len(word) >= SHORTEST_PREFIX and name.startswith(word)]
+    longer = [name for name in sorted(names) if _goes_on(word, name)]
     close = word if word in names else min(longer, key=len, default="")
     return names.get(close or next(iter(difflib.get_close_matches(word, sorted(names), 1, CLOSE)), ""), "")
+
+
+def _goes_on(beginning: str, name: str) -> bool:
+    """Whether a name begins so, up to one of its parts ("cfg" of "cfg_scale"), or with most of its letters."""
+    if len(beginning) < SHORTEST_PREFIX or not name.startswith(beginning):
+        return False
+    return name[len(beginning) :].startswith("_") or 2 * len(beginning) >= len(name)
 
 
 def _plain(name: str) -> str:

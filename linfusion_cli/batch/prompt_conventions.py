@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 from linfusion_cli.output.foreign_record import infotext_fields
 
@@ -22,6 +23,58 @@ _KEYS = {
     "Size": "size",
     "Clip skip": "clip_skip",
 }
+
+
+PROMPT_NAMES = (
+    "prompt",
+    "positive",
+    "positive_prompt",
+    "text",
+)  # the first that is there
+_SAMPLER_NAMES = frozenset({"sampler", "sampler_name"})
+# Flags of A1111 that decide nothing here, and the values with which the others do so; (): any.
+_NO_EFFECT: Mapping[str, tuple[str, ...]] = {
+    "outpath_samples": (),
+    "outpath_grids": (),
+    "prompt_for_display": (),
+    "do_not_save_samples": (),
+    "do_not_save_grid": (),
+    "denoise": ("1", "1.0"),  # without an image to start from
+    "restore_faces": ("false",),
+    "tiling": ("false",),
+    "subseed": ("-1",),
+    "subseed_strength": ("0", "0.0"),
+    "seed_resize_from_h": ("0", "-1"),
+    "seed_resize_from_w": ("0", "-1"),
+}
+
+
+def own_names(values: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:
+    """The values of a row with what other tools name otherwise under the names of here; and the keys without effect.
+
+    A prompt may be "positive" or "text". Beside a sampler "scheduler" is ComfyUI's word for the sigma schedule.
+    """
+    names = {_normal(key): key for key in values}
+    unused = [key for name, key in names.items() if name in _NO_EFFECT and _has_no_effect(name, values[key])]
+    unused = [key for key in unused if _normal(key) != "denoise" or "init_image" not in names]
+    renamed: dict[str, str] = {}
+    if "prompt" not in names:
+        renamed |= {names[name]: "prompt" for name in [name for name in PROMPT_NAMES if name in names][:1]}
+    if "scheduler" in names and not _SAMPLER_NAMES.isdisjoint(names):
+        renamed[names["scheduler"]] = "sigma_schedule"
+    if not unused and not renamed:
+        return values, []
+    return {renamed.get(key, key): value for key, value in values.items() if key not in unused}, unused
+
+
+@lru_cache(256)
+def _normal(key: str) -> str:
+    return re.sub(r"[\s-]+", "_", key.strip().lower())
+
+
+def _has_no_effect(name: str, value: object) -> bool:
+    neutral = _NO_EFFECT[name]
+    return not neutral or str(value).strip().lower() in neutral
 
 
 def plain_values(values: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:

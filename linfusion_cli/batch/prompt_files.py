@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from linfusion_cli.batch.list_text import LINE_END, decoded, filled_lines, lines_of
 from linfusion_cli.batch.problem_report import counted
-from linfusion_cli.batch.prompt_conventions import plain_values
+from linfusion_cli.batch.prompt_conventions import PROMPT_NAMES, own_names, plain_values
 from linfusion_cli.batch.prompt_lines import read_txt
 from linfusion_cli.errors import Message, UsageError
 from linfusion_cli.files import read_input
@@ -60,7 +60,10 @@ def read_rows(source: str, problems: list[str], notes: list[str] | None = None) 
         if isinstance(found, str):
             problems.append(Message(f"{name}:{line}: ", found))
             continue
-        values, unused = plain_values(found)
+        named, without_effect = own_names(found)
+        if without_effect and notes is not None:
+            notes.append(f"{name}:{line}: of other tools alone, and not used: {', '.join(without_effect)}")
+        values, unused = plain_values(named)
         rows.append(Row(f"{name}:{line}", values, header))
         if unused and notes is not None:
             notes.append(f"{name}:{line}: not used of the pasted settings: {', '.join(unused)}")
@@ -109,13 +112,13 @@ def _delimiter(text: str, usual: str) -> str:
     """What is between the cells: semicolons too, which spreadsheets write where the comma is in numbers."""
     header = next((line for _, line in filled_lines(text)), "")
     return next(
-        (
-            mark
-            for mark in (usual, ",", ";", "\t")
-            if mark in header and "prompt" in [cell.strip(' "').lower() for cell in header.split(mark)]
-        ),
+        (mark for mark in (usual, ",", ";", "\t") if mark in header and _names_a_prompt(header.split(mark))),
         usual,
     )
+
+
+def _names_a_prompt(cells: list[str]) -> bool:
+    return not {cell.strip(' "').lower().replace(" ", "_") for cell in cells}.isdisjoint(PROMPT_NAMES)
 
 
 def _read_table(text: str, usual_delimiter: str) -> Found:
@@ -150,7 +153,7 @@ def _read_table(text: str, usual_delimiter: str) -> Found:
 def _header_problem(header: list[str]) -> str:
     """What is wrong with the names of the columns; "": nothing."""
     names = [name.lower() for name in header if name]
-    if "prompt" in names and len(set(names)) == len(names):
+    if _names_a_prompt(names) and len(set(names)) == len(names):
         return ""
     found = ", ".join(f'"{name}"' for name in header)
     rule = 'the first line must name the columns, each once, one of them "prompt", with commas between them'

@@ -23,6 +23,8 @@ SHORT_KEYS = {
     "C": "guidance",
     "A": "scheduler",
 }
+# Those of kohya's sample prompts: --w 640 --h 512 --d 7 --l 7.5 --s 28 --n low quality.
+KOHYA_KEYS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps"}
 _NUMBER = r"-?\d[\d.]*(?=\s|$)"
 _SAMPLER = r"(?:k_\w+|ddim|plms)(?=\s|$)"
 FLAG = re.compile(rf"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s)|-n{_NUMBER}|-[HWSsC]\s?{_NUMBER}|-A\s?{_SAMPLER})")
@@ -30,7 +32,8 @@ COMPACT = re.compile(rf"-(?:[HWSsC](?:-?\d[\d.]*)?|n\d+|A(?:{_SAMPLER})?)")
 WHOLE_QUOTED = re.compile(r"""\s*(?:"[^"]*"|'[^']*')(?=\s+-|\s*$)""")
 LONG_FLAGS = {dashed(short): dashed(row.words[0]) for row in OPTIONS for short in row.words if len(short) == 1}
 SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
-TEXTS = frozenset({"prompt", "negative", "negative-prompt"})  # of several words, without quotes too, as A1111 reads
+# Texts of several words, without quotes too, as A1111 reads them.
+TEXTS = frozenset({"prompt", "negative", "negative-prompt", "neg", "n"})
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
 WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
@@ -83,7 +86,8 @@ def line_values(line: str) -> dict[str, object]:
     """The prompt, and the flags after it, by their names. Raises UsageError."""
     prompt, rest = _split(line)
     values: dict[str, object] = {"prompt": prompt} if prompt else {}
-    for name, value in _pairs(rest) if rest else ():
+    for given, value in _pairs(rest) if rest else ():
+        name = KOHYA_KEYS.get(given, given)
         if name in values:
             raise UsageError(option(name), " is given twice")
         if value is None:

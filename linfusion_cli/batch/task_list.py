@@ -201,7 +201,7 @@ class _Maker:
             )
         if key not in self._types and key not in COUNTS:
             close = nearest_name(key, [*self._types, *COUNTS]) or nearest_name(key, self._own_aliases())
-            advice = f'Did you mean "{close}"?' if close else f"Allowed: {', '.join(sorted([*self._types, *COUNTS]))}"
+            advice = f'Did you mean "{close}"?' if close else "The keys are the options of generate, such as steps"
             raise UsageError(f'unknown key "{given}". {advice}')
         self._names[given] = key
         return key

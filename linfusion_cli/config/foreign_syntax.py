@@ -42,12 +42,17 @@ SIGNS = (
     ),
     _Sign(re.compile(r"\[[^\[\]|]+\|[^\[\]]*\]"), ("words can't alternate between steps: write one of them",)),
     _Sign(re.compile(r"\{[^{}]*\|[^{}]*\}"), ("batch makes an image of each choice, in the prompt of a list",)),
+    _Sign(re.compile(r"\{prompt\}"), ("a style of A1111 has it where a prompt is put: write the prompt there",)),
     _Sign(re.compile(r"\bNegative prompt:"), ("give the rest as ", option("negative_prompt"))),
     _Sign(re.compile(r"(?:^|\s)Steps: ?\d+, ?\w"), ("batch reads pasted settings from a list",)),
     _Sign(
         re.compile(r"\([^()]*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)"),
         ("use ", option("prompt_weights", True)),
         is_weight=True,
+    ),
+    _Sign(
+        re.compile(r"\)(?:\++|-+|\d*\.?\d+)(?=[\s,.]|$)|\b[^\W\d_]{2,}\+{2,}(?=[\s,.]|$)"),
+        ("of InvokeAI and compel; write (word:1.1), with ", option("prompt_weights", True)),
     ),
     _Sign(
         re.compile(r"\(\([^()]+\)\)|(?<!\\)\[[^\[\]|:]+\]"), ("use ", option("prompt_weights", True)), is_weight=True

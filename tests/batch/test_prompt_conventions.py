@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.batch.prompt_conventions import plain_values, unquoted
+from linfusion_cli.batch.prompt_conventions import own_names, plain_values, unquoted
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,35 @@ def test_conventions(values: dict[str, object], plain: dict[str, object], unused
 def test_other_prompts_stay_as_they_are(prompt: str) -> None:
     if "Negative prompt:" not in prompt:
         assert plain_values({"prompt": prompt}) == ({"prompt": prompt}, [])
+
+
+@pytest.mark.parametrize("name", ["positive", "Positive Prompt", "text"])
+def test_other_names_of_the_prompt_are_read_where_there_is_no_prompt(name: str) -> None:
+    assert own_names({name: "a lake", "seed": 1}) == ({"prompt": "a lake", "seed": 1}, [])
+    both = {"prompt": "a hill", name: "a lake"}
+    assert own_names(both) == (both, [])
+
+
+def test_the_scheduler_beside_a_sampler_is_the_sigma_schedule() -> None:
+    assert own_names({"sampler_name": "dpmpp_2m", "scheduler": "karras"})[0] == {
+        "sampler_name": "dpmpp_2m",
+        "sigma_schedule": "karras",
+    }
+    assert own_names({"scheduler": "euler"}) == ({"scheduler": "euler"}, [])
+
+
+@pytest.mark.parametrize(
+    ("values", "unused"),
+    [
+        ({"do_not_save_samples": "true"}, ["do_not_save_samples"]),
+        ({"restore_faces": "False", "tiling": False}, ["restore_faces", "tiling"]),
+        ({"restore_faces": "true", "subseed": "5"}, []),
+        ({"denoise": 1.0}, ["denoise"]),
+        ({"denoise": 0.5}, []),
+        ({"denoise": 1.0, "init_image": "a.png"}, []),
+    ],
+)
+def test_only_keys_without_effect_are_left_out(values: dict[str, object], unused: list[str]) -> None:
+    found, left_out = own_names({"prompt": "x", **values})
+    assert left_out == unused
+    assert found == {"prompt": "x", **{key: value for key, value in values.items() if key not in unused}}

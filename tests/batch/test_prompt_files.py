@@ -72,9 +72,9 @@ def test_every_format_says_the_same(tmp_path: Path, name: str) -> None:
         ("a.jsonl", '{"prompt": "a", "guidance": 1e999}', "the number 1e999 is out of range"),
         (
             "a.csv",
-            "text\na",
+            "words\na",
             ':1: the first line must name the columns, each once, one of them "prompt", '
-            'with commas between them. Found: "text"',
+            'with commas between them. Found: "words"',
         ),
         ("a.csv", "prompt\na,b", ":2: 2 cells, but 1 column. Put quotes"),
         ("a.csv", 'prompt\n"a', ":2: no CSV"),

@@ -98,3 +98,16 @@ def test_words_are_those_of_a_shell(text: str) -> None:
     except UsageError:
         found = "refused"
     assert found == asked
+
+
+def test_kohyas_sample_prompts_are_read() -> None:
+    assert line_values("a lake --n low quality, bad --w 640 --h 512 --d 7 --l 7.5 --s 28") == {
+        "prompt": "a lake",
+        "negative": "low quality, bad",
+        "width": "640",
+        "height": "512",
+        "seed": "7",
+        "guidance": "7.5",
+        "steps": "28",
+    }
+    assert line_values("a lake --w 640 --h 512") == {"prompt": "a lake", "width": "640", "height": "512"}

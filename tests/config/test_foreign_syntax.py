@@ -23,6 +23,9 @@ EXAMPLES = {
     "a Negative prompt: b": "--negative",
     "a Steps: 20, Seed: 1": "pasted settings",
     "((cat))": "--prompt-weights",
+    "a {prompt}, film grain": "write the prompt there",
+    "a cat++ on (a mat)-- x": "(word:1.1)",
+    "(a cat)1.3": "InvokeAI",
     "(cat:1.3)": "--prompt-weights",
     "[cat]": "--prompt-weights",
 }
@@ -50,7 +53,16 @@ def test_weights_are_noted_only_where_they_are_not_read() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["a lake (at dawn), 3:2 format", "sand and sea", "BREAKFAST, breaks", "a_b __init", "x < y", "{a} :)", "5 steps"],
+    [
+        "a lake (at dawn), 3:2 format",
+        "a (new-)built house, C++",
+        "sand and sea",
+        "BREAKFAST, breaks",
+        "a_b __init",
+        "x < y",
+        "{a} :)",
+        "5 steps",
+    ],
 )
 def test_ordinary_prompts_have_no_note(text: str) -> None:
     assert foreign_syntax_notes(text, text, weights=False) == ()
