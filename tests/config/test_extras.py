@@ -158,9 +158,9 @@ def test_a_first_stage_of_less_than_a_step_is_refused_with_enough_steps() -> Non
 def test_an_option_that_would_do_nothing_is_refused(key: str, option: str, companion: str) -> None:
     given = {key: Given(option=option, value=0.5)}
     with pytest.raises(UsageError, match=f"{option} wants {companion}"):
-        check_companions(given, extras())
-    check_companions(given, extras(controlnets=("a/b",), ip_adapter="a/b"))
-    check_companions({}, extras())
+        check_companions(given, extras(), None)
+    check_companions(given, extras(controlnets=("a/b",), ip_adapter="a/b"), None)
+    check_companions({}, extras(), None)
 
 
 def test_each_controlnet_has_one_image_and_its_own_scale_or_the_same(photo: Path) -> None:
@@ -180,7 +180,7 @@ def test_an_ip_adapter_and_its_images_come_together(photo: Path) -> None:
     with pytest.raises(UsageError, match="ip_images wants ip_adapter"):
         ip_images((photo,), extras())
     with pytest.raises(UsageError, match="ip_adapter wants ip_images"):
-        ip_images((), extras(ip_adapter="a/b"))
+        ip_images((), extras(ip_adapter="a/b"), None)
 
 
 def test_every_location_of_the_settings_is_named_once() -> None:
