@@ -4,15 +4,14 @@ There is one way for each kind of output. A text or JSON file goes through `writ
 a path of its own choice, a file or a whole folder, goes through `replacing`. An image or a checkpoint in a user's
 folder goes through `linfusion_cli.output.atomic_file.AtomicFile`, which builds on this module and adds what large
 files need: space that is reserved first, refusal to replace, and errors in the user's words. A download that can be
-continued (weights/hub_download.py) is none of these: its unfinished file must stay. This module imports nothing of
-ours and raises OSError alone, so that every floor can use it.
+continued (weights/hub_download.py) is none of these: its unfinished file must stay. This module raises
+OSError alone, so that every floor can use it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -20,11 +19,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS})
+from linfusion_cli import platform_files
+from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE, host_name, set_mode
+from linfusion_cli.platform_files import UNSUPPORTED as UNSUPPORTED
+from linfusion_cli.platform_files import sync_folder as sync_folder
+
 TEMPORARY_SUFFIX = ".part"
 _STEM_BYTES = 40  # of the final name inside the temporary one, so that people can tell whose leftover it is
-_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # O_NONBLOCK: a named pipe would be waited for without end
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW | PRIVATE
+_READ = os.O_RDONLY | NO_WAIT | PRIVATE
 
 
 def user_path(text: str) -> Path:
@@ -40,7 +43,7 @@ def read_regular(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
 
     Raises OSError: also for a folder, a pipe, a device, and a file that is larger.
     """
-    descriptor = os.open(path, _READ if follow else _READ | os.O_NOFOLLOW)
+    descriptor = os.open(path, _READ if follow else _READ | NO_FOLLOW)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "it is a folder, a pipe or a device", str(path))
@@ -89,6 +92,9 @@ def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> 
             apply_umask(descriptor)
             if durable:
                 os.fsync(descriptor)
+            if platform_files.OPEN_FILES_MOVE:  # with its lock to the end: nobody takes it for a dead process's
+                os.replace(temporary, path)
+        if not platform_files.OPEN_FILES_MOVE:
             os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -162,7 +168,7 @@ def create_locked(final: Path) -> tuple[Path, int]:
             continue
         # Where locks are not supported, nobody can take this one for a dead process's either: nothing is removed there.
         with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            platform_files.lock(descriptor)
         # Another process may have removed the file between the two calls.
         if os.fstat(descriptor).st_nlink:
             return temporary, descriptor
@@ -179,7 +185,7 @@ def host_digest() -> str:
     """Eight hexadecimal digits of this host's name."""
     import hashlib  # 3 ms: `linfusion --help` imports this module and names no temporary file
 
-    return hashlib.sha256(os.fsencode(os.uname().nodename)).hexdigest()[:8]
+    return hashlib.sha256(os.fsencode(host_name())).hexdigest()[:8]
 
 
 def apply_umask(descriptor: int) -> None:
@@ -187,33 +193,13 @@ def apply_umask(descriptor: int) -> None:
     # The mask can only be read by setting it; a file that another thread makes meanwhile gets the tighter one.
     mask = os.umask(0o077)
     os.umask(mask)
-    try:
-        os.fchmod(descriptor, 0o666 & ~mask)
-    except OSError as error:
-        # Sticks and cards (FAT, exFAT) keep no modes: no reason to lose the file.
-        if error.errno not in UNSUPPORTED | {errno.EPERM}:
-            raise
+    set_mode(descriptor, 0o666 & ~mask)
 
 
 def sync_file(path: Path) -> None:
     """Makes a file's content durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, (os.O_RDONLY if platform_files.FOLDER else os.O_RDWR) | PRIVATE)  # Windows: to write
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable, where that is supported and allowed."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return  # a folder that may be written but not read can't be opened to be synced
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in UNSUPPORTED:
-            raise
     finally:
         os.close(descriptor)

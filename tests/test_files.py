@@ -142,6 +142,8 @@ WRITERS = {
     "convert/confinement.py": "names calls that are forbidden",
     "render_ranks.py": "the private folder in which the ranks of one image meet",
     "output/formats/tiff.py": "a pyramid waits in files without names",
+    "cli/presets.py": "a folder for a preset of standard input, gone with the command",
+    "viewer/pyramid.py": "tiles in a cache of its own; of two processes that make the same ones, the first wins",
 }
 
 

@@ -42,6 +42,7 @@ FLOORS = (
     "geometry",
     "json_files",
     "models events errors version files toml_files redaction png_chunks flag_words",
+    "platform_files",
 )
 # Room -> the rooms that it imports. A permission that nobody uses fails, as does an import that is not here.
 IMPORTS = {
@@ -54,9 +55,9 @@ IMPORTS = {
     "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
     "engine.attention engine.loading planning config weights system training geometry models events errors json_files "
     "files",
-    "distill": "landscapes engine.attention weights training errors json_files files",
+    "distill": "landscapes engine.attention weights training errors json_files files platform_files",
     "batch": "render engine_import planning config output system geometry events errors redaction json_files files "
-    "toml_files flag_words",
+    "toml_files flag_words platform_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
     "viewer": "output images file_formats geometry errors files png_chunks",
@@ -84,8 +85,8 @@ IMPORTS = {
     "system_check": "planning config weights system errors files",
     "planning": "config images weights system geometry models errors redaction files json_files",
     "config": "flag_words images weights file_formats geometry errors files toml_files",
-    "images": "geometry errors system png_chunks json_files",
-    "output": "images file_formats geometry events errors json_files files png_chunks flag_words",
+    "images": "geometry errors system png_chunks json_files platform_files",
+    "output": "images file_formats geometry events errors json_files files png_chunks flag_words platform_files",
     "weights": "models errors files redaction json_files",
     "system": "errors json_files files",
     "training": "errors json_files files",
@@ -93,7 +94,8 @@ IMPORTS = {
     "geometry": "errors",
     "json_files": "errors files",
     "toml_files": "",
-    "files": "",
+    "files": "platform_files",
+    "platform_files": "",
     "redaction": "",
     "flag_words": "",
     "png_chunks": "",

@@ -20,6 +20,7 @@ from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output.checkpoint_folder import hidden_folder, open_plain
 from linfusion_cli.output.formats.check import check, has_ends
 from linfusion_cli.output.metadata import read_record
+from linfusion_cli.platform_files import NO_FOLLOW, PRIVATE, read_at
 from linfusion_cli.redaction import redacted
 
 LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
@@ -27,7 +28,7 @@ PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
 _EVENT = re.compile(rb'"event": "(?:done|failed|numbers|flags)"')  # those that say something for the next run
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_FOLLOW | PRIVATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Journal:
             hidden = hidden_folder(self.folder)
             self._descriptor = os.open(hidden / f"journal{self.shard}.jsonl", _OPEN, 0o666)
             size = os.fstat(self._descriptor).st_size
-            if size and os.pread(self._descriptor, 1, size - 1) != b"\n":
+            if size and read_at(self._descriptor, 1, size - 1) != b"\n":
                 os.write(self._descriptor, b"\n")  # the last writer died in the middle of its line
         except OSError as error:
             raise OutputError(f"Can't keep a journal in {str(self.folder)!r}: {error.strerror}") from error

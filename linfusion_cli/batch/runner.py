@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from linfusion_cli.batch.messages import (
     failure,
 )
 from linfusion_cli.batch.task_list import Task
-from linfusion_cli.batch.worker_process import WorkerProcess
+from linfusion_cli.batch.worker_process import KILLED, WorkerProcess
 from linfusion_cli.errors import (
     BusyError,
     DiskFullError,
@@ -328,7 +327,7 @@ class Runner:
         return replace(
             failure(LinfusionError(worker.cause())),
             out_of_memory=worker.ran_out_of_memory,
-            killed=worker.process.returncode == -signal.SIGKILL,
+            killed=worker.process.returncode == -KILLED,
         )
 
     def _hang(self, *, stopping: bool, silent: bool) -> Outcome:

@@ -25,12 +25,13 @@ ROOT = Path(__file__).resolve().parents[2]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.batch.worker import main; sys.exit(main())"
 COMMAND = (sys.executable, "-P", "-c", START, str(ROOT))  # -P: a folder of images is no place to import from
 STDERR_LINES = 40  # lines of its stderr that are kept
+KILLED = getattr(signal, "SIGKILL", 9)  # Windows has no such signal, and no process there ends with it
 PAUSE_SECONDS = 5.0  # between two looks; a longer one means that this process itself was stopped
-CAUSES: dict[int, str] = {
-    signal.SIGKILL: "was killed (SIGKILL), most likely because memory ran out",
-    signal.SIGBUS: "lost a file that it was reading (SIGBUS): a weight file was changed or cut while in use",
-    signal.SIGSEGV: "crashed (SIGSEGV)",
-    signal.SIGABRT: "gave up (SIGABRT)",
+CAUSES = {
+    "SIGKILL": "was killed (SIGKILL), most likely because memory ran out",
+    "SIGBUS": "lost a file that it was reading (SIGBUS): a weight file was changed or cut while in use",
+    "SIGSEGV": "crashed (SIGSEGV)",
+    "SIGABRT": "gave up (SIGABRT)",
 }
 
 
@@ -119,7 +120,7 @@ class WorkerProcess:
     @property
     def ran_out_of_memory(self) -> bool:
         """Whether it died by SIGKILL and the control group counted a kill for memory meanwhile."""
-        return self.process.returncode == -signal.SIGKILL and oom_kills() > self._oom_kills
+        return self.process.returncode == -KILLED and oom_kills() > self._oom_kills
 
     def cause(self) -> str:
         """What it died of, in words, with the last line of its standard error."""
@@ -127,7 +128,8 @@ class WorkerProcess:
         if self.ran_out_of_memory:
             text = "was killed by the memory limit (SIGKILL)"
         elif code is not None and code < 0:
-            text = CAUSES.get(-code) or f"died by {_signal_name(-code)}"
+            name = _signal_name(-code)
+            text = CAUSES.get(name, f"died by {name}")
         else:
             text = f"ended with exit code {code}"
         last = next((word for word in reversed(self._stderr_lines) if word.strip()), "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -13,10 +14,12 @@ from linfusion_cli.errors import Option, UsageError, nearest_name, option
 from linfusion_cli.file_formats import BY_NAME, ENDINGS, PNG, format_of_ending
 
 Origin = str | Option  # where a template was given, for messages
+ON_WINDOWS = os.name == "nt"
 LARGEST_NAME_BYTES = 240  # file systems end at 255, and the temporary name is longer
 SLUG_BYTES = 80
 TEMPLATE_FIELDS = ("preset", "seed", "width", "height", "size", "index", "slug", "id")
-WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+WINDOWS_DEVICES = re.compile(r"(?i)con|prn|aux|nul|com[\d¹²³]|lpt[\d¹²³]")
+_NOT_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 _PIECE = re.compile(r"\{\{|\}\}|\{(?P<name>\w+)(?::0(?P<width>[1-9])d)?\}|\{[^{}]*\}?|\}")
 _NO_WORD = re.compile(r"\W+")
 _ENDING = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,4}$")
@@ -88,6 +91,15 @@ def _field_list() -> str:
     return " ".join(f"{{{name}}}" for name in TEMPLATE_FIELDS)
 
 
+def windows_reason(name: str) -> str:
+    """Why a file can't have this name on Windows, "" where it can."""
+    if WINDOWS_DEVICES.fullmatch(name.partition(".")[0].rstrip()):
+        return "Windows keeps it for a device"
+    if found := _NOT_ON_WINDOWS.search(name):
+        return f"Windows has no {found[0]} in names"
+    return "Windows has no dot or space at the end of a name" if name.endswith((".", " ")) else ""
+
+
 def checked_name(name: str, template: str, origin: Origin, format_name: str = "") -> str:
     """The name with its ending; refuses what is no name of one image file.
 
@@ -99,6 +111,9 @@ def checked_name(name: str, template: str, origin: Origin, format_name: str = ""
             origin, f" {shown(template)}: write the name of one file, without folders and control characters"
         )
     name = _with_ending(name, template, origin, format_name)
+    if ON_WINDOWS and (reason := windows_reason(name)):
+        nearest = f"{slug(name.rpartition('.')[0])}.{name.rpartition('.')[2]}"
+        raise UsageError(origin, f' {shown(template)}: {reason}. Nearest: "{nearest}"')
     length = len(name.encode(errors="replace"))
     if length > LARGEST_NAME_BYTES:
         raise UsageError(origin, f" {shown(template)}: the name has {length} bytes: at most {LARGEST_NAME_BYTES}")

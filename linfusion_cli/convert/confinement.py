@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
-import resource
 import sys
 
 # Events of Python's audit hooks (PEP 578) that reading weights never causes.
@@ -23,12 +23,15 @@ class ForbiddenError(Exception):
 
 
 def limit(file_bytes: int) -> None:
-    """Bounds memory and time by the file's size, and takes the network away where the system lets us."""
+    """Bounds memory and time by the file's size, and takes the network away, where the system lets us.
+
+    Windows has no such limits: there the parent's clock alone ends a process that takes too long.
+    """
     used = _virtual_bytes()
     if used:
-        _bound(resource.RLIMIT_AS, used + 3 * file_bytes + SLACK_BYTES)
-    _bound(resource.RLIMIT_CPU, CPU_SECONDS + file_bytes // CPU_BYTES_PER_SECOND)
-    _bound(resource.RLIMIT_CORE, 0)
+        _bound("RLIMIT_AS", used + 3 * file_bytes + SLACK_BYTES)
+    _bound("RLIMIT_CPU", CPU_SECONDS + file_bytes // CPU_BYTES_PER_SECOND)
+    _bound("RLIMIT_CORE", 0)
     if unshare := getattr(os, "unshare", None):  # Python 3.12 on Linux
         with contextlib.suppress(OSError):  # containers often forbid it; the hook below stays
             unshare(getattr(os, "CLONE_NEWUSER", 0) | getattr(os, "CLONE_NEWNET", 0))
@@ -49,15 +52,17 @@ def _writes(arguments: tuple[object, ...]) -> bool:
     return isinstance(flags, int) and bool(flags & WRITES)
 
 
-def _bound(kind: int, value: int) -> None:
-    with contextlib.suppress(OSError, ValueError):  # a lower limit is in force already
-        resource.setrlimit(kind, (value, value))
+def _bound(kind: str, value: int) -> None:
+    with contextlib.suppress(OSError, ValueError, ImportError):  # a lower limit is in force already, or there are none
+        import resource
+
+        resource.setrlimit(getattr(resource, kind), (value, value))
 
 
 def _virtual_bytes() -> int:
     """The address space in use; 0 where the system does not tell (macOS), which then has no limit for it either."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[0]) * resource.getpagesize()
+            return int(file.read().split()[0]) * mmap.PAGESIZE
     except (OSError, ValueError):
         return 0

@@ -18,7 +18,10 @@ from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import ENDING, PICKLES, read_header
 
 WALL_SECONDS, BYTES_PER_SECOND = 300, 2_000_000
-KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV")
+KEPT_VARIABLES = (
+    *("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "HOME", "LANG", "LC_ALL", "VIRTUAL_ENV"),
+    "SYSTEMROOT",  # without it Python does not start on Windows
+)
 Progress = Callable[[int, int], None]
 
 

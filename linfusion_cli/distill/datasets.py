@@ -16,6 +16,7 @@ from linfusion_cli.distill.batches import UNREADABLE, Source
 from linfusion_cli.errors import UsageError
 from linfusion_cli.files import user_path
 from linfusion_cli.json_files import parse_json
+from linfusion_cli.platform_files import read_at
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 SCENES = "scenes"
@@ -126,7 +127,7 @@ class TarShards:
     def read(self, index: int) -> tuple[Image.Image, str]:
         path, _, image, text, is_json = self._members[index]
         with path.open("rb") as file:
-            data, words = (os.pread(file.fileno(), size, offset) for offset, size in (image, text))
+            data, words = (read_at(file.fileno(), size, offset) for offset, size in (image, text))
         return _decode(data), _caption(words.decode("utf-8-sig"), is_json=is_json)
 
     def name(self, index: int) -> str:

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from linfusion_cli.images.errors import ImageError
+from linfusion_cli.platform_files import NO_WAIT, PRIVATE
 
 LIMIT_BYTES = 2 << 30  # of what a pipe may bring
 WRITER_SECONDS = 1.0  # until a program must have opened a named pipe
@@ -65,7 +66,7 @@ def _standard_input() -> Path:
 
 @cache
 def _copy_of_pipe(path: Path, device: int, inode: int) -> Path:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | NO_WAIT | PRIVATE)
     try:
         return _copied(descriptor, "pipe" if path.name.isdigit() else path.name)
     finally:
@@ -88,6 +89,8 @@ def _copied(descriptor: int, name: str) -> Path:
 
 def _next_piece(descriptor: int, *, first: bool) -> bytes:
     """The next bytes of a pipe, b"" at its end; of a named pipe that nobody has opened yet, a writer is waited for."""
+    if not hasattr(select, "poll"):  # Windows, where a pipe can't be asked
+        return os.read(descriptor, PIECE_BYTES)
     started = time.monotonic()
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from linfusion_cli import platform_files
 from linfusion_cli.errors import DiskFullError, OutputError, option
 from linfusion_cli.files import (
     TEMPORARY_SUFFIX,
@@ -24,6 +24,7 @@ from linfusion_cli.files import (
     nearest_folder,
     sync_folder,
 )
+from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE, link, remove_open, space_in
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -38,14 +39,12 @@ def check_writable(path: Path, size_bytes: int, *, overwrite: bool) -> None:
     folder = path.parent
     _check_folder(path, folder)
     with _explained(path):
-        volume = os.statvfs(folder)
+        free_bytes, longest_name = space_in(folder)
     length = len(os.fsencode(path.name))
-    if length > volume.f_namemax:
-        raise _refusal(path, f"the name is {length} bytes long, at most {volume.f_namemax} are allowed")
+    if length > longest_name:
+        raise _refusal(path, f"the name is {length} bytes long, at most {longest_name} are allowed")
     _check_target(path, overwrite=overwrite)
-    free_bytes = volume.f_bavail * volume.f_frsize
-    # Some network and FUSE file systems report no size at all: there only the writing itself can tell.
-    if volume.f_blocks and size_bytes > free_bytes:
+    if free_bytes is not None and size_bytes > free_bytes:
         raise DiskFullError(
             str(_refusal(path, f"it needs {size_bytes:,} bytes, {str(folder)!r} has {free_bytes:,} bytes free"))
         )
@@ -65,7 +64,7 @@ class AtomicFile:
         self.written_bytes = 0
         self._position = 0
         self._descriptor = -1
-        self._temporary = path
+        self._temporary: Path | None = None  # while there is one
         self._final = path
 
     def __enter__(self) -> Self:
@@ -121,7 +120,7 @@ class AtomicFile:
             os.ftruncate(descriptor, self.written_bytes)
             apply_umask(descriptor)
             os.fsync(descriptor)
-            self._put_in_place(descriptor)
+            self._put_in_place(os.fstat(descriptor))
         self._discard()
         with (
             _explained(self.path, "it is in place, but may not survive a power cut"),
@@ -134,36 +133,38 @@ class AtomicFile:
             raise ValueError("an AtomicFile is open only inside its with statement and before commit()")
         return self._descriptor
 
-    def _put_in_place(self, descriptor: int) -> None:
+    def _put_in_place(self, written: os.stat_result) -> None:
+        assert self._temporary is not None
+        if not platform_files.OPEN_FILES_MOVE:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
         if self.overwrite:
             os.replace(self._temporary, self._final)
             return
         try:
             # link, unlike rename, never replaces a file that appeared in the meantime
-            os.link(self._temporary, self._final, follow_symlinks=False)
+            link(self._temporary, self._final)
         except OSError as error:
-            if error.errno == errno.EEXIST and not _is_same_file(self._final, descriptor):
-                raise _exists(self.path) from error
+            if error.errno == errno.EEXIST and not os.path.samestat(os.lstat(self._final), written):
+                raise _exists(self.path) from error  # else a network file system repeated a link whose answer was lost
             if error.errno in _NO_LINKS:
-                self._rename_checked()
+                self._rename_checked(self._temporary)
             elif error.errno != errno.EEXIST:
                 raise
 
-    def _rename_checked(self) -> None:
+    def _rename_checked(self, temporary: Path) -> None:
         if os.path.lexists(self._final):
             raise _exists(self.path)
-        os.rename(self._temporary, self._final)
+        os.rename(temporary, self._final)
 
     def _discard(self) -> None:
         """Closes and removes the temporary file; after a rename there is none."""
-        if self._descriptor < 0:
+        if self._temporary is None:
             return
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, temporary = self._descriptor, self._temporary
+        self._descriptor, self._temporary = -1, None
         # Neither may hide the error that brought us here; remove_temporary_files() removes what stays.
-        with contextlib.suppress(OSError):
-            os.unlink(self._temporary)
-        with contextlib.suppress(OSError):
-            os.close(descriptor)
+        remove_open(temporary, descriptor)
 
 
 class SeekableFile(io.RawIOBase):
@@ -204,19 +205,22 @@ def remove_temporary_files(folder: Path) -> list[Path]:
 
 def _removed_if_dead(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT | PRIVATE)
     except OSError:
         return False  # gone, a link, or of another user: not ours to remove
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return False
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.unlink(path)
+        platform_files.lock(descriptor)
+        if platform_files.OPEN_FILES_MOVE:
+            os.unlink(path)
     except OSError:
         return False  # locked by a living owner, or locks are not supported: leave it
     finally:
         os.close(descriptor)
-    return True
+    if not platform_files.OPEN_FILES_MOVE:
+        remove_open(path, -1)
+    return not path.exists()
 
 
 def _reserve(descriptor: int, size_bytes: int) -> None:
@@ -227,11 +231,6 @@ def _reserve(descriptor: int, size_bytes: int) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-
-
-def _is_same_file(path: Path, descriptor: int) -> bool:
-    """True when a network file system repeated a link whose answer was lost: the file in place is ours."""
-    return os.path.samestat(os.lstat(path), os.fstat(descriptor))
 
 
 def _check_encoding(path: Path) -> None:

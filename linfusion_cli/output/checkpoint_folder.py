@@ -19,6 +19,7 @@ from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output.atomic_file import AtomicFile, remove_temporary_files
 from linfusion_cli.output.file_lock import Lock
 from linfusion_cli.output.metadata import read_record
+from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE
 
 HIDDEN = ".linfusion"  # beside the images: what a run must remember about them
 KEPT_DAYS = 30.0  # what nobody has gone on with for so long is removed
@@ -194,7 +195,7 @@ def hidden_folder(folder: Path) -> Path:
 def open_plain(path: Path) -> BinaryIO | None:
     """A file that is no link, pipe or device, open for reading; None if there is none."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT | PRIVATE)
     except OSError:
         return None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

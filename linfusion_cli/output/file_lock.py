@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
@@ -14,9 +12,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from linfusion_cli import platform_files
 from linfusion_cli.errors import BusyError, OutputError
 from linfusion_cli.files import read_regular
 from linfusion_cli.json_files import parse_json
+from linfusion_cli.platform_files import NO_FOLLOW, PRIVATE, host_name, remove_open
 
 if TYPE_CHECKING:
     from filelock import SoftFileLease
@@ -25,7 +25,7 @@ OLD_SECONDS = 600.0  # a lease that nobody renewed for so long may be dead: it i
 LEASE_SECONDS = 65.0  # ... and is, if it stays untouched for so long by the clock of who watches: no date is believed
 RENEW_SECONDS = 20.0
 _MOST_BYTES = 4096
-_OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC  # a child that inherits the file would keep the lock
+_OPEN = os.O_RDWR | os.O_CREAT | NO_FOLLOW | PRIVATE  # a child that inherits the file would keep the lock
 _NO_LOCKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
 _NETWORK = re.compile(r"nfs\d?|cifs|smb\w*|9p|ceph|lustre|gpfs|beegfs|glusterfs|afs|fuse\.(?!portal).*|virtiofs")
 
@@ -58,9 +58,7 @@ class Lock:
         if self._lease is not None:
             self._lease.release()  # removes the file while it is still ours
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-            os.close(self._descriptor)
+            remove_open(self.path, self._descriptor)
             self._descriptor = -1
 
     def held(self) -> bool:
@@ -72,10 +70,10 @@ class Lock:
         while True:
             descriptor = os.open(self.path, _OPEN, 0o600)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                platform_files.lock(descriptor)
                 if _is_at(descriptor, self.path):  # else its last holder has just removed it
                     os.ftruncate(descriptor, 0)
-                    os.write(descriptor, json.dumps({"host": os.uname().nodename, "pid": os.getpid()}).encode())
+                    os.write(descriptor, json.dumps({"host": host_name(), "pid": os.getpid()}).encode())
                     self._descriptor, descriptor = descriptor, -1
                     return True
             except BlockingIOError as error:
@@ -83,7 +81,8 @@ class Lock:
             except OSError as error:
                 if error.errno not in _NO_LOCKS:
                     raise
-                os.unlink(self.path)
+                remove_open(self.path, descriptor)
+                descriptor = -1
                 return False
             finally:
                 if descriptor >= 0:

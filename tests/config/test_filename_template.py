@@ -1,8 +1,18 @@
+from pathlib import PureWindowsPath
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.config.filename_template import LARGEST_NAME_BYTES, SLUG_BYTES, checked_name, expand, slug
+from linfusion_cli.config import filename_template
+from linfusion_cli.config.filename_template import (
+    LARGEST_NAME_BYTES,
+    SLUG_BYTES,
+    checked_name,
+    expand,
+    slug,
+    windows_reason,
+)
 from linfusion_cli.errors import UsageError, option
 
 
@@ -49,3 +59,31 @@ def test_a_name_gets_its_ending() -> None:
     with pytest.raises(UsageError, match=r'Nearest: "a\.jpg"'):
         checked_name("a.png", "a.png", option("output"), "jpeg")
     assert checked_name("a.PNG", "a.PNG", option("output")) == "a.PNG"
+
+
+@given(st.text() | st.sampled_from(["con", "NUL", "com1", "com¹", "LPT9", "aux.", "a:b", "x. "]))
+@settings(max_examples=200, deadline=None)
+def test_a_name_made_of_a_prompt_is_one_on_windows_too(prompt: str) -> None:
+    name = checked_name(expand("{slug}", {"slug": slug(prompt)}, "output"), "{slug}", "output")
+    assert windows_reason(name) == ""
+    path = PureWindowsPath("C:/images") / name
+    assert not path.is_reserved()
+    assert (path.name, path.parent, path.drive) == (name, PureWindowsPath("C:/images"), "C:")
+    assert path.suffix == ".png"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("con.png", "con-.png"), ("Lpt1.x.png", "Lpt1-x.png"), ("a:b.png", "a-b.png"), ('say "x".png', "say-x.png")],
+)
+def test_what_is_no_name_on_windows_is_refused_there(name: str, nearest: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checked_name(name, name, "output") == name
+    monkeypatch.setattr(filename_template, "ON_WINDOWS", True)
+    with pytest.raises(UsageError, match=f'Nearest: "{nearest}"$'):
+        checked_name(name, name, "output")
+    assert checked_name(nearest, nearest, "output") == nearest
+
+
+@pytest.mark.parametrize("name", ["a.", "a ", "nul", "COM3.tar.gz", "a|b"])
+def test_other_names_that_windows_refuses(name: str) -> None:
+    assert windows_reason(name)

@@ -106,9 +106,10 @@ class _Watch:
 
 def process_peak_bytes() -> int:
     """The most memory that this process ever held, as the operating system says."""
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
+    try:
+        import resource
+    except ImportError:  # Windows
+        held = psutil.Process().memory_info()
+        return int(getattr(held, "peak_wset", held.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
