@@ -6,8 +6,10 @@ Pillow, no signal handlers, no log handlers. Every error is a LinfusionError who
 
 from __future__ import annotations
 
+import operator
+import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,10 +141,23 @@ def _ignore(event: Event) -> None:
 
 
 def _value(row: OptionRow, value: Any) -> Any:
-    """Lists become tuples, and texts become paths where the option is a path."""
+    """The value as Request has it: lists as tuples, paths and texts as the option wants them, numbers as Python's own.
+
+    Raises UsageError for one of another type.
+    """
     if isinstance(value, list | tuple):
         return tuple(_value(row, item) for item in value)
-    return Path(value) if row.kind is Path and isinstance(value, str) else value
+    if value is None or (isinstance(value, row.kind) and not (row.kind is int and isinstance(value, bool))):
+        return value
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if row.kind in (str, Path) and isinstance(text, str):
+        return row.kind(text)
+    with suppress(TypeError):
+        if row.kind is int and not isinstance(value, bool):
+            return operator.index(value)
+        if row.kind is float and not isinstance(value, str | bool):
+            return float(value)
+    raise UsageError(f"{value!r:.60}: {type(value).__name__}, not {row.kind.__name__}", parameter=row.key)
 
 
 def _unet_of(pipe_or_unet: Any) -> Any:

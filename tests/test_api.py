@@ -194,3 +194,11 @@ def test_only_the_public_names_are_there() -> None:
     assert set(linfusion_cli.__all__) <= set(dir(linfusion_cli))
     with pytest.raises(AttributeError, match="nothing"):
         _ = linfusion_cli.nothing  # type: ignore[attr-defined]
+
+
+def test_options_of_another_type_are_refused_and_like_ones_are_taken() -> None:
+    for wrong in ({"bits": "8"}, {"steps": 2.5}, {"steps": True}, {"guidance": "7"}, {"preset": 3}, {"loras": (1,)}):
+        with pytest.raises(UsageError, match=next(iter(wrong))):
+            linfusion_cli.plan("a lake", size="64x64", **wrong)
+    made = linfusion_cli.plan("a lake", size="64x64", steps=np.int64(9), guidance=4, scratch_folder=".", model=None)
+    assert (made.job.settings.sampling.steps, made.job.settings.sampling.guidance_scale) == (9, 4.0)

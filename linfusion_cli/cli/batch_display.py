@@ -275,7 +275,7 @@ def dry_run_lines(found: DryRun) -> list[str]:
     if found.unplanned:
         lines.append(f"not planned here: {counted(found.unplanned, 'other configuration')}")
     lines += [f"note: {images}: {spelled(note)}" for note, images in found.notes.shown()]
-    lines += [f"would stop {images}: {spelled(text)}" for text, images in found.obstacles.shown()]
+    lines += [f"would fail, {images}: {spelled(text)}" for text, images in found.obstacles.shown()]
     return [safe(line) for line in lines]
 
 

@@ -151,7 +151,7 @@ def test_a_dry_run_shows_configurations_notes_and_obstacles(capsys: pytest.Captu
         "in all 30 s",
         "not planned here: 2 other configurations",
         "note: 2 images: odd",
-        "would stop 1 image: give --max-memory 1GB",
+        "would fail, 1 image: give --max-memory 1GB",
     ]
     emit_dry_run(found)
     assert [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()] == ["plan", "note", "obstacle"]
