@@ -42,6 +42,7 @@ def test_every_prompt_becomes_an_image_and_none_twice(batch) -> None:
     assert batch.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_batch_shows_the_running_image_in_one_file(batch) -> None:
     batch.write(*PROMPTS[:2])
     code, out, _ = batch.run("--preview", "now.jpg", "--json")
@@ -63,6 +64,7 @@ def test_the_list_may_change_between_runs(finished) -> None:
     assert before.items() < batch.images().items()
 
 
+@pytest.mark.slow
 def test_numbers_stay_with_their_images(batch) -> None:
     batch.write(*PROMPTS[:2])
     batch.run("--name", "{index:03d}")
@@ -107,6 +109,7 @@ def test_a_child_that_hangs_is_replaced(batch) -> None:
     assert len(batch.images()) == 2
 
 
+@pytest.mark.slow
 def test_what_fails_for_good_stops_the_batch_or_not(batch) -> None:
     batch.write("a FAULT:cuda FAULT:always lake", *PROMPTS)
     code, _, err = batch.run("--retry", "1")
@@ -122,6 +125,7 @@ def test_what_fails_for_good_stops_the_batch_or_not(batch) -> None:
     assert "CUDA error" in out
 
 
+@pytest.mark.slow
 def test_a_kill_of_the_parent_leaves_no_child_and_no_lock(batch) -> None:
     batch.environment = {"STAND_IN_STEP": "0.3"}
     batch.write(*PROMPTS)
@@ -164,6 +168,7 @@ def test_a_signal_ends_the_step_and_the_next_run_goes_on(batch, number: int, cod
     assert len(batch.images()) == 2
 
 
+@pytest.mark.slow
 def test_of_several_starts_one_works_and_the_others_say_busy(batch) -> None:
     batch.write(*PROMPTS)
     processes = [batch.start("--quiet") for _ in range(4)]
@@ -177,6 +182,7 @@ def test_of_several_starts_one_works_and_the_others_say_busy(batch) -> None:
         assert ("locked by process" in err) == (code == 75)
 
 
+@pytest.mark.slow
 def test_damaged_images_are_found_and_made_again(finished) -> None:
     batch = finished
     before = batch.images()
@@ -199,6 +205,7 @@ def test_damaged_images_are_found_and_made_again(finished) -> None:
     assert batch.images() == before
 
 
+@pytest.mark.slow
 def test_damage_that_hides_is_found_by_verify(finished) -> None:
     batch = finished
     path = batch.folder / next(iter(batch.images()))
@@ -247,6 +254,7 @@ def test_limits_end_a_run_and_the_next_goes_on(batch) -> None:
     assert (code, "1 made, 3 done before" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_shards_share_a_list_without_overlap(batch) -> None:
     batch.write(*[f"hill {i}" for i in range(9)])
     for i in range(3):
@@ -255,6 +263,7 @@ def test_shards_share_a_list_without_overlap(batch) -> None:
     assert "0 made, 9 done before" in batch.run()[2]
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_batch_with_74_and_keeps_what_is_done(batch) -> None:
     """The limit on file sizes fails writes as a full disk does, at the file that grows too large."""
     batch.write(*PROMPTS)
@@ -283,6 +292,7 @@ def test_a_full_disk_ends_the_batch_with_74_and_keeps_what_is_done(batch) -> Non
     assert batch.leftovers() == []
 
 
+@pytest.mark.slow
 def test_a_child_imports_nothing_from_where_it_is_started(batch) -> None:
     (batch.root / "json.py").write_text("raise SystemExit('planted')")
     batch.write(PROMPTS[0])
@@ -290,6 +300,7 @@ def test_a_child_imports_nothing_from_where_it_is_started(batch) -> None:
     assert worker_process.COMMAND[1] == "-P"
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_ends_the_batch_even_if_it_keeps_going(batch) -> None:
     batch.write(PROMPTS[0], "a FAULT:enospc lake", *PROMPTS[1:])
     code, _, err = batch.run("--keep-going")
@@ -314,10 +325,10 @@ def test_a_list_that_can_not_be_made_leaves_no_folder(batch) -> None:
 
 
 def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch) -> None:
-    batch.write("a lake", "a hill --lora nobody/nothing.safetensors --size 64x128")
+    batch.write("a lake", "a hill --lora nobody/nothing/x.safetensors --size 64x128")
     code, _, err = batch.run()
     assert code == 66
-    problem = "list.txt:2: weights are not on this machine: nobody/nothing.safetensors."
+    problem = "list.txt:2: weights are not on this machine: nobody/nothing/x.safetensors."
     assert f"{problem} Fetch them with: linfusion fetch --lora" in err
     assert not batch.folder.exists()
     code, _, err = batch.run("--keep-going")
@@ -325,6 +336,7 @@ def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch
     assert "failed: list.txt:2: " in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sizes", "children"), [(("64x64", "1536x1536", "64x64"), 2), (("1536x1536", "64x64"), 1)])
 def test_an_image_in_bands_gets_a_process_that_keeps_little(
     batch, monkeypatch: pytest.MonkeyPatch, sizes: tuple[str, ...], children: int
@@ -340,6 +352,7 @@ def test_an_image_in_bands_gets_a_process_that_keeps_little(
     assert len(events(batch, "begun")) == len(sizes) + children - 1
 
 
+@pytest.mark.slow
 def test_an_image_whose_process_died_after_naming_it_is_made(batch) -> None:
     batch.write(PROMPTS[0], "a LATE:sigkill lake", PROMPTS[1])
     code, _, err = batch.run()
@@ -347,6 +360,7 @@ def test_an_image_whose_process_died_after_naming_it_is_made(batch) -> None:
     assert len(batch.images()) == len(events(batch, "begun")) == len(events(batch, "done")) == 3
 
 
+@pytest.mark.slow
 def test_removing_the_hidden_folder_fails_no_image_that_is_there(batch) -> None:
     batch.write(PROMPTS[0], "a LATE:remove lake", PROMPTS[1])
     code, _, err = batch.run()

@@ -12,6 +12,7 @@ from linfusion_cli.convert.child import INERT, Inert, inert_globals, read
 from linfusion_cli.errors import WeightsError
 
 
+@pytest.mark.slow
 def test_it_tells_progress_and_what_it_left_out(tmp_path: Path) -> None:
     torch.save({"state_dict": {"a": torch.ones(3)}, "optimizer": {"lr": 1}}, tmp_path / "x.pt")
     command = [sys.executable, "-m", "linfusion_cli.convert.child", str(tmp_path / "x.pt"), str(tmp_path / "out")]

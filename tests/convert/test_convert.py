@@ -32,6 +32,7 @@ class Evil:
         return os.system, ("touch /tmp/evil-was-run",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_an_autoencoder_in_both_formats_of_torch(tmp_path: Path, zipped: bool) -> None:
     tensors = tiny_vae().state_dict()
@@ -43,6 +44,7 @@ def test_an_autoencoder_in_both_formats_of_torch(tmp_path: Path, zipped: bool) -
     assert read_header(done.path).metadata == {"epoch": "2"}
 
 
+@pytest.mark.slow
 def test_half_and_shared_tensors(tmp_path: Path) -> None:
     whole = torch.randn(8, 8)
     tensors = OrderedDict(a=whole, b=whole.T, c=torch.nn.Parameter(torch.randn(3).half()), d=torch.tensor(3))
@@ -50,6 +52,7 @@ def test_half_and_shared_tensors(tmp_path: Path) -> None:
     assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items())
 
 
+@pytest.mark.slow
 def test_an_ip_adapter_and_an_embedding(tmp_path: Path) -> None:
     table = {"image_proj": {"proj.weight": torch.ones(2, 2)}, "ip_adapter": {"1.to_k_ip.weight": torch.ones(2, 2)}}
     assert converted(save(table, tmp_path / "ip.bin")).kind == "ip-adapter"
@@ -60,6 +63,7 @@ def test_an_ip_adapter_and_an_embedding(tmp_path: Path) -> None:
         assert torch.equal(load_file(done.path)["emb_params"], params["*"].data)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_lightning_with_its_callbacks(tmp_path: Path) -> None:
     import sys
     import types
@@ -89,6 +93,7 @@ def test_code_is_named_and_not_run(tmp_path: Path, zipped: bool) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["evil.ckpt"]
 
 
+@pytest.mark.slow
 def test_what_is_no_weights(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.ones(1, 2)), tmp_path / "script.pt")
     (tmp_path / "text.pt").write_text("<html>")
@@ -127,6 +132,7 @@ def test_names_and_refusals(tmp_path: Path) -> None:
         pickles_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_of_diffusers_loads_after_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from diffusers import UNet2DConditionModel
 

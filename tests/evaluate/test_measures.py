@@ -38,6 +38,7 @@ def test_a_rendered_body_is_one(body: str, height: int) -> None:
     assert sum(count == 1 for count in counts) / len(counts) >= 0.9  # ridges hide some
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", ["sun", "moon"])
 def test_no_body_is_none(body: str) -> None:
     counts = [count_discs(image, body) for image in drawn(60, 4, 128, body="none")]
@@ -59,6 +60,7 @@ def test_a_patch_smaller_than_any_body_is_none() -> None:
     assert count_discs(image, "sun") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axis", [1, 2])
 def test_a_grid_is_found_and_scenes_have_none(axis: int) -> None:
     images = drawn(12, 6, 256)
@@ -73,6 +75,7 @@ def test_a_grid_is_found_and_scenes_have_none(axis: int) -> None:
     assert all(after > 1.3 for after in tiled)
 
 
+@pytest.mark.slow
 def test_texture_tells_sharp_from_soft_and_not_what_is_shown() -> None:
     sharp = torch.stack(drawn(40, 7, 128))
     soft = F.interpolate(F.avg_pool2d(sharp.float(), 2), scale_factor=2, mode="bicubic").clamp(0, 255).round().byte()
@@ -83,6 +86,7 @@ def test_texture_tells_sharp_from_soft_and_not_what_is_shown() -> None:
     assert (features - others)[:, finest].mean() > 5 * (features - others)[:, coarsest].mean().abs()
 
 
+@pytest.mark.slow
 def test_enlarged_images_have_less_detail() -> None:
     for image in drawn(4, 7, 512):
         half = F.interpolate(image[None].float(), size=(256, 256), mode="area")

@@ -69,6 +69,7 @@ def test_two_runs_do_not_make_the_same_image(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_work_is_kept_before_more_than_the_interval_is_at_stake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

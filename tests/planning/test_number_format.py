@@ -9,6 +9,7 @@ from linfusion_cli.errors import OutOfMemoryError, UsageError
 from linfusion_cli.planning.planner import make_plan
 
 
+@pytest.mark.slow
 def test_a_card_without_bfloat16_computes_in_float32_or_as_asked() -> None:
     old = replace(machine("cuda:0", 24, ram_gigabytes=64), bfloat16=False, device_name="RTX 2080")
     plain = job("1024x1024", "sd21-4k")

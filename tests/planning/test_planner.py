@@ -104,6 +104,7 @@ def test_memory_and_time_grow_with_the_image() -> None:
     assert plans[0].seconds < plans[1].seconds < plans[2].seconds
 
 
+@pytest.mark.slow
 def test_what_can_not_fit_is_refused_with_the_smallest_budget_that_would() -> None:
     small = machine("cpu", 1)
     with pytest.raises(OutOfMemoryError, match=r"131072x65536 needs about .* GB.*cpu has 1\.0 GB free") as refused:
@@ -124,6 +125,7 @@ def test_a_budget_that_no_size_keeps_says_so() -> None:
         make_plan(job("4096x4096", max_memory="100MB"), LAPTOP)
 
 
+@pytest.mark.slow
 def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
     asked = replace(job("4096x4096", "sdxl-4k"), max_memory_bytes=10**10)
     with pytest.raises(OutOfMemoryError, match=r"in float32.* dtype=.bfloat16. \(about 6\.\d GB\), or a smaller"):
@@ -139,6 +141,7 @@ def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pyte
         make_plan(job("16384x8192", max_memory="1GB"), LAPTOP)
 
 
+@pytest.mark.slow
 def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job("16384x8192", max_memory="2GB")
     monkeypatch.setattr(planner, "free_bytes", lambda folder: 10**12)
@@ -384,6 +387,7 @@ def test_the_plan_speaks_json() -> None:
 RATES = {name: st.floats(math.log(low), math.log(high)) for name, (low, high) in BOUNDS.items()}
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(rates=st.fixed_dictionaries(RATES), gigabytes=st.sampled_from([1.0, 1.2, 2, 8]), device=st.sampled_from(KINDS))
 def test_no_measurement_decides_bands_and_memory(rates: dict[str, float], gigabytes: float, device: str) -> None:

@@ -18,6 +18,7 @@ SIZES_GB = (8, 12, 16, 24, 80, 141)
 JOBS = (("1024x1024", "sdxl-4k"), ("4096x4096", "sdxl-4k"), ("16384x8192", "sdxl-16k"), ("16384x8192", "sd15-16k"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gigabytes", SIZES_GB)
 @pytest.mark.parametrize(("size", "preset"), JOBS)
 def test_every_card_has_a_plan_that_leaves_a_twentieth_free(gigabytes: int, size: str, preset: str) -> None:
@@ -39,6 +40,7 @@ def on_a_card(reserved: int, loaded: int, gigabytes: int, size: str, preset: str
     return make_plan(job(size, preset), found, keep_text_encoders=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gigabytes", SIZES_GB)
 @pytest.mark.parametrize(("size", "preset"), JOBS[:2])
 def test_the_second_image_of_a_batch_is_planned_as_the_first(gigabytes: int, size: str, preset: str) -> None:
@@ -65,6 +67,7 @@ def test_apples_gpus_compute_in_half_precision_and_share_one_memory() -> None:
     assert card.phases[0].peak_bytes < kept.phases[0].peak_bytes
 
 
+@pytest.mark.slow
 @given(gigabytes=st.sampled_from((16, 32, 64, 128, 512)))
 @settings(deadline=None, max_examples=5)
 def test_no_activation_on_an_apple_gpu_is_larger_than_it_addresses(gigabytes: int) -> None:
