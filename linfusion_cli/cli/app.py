@@ -16,6 +16,7 @@ from typer.main import get_command
 from linfusion_cli import __version__
 from linfusion_cli.cli import (
     batch,
+    config,
     convert,
     distill,
     doctor,
@@ -87,6 +88,7 @@ for name, function, epilog in (
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("models", epilog=models.EPILOG)(models.models)
+app.command("config", epilog=config.EPILOG)(config.config)
 app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
 app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
 app.command("view", epilog=view.EPILOG)(view.view)

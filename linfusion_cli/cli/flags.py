@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.spelling import declarations
-from linfusion_cli.config.option_row import OptionRow
+from linfusion_cli.config.option_row import UPSCALE, OptionRow
 from linfusion_cli.config.options import by_key, options_of
 from linfusion_cli.errors import UsageError
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from linfusion_cli.config.request import Request
 
 Command = Callable[..., Any]
+CONTEXT = "context"  # of the command line, which knows what was typed
 AS_TYPED = frozenset({"output"})  # a last "/" asks for a folder, and Path drops it
 
 
@@ -78,16 +79,29 @@ def with_flags(command: str) -> Callable[[Command], Command]:
         ]
 
         def run(**values: Any) -> Any:
+            _add_user_defaults(values, values.pop(CONTEXT), command)
             for group in groups.keys() & signature.parameters.keys():
                 values[group] = {row.name: values.pop(row.name) for row in groups[group]}
             return function(**values)
 
         run.__annotations__ = {}
         run.__name__, run.__doc__ = function.__name__, function.__doc__
-        vars(run)["__signature__"] = signature.replace(parameters=shown)
+        context = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+        vars(run)["__signature__"] = signature.replace(parameters=[context, *shown])
         return run
 
     return decorate
+
+
+def _add_user_defaults(values: dict[str, Any], context: typer.Context, command: str) -> None:
+    """Puts the user's own defaults in the place of options that were not typed."""
+    from linfusion_cli.config.user_defaults import GROUPS, fitting, user_defaults
+
+    keys = {row.key for row in options_of(command)} & values.keys()
+    typed = {key for key in values if getattr(context.get_parameter_source(key), "name", "") == "COMMANDLINE"}
+    own_size = GROUPS[0] if command == UPSCALE else frozenset()  # an image's own shape decides there
+    for key, one in fitting(user_defaults(), typed, keys - own_size).items():
+        values[key] = one.value
 
 
 def request_of(prompt: str, flags: dict[str, Any], **more: Any) -> Request:

@@ -14,6 +14,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.image_series import CountFlag, SeedsFlag, is_done, jobs_of, series_of
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.long_work import YesFlag, ask_before_long_work
 from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_several
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
@@ -74,6 +75,7 @@ def generate(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
     ranks: RanksFlag = 1,
+    yes: YesFlag = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
     flags: dict[str, Any],
@@ -87,10 +89,10 @@ def generate(
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
         if series.is_one:
-            make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
+            make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks, yes=yes)
             return
         with jobs_of(request, series, remember=not dry_run) as jobs:
-            make(jobs, log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks)
+            make(jobs, log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks, yes=yes)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -132,7 +134,9 @@ def resolved(request: Request) -> Job:
     return job if kept.output.exists() and not kept.overwrite else kept
 
 
-def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1) -> None:
+def make(
+    jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1, yes: bool = False
+) -> None:
     """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's.
 
     Jobs that differ in nothing but their seeds share the plan and the loaded model; those that are there already, whole
@@ -151,6 +155,8 @@ def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, qui
             show_plan(shared, tuple(text for plan in plans for text in obstacles(plan)), as_json=as_json, jobs=jobs)
             return
         missing = _not_done(plans, as_json=as_json, quiet=quiet) if several else plans
+        if not as_json:
+            ask_before_long_work(sum(plan.seconds for plan in missing), yes=yes)
         if several and missing:
             from linfusion_cli.engine_import import make_model_cache
             from linfusion_cli.render import render

@@ -21,6 +21,8 @@ HEAD = """# Options
 
 Every option of `generate`, `upscale`, `plan` and `batch`. This page is made from the table of options
 (`linfusion_cli/config/option_rows.py`) by `make reference`; a test compares the two.
+Each but the prompt, the image and the output is also a key of your `config.toml` and a variable, such as
+`LINFUSION_STEPS`; `linfusion config` shows yours.
 
 | flag | Python | preset key | in a prompt list | commands | what it does | default |
 |---|---|---|---|---|---|---|"""

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from linfusion_cli.cli.flags import complete_preset, output_path, request_of, with_flags
+from linfusion_cli.cli.flags import CONTEXT, complete_preset, output_path, request_of, with_flags
 from linfusion_cli.config import options
 from linfusion_cli.config.option_row import COMMANDS, OptionRow
 from linfusion_cli.config.options import options_of
@@ -60,7 +60,7 @@ def test_the_signature_is_what_typer_reads() -> None:
     def run(flags: dict[str, Any]) -> None:
         """Runs."""
 
-    assert list(inspect.signature(run).parameters) == [row.key for row in options_of("plan")]
+    assert list(inspect.signature(run).parameters) == [CONTEXT, *(row.key for row in options_of("plan"))]
 
 
 def test_an_output_folder_must_be_there(tmp_path: Path) -> None:
