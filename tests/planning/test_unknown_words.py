@@ -67,7 +67,7 @@ def test_a_long_list_is_counted() -> None:
 
 def test_weights_are_no_words() -> None:
     assert notes("(purple:1.3) mountains, [fog]", prompt_weights=True) == []
-    assert notes("(purple:1.3) mountains") == []
+    assert notes("(purple:1.3) mountains BREAK fog <lora:x:1>") == []
 
 
 @pytest.mark.parametrize("seed", range(20))
