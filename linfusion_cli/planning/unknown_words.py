@@ -29,9 +29,8 @@ _FUNCTION_WORDS = (
     "outside within upon around up down off out i you he she we they my your his her our their me him us them"
 )
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
-_SYNTAX = re.compile(
-    r"<[^<>\n]*>|\bBREAK\b|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*(?=[)\]])"
-)  # foreign_syntax.py tells of these
+# foreign_syntax.py tells of these.
+_SYNTAX = re.compile(r"<[^<>\n]*>|\bBREAK\b|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*(?=[)\]])")
 _POSSESSIVE = re.compile(r"['\u2019]s\b")
 
 
