@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constra
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
-  clean pictures claims
+  clean pictures claims docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,13 @@ $(VENV)/.tested: $(VENV)/.installed
 
 $(VENV)/.developed: $(VENV)/.tested
 	$(PIP) --editable ".[fast-png,dev]"
+	touch $@
+
+docs: $(VENV)/.documented  ## builds the site of the documents into build/site; a warning is an error
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/.documented: $(VENV)/.installed
+	$(PIP) --editable ".[docs]"
 	touch $@
 
 soak: $(VENV)/.tested  ## injects every fault and counts: kills, full disks, damaged files, races (about 10 minutes)

@@ -142,7 +142,7 @@ WRITERS = {
     "convert/confinement.py": "names calls that are forbidden",
     "render_ranks.py": "the private folder in which the ranks of one image meet",
     "output/formats/tiff.py": "a pyramid waits in files without names",
-    "cli/presets.py": "a folder for a preset of standard input, gone with the command",
+    "cli/presets.py": "a blank image for the check of a preset, gone with it",
     "viewer/pyramid.py": "tiles in a cache of its own; of two processes that make the same ones, the first wins",
 }
 
