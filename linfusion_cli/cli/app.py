@@ -32,6 +32,7 @@ from linfusion_cli.cli import (
     upscale,
     view,
 )
+from linfusion_cli.cli.help_panels import WIDEST_COLUMNS, PanelCommand
 from linfusion_cli.cli.spelling import speller, told
 from linfusion_cli.cli.streams import announce, standard_streams
 from linfusion_cli.errors import (
@@ -65,6 +66,7 @@ Every command has its own help: linfusion generate --help
 --debug works in any place and shows the traceback of an error; so does LINFUSION_DEBUG=1.
 """
 
+CONTINUED = frozenset({"generate", "upscale", "batch", "sheet", "fetch", "distill"})
 STOPPED_AS = {HUNG_UP: "HungUp", StandardOutputError.exit_code: StandardOutputError.__name__}
 
 app = typer.Typer(
@@ -74,7 +76,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDEST_COLUMNS},
 )
 for name, function, epilog in (
     ("generate", generate.generate, generate.EPILOG),
@@ -84,7 +86,7 @@ for name, function, epilog in (
     ("sheet", sheet.sheet, sheet.EPILOG),
 ):
     spelled = {"token_normalize_func": speller("batch" if name == "sheet" else name)}
-    app.command(name, epilog=epilog, context_settings=spelled)(function)
+    app.command(name, cls=PanelCommand, epilog=epilog, context_settings=spelled)(function)
 app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
 app.command("convert", epilog=convert.EPILOG)(convert.convert)
 app.command("models", epilog=models.EPILOG)(models.models)
@@ -134,7 +136,7 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
                 command = get_command(app)
             code = command(words, prog_name="linfusion", standalone_mode=False)
         if code == INTERRUPTED:
-            return _fail("Interrupted", "interrupted", INTERRUPTED, words)
+            return _fail("Interrupted", _interrupted(words), INTERRUPTED, words)
         return code if isinstance(code, int) else 0
     except SystemExit as error:
         return _exit_code(error, words)
@@ -144,6 +146,11 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
         return _explain(error, words)
     finally:
         restore()
+
+
+def _interrupted(words: Sequence[str]) -> str:
+    """What a stopped command says; of those that keep what is done, how to go on."""
+    return "interrupted; the same command continues" if words[:1] and words[0] in CONTINUED else "interrupted"
 
 
 def _code_of(error: BaseException) -> int:
@@ -202,7 +209,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             where = f"{error.filename}: " if error.filename else ""
             return _fail("OutputError", f"{where}{os.strerror(error.errno)}", OutputError.exit_code, words)
         case KeyboardInterrupt() | typer.Abort():
-            return _fail("Interrupted", "interrupted", INTERRUPTED, words)
+            return _fail("Interrupted", _interrupted(words), INTERRUPTED, words)
         case _:
             text = f"{type(error).__name__}: {error}. This is a fault of linfusion; --debug shows where"
             return _fail("InternalError", text, LinfusionError.exit_code, words)

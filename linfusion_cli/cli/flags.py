@@ -29,8 +29,11 @@ def complete_preset(incomplete: str) -> list[str]:
 
 
 def help_text(row: OptionRow) -> str:
-    """What --help says of a row: what it does, what is allowed, and a default that Typer does not show itself."""
-    default = f"Default: {row.default_from}." if row.default_from else ""
+    """What --help says of a row: what it does, what is allowed, and a default that nobody else adds.
+
+    Typer adds those of the table, and help_panels.py those of presets, which are read for --help alone.
+    """
+    default = f"Default: {row.default_from}." if row.default_from and not row.preset_key else ""
     return " ".join(part for part in (row.help, row.limits, default) if part)
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from linfusion_cli.config.model_option_rows import MODEL_ROWS
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.option_rows import FILE_ROWS, IMAGE_ROWS, RUN_ROWS
 
-OPTIONS: tuple[OptionRow, ...] = (*IMAGE_ROWS, *FILE_ROWS, *MODEL_ROWS, *RUN_ROWS)  # in the order of --help
+
+def _in_panel(panel: str, rows: Iterable[OptionRow]) -> Iterator[OptionRow]:
+    """The rows; those without a panel of their own in this one."""
+    return (row if row.panel else replace(row, panel=panel) for row in rows)
+
+
+OPTIONS: tuple[OptionRow, ...] = (  # in the order of --help
+    *_in_panel("The image", IMAGE_ROWS),
+    *_in_panel("The file", FILE_ROWS),
+    *_in_panel("The model", MODEL_ROWS),
+    *_in_panel("How the work is done", RUN_ROWS),
+)
 
 
 def all_rows() -> tuple[OptionRow, ...]:

@@ -111,7 +111,8 @@ def test_every_family_of_errors_has_its_exit_code(
     assert main(["generate", "x", "--quiet"]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err == f"error: {'interrupted' if code == 130 else 'why'}\n"
+    said = "interrupted; the same command continues" if code == 130 else "why"
+    assert captured.err == f"error: {said}\n"
 
 
 def test_sigterm_unwinds_and_ends_with_143(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
