@@ -236,6 +236,7 @@ NASTY = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.one_of(NASTY, st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)),

@@ -15,6 +15,7 @@ def pickled(tmp_path: Path) -> Path:
     return tmp_path / "moody.pt"
 
 
+@pytest.mark.slow
 def test_it_says_what_the_file_is_for(pickled: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", str(pickled)]) == 0
     told = capfd.readouterr()
@@ -27,6 +28,7 @@ def test_it_says_what_the_file_is_for(pickled: Path, capfd: pytest.CaptureFixtur
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_json_and_another_name(pickled: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "b.safetensors"
     assert main(["convert", str(pickled), "-o", str(target), "--json"]) == 0

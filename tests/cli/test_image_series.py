@@ -88,6 +88,7 @@ def test_seeds_end_where_seeds_end() -> None:
         names(replace(ASKED, seed=LARGEST_SEED), Series(2))
 
 
+@pytest.mark.slow
 def test_the_images_are_those_of_their_seeds_and_are_made_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_broken_stream_changes_no_outcome(name: str, stream: str, tmp_path: Pa
         assert list((tmp_path / "images").glob("*.png"))
 
 
+@pytest.mark.slow
 def test_plain_output_that_is_not_read_has_a_code_of_its_own(tmp_path: Path) -> None:
     result = shell(["presets", "list"], "| true", tmp_path)
     assert result.returncode in (0, 141)  # the reader may end before or after the only line is written
@@ -92,6 +93,7 @@ def test_plain_output_that_is_not_read_has_a_code_of_its_own(tmp_path: Path) -> 
     assert full.stderr == "error: standard output can't be written: No space left on device\n"
 
 
+@pytest.mark.slow
 def test_a_path_that_stdout_cannot_take_is_told_on_stderr(tmp_path: Path) -> None:
     result = shell([*GENERATE, "-o", "lake.png", "--quiet"], ">/dev/full", tmp_path)
     assert result.returncode == 0
@@ -100,6 +102,7 @@ def test_a_path_that_stdout_cannot_take_is_told_on_stderr(tmp_path: Path) -> Non
     assert loud.stderr.endswith("note: standard output can't be written: No space left on device\nlake.png\n")
 
 
+@pytest.mark.slow
 def test_a_json_reader_that_goes_ends_the_work_at_a_kept_step(tmp_path: Path) -> None:
     words = [*GENERATE, "--json"]
     result = shell(words, "| head -n 2 >/dev/null", tmp_path, STAND_IN_STEP="0.3")
@@ -112,6 +115,7 @@ def test_a_json_reader_that_goes_ends_the_work_at_a_kept_step(tmp_path: Path) ->
     assert "going on after step" in again.stdout
 
 
+@pytest.mark.slow
 def test_a_batch_ends_with_the_image_at_which_its_reader_is_missed(tmp_path: Path) -> None:
     (tmp_path / "two.txt").write_text("a lake\na hill\n")
     words = ["batch", "two.txt", "--size", "256x128", "-o", "images", "--json"]

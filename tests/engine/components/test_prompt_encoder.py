@@ -1,4 +1,4 @@
-"""What a prompt becomes for the UNet, and what of it is told: weights that are not read, words beyond the last."""
+"""What a prompt becomes for the UNet, and what of it is told: words beyond the last that are read."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,6 @@ PLAIN = ConditioningInputs(
     negative_prompt="",
     fragments=None,
     negative_fragments=None,
-    unread_weight="",
     clip_skip=0,
     images=(),
 )
@@ -72,13 +71,9 @@ def test_words_beyond_the_last_token_are_told_with_the_option_that_reads_them(la
     (note,) = notes_of(landscape, "red " * (limit + 3))
     assert f"the prompt has {limit + 3} tokens, the model reads the first {limit}" in note
     assert "prompt_weights" in note
+    (note,) = notes_of(landscape, "red", negative_prompt="fog " * (limit + 1))
+    assert f"the negative prompt has {limit + 1} tokens" in note
     assert notes_of(landscape, "red " * (limit + 3), prompt_weights=True) == []
-
-
-def test_a_weight_that_is_not_read_is_told(landscape: TextEncoders) -> None:
-    (note,) = notes_of(landscape, "a (red:1.3) lake")
-    assert note.startswith('"(red:1.3)" is drawn as written')
-    assert notes_of(landscape, "a (red:1.3) lake", prompt_weights=True) == []
 
 
 class Pipeline:
