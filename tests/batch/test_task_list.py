@@ -60,7 +60,7 @@ def test_choices_lists_and_seeds_are_multiplied_out() -> None:
     ]
 
 
-BATCHS_OWN = {"--prompt-file", "--dry-run", "--json", "--quiet", "--log-file"}
+BATCHS_OWN = {"--prompt-file", "--dry-run", "--json", "--quiet", "--log-file", "--yes"}
 
 
 def test_every_flag_of_generate_is_a_key() -> None:
