@@ -23,7 +23,7 @@ from linfusion_cli.output.metadata import read_record
 from linfusion_cli.platform_files import NO_FOLLOW, PRIVATE, read_at
 from linfusion_cli.redaction import redacted
 
-LINE_BYTES = 64 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
+LINE_BYTES = 16 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
 PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]

@@ -45,7 +45,8 @@ def opened(path: Path, filler: bytes = b"") -> Iterator[Any]:
         raise ImageError(f"is larger than twice {limit}") from error
     except DECODER_ERRORS as error:
         raise ImageError(_unreadable(head)) from error
-    with image:
+    with image, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         _check_size(image)
         yield image
 

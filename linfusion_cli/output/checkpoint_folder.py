@@ -28,6 +28,7 @@ ABOUT_BYTES = 1 << 16  # of the file that says what a folder's checkpoints are f
 SHOWN_KEY = 16  # hexadecimal digits of a key in names
 _LOCK = "lock"
 _ABOUT = "about.json"
+SEEDS = 1 << 32  # those that a run can draw
 _SUFFIX = ".safetensors"
 
 
@@ -135,10 +136,11 @@ def kept_seed(folder: Path, unseeded_key: str) -> int | None:
     """The seed that an interrupted run drew for the same job, if its checkpoints are here and nobody is at them."""
     for path in _kept_folders(folder):
         found = _about(path)
-        if found.get("key") != unseeded_key or not isinstance(found.get("seed"), int):
+        seed = found.get("seed")
+        if found.get("key") != unseeded_key or type(seed) is not int or not 0 <= seed < SEEDS:
             continue
         with contextlib.suppress(BusyError, OutputError), Lock(path / _LOCK, "this image"):
-            return int(str(found["seed"]))
+            return seed
     return None
 
 
@@ -154,12 +156,11 @@ def remove_finished(folder: Path) -> list[Path]:
 
     def is_finished(path: Path) -> bool:
         about = _about(path)
-        image = folder / Path(str(about.get("picture", ""))).name
-        return (
-            bool(about)
-            and os.lstat(image).st_mtime_ns >= _newest_ns(path)
-            and read_record(image).get("id") == about.get("id")
-        )
+        name, own_id = about.get("picture"), about.get("id")
+        if not isinstance(name, str) or "\0" in name or not own_id:  # not as we write it: nobody knows whose it is
+            return False
+        image = folder / Path(name).name
+        return os.lstat(image).st_mtime_ns >= _newest_ns(path) and read_record(image).get("id") == own_id
 
     return _removed(folder, is_finished)
 

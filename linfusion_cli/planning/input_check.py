@@ -13,6 +13,7 @@ from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.adapter_files import check_ip_adapter
+from linfusion_cli.weights.config_shapes import check_shapes
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
@@ -58,6 +59,7 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     _check_model(job, weights)
     if weights.vae is not None and weights.vae.path is not None:
         check_vae(weights.vae.path)
+        check_shapes(weights.vae.headers)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
         names = vectors_of(embedding.header, two_encoders=row.two_text_encoders)

@@ -21,6 +21,12 @@ from linfusion_cli.json_files import read_json
 
 PREFIX = "checkpoint-"
 TENSORS, OPTIMIZER, RUN = "tensors.safetensors", "optimizer.pt", "run.json"
+MOST_STEPS = 10**12
+# What reading a file of a checkpoint raises, or taking up what it says, if that is not what save() wrote.
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
+    *(AssertionError, pickle.UnpicklingError, SafetensorError),
+)
 Identity = Mapping[str, str | int | float | bool]
 
 
@@ -79,21 +85,19 @@ def load(path: Path, identity: Identity) -> Checkpoint:
     try:
         run = read_json(path / RUN)
         _check_identity(path, run["identity"], identity)
+        if type(run["step"]) is not int or not 0 <= run["step"] <= MOST_STEPS or not isinstance(run["scaler"], dict):
+            raise ValueError(f"step {run['step']!r}")
         tensors = load_file(path / TENSORS)
         optimizer = torch.load(path / OPTIMIZER, weights_only=True, map_location="cpu")
-        return Checkpoint(int(run["step"]), float(run["seconds"]), tensors, optimizer, run["scaler"], run["identity"])
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        RuntimeError,
-        EOFError,
-        pickle.UnpicklingError,
-        SafetensorError,
-    ) as error:
-        advice = "Remove this folder to start from what was before it"
-        raise WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). {advice}") from error
+        return Checkpoint(run["step"], float(run["seconds"]), tensors, optimizer, run["scaler"], run["identity"])
+    except DAMAGE as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: BaseException) -> WeightsError:
+    """What to say of a checkpoint that can't be read, or does not fit what it is of."""
+    advice = "Remove this folder to start from what was before it"
+    return WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). {advice}")
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
@@ -111,6 +115,8 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def _check_identity(path: Path, stored: Identity, identity: Identity) -> None:
+    if not isinstance(stored, dict):
+        raise TypeError("the identity is no table")
     for name in [*identity, *stored]:
         if stored.get(name) != identity.get(name):
             differing = f"{name} is {stored.get(name)!r} there and {identity.get(name)!r} here"

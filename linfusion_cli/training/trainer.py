@@ -85,7 +85,11 @@ class Run:
         self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         if found := checkpoints.newest(folder):
-            self._restore(checkpoints.load(found, settings.identity))
+            state = checkpoints.load(found, settings.identity)
+            try:
+                self._restore(state)
+            except checkpoints.DAMAGE as error:
+                raise checkpoints.damaged(found, error) from error
 
     @property
     def progress(self) -> float:

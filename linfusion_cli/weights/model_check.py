@@ -7,6 +7,7 @@ from pathlib import Path
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.config_shapes import check_shapes
 from linfusion_cli.weights.controlnet_union import check_mode, is_union
 from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import (
@@ -41,6 +42,7 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
         read_pipeline_settings(folder)
     for part in PARTS:
         check_part(folder, part, part)
+    check_shapes(weights.headers)
     for suffix in ("", "_2"):
         encoder = folder / f"text_encoder{suffix}" / "config.json"
         if encoder.exists():

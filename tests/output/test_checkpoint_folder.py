@@ -217,3 +217,25 @@ def test_a_file_too_large_for_this_image_is_no_checkpoint_of_it(tmp_path: Path) 
         with (keeper.path / "about.json").open("r+b") as file:
             file.truncate(1 << 40)
         assert kept_seed(tmp_path, "x") is None
+
+
+@pytest.mark.parametrize("seed", ["true", "-1", "4294967296", "1.5"])
+def test_a_seed_that_no_run_draws_is_not_taken(tmp_path: Path, seed: str) -> None:
+    with opened(tmp_path) as keeper:
+        keeper.remember_seed("job", 5)
+        keeper.keep("step", b"x")
+    (tmp_path / HIDDEN / KEY[:16] / "about.json").write_text(f'{{"key": "job", "seed": {seed}}}')
+    assert kept_seed(tmp_path, "job") is None
+
+
+@pytest.mark.parametrize(
+    "about", ['{"picture": "x.png"}', '{"picture": "a\\u0000b", "id": "x"}', '{"picture": 3, "id": "x"}']
+)
+def test_checkpoints_of_an_image_that_nobody_knows_stay(tmp_path: Path, about: str) -> None:
+    """Without an id, an image without a record would count as theirs."""
+    with opened(tmp_path) as keeper:
+        keeper.keep("step", b"x")
+    (tmp_path / HIDDEN / KEY[:16] / "about.json").write_text(about)
+    (tmp_path / "x.png").write_bytes(b"")
+    remove_finished(tmp_path)
+    assert (tmp_path / HIDDEN / KEY[:16]).is_dir()

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from mutations import mutated
 from PIL import Image
 
 from linfusion_cli.cli.app import main
@@ -112,21 +113,6 @@ SOUND = {
     "list.txt": b"a lake --seed 3 --negative 'x'\n# c\n",
     "preset.toml": b'extends = "landscape"\n[sampling]\nsteps = 9\n[output]\nsize = "64x64"\n',
 }
-PIECES = (
-    b"[" * 50,
-    b"{",
-    b"9" * 5000,
-    b"\0",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"!!int ",
-    b"1e999",
-    b"nan",
-    b'"',
-    b"'",
-    b"\n",
-    b".a" * 200,
-)
 
 
 @pytest.mark.parametrize("name", SOUND)
@@ -143,19 +129,3 @@ def test_mutations_end_in_an_exit_code_of_their_own(
         assert main(words) in (0, 2, 66, 74), path.read_bytes()
         assert time.process_time() - started < 4
         assert "fault of linfusion" not in capsys.readouterr().err, path.read_bytes()
-
-
-def mutated(data: bytes, chance: random.Random) -> bytes:
-    """The bytes with one to four of them replaced, removed, doubled, or odd pieces put between."""
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(data) + 1)
-        match chance.randrange(4):
-            case 0:
-                data = data[:at] + bytes([chance.randrange(256)]) + data[at + 1 :]
-            case 1:
-                data = data[:at] + data[at + chance.randint(1, 9) :]
-            case 2:
-                data = data[:at] + data[at : at + chance.randint(1, 40)] * 2 + data[at:]
-            case _:
-                data = data[:at] + chance.choice(PIECES) + data[at:]
-    return data
