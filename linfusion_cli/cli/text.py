@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from linfusion_cli.config.preset_schema import Preset
     from linfusion_cli.config.presets import Source
     from linfusion_cli.planning.planner import Plan
+    from linfusion_cli.planning.rank_forecast import RankForecast
     from linfusion_cli.render import Rendered
 
 
@@ -116,6 +117,21 @@ def plan_fields(plan: Plan) -> dict[str, object]:
     """The plan for JSON, with the seed, and its notes with flags."""
     seed = {"seed": plan.job.seed, "seed_drawn": plan.job.seed_drawn}
     return {**plan.as_dict(), **seed, "notes": [told(note) for note in plan.notes]}
+
+
+def rank_lines(forecast: RankForecast, link: str | None) -> list[str]:
+    """What several ranks would send, and how long they would take; each is as fast as this machine."""
+    sent = (
+        f"{forecast.ranks} ranks: at most the memory above each; in the UNet's passes all send "
+        f"{bytes_text(forecast.sent_bytes)}, each {bytes_text(forecast.rank_bytes)}"
+    )
+    if forecast.seconds is None or forecast.speed_up is None:
+        return [sent]
+    return [
+        sent,
+        f"on devices of their own, over links of {safe(link or '')}: {seconds_text(forecast.seconds)} instead of "
+        f"{seconds_text(forecast.alone_seconds)}, {forecast.speed_up:.2f} times as fast",
+    ]
 
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:

@@ -167,6 +167,11 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
         )  # weights are streamed layer by layer, in bands only
 
 
+def architecture_of(job: Job) -> Architecture:
+    """The shapes of a job's model, as make_plan() takes them."""
+    return _architecture(job, JobWeights.of(job))
+
+
 def _architecture(job: Job, weights: JobWeights) -> Architecture:
     """The shapes of a model that is on this machine, else of its family; with its VAE and what is mounted on it."""
     model, folder = job.settings.model, weights.model.path

@@ -111,3 +111,20 @@ def test_all_that_would_stop_the_work_is_told_at_once(tmp_path: Path, monkeypatc
     )
     assert len(told) == len(expected)
     assert all(part in text for part, text in zip(expected, told, strict=True))
+
+
+def test_ranks_are_forecast_with_a_link_and_without() -> None:
+    assert "2 ranks: at most the memory above each" in plan("--size", "1024x512", "--ranks", "2")
+    told = json.loads(plan("--size", "1024x512", "--ranks", "2", "--link", "20GB/s", "--json"))["by_ranks"]
+    assert told["ranks"] == 2
+    assert 1 < told["speed_up"] <= 2
+
+
+def test_a_link_without_ranks_and_an_odd_one_are_refused() -> None:
+    for words, said in (
+        (["--link", "1GB/s"], "give --ranks"),
+        (["--ranks", "2", "--link", "fast"], "for example 20GB/s"),
+    ):
+        result = CliRunner().invoke(app, ["plan", "--device", "cpu", *words])
+        assert result.exit_code != 0
+        assert said in str(result.exception)
