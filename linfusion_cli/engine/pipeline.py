@@ -58,7 +58,7 @@ def _load(
         made_with = fingerprint(components.modules, conditioning, plan.dtype, plan.machine.kind) if signed else ""
         if ranks is not None:
             ranks.check(plan, len(components.unet.config.block_out_channels), made_with)
-        weights = Weights(device, plan.weights_resident)
+        weights = Weights.on(device, resident=plan.weights_resident)
         components.move(weights)
         require_finite_conditioning(conditioning, plan.dtype, ())
         counter.reach(1)

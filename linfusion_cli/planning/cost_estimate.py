@@ -198,7 +198,7 @@ class Estimate:
         return reduce(_joined, branches)
 
     def _unet_cost(self, stage: Stage, budget: StoreBudget, dilation: int) -> CostCounter:
-        return unet_cost(
+        cost = unet_cost(
             self.architecture.unet,
             stage.canvas.latent(),
             stage.bands.unet_latent,
@@ -209,6 +209,8 @@ class Estimate:
             controlnets=len(self.job.control_images),
             guided=stage.guided_steps > 0,
         )
+        cost.copied_bytes["memory"] += self.model.streamed
+        return cost
 
     def _vae_cost(self, stage: Stage, budget: StoreBudget, waiting_px: float, *, encode: bool) -> CostCounter:
         """waiting_px: pixels of a float32 image that waits meanwhile."""
@@ -229,7 +231,7 @@ class Estimate:
             unit="steps" if steps else "rows",
             macs=cost.macs * passes,
             peak_bytes=self._peak_bytes(stage, cost, images),
-            ram_bytes=int(cost.peak_bytes["memory"] + cost.buffer_bytes["memory"]),
+            ram_bytes=int(cost.peak_bytes["memory"] + cost.buffer_bytes["memory"]) + self.model.pinned,
             file_bytes=int(cost.peak_bytes["file"]),
             seconds=seconds_of(cost, self.machine.speed(self.dtype)) * passes,
         )
@@ -264,13 +266,12 @@ class _VaeChoice:
 
 
 def seconds_of(cost: CostCounter, speed: Speed) -> float:
-    """The time of one pass: multiply-adds, values, calls and copies, one after the other."""
-    copying = (
-        cost.copied_bytes["memory"] / speed.link_bytes_per_second
-        + cost.copied_bytes["file"] / speed.file_bytes_per_second
-    )
+    """The time of one pass: multiply-adds, values and calls, and copies after them, or beside them on a card."""
+    link = cost.copied_bytes["memory"] / speed.link_bytes_per_second
+    files = cost.copied_bytes["file"] / speed.file_bytes_per_second
     computing = cost.macs / speed.macs_per_second + cost.values / speed.values_per_second
-    return computing + cost.calls * speed.call_seconds + copying
+    computing += cost.calls * speed.call_seconds
+    return max(computing, link, files) if cost.usage.budget.overlapped else computing + link + files
 
 
 def _joined(one: Phase, other: Phase) -> Phase:

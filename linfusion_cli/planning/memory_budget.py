@@ -14,6 +14,19 @@ TIERS: tuple[Tier, ...] = ("device", "memory", "file")  # fastest first
 BUFFERS = 2  # of rows on their way to a GPU, and as many from it: one in use, one for the next band (async_copies.py)
 
 
+WEIGHT_ARENA_BYTES = 1 << 28  # of page-locked RAM, which many weights share
+
+
+def pinned_bytes(size_bytes: float) -> int:
+    """What torch takes of RAM for a page-locked block: the next power of two."""
+    return 1 << max(0, math.ceil(size_bytes) - 1).bit_length()
+
+
+def pinned_weight_bytes(size_bytes: int) -> int:
+    """The page-locked RAM for so many bytes of weights: whole arenas, and one for what does not fit their ends."""
+    return (-(-size_bytes // WEIGHT_ARENA_BYTES) + 1) * WEIGHT_ARENA_BYTES if size_bytes else 0
+
+
 def per_tier() -> dict[Tier, float]:
     """No bytes in any tier."""
     return dict.fromkeys(TIERS, 0.0)
@@ -24,7 +37,7 @@ class StoreBudget:
     """The bytes that an activation store may hold.
 
     device_bytes: in the device's memory
-    memory_bytes: in RAM beside an accelerator (0 on a CPU, whose device memory is RAM)
+    memory_bytes: in RAM beside an accelerator (0 on a CPU, whose device memory is RAM), page-locked for a card
     folder:       of the scratch files, which take the rest
     overlapped:   copies from and to the device run beside the compute, which takes buffers on the device
     largest_device_bytes: of one activation on the device
@@ -41,11 +54,16 @@ class StoreBudget:
         """All of the device's memory."""
         return StoreBudget(math.inf, 0, Path())
 
+    def held_in(self, tier: Tier, size_bytes: float) -> float:
+        """The bytes of a tier that an activation takes."""
+        return pinned_bytes(size_bytes) if tier == "memory" and self.overlapped else size_bytes
+
     def tier_for(self, size_bytes: float, device_bytes: float, memory_bytes: float) -> Tier:
         """The fastest tier with `size_bytes` left, while device_bytes and memory_bytes are already in use."""
         if device_bytes + size_bytes <= self.device_bytes and size_bytes <= self.largest_device_bytes:
             return "device"
-        return "memory" if memory_bytes + size_bytes <= self.memory_bytes else "file"
+        in_memory = memory_bytes + self.held_in("memory", size_bytes)
+        return "memory" if in_memory <= self.memory_bytes else "file"
 
 
 @dataclass(slots=True)
@@ -65,12 +83,12 @@ class TierUsage:
 
     def add(self, tier: Tier, size_bytes: float) -> None:
         """Counts an allocation."""
-        self.held_bytes[tier] += size_bytes
+        self.held_bytes[tier] += self.budget.held_in(tier, size_bytes)
         self.peak_bytes[tier] = max(self.peak_bytes[tier], self.held_bytes[tier])
 
     def remove(self, tier: Tier, size_bytes: float) -> None:
         """Counts the end of an allocation."""
-        self.held_bytes[tier] -= size_bytes
+        self.held_bytes[tier] -= self.budget.held_in(tier, size_bytes)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,13 +149,15 @@ class CostCounter:
         if not self.usage.budget.overlapped:
             return
         bands = 1.0 if share >= 1 else BUFFERS * share
-        sizes = {
-            slab: min(times, 2) * bands * slab.size_bytes
-            for slab, times in Counter(slabs).items()
-            if slab.tier != "device"
-        }
-        in_files = sum(size for slab, size in sizes.items() if slab.tier == "file")
-        self.buffer_bytes["device"] = max(self.buffer_bytes["device"], sum(sizes.values()))
+        counts = {slab: min(times, 2) for slab, times in Counter(slabs).items() if slab.tier != "device"}
+        on_device = sum(times * bands * slab.size_bytes for slab, times in counts.items())
+        each = min(1.0, share)
+        in_files = sum(
+            times * (bands / each) * pinned_bytes(each * slab.size_bytes)
+            for slab, times in counts.items()
+            if slab.tier == "file"
+        )
+        self.buffer_bytes["device"] = max(self.buffer_bytes["device"], on_device)
         self.buffer_bytes["memory"] = max(self.buffer_bytes["memory"], in_files)
 
     def count_sweep(self, macs: float, values: float, calls: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from linfusion_cli.images.input_image import InputImage
+from linfusion_cli.planning.memory_budget import pinned_weight_bytes
 from linfusion_cli.planning.model_shapes import Architecture
 from linfusion_cli.system.accelerator import CUDA_RUNTIME_BYTES
 
@@ -29,6 +30,8 @@ class ModelBytes:
     adapter_files: what reading the adapters' files leaves in RAM
     text_encoders: those of prompts, and an IP-Adapter's image encoder
     read:          everything that is read from files
+    streamed:      what goes to the device in every pass of the UNet, layer by layer
+    pinned:        the page-locked RAM that it waits in
     """
 
     unet: int
@@ -37,6 +40,8 @@ class ModelBytes:
     adapter_files: int
     text_encoders: int
     read: int
+    streamed: int
+    pinned: int
 
     @property
     def denoising(self) -> int:
@@ -51,6 +56,7 @@ def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, res
     vae = architecture.vae.parameters * BYTES_OF[architecture.vae.dtype(dtype)]
     adapters = extras.mounted_parameters * number
     text_encoders = (architecture.text_parameters + extras.text_encoder_parameters) * number
+    streamed = 0 if resident else whole * number
     return ModelBytes(
         unet=(whole if resident else unet.streamed_parameters) * number,
         vae=vae,
@@ -58,6 +64,8 @@ def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, res
         adapter_files=extras.held_bytes,
         text_encoders=text_encoders,
         read=whole * number + adapters + vae + text_encoders,
+        streamed=streamed,
+        pinned=pinned_weight_bytes(streamed),
     )
 
 

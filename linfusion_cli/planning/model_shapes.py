@@ -44,9 +44,12 @@ class UNetShape:
 
     @property
     def streamed_parameters(self) -> int:
-        """About how many lie on the device when weights are streamed: two transformer blocks and a ResNet block."""
+        """About how many lie on the device when weights are streamed: three transformer blocks and a ResNet block.
+
+        The block that runs, the one that sums for the next, and the one that is on its way.
+        """
         c = max(self.channels)
-        return 2 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
+        return 3 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
@@ -155,7 +158,7 @@ def read_vae(folder: Path, headers: Iterable[Header], like: VaeShape) -> VaeShap
             layers=config.get("layers_per_block", like.layers),
             attention=bool(config.get("mid_block_add_attention", True)),
             parameters=_parameters(headers) or like.parameters,
-            upcast=bool(config.get("force_upcast", True)),
+            upcast=bool(config.get("force_upcast", like.upcast)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(

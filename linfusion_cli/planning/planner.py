@@ -38,6 +38,7 @@ from linfusion_cli.planning.model_shapes import (
 from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.render_plan import RenderPlan
+from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.planning.weights_notes import weights_notes
 from linfusion_cli.system.device import Machine
@@ -45,6 +46,7 @@ from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
+MOST_VALUES = 1 << 31  # of a tensor: convolutions of GPUs index with 32 bits (pytorch #95024, #117736)
 SHARE_OF_DEVICE = 0.95  # of what is free on a GPU: its driver and the screen take some more on the way
 SHARE_OF_RAM = 0.5  # of what is free of it may wait there for an accelerator
 
@@ -120,7 +122,7 @@ def _plan(
 ) -> Plan:
     """A plan of these stages; what waits may take what the budget leaves beside the narrowest way."""
     job, machine = estimate.job, estimate.machine
-    memory = 0 if machine.unified else SHARE_OF_RAM * machine.ram_bytes
+    memory = 0 if machine.unified else max(0.0, SHARE_OF_RAM * machine.ram_bytes - estimate.model.pinned)
     store_budget = estimate.budget(max(0.0, (budget - narrowest_bytes) / OVERHEAD), memory)
     kept = tuple(estimate.with_cheapest_keep(stage, last=stage is stages[-1], budget=store_budget) for stage in stages)
     return Plan(
@@ -161,10 +163,18 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
         stages = plan_stages(job, machine.kind, halvings, levels)
         if architecture.unet.told_guidance:
             stages = tuple(replace(stage, guided_steps=0) for stage in stages)
-        whole = tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in stages)
-        yield [stages] * bandable + [whole] * (
-            estimate.resident and not bands_alone
-        )  # weights are streamed layer by layer, in bands only
+        whole = tuple(_on_the_whole_image(stage, estimate) for stage in stages)
+        first_whole = (whole[0], *stages[1:])  # small: its many bands would cost a GPU more than their work
+        at_once = estimate.resident and not bands_alone  # weights are streamed layer by layer, in bands only
+        mixed = at_once and bandable and machine.kind != "cpu"
+        yield [first_whole] * mixed + [stages] * bandable + [whole] * at_once
+
+
+def _on_the_whole_image(stage: Stage, estimate: Estimate) -> Stage:
+    """The stage with the UNet on the whole image at once, unless that makes tensors too large for a GPU's layers."""
+    unet, kind = estimate.architecture.unet, estimate.machine.kind
+    too_large = kind != "cpu" and largest_whole_values(unet, stage.canvas.latent(), 2) >= MOST_VALUES
+    return stage if too_large and unet.bandable else replace(stage, bands=replace(stage.bands, unet_latent=0))
 
 
 def architecture_of(job: Job) -> Architecture:

@@ -180,6 +180,18 @@ class UNetCost:
         return projections + (linear if self.linear else softmax) + cross + feed_forward
 
 
+def largest_whole_values(shape: UNetShape, latent: Size, samples: int) -> int:
+    """Values of the largest tensor of a pass over the whole image: a joined input on the way up, or a GEGLU's."""
+    deeper = (*shape.channels[1:], shape.channels[-1])
+    return max(
+        samples
+        * -(-latent.width // (1 << level))
+        * -(-latent.height // (1 << level))
+        * max(own + below, 8 * own * (depth > 0))
+        for level, (own, below, depth) in enumerate(zip(shape.channels, deeper, shape.depths, strict=True))
+    )
+
+
 def unet_cost(
     shape: UNetShape,
     latent: Size,

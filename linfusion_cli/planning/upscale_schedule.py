@@ -13,7 +13,8 @@ from linfusion_cli.geometry import Size, base_size, stage_sizes
 from linfusion_cli.planning.memory_budget import Keep
 
 # Areas of bands that are fast on a kind of device. Those of a CPU stay in its caches; measured, see docs/log.md.
-BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 23, "mps": 1 << 21}  # of the autoencoder
+# With 256 channels no band of a GPU has 2^31 values or more, where convolutions fail (pytorch #95024, #117736).
+BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 21, "mps": 1 << 20}  # of the autoencoder
 UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
 LEAST_UNET_ROWS = 16  # of latents: computing the halo again costs a twentieth of a pass there, a third at 4 rows
 SMALLEST_BAND_PX = 8

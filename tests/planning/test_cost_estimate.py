@@ -59,3 +59,11 @@ def test_less_is_kept_at_higher_resolutions_and_the_deepest_level_keeps_its_sums
     assert all([order[keep] for keep in each] == sorted(order[keep] for keep in each) for each in keeps)
     assert all(each[-1] != "nothing" for each in keeps)
     assert ("all",) * 3 in keeps
+
+
+def test_copies_beside_the_compute_take_time_only_where_they_take_longer() -> None:
+    for copied, seconds in ((3, 6.0), (30, 30.0)):
+        cost = CostCounter(StoreBudget(0, 1000, Path(), overlapped=True), number_bytes=4)
+        cost.count_copies(cost.allocate(copied))
+        cost.count_sweep(macs=20, values=10, calls=4)
+        assert seconds_of(cost, SPEED) == seconds

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget, TierUsage, per_tier
+from linfusion_cli.planning.memory_budget import (
+    WEIGHT_ARENA_BYTES,
+    CostCounter,
+    StoreBudget,
+    TierUsage,
+    per_tier,
+    pinned_bytes,
+    pinned_weight_bytes,
+)
 
 BUDGET = StoreBudget(100, 50, Path("scratch"))
 
@@ -70,14 +78,41 @@ def test_copies_sweeps_and_bands_add_up() -> None:
 
 def test_buffers_of_copies_beside_the_compute() -> None:
     """Two of a band for each read and each write, on the device; slabs in files take them in RAM too."""
-    counter = CostCounter(StoreBudget(8, 40, Path(), overlapped=True), number_bytes=4)
+    counter = CostCounter(StoreBudget(8, 64, Path(), overlapped=True), number_bytes=4)
     on_device, in_memory, in_file = counter.allocate(2), counter.allocate(10), counter.allocate(10)
     counter.count_buffers(0.1, on_device, in_memory, in_file, in_file)
     assert counter.buffer_bytes["device"] == pytest.approx(2 * 0.1 * 40 + 2 * 2 * 0.1 * 40)
     assert counter.buffer_bytes["memory"] == pytest.approx(2 * 2 * 0.1 * 40)
+    counter.count_buffers(0.3, in_file)
+    assert counter.buffer_bytes["memory"] == pytest.approx(2 * 16), "12 bytes in a page-locked block of 16"
 
 
 def test_without_overlap_there_are_no_buffers() -> None:
     counter = CostCounter(StoreBudget(0, 40, Path()), number_bytes=4)
     counter.count_buffers(0.1, counter.allocate(10))
     assert counter.buffer_bytes == per_tier()
+
+
+@given(size=st.integers(1, 1 << 45))
+@settings(deadline=None)
+def test_page_locked_blocks_are_the_next_power_of_two(size: int) -> None:
+    block = pinned_bytes(size)
+    assert block.bit_count() == 1
+    assert block // 2 < size <= block
+
+
+def test_activations_beside_a_card_are_counted_as_torch_holds_them() -> None:
+    usage = TierUsage(StoreBudget(0, 100, Path(), overlapped=True))
+    assert usage.tier_for(60) == "memory"
+    usage.add("memory", 60)
+    assert usage.held_bytes["memory"] == 64
+    assert usage.tier_for(33) == "file", "64 + 64 is more than 100"
+    assert usage.tier_for(32) == "memory"
+    usage.remove("memory", 60)
+    assert usage.held_bytes == per_tier()
+
+
+def test_weights_share_whole_arenas() -> None:
+    assert pinned_weight_bytes(0) == 0
+    assert pinned_weight_bytes(1) == 2 * WEIGHT_ARENA_BYTES
+    assert pinned_weight_bytes(20 * WEIGHT_ARENA_BYTES) < 1.1 * 20 * WEIGHT_ARENA_BYTES

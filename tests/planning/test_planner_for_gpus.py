@@ -8,9 +8,12 @@ from hypothesis import strategies as st
 from made_up import job, machine
 from torch_stand_in import StandInTorch
 
-from linfusion_cli.planning.cost_estimate import LARGEST_ON_APPLE_BYTES
+from linfusion_cli.geometry import Size
+from linfusion_cli.planning.cost_estimate import LARGEST_ON_APPLE_BYTES, Estimate
+from linfusion_cli.planning.model_shapes import FAMILIES
 from linfusion_cli.planning.number_format import dtype_of
-from linfusion_cli.planning.planner import SHARE_OF_DEVICE, Plan, make_plan
+from linfusion_cli.planning.planner import MOST_VALUES, SHARE_OF_DEVICE, Plan, make_plan
+from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.system import accelerator
 from linfusion_cli.system.accelerator import choose
 
@@ -76,3 +79,40 @@ def test_no_activation_on_an_apple_gpu_is_larger_than_it_addresses(gigabytes: in
     assert budget.tier_for(LARGEST_ON_APPLE_BYTES + 1, 0, 0) == "file"
     assert made.file_bytes > 0, "this image has activations of 34 GB"
     assert made.peak_bytes <= made.budget_bytes
+
+
+@pytest.mark.parametrize("gigabytes", [6, 8, 24, 141, 1000])
+@pytest.mark.parametrize("preset", ["sd15-16k", "sdxl-16k"])
+def test_no_tensor_of_a_convolution_has_two_to_the_31_values(gigabytes: int, preset: str) -> None:
+    """Of the autoencoder's bands with their halo, of the UNet's, and of passes over the whole image."""
+    made = make_plan(job("16384x8192", preset), machine("cuda:0", gigabytes, ram_gigabytes=200))
+    shape = FAMILIES[preset[:4]]
+    for stage in made.stages:
+        latent = stage.canvas.latent()
+        assert 256 * (stage.bands.vae_px + 2) * stage.canvas.width < MOST_VALUES
+        dilation = stage.dilation if stage.dilated_steps else 1
+        rows = stage.bands.unet_latent + 2 * dilation if stage.bands.unet_latent else latent.height
+        assert largest_whole_values(shape.unet, Size(latent.width, rows), 2) < 2 * MOST_VALUES
+        if not stage.bands.unet_latent:
+            assert largest_whole_values(shape.unet, latent, 2) < MOST_VALUES
+
+
+def test_stage_0_runs_on_the_whole_image_where_it_fits_and_later_ones_in_bands() -> None:
+    made = make_plan(job("16384x8192", "sdxl-16k"), machine("cuda:0", 24, ram_gigabytes=64))
+    assert made.stages[0].bands.unet_latent == 0
+    assert all(stage.bands.unet_latent for stage in made.stages[1:])
+
+
+def test_streamed_weights_take_time_and_page_locked_ram() -> None:
+    """9.55 GB a pass were not counted; of RAM, all weights, in whole arenas."""
+    small, large = (
+        make_plan(job("4096x4096", "sdxl-4k"), machine("cuda:0", gigabytes, ram_gigabytes=64)) for gigabytes in (6, 24)
+    )
+    assert (small.weights_resident, large.weights_resident) == (False, True)
+    assert min(phase.ram_bytes for phase in small.phases if phase.name == "denoise") > 6.0e9
+    estimate = Estimate(small.job, small.machine, FAMILIES["sdxl"], "float16", resident=False)
+    link = small.machine.speed("float16").link_bytes_per_second
+    stage = small.stages[0]
+    passes = stage.steps + stage.guided_steps
+    first = next(phase for phase in small.phases if phase.name == "denoise")
+    assert first.seconds >= 0.999 * passes * estimate.model.streamed / link

@@ -68,3 +68,12 @@ def release_freed() -> None:
     """
     if trim := getattr(process_setup.libc(), "malloc_trim", None):
         trim(0)
+
+
+def release_pinned() -> None:
+    """Gives page-locked RAM that nothing lies in back to the system: else torch keeps every block that there was.
+
+    Older versions of torch have no way to.
+    """
+    if release := getattr(torch.accelerator, "empty_host_cache", None):
+        release()

@@ -154,6 +154,15 @@ class Copies:
         self._writes.popleft()
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """The values on a device. The host goes on at once only where that is safe: from page-locked RAM to a card.
+
+    Elsewhere the source may be freed or overwritten before it is read, without an error (pytorch #139550, #189690).
+    """
+    at_once = device.type == "cuda" and values.device.type == "cpu" and values.is_pinned()
+    return values.to(device, non_blocking=at_once)
+
+
 def overlap(one: Band, other: Band) -> bool:
     """Whether two bands share a row."""
     return one.top < other.bottom and other.top < one.bottom

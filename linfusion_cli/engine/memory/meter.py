@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from linfusion_cli.engine.memory.allocator import release_freed
+from linfusion_cli.engine.memory.allocator import release_freed, release_pinned
 from linfusion_cli.events import MemorySampled, Notify, PhaseFinished, PhaseStarted, Progressed
 
 INTERVAL_SECONDS = 0.02  # between samples
@@ -36,6 +36,7 @@ class Meter:
         self._notify(PhaseStarted(name=name, stage=stage, total=total, unit=unit, done=done))
         release_freed()
         if self._device.type == "cuda":
+            release_pinned()
             torch.cuda.reset_peak_memory_stats(self._device)
         started, watch = time.monotonic(), _Watch(self._resident_bytes, self._device_bytes, self._notify)
         try:

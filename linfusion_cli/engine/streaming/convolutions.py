@@ -136,6 +136,8 @@ class UpsampledConvolved(Derived):
         """For the convolution of a diffusers Upsample2D (3x3, stride 1, padding 1)."""
         by_row = [_halved(conv.weight.to(for_sums(conv.weight)), 2, phase) for phase in (0, 1)]
         pairs = [[_halved(rows, 3, phase).to(conv.weight.dtype) for phase in (0, 1)] for rows in by_row]
+        if conv.weight.is_cuda and conv.weight.is_contiguous(memory_format=torch.channels_last):
+            pairs = [[kernel.contiguous(memory_format=torch.channels_last) for kernel in pair] for pair in pairs]
         return UpsampledConvolved(source, ((pairs[0][0], pairs[0][1]), (pairs[1][0], pairs[1][1])), conv.bias)
 
     @property

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.async_copies import to_device
 from linfusion_cli.engine.memory.slabs import MemorySlab, Slab
-from linfusion_cli.engine.streaming.group_norm import Moments, Statistics
+from linfusion_cli.engine.streaming.group_norm import Moments, Statistics, affine
 from linfusion_cli.geometry import Band, Size
 
 
@@ -67,7 +68,7 @@ class Parked:
 
     def rows(self, band: Band) -> Tensor:
         rows = self.slab.read(band).unsqueeze(0).permute(0, 3, 1, 2)  # in this order the strides say channels-last
-        return rows.to(self.device, non_blocking=True)
+        return to_device(rows, self.device)
 
     def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
         return ()
@@ -267,7 +268,7 @@ def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
     scale, shift = x.moments.group_norm(norm)
 
     def function(rows: Tensor) -> Tensor:
-        y = torch.addcmul(shift.to(rows.dtype).view(1, -1, 1, 1), rows, scale.to(rows.dtype).view(1, -1, 1, 1))
+        y = affine(rows, scale, shift)
         return F.silu(y, inplace=True) if silu else y
 
     return Mapped(x.field, function)

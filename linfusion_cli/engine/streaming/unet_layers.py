@@ -70,18 +70,19 @@ class Layers:
         blocks = list(transformer.transformer_blocks)
         linear = transformer.use_linear_projection
         enter, leave = (_projection(module, linear=linear) for module in (transformer.proj_in, transformer.proj_out))
-        with self.weights.lent(transformer.norm, transformer.proj_in, transformer.proj_out):
+        ends = (transformer.norm, transformer.proj_in, transformer.proj_out)
+        with self.weights.lent(*ends), self.weights.lent_in_turn(blocks) as need:
             tokens: Field = Mapped(normalised(x, transformer.norm, silu=False), enter)
-            with self.weights.lent(blocks[0]):
-                seen = self._seen(tokens, blocks[0], None)
-            for block, following in pairwise(blocks):
-                with self.weights.lent(block, following):
-                    after = Mapped(tokens, self._function(block, seen))
-                    parked = tokens if isinstance(tokens, Parked) else self._empty(tokens)
-                    seen, tokens = self._seen(after, following, parked), parked
-            with self.weights.lent(blocks[-1]):
-                done = Mapped(tokens, self._function(blocks[-1], seen))
-                return self.park(Added(Mapped(done, leave), x.field), x.field)
+            need(0, 0)
+            seen = self._seen(tokens, blocks[0], None)
+            for number, (block, following) in enumerate(pairwise(blocks)):
+                need(number, number + 1)
+                after = Mapped(tokens, self._function(block, seen))
+                parked = tokens if isinstance(tokens, Parked) else self._empty(tokens)
+                seen, tokens = self._seen(after, following, parked), parked
+            need(len(blocks) - 1, len(blocks) - 1)
+            done = Mapped(tokens, self._function(blocks[-1], seen))
+            return self.park(Added(Mapped(done, leave), x.field), x.field)
 
     def convolution(self, source: Field, conv: Any) -> Convolution:
         return Convolution(source, conv, self.dilation)

@@ -64,6 +64,19 @@ def _blocks(band: Band) -> list[Band]:
     return [Band(block * BLOCK_ROWS, (block + 1) * BLOCK_ROWS) for block in range(first, last)]
 
 
+def products(query: Tensor, key: Tensor) -> Tensor:
+    """query (1, queries, dim) times key (1, keys, dim), (1, queries, keys), in float32 at least.
+
+    A softmax takes exp of them: rounded to half precision, a score of 30 is off by up to 6 % in bfloat16.
+    """
+    exact, keys = torch.promote_types(torch.float32, query.dtype), key.transpose(1, 2)
+    if query.dtype == exact:
+        return query @ keys
+    if query.device.type == "cuda" and torch.version.hip is None:  # half in, float32 out, at the speed of half
+        return torch.bmm(query, keys, out_dtype=exact)
+    return query.to(exact) @ keys.to(exact)
+
+
 @dataclass(slots=True)
 class _Online:
     """Softmax over keys that come in parts: sums are rescaled when a larger score turns up (arXiv 1805.02867).
@@ -86,7 +99,7 @@ class _Online:
 
     def add(self, key: Tensor, value: Tensor) -> None:
         """Adds keys and values, each (1, keys, dim)."""
-        scores = (self.query @ key.transpose(1, 2)).to(self.weighted.dtype)
+        scores = products(self.query, key)
         highest = torch.maximum(self.highest, scores.amax(2, keepdim=True))
         scores = scores.sub_(highest).exp_()
         fade = (self.highest - highest).exp()

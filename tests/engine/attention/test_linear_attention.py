@@ -9,9 +9,10 @@ import torch
 from golden import load_golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from linfusion_cli.engine.attention import linear_attention
-from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention
+from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention, feature_map
 
 
 def random_attention(dim: int = 24, heads: int = 3, mid_dim: int | None = None) -> LinearAttention:
@@ -48,13 +49,14 @@ def test_block_size_changes_rounding_only(tokens: int, block: int) -> None:
 
 
 def test_states_of_bands_are_the_state_of_the_image() -> None:
+    torch.manual_seed(0)
     module, x = random_attention(), torch.randn(1, 50, 24)
     whole = module.accumulate(x)
     state = AttentionState.empty(3, x)
     for band in (x[:, :20], x[:, 20:21], x[:, 21:]):
         module.accumulate(band, state)
     assert state.tokens == whole.tokens == 50
-    assert torch.allclose(state.key_value, whole.key_value, rtol=1e-5)
+    assert torch.allclose(state.key_value, whole.key_value, rtol=1e-5, atol=1e-5)
     assert torch.allclose(module.attend(x[:, 7:9], state), module(x)[:, 7:9], atol=1e-5)
 
 
@@ -87,3 +89,25 @@ def test_autocast_leaves_the_sums_exact() -> None:
         read = under.read(key)
     assert torch.equal(plain.key_value, under.key_value)
     assert torch.equal(plain.read(key), read)
+
+
+PHIS = {"ours": feature_map, "elu + 1": lambda u: F.elu(u) + 1}
+
+
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float16, 6e-4), (torch.bfloat16, 5e-3)])
+def test_phi_keeps_small_values_in_half_precision(dtype: torch.dtype, most: float) -> None:
+    """elu(u) + 1 loses them: its rounding is relative to 1."""
+    u = torch.linspace(-6, 4, 4001).to(dtype)
+    exact = torch.where(u.double() > 0, u.double() + 1, u.double().exp())
+    errors = {name: float((phi(u).double() / exact - 1).abs().max()) for name, phi in PHIS.items()}
+    assert errors["ours"] <= most < errors["elu + 1"] / 10
+
+
+def test_phi_in_float32_is_the_official_one_bit_by_bit() -> None:
+    u = torch.linspace(-20, 20, 4001)
+    assert torch.equal(feature_map(u), F.elu(u) + 1)
+    half = u.bfloat16().requires_grad_()
+    feature_map(half).sum().backward()
+    assert half.grad is not None
+    slope = half.detach().double().clamp(max=0).exp()  # at 0 itself both sides of the kink count
+    assert torch.allclose(half.grad.double()[half != 0], slope[half != 0], rtol=2e-2, atol=1e-6)

@@ -6,6 +6,7 @@ import time
 import pytest
 import torch
 
+from linfusion_cli.engine.memory import meter
 from linfusion_cli.engine.memory.meter import Meter, process_peak_bytes
 from linfusion_cli.events import Event, MemorySampled, PhaseFinished, PhaseStarted, Progressed
 
@@ -53,6 +54,7 @@ def test_a_cards_peak_is_what_its_allocator_reserves(monkeypatch: pytest.MonkeyP
     reserved = {"peak": 900, "now": 500}
     asked: list[float] = []
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: reserved.update(peak=reserved["now"]))
+    monkeypatch.setattr(meter, "release_pinned", lambda: asked.append(0.0))
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: reserved["peak"])
 
     def now(_: torch.device) -> int:
@@ -69,4 +71,5 @@ def test_a_cards_peak_is_what_its_allocator_reserves(monkeypatch: pytest.MonkeyP
     assert finished.device_peak_bytes == 700
     samples = [event for event in events if isinstance(event, MemorySampled)]
     assert [sample.device_bytes for sample in samples] == [500]
+    assert asked.pop(0) == 0, "page-locked RAM of the phase before is given back"
     assert len(asked) == 1, "the answer holds up the thread that starts kernels"

@@ -1,5 +1,7 @@
 """The autoencoder's attention in parts equals softmax over everything it sees, whole image or window."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from diffusers.models.attention_processor import Attention
@@ -53,3 +55,23 @@ def test_a_window_is_around_its_block_whatever_the_band(band: int, monkeypatch: 
         assert torch.allclose(
             rows[0, :, top : top + 2], naive(module, image, top, top + 2, first, first + 6), atol=1e-12
         )
+
+
+def test_scores_in_half_precision_are_not_rounded_before_the_softmax() -> None:
+    torch.manual_seed(1)
+    query, key = (4 * torch.randn(1, 40, 64).bfloat16() for _ in range(2))
+    exact = query.double() @ key.double().transpose(1, 2)
+    scores = vae_attention.products(query, key)
+    assert scores.dtype == torch.float32
+    assert (scores - exact).abs().max() < 1e-3 < (query @ key.transpose(1, 2) - exact).abs().max()
+    wide = query.double()
+    assert torch.equal(vae_attention.products(wide, wide), wide @ wide.transpose(1, 2))
+
+
+def test_a_card_multiplies_in_half_precision_and_sums_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device, under the name of a card: nothing is computed, the call is."""
+    asked: list[object] = []
+    monkeypatch.setattr(torch, "bmm", lambda query, keys, out_dtype: asked.append((query.dtype, keys.shape, out_dtype)))
+    query = SimpleNamespace(dtype=torch.float16, device=torch.device("cuda:0"))
+    vae_attention.products(query, torch.zeros(1, 5, 8, dtype=torch.float16))  # type: ignore[arg-type]
+    assert asked == [(torch.float16, (1, 8, 5), torch.float32)]
