@@ -157,7 +157,7 @@ VAE = Rules(
         "norm_num_groups": Whole(),
         "sample_size": ANY,  # of tiles, which are not used
         "scaling_factor": Real(0, 100),
-        "shift_factor": optional(Real(-100, 100)),
+        "shift_factor": only(None, 0),  # of SD 3 and Flux; the pipelines of diffusers for 1.x, 2.x and XL ignore it
         "latents_mean": NONE,
         "latents_std": NONE,
         "force_upcast": FLAG,

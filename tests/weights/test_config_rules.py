@@ -81,6 +81,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("vae", {"latents_mean": [0.1] * 4}, "latents_mean"),  # Playground 2.5
     ("vae", {"latent_channels": 16}, "latent_channels is 16"),  # SD 3, Flux
     ("vae", {"scaling_factor": 0}, "scaling_factor is 0"),
+    ("vae", {"shift_factor": 0.3}, "shift_factor is 0.3"),
     ("vae", {"scaling_factor": float("nan")}, "scaling_factor is NaN"),
     ("controlnet", {"_class_name": "ControlNetUnionModel"}, "a ControlNetUnionModel"),
     ("controlnet", {"_class_name": "T2IAdapter"}, "a T2IAdapter"),
