@@ -15,6 +15,7 @@ from linfusion_cli import __version__
 from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
+from linfusion_cli.config.preset_keys import preset_keys
 from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.pipeline import StageImage
 
 CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
-MODEL_LOCATIONS = ("repositories", "unet", "linfusion", "vae", "vae_float16", "configs")
-EXTRA_LOCATIONS = ("loras", "textual_inversions", "controlnets", "ip_adapter", "ip_encoder")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -356,11 +355,12 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
 
 def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings whose local folders are reduced to their names: an image is shown to strangers."""
-    shown = {}
-    for section, keys in (("model", MODEL_LOCATIONS), ("extras", EXTRA_LOCATIONS)):
-        values = settings[section]
-        shown[section] = {**values, **{key: _local_names(values[key]) for key in keys}}
-    return {**settings, **shown}
+    shown = {section: dict(values) for section, values in settings.items()}
+    for key in preset_keys().values():
+        if key.is_location:
+            section, _, name = key.key.partition(".")
+            shown[section][name] = _local_names(shown[section][name])
+    return shown
 
 
 def _local_names(value: str | list[str]) -> str | list[str]:

@@ -1,4 +1,4 @@
-"""The reference page of all options and the comments of presets/defaults.toml; `make reference` writes both."""
+"""What `make reference` writes from the tables of options: their page, their fields, presets/defaults.toml."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import cast
 
 from linfusion_cli.cli.spelling import declarations
 from linfusion_cli.config.defaults_comments import commented
+from linfusion_cli.config.generated_fields import with_defaults, with_preset_fields, with_request_fields
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_files import read_preset, shipped_folder
@@ -17,6 +18,7 @@ from linfusion_cli.files import write_atomically
 from linfusion_cli.flag_words import dashed
 
 PAGE = Path("docs/reference.md")  # from the folder of a checkout
+REQUEST, SCHEMA = Path("linfusion_cli/config/request.py"), Path("linfusion_cli/config/preset_schema.py")
 HEAD = """# Options
 
 Every option of `generate`, `upscale`, `plan` and `batch`. This page is made from the table of options
@@ -82,9 +84,11 @@ def _in_list(row: OptionRow) -> str:
 
 
 def write_all() -> None:
-    """Writes the page and the comments of presets/defaults.toml into the checkout that is the current folder."""
+    """Writes what the tables make into the checkout that is the current folder: fields, presets/defaults.toml, page."""
+    for source, made in ((REQUEST, with_request_fields), (SCHEMA, with_preset_fields)):
+        write_atomically(source, made(source.read_text(encoding="utf-8")))
     defaults = shipped_folder() / "defaults.toml"
-    write_atomically(defaults, commented(defaults.read_text(encoding="utf-8")))
+    write_atomically(defaults, commented(with_defaults(defaults.read_text(encoding="utf-8"))))
     write_atomically(PAGE, reference())
 
 

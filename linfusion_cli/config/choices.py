@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS, NO_MODE
+from linfusion_cli.weights.families import FAMILY_ROWS
 
-Family = Literal["sd15", "sd21", "sdxl"]
 Attention = Literal["linear", "softmax"]
 Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -17,9 +17,11 @@ Padding = Literal["reflect", "zeros"]
 Between = Literal["pixel", "latent"]
 Resize = Literal["lanczos", "bicubic", "bilinear"]
 if TYPE_CHECKING:
+    Family = str
     Scheduler = str
-else:
-    Scheduler = Literal[tuple(SCHEDULERS)]  # the names of the table
+else:  # the names of the tables
+    Family = Literal[tuple(FAMILY_ROWS)]
+    Scheduler = Literal[tuple(SCHEDULERS)]
 SigmaSchedule = Literal["normal", "karras", "exponential", "beta", "sgm_uniform", "simple"]
 TimestepSpacing = Literal["auto", "leading", "trailing", "linspace"]
 # What other tools call some of the words that options choose from.

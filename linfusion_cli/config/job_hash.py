@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cache
 from typing import TYPE_CHECKING
 
+from linfusion_cli.config.preset_keys import preset_keys
 from linfusion_cli.weights.families import FAMILY_ROWS
 
 if TYPE_CHECKING:
@@ -14,21 +16,6 @@ if TYPE_CHECKING:
 
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since
-# Preset keys that are younger than the version, with the value that changes nothing: jobs with it keep their hash.
-NEUTRAL: dict[str, object] = {
-    "extras.control_modes": ["none"],
-    "extras.ip_encoder": "",
-    "model.unet": "",
-    "sampling.guidance_high": 0.0,
-    "sampling.guidance_low": 0.0,
-    "sampling.sigma_schedule": "normal",
-    "sampling.timestep_spacing": "auto",
-    "upscale.edge_noise": 0.0,
-    "upscale.frequency_mixing": False,
-    "upscale.overscan_all_sides": False,
-    "upscale.structure_guidance": 0.0,
-    "upscale.structure_scale": 0.25,
-}
 
 
 def what_decides_pixels(job: Job) -> dict[str, object]:
@@ -67,7 +54,15 @@ def _older_words(sampling: SamplingSettings) -> dict[str, object]:
 
 
 def _is_neutral(key: str, value: object) -> bool:
-    return key in NEUTRAL and NEUTRAL[key] == value
+    """Whether a key that is younger than the version has the value that changes nothing; value: as JSON has it."""
+    return key in neutral_values() and neutral_values()[key] == value
+
+
+@cache
+def neutral_values() -> dict[str, object]:
+    """The value of each such key, as JSON has it: jobs with it keep their hash."""
+    values = {name: key.neutral for name, key in preset_keys().items() if key.neutral is not None}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def _zeroed(job: Job) -> bool:

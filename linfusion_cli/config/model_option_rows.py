@@ -54,6 +54,7 @@ MODEL_ROWS = (
         details="A name on the hub, a folder or a .safetensors file. The rest is the model's. \"\" = the model's own.",
         panel=MODEL,
         preset_key="model.unet",
+        neutral="",
         is_location=True,
     ),
     OptionRow(
@@ -204,6 +205,7 @@ MODEL_ROWS = (
         repeatable=True,
         panel=CONTROL,
         preset_key="extras.control_modes",
+        neutral=("none",),
     ),
     OptionRow(
         key="control_preprocess",
@@ -233,6 +235,7 @@ MODEL_ROWS = (
         details='A folder with config.json, or one file: ViT-L, ViT-H or ViT-bigG. "" = the one beside it.',
         panel=CONTROL,
         preset_key="extras.ip_encoder",
+        neutral="",
         is_location=True,
     ),
     OptionRow(

@@ -44,6 +44,7 @@ class OptionRow:
     preset_takes_list: bool = False  # the preset key holds a list of alternatives, and this option names one
     least_items: int = 0  # of that list
     allowed: str = ""  # what the preset key may hold, in words; "": as type, range and choices say
+    neutral: object = None  # of a new preset key: its default, which changes no pixel and is no part of a job's hash
     decides_pixels: bool = True
     record_key: str = ""  # the record's own entry of this value; "": its overrides hold it, if it decides pixels
     recorded_as_list: bool = False  # the record's overrides hold it as a list of one

@@ -145,6 +145,7 @@ IMAGE_ROWS = (
         details="beta needs scipy; sgm_uniform and simple are other tools' names for trailing timesteps.",
         choices=SIGMA_SCHEDULES,
         preset_key="sampling.sigma_schedule",
+        neutral="normal",
     ),
     OptionRow(
         key="timestep_spacing",
@@ -153,6 +154,7 @@ IMAGE_ROWS = (
         help="Which timesteps the steps are at; auto: as the model's files say.",
         choices=TIMESTEP_SPACINGS,
         preset_key="sampling.timestep_spacing",
+        neutral="auto",
     ),
     OptionRow(
         key="input_range",

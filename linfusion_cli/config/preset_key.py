@@ -21,6 +21,8 @@ class PresetKey:
     is_list: bool = False
     least_items: int = 0
     allowed: str = ""  # what it may hold, in words; "": as type and range say
+    neutral: object = None  # the value that changes no pixel: jobs with it have the hash that they had before the key
+    is_location: bool = False  # a record holds no folder of a local one
 
     @staticmethod
     def of(row: OptionRow) -> PresetKey:
@@ -35,6 +37,8 @@ class PresetKey:
             is_list=row.repeatable or row.preset_takes_list,
             least_items=row.least_items,
             allowed=row.allowed,
+            neutral=row.neutral,
+            is_location=row.is_location,
         )
 
     @property

@@ -33,12 +33,14 @@ FILE_ONLY = (
     PresetKey(
         key="model.vae_float16",
         kind=str,
+        is_location=True,
         help='The autoencoder in float16 where vae is "", for models whose own overflows there.',
         details='"" = the model\'s own (in float32 if its config asks for it).',
     ),
     PresetKey(
         key="model.configs",
         kind=str,
+        is_location=True,
         help="The shapes of a single file that differ from its family's: a folder in diffusers layout without weights.",
         details='"" = the family\'s.',
     ),
@@ -61,6 +63,7 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="sampling.guidance_low",
+        neutral=0.0,
         kind=float,
         help="Guidance of coarse shapes alone in upscale stages; 0 = guidance_scale.",
         details="High values saturate colours and repeat things.",
@@ -68,6 +71,7 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="sampling.guidance_high",
+        neutral=0.0,
         kind=float,
         help="Guidance of fine detail alone in upscale stages; 0 = guidance_scale.",
         details="Two scales cost no extra pass.",
@@ -134,6 +138,7 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="upscale.overscan_all_sides",
+        neutral=False,
         kind=bool,
         help="Whether overscan_px are computed to the left and above, too.",
     ),
@@ -144,12 +149,14 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="upscale.frequency_mixing",
+        neutral=False,
         kind=bool,
         help="Whether a stage starts from the enlarged latents' coarse shapes and the enlarged image's fine ones.",
         details="Where between is pixel only.",
     ),
     PresetKey(
         key="upscale.structure_guidance",
+        neutral=0.0,
         kind=float,
         help="How strongly coarse shapes and colours are pulled to those of the stage before, at every step.",
         details="0 = not at all.",
@@ -157,6 +164,7 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="upscale.structure_scale",
+        neutral=0.25,
         kind=float,
         help="What counts as coarse: the side of shrunk latents over that of the full ones.",
         details="0.25 keeps layout and colours.",
@@ -164,6 +172,7 @@ FILE_ONLY = (
     ),
     PresetKey(
         key="upscale.edge_noise",
+        neutral=0.0,
         kind=float,
         help="How much extra noise a stage starts with at edges, for more detail there.",
         details="0 = none.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from linfusion_cli.config.extras import Weighted, each, inversion
 from linfusion_cli.config.job import Job
@@ -26,6 +28,10 @@ from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.families import BUILTIN_COLORS, FAMILY_ROWS
 
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Inputs = TypeVar("Inputs")
 IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading depends on
 
 
@@ -85,11 +91,11 @@ def conditioning_inputs(job: Job) -> ConditioningInputs:
 def sampler_settings(job: Job) -> SamplerSettings:
     """The sampler of stage 0 and of every later stage."""
     sampling = job.settings.sampling
-    return SamplerSettings(
+    return _from_settings(
+        SamplerSettings,
+        sampling,
         scheduler=SchedulerChoice.of(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing),
-        steps=sampling.steps,
         guidance_scale=sampling.guidance,
-        guidance_interval=sampling.guidance_interval,
         guidance_low=sampling.guidance_bands[0],
         guidance_high=sampling.guidance_bands[1],
     )
@@ -97,26 +103,18 @@ def sampler_settings(job: Job) -> SamplerSettings:
 
 def upscale_recipe(job: Job) -> UpscaleRecipe:
     """How later stages mix their branches."""
-    upscale = job.settings.upscale
-    return UpscaleRecipe(
-        skip_exponent=upscale.skip_exponent,
-        dilated_exponent=upscale.dilated_exponent,
-        lowpass_exponent=upscale.lowpass_exponent,
-        lowpass_sigma=upscale.lowpass_sigma,
-        dilated_cutoff=upscale.dilated_cutoff,
-        lowpass_padding=upscale.lowpass_padding,
-        match_statistics=upscale.match_statistics,
-        frequency_mixing=upscale.frequency_mixing,
-        structure_guidance=upscale.structure_guidance,
-        structure_scale=upscale.structure_scale,
-        edge_noise=upscale.edge_noise,
-    )
+    return _from_settings(UpscaleRecipe, job.settings.upscale)
 
 
 def stage_join(job: Job) -> StageJoin:
     """How the image goes from one stage to the next."""
-    upscale = job.settings.upscale
-    return StageJoin(between=upscale.between, resize=upscale.resize, vae_window_latents=upscale.vae_window_latents)
+    return _from_settings(StageJoin, job.settings.upscale)
+
+
+def _from_settings(kind: type[Inputs], settings: BaseModel, **others: object) -> Inputs:
+    """A dataclass of the engine's inputs: each field is `others`' or, under its name, that of a preset's section."""
+    names = (field.name for field in dataclasses.fields(cast("Any", kind)) if field.name not in others)
+    return kind(**{name: getattr(settings, name) for name in names}, **others)
 
 
 def control_inputs(job: Job) -> tuple[ControlInput, ...]:

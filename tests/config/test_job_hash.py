@@ -3,10 +3,10 @@ from pathlib import Path
 
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import (
-    NEUTRAL,
     PIXELS_VERSION,
     ZEROED_VERSION,
     job_hash,
+    neutral_values,
     unseeded_hash,
     what_decides_pixels,
 )
@@ -56,7 +56,7 @@ def test_a_job_of_before_the_newer_keys_keeps_its_hash() -> None:
 
 def test_the_neutral_values_are_the_defaults() -> None:
     settings = resolve(replace(ASKED, preset="sd15-4k")).settings.model_dump(mode="json")
-    assert {key: settings[key.split(".")[0]][key.split(".")[1]] for key in NEUTRAL} == NEUTRAL
+    assert {key: settings[key.split(".")[0]][key.split(".")[1]] for key in neutral_values()} == neutral_values()
 
 
 def test_jobs_that_differ_in_their_seeds_alone_share_the_unseeded_hash() -> None:
