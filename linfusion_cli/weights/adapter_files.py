@@ -10,23 +10,15 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
+from linfusion_cli.weights.lora_names import stem_and_kind
 from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo
 
+Shapes = dict[str, tuple[int, ...]]  # of a layer's tensors, by their canonical name
 ENCODER = "image_encoder"
 FACE_ID_MARKS = ("image_proj.perceiver_resampler.", "image_proj.mapping.", "image_proj.id_")
-FACTORS = (
-    ("down.weight", "up.weight"),
-    ("lora_A.weight", "lora_B.weight"),
-)  # how the names of a layer's two factors end
-MERGED = (
-    "dora_scale",
-    "lora_mid.weight",
-    "lora_magnitude_vector",
-    "lora_B.bias",
-    "diff_b",
-)  # beside the factors: never plain LoRA
+MERGED = {"dora_scale", "mid", "bias", "diff_b"}  # beside the factors of a layer: never plain LoRA
 # Of h94/IP-Adapter, by family: the plain adapter. Its two image encoders are chosen by the width that an adapter reads.
 OFFICIAL = {name: row.ip_adapter for name, row in FAMILY_ROWS.items() if row.ip_adapter}
 
@@ -43,36 +35,38 @@ def merged_parameters(lora: Header) -> int:
 
     Plain LoRA is merged only into convolutions. A full matrix (`diff`) counts for layers whose size no factor gives.
     """
-    tensors, parameters = lora.tensors, 0
-    for ending, other in FACTORS:
-        for name, down in tensors.items():
-            up, stem = tensors.get(name.removesuffix(ending) + other), name.removesuffix(ending)
-            merged = len(down.shape) == CONVOLUTION or any(f"{stem}{mark}" in tensors for mark in MERGED)
-            if name.endswith(ending) and up is not None and merged:
-                parameters += up.shape[0] * math.prod(down.shape[1:])
-    for name, info in tensors.items():
-        stem, _, last = name.rpartition(".")
-        second = tensors.get(f"{stem}.{last[:-1]}b")
-        if last == "diff":
-            parameters += math.prod(info.shape)
-        elif last == "hada_w1_a" and second is not None:
-            sides = (
-                (info.shape[1], second.shape[1]) if f"{stem}.hada_t1" in tensors else (info.shape[0], second.shape[1])
-            )
-            parameters += math.prod(sides)
-        elif last in ("lokr_w1", "lokr_w1_a"):
-            parameters += _product(tensors, stem, "lokr_w1") * _product(tensors, stem, "lokr_w2")
-    return parameters
+    layers: dict[str, Shapes] = {}
+    for name, info in lora.tensors.items():
+        if (found := stem_and_kind(name)) is not None:
+            stem, kind = found
+            layers.setdefault(stem, {})[kind] = info.shape
+    return sum(map(_merged_into, layers.values()))
 
 
-def _product(tensors: Mapping[str, TensorInfo], stem: str, name: str) -> int:
-    """The elements of a matrix of LoKr, which is whole or in two factors."""
-    whole, first, second = (tensors.get(f"{stem}.{name}{ending}") for ending in ("", "_a", "_b"))
-    if whole is not None:
-        return math.prod(whole.shape)
-    if first is None or second is None:
+def _merged_into(layer: Shapes) -> int:
+    """The weights of one layer that an update is merged into; 0 where the update acts beside the layer."""
+    down, up = layer.get("down", ()), layer.get("up", ())
+    if down and up and (len(down) == CONVOLUTION or MERGED & layer.keys()):
+        return up[0] * math.prod(down[1:])
+    if "diff" in layer:
+        return math.prod(layer["diff"])
+    first, second = (
+        layer.get("hada_w1_a", ()),
+        layer.get("hada_w1_b", ()),
+    )  # transposed beside hada_t1
+    if len(first) > 1 and len(second) > 1:
+        return first[1 if "hada_t1" in layer else 0] * second[1]
+    return _elements(layer, "lokr_w1") * _elements(layer, "lokr_w2")
+
+
+def _elements(layer: Shapes, name: str) -> int:
+    """The elements of a matrix of LoKr, which is whole or in two factors; 0 for none."""
+    if name in layer:
+        return math.prod(layer[name])
+    first, second = layer.get(f"{name}_a", ()), layer.get(f"{name}_b", ())
+    if not first or not second:
         return 0
-    return first.shape[1 if f"{stem}.lokr_t2" in tensors else 0] * math.prod(second.shape[1:])
+    return first[1 if "lokr_t2" in layer and len(first) > 1 else 0] * math.prod(second[1:])
 
 
 def adapter_file(path: Path, family: str) -> Path:

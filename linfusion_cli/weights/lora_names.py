@@ -106,13 +106,20 @@ def split_name(key: str, path: Path) -> tuple[str, str]:
     for mark, meaning in UNSUPPORTED.items():
         if mark in f".{key}":
             raise WeightsError(f"{path}: holds {meaning} (tensor {shown(key)})", parameter="loras")
-    for ending in _LONGEST_FIRST:
-        if key.endswith(ending):
-            return key.removesuffix(ending) + ("_lora" if ending.startswith("_lora") else ""), ENDINGS[ending]
+    if (found := stem_and_kind(key)) is not None:
+        return found
     raise WeightsError(
         f"{path}: tensor {shown(key)} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full",
         parameter="loras",
     )
+
+
+def stem_and_kind(key: str) -> tuple[str, str] | None:
+    """A tensor's layer as the file calls it, and the tensor's canonical name; None for a name of no known kind."""
+    for ending in _LONGEST_FIRST:
+        if key.endswith(ending):
+            return key.removesuffix(ending) + ("_lora" if ending.startswith("_lora") else ""), ENDINGS[ending]
+    return None
 
 
 _LONGEST_FIRST = tuple(sorted(ENDINGS, key=len, reverse=True))

@@ -121,6 +121,23 @@ def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, secon
     assert read_on_top((lora,), None, None).mounted_parameters == factors + 7 * 5 * 9
 
 
+@pytest.mark.parametrize(
+    ("names", "mark"),
+    [
+        (("to_q.lora_down.weight", "to_q.lora_up.weight"), "to_q.dora_scale"),
+        (("to_q.lora_A.weight", "to_q.lora_B.weight"), "to_q.lora_magnitude_vector"),
+        (("to_q.lora_A.weight", "to_q.lora_B.weight"), "to_q.lora_B.bias"),
+    ],
+)
+def test_a_layer_whose_update_is_merged_is_counted(names: tuple[str, str], mark: str, tmp_path: Path) -> None:
+    """DoRA and biases are merged into linear layers, under any trainer's names."""
+    down, up = names
+    tensors = {down: torch.zeros(2, 5), up: torch.zeros(7, 2), mark: torch.zeros(7)}
+    save_file(tensors, tmp_path / "lora.safetensors")
+    lora = at(tmp_path / "lora.safetensors", "lora")
+    assert read_on_top((lora,), None, None).mounted_parameters == 2 * 5 + 7 * 2 + 7 + 7 * 5
+
+
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
     assert [FAMILIES[name].vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
     assert FAMILIES["sdxl"].vae.dtype("bfloat16") == "bfloat16"
