@@ -1,4 +1,4 @@
-"""Images with captions: what to show at which position of a run, and how an image becomes a training square."""
+"""Batches of captioned images: their order in a run, and how an image is scaled and cropped to a training square."""
 
 from __future__ import annotations
 
@@ -19,27 +19,34 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  #
 
 
 class Source(Protocol):
-    """Captioned images by number.
+    """A data set of captioned images, numbered from 0.
 
-    blocks:  sizes of the parts in which reading here and there is cheap; their sum is the number of images
-    skipped: what was left out on opening, a line each
+    blocks:  numbers of images in its parts (a tar, a row group); random reads within one part are cheap. Their sum is
+             the number of images
+    skipped: one line for each image or file that was left out on opening, with the reason
     """
 
     blocks: tuple[int, ...]
     skipped: tuple[str, ...]
 
     def read(self, index: int) -> tuple[Image.Image, str]:
-        """An image and its caption; raises one of UNREADABLE."""
+        """Image `index` and its caption. Raises one of UNREADABLE if it is broken."""
         ...
 
     def name(self, index: int) -> str:
-        """How a person finds image `index`."""
+        """Where a person finds image `index`: a path, or a file and a row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """A batch: images (batch, 3, size, size) float32 in [-1, 1], captions, SD-XL's ids (batch, 6), names left out."""
+    """A batch of captioned images.
+
+    images:   (batch, 3, size_px, size_px) float32 in [-1, 1]
+    captions: one per image; an empty one trains the unconditional prediction
+    ids:      (batch, 6) int64 in pixels, the size conditioning of SD-XL: see to_square
+    skipped:  one line for each image that could not be read
+    """
 
     images: Tensor
     captions: list[str]
@@ -48,9 +55,12 @@ class Examples:
 
 
 class Order:
-    """Which image is shown at which position: every image once per epoch, blocks and then images shuffled.
+    """Gives the image for each position of a run: every image once per epoch, in an order that each epoch shuffles.
 
-    A function of seed and position alone, so a run that goes on needs no state of it.
+    The blocks are shuffled, then the images within each block, so that reads stay within one block for long. The order
+    depends on the seed and the position alone: a checkpoint need not store it.
+
+    blocks: numbers of images per block, at least one image in all
     """
 
     def __init__(self, blocks: tuple[int, ...], seed: int) -> None:
@@ -58,6 +68,7 @@ class Order:
         self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
 
     def __call__(self, position: int) -> int:
+        """The number of the image at a position, both counted from 0; positions go on through all epochs."""
         epoch, index = divmod(position, self.count)
         if epoch != self._epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
@@ -73,19 +84,25 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Reads batches of a source by their index, which is the position of the data."""
+    """Reads batches of a source by their index. A batch depends on its index and the seed alone.
+
+    batch_size:     images per batch
+    size_px:        side of the training squares
+    empty_captions: share of captions that are replaced by empty ones, 0 to 1, for classifier-free guidance
+                    (arXiv 2207.12598, section 3.2)
+    """
 
     source: Source
     order: Order
     batch_size: int
     size_px: int
     seed: int
-    empty_captions: float  # share of captions that are left empty, for classifier-free guidance
+    empty_captions: float
 
     def read(self, index: int) -> Examples:
-        """Batch `index`; broken images are replaced by the next ones and named.
+        """Batch `index`, counted from 0. The next image replaces a broken one, which `skipped` names.
 
-        Raises UsageError if no image at all can be read.
+        Raises UsageError if none of the source's images can be read.
         """
         squares, captions, ids, skipped = [], [], [], []
         for position in range(index * self.batch_size, (index + 1) * self.batch_size):
@@ -110,9 +127,10 @@ class Reader:
 
 
 def to_square(image: Image.Image, size_px: int, rng: random.Random) -> tuple[Tensor, list[int]]:
-    """The shorter side scaled to size_px, a random square of it: (3, size, size) in [-1, 1].
+    """Scales the shorter side to size_px and cuts out a random square.
 
-    Also SD-XL's ids: original height and width, top and left of the crop, size twice.
+    Returns the square, (3, size_px, size_px) float32 in [-1, 1], and the size conditioning of SD-XL in pixels
+    (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop, target height and width.
     """
     image = ImageOps.exif_transpose(image).convert("RGB")
     original = [image.height, image.width]
@@ -128,7 +146,10 @@ def to_square(image: Image.Image, size_px: int, rng: random.Random) -> tuple[Ten
 
 
 def prefetched(read: Callable[[int], Examples], indices: Iterable[int], threads: int) -> Iterator[Examples]:
-    """The batches of `indices` in order, read ahead by threads (Pillow and torch let go of Python's lock)."""
+    """Yields the batches of `indices` in order; threads read up to 2 * threads + 1 of them ahead.
+
+    Threads are enough, because Pillow and torch release the interpreter's lock. Raises what `read` raises.
+    """
     with ThreadPoolExecutor(threads) as pool:
         waiting: list[Future[Examples]] = []
         try:

@@ -1,4 +1,4 @@
-"""Where captioned images come from: a folder, webdataset tars, parquet files, or the procedural scenes."""
+"""Reads captioned images from a folder, webdataset tars, parquet files, or the procedural scenes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a f
 
 
 def open_source(location: str, size_px: int, seed: int) -> Source:
-    """Opens a folder, a file or the scenes. Raises UsageError if it is missing or holds no image that can be read."""
+    """Opens a folder, a .tar or .parquet file, or the procedural scenes.
+
+    size_px: side of the squares in which scenes are rendered; files keep their size
+    seed:    of the scenes; files don't use it
+    Raises UsageError if the location is missing, is of another kind or has no captioned image, and for parquet files
+    without pyarrow.
+    """
     if location == SCENES:
         return Scenes(size_px, seed)
     path = user_path(location)
@@ -53,7 +59,7 @@ def _open(path: Path) -> Source:
 
 
 class CaptionFolder:
-    """Images anywhere under a folder, each with a .txt file of the same name."""
+    """Images anywhere under a folder, each with its caption in a .txt file of the same name (UTF-8)."""
 
     def __init__(self, folder: Path) -> None:
         self._images: list[Path] = []
@@ -68,10 +74,12 @@ class CaptionFolder:
         self.skipped = tuple(skipped)
 
     def read(self, index: int) -> tuple[Image.Image, str]:
+        """Image `index` and its caption. Raises one of UNREADABLE if either can't be read."""
         path = self._images[index]
         return _decode(path.read_bytes()), path.with_suffix(".txt").read_text("utf-8-sig").strip()
 
     def name(self, index: int) -> str:
+        """The path of image `index`."""
         return str(self._images[index])
 
 
@@ -92,7 +100,10 @@ def _unusable(path: Path) -> str:
 
 
 class TarShards:
-    """Webdataset tars: members NAME.jpg and NAME.txt (or NAME.json with "caption" or "text") belong together."""
+    """Webdataset tars, each a block: NAME.jpg and NAME.txt (or NAME.json with "caption" or "text") belong together.
+
+    Only the members' offsets stay in memory. A torn tar gives the images before the tear.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         self._members: list[tuple[Path, str, tuple[int, int], tuple[int, int], bool]] = []
@@ -125,12 +136,14 @@ class TarShards:
                 skipped.append(f"{path}/{stem}: it has no .txt or .json caption")
 
     def read(self, index: int) -> tuple[Image.Image, str]:
+        """Image `index` and its caption. Raises one of UNREADABLE if either can't be read."""
         path, _, image, text, is_json = self._members[index]
         with path.open("rb") as file:
             data, words = (read_at(file.fileno(), size, offset) for offset, size in (image, text))
         return _decode(data), _caption(words.decode("utf-8-sig"), is_json=is_json)
 
     def name(self, index: int) -> str:
+        """The tar of image `index`, and the member's name without its ending."""
         path, stem, *_ = self._members[index]
         return f"{path}/{stem}"
 
@@ -146,7 +159,13 @@ def _caption(text: str, *, is_json: bool) -> str:
 
 
 class ParquetShards:
-    """Parquet files with a column "image" or "jpg" (bytes, or a struct with "bytes") and one "text" or "caption"."""
+    """Parquet files, each row group a block.
+
+    The image is in a column "image", "jpg", "png" or "webp" (bytes, or a struct with "bytes"), its caption in "text",
+    "caption" or "txt"; the first of these that is there counts. Four row groups stay in memory.
+
+    Raises UsageError without pyarrow.
+    """
 
     def __init__(self, paths: list[Path]) -> None:
         parquet = _pyarrow_parquet()
@@ -185,6 +204,7 @@ class ParquetShards:
         return path, group, index - first
 
     def read(self, index: int) -> tuple[Image.Image, str]:
+        """Image `index` and its caption. Raises one of UNREADABLE if the row lacks one of them."""
         path, group, row = self._row_of(index)
         images, texts = self._rows(path, group)
         data = images[row]["bytes"] if isinstance(images[row], dict) else images[row]
@@ -193,6 +213,7 @@ class ParquetShards:
         return _decode(data), texts[row].strip()
 
     def name(self, index: int) -> str:
+        """The file of image `index`, its row and its row group, counted from 0."""
         path, group, row = self._row_of(index)
         return f"{path}, row {row} of group {group}"
 
@@ -208,7 +229,7 @@ def _pyarrow_parquet() -> Any:
 
 
 class Scenes:
-    """The procedural scenes, whole ones and windows into them in turn; drawn when asked for."""
+    """The procedural scenes, rendered when they are read: 70 % whole scenes, 30 % windows into them, by chance."""
 
     def __init__(self, size_px: int, seed: int) -> None:
         self._size_px, self._seed = size_px, seed
@@ -216,6 +237,7 @@ class Scenes:
         self.skipped: tuple[str, ...] = ()
 
     def read(self, index: int) -> tuple[Image.Image, str]:
+        """Renders scene `index`, (size_px, size_px), with a random caption that describes it."""
         from linfusion_cli.landscapes.frame import View
         from linfusion_cli.landscapes.render import random_view, render, to_levels
         from linfusion_cli.landscapes.scene import caption, sample_scene
@@ -227,6 +249,7 @@ class Scenes:
         return Image.fromarray(levels.permute(1, 2, 0).numpy()), caption(scene, rng)
 
     def name(self, index: int) -> str:
+        """The number of the scene."""
         return f"scene {index}"
 
 

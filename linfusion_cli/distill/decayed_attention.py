@@ -1,7 +1,7 @@
-"""Self-attention by a decaying state: the mixers that the paper compares with (arXiv 2409.02097, section 3.2).
+"""Self-attention by a decaying state: the token mixers that the paper compares with (arXiv 2409.02097, section 3.2).
 
-All share queries, keys, values, output and f with LinearAttention. They differ in how tokens are forgotten (Mamba2,
-GLA, RWKV6), in direction, and in whether the sums are normalised.
+All share the projections of queries, keys, values and output and the learned nonlinearities with LinearAttention. They
+differ in the decay (Mamba2, GLA, RWKV6), in the direction of the scan, and in whether the sums are normalised.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ FORWARD, BACKWARD = "from_first", "from_last"
 
 
 class DecayedAttention(LinearAttention):
-    """A decaying state over the tokens in raster order, (batch, tokens, channels) to the same shape.
+    """Attends through a decaying state over the tokens in raster order: (batch, tokens, dim) to the same shape.
 
-    decay:         "ssd", "gla" or "rwkv6"
-    bidirectional: a second scan from the last token back, with a decay of its own; the token itself counts once
-    normalised:    phi(u) = elu(u) + 1, and the sum of weights divides the sum of values, as in LinFusion; else queries
-                   and keys as they are, and RMSNorm per head
+    dim:           channels, a multiple of heads
+    mid_dim:       inner width of the learned nonlinearities; None = as in LinearAttention
+    decay:         "ssd" (Mamba2), "gla" or "rwkv6"
+    bidirectional: adds a second scan from the last token to the first, with a decay of its own; the token itself counts
+                   once
+    normalised:    as in LinFusion, phi(u) = elu(u) + 1 and the sum of scores divides the weighted sum of values;
+                   otherwise queries and keys have no feature map, and RMSNorm per head follows (arXiv 1910.07467)
     """
 
     def __init__(
@@ -42,7 +45,7 @@ class DecayedAttention(LinearAttention):
         self.norm = None if normalised else nn.RMSNorm(dim // heads, eps=1e-5)
 
     def start(self, depth: float) -> None:
-        """Sets first values that depend on the layer's depth, 0 to 1."""
+        """Sets the initial values that depend on the layer's depth, 0 (first layer) to 1 (last): those of RWKV6."""
         for decay in self.decays.values():
             if isinstance(decay, Rwkv6Decay):
                 decay.start(depth)
@@ -54,7 +57,7 @@ class DecayedAttention(LinearAttention):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """hidden_states (batch, tokens, channels) to the same shape.
+        """hidden_states (batch, tokens, dim) to the same shape.
 
         Raises ValueError for cross-attention or a mask.
         """
@@ -65,13 +68,16 @@ class DecayedAttention(LinearAttention):
         if self.norm is not None:
             scanned = self._scanned(hidden_states, query * query.shape[-1] ** -0.5, key, value)
             return self._project(self.norm(scanned + self._skipped(value)))
-        # the weights are summed as the values of one more channel, which are all 1
+        # a further channel of ones among the values becomes the sum of the scores, so one scan gives both sums
         counted = torch.cat([value, torch.ones_like(value[..., :1])], dim=-1)
         scanned = self._scanned(hidden_states, feature_map(query), feature_map(key), counted)
         return self._project(scanned[..., :-1] / (scanned[..., -1:] + EPSILON))
 
     def _scanned(self, hidden_states: Tensor, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """The scan, or both less the token itself, which each of them has read."""
+        """One scan; or the sum of both less the token's own term, which both scans contain.
+
+        query, key (batch, heads, tokens, dim), value (batch, heads, tokens, width); the result has the shape of value.
+        """
         forward = self.decays[FORWARD]
         bonus = self._bonus(forward)
         scanned = decayed_scan(query, key, value, forward(hidden_states), bonus)
@@ -83,13 +89,13 @@ class DecayedAttention(LinearAttention):
         return scanned + backward - own
 
     def _bonus(self, decay: nn.Module) -> Tensor | None:
-        """RWKV6's u, (heads, dim); exp(u) where weights are normalised and stay positive (RWKV4, 2305.13048)."""
+        """RWKV6's u, (heads, dim); exp(u), above 0, where scores are normalised (RWKV4, arXiv 2305.13048)."""
         if not isinstance(decay, Rwkv6Decay):
             return None
         bonus = decay.bonus if self.norm is not None else decay.bonus.exp()
         return bonus.view(self.heads, -1)
 
     def _skipped(self, value: Tensor) -> Tensor:
-        """Mamba2's D x_t: what a token reads of its own value, 0 for the others."""
+        """Mamba2's D x_t (arXiv 2405.21060), a token's own value by a learned factor per head; 0 for GLA and RWKV6."""
         decay = self.decays[FORWARD]
         return decay.skip.view(-1, 1, 1) * value if isinstance(decay, SsdDecay) else torch.zeros_like(value)

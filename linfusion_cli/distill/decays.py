@@ -1,4 +1,4 @@
-"""What decides how fast a token is forgotten: Mamba2's, GLA's and RWKV6's decays, with their papers' initial values."""
+"""The decays of Mamba2, GLA and RWKV6 as functions of the token, with the initial values of their papers."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ DT_RANGE, A_RANGE = (1e-3, 0.1), (1.0, 16.0)
 class SsdDecay(nn.Module):
     """Mamba2: one decay per head, a_t = exp(-dt_t A), dt_t = softplus(x W + b) (arXiv 2405.21060).
 
-    Layers of dim channels in `heads` heads; x (batch, tokens, dim) gives log decays (batch, heads, tokens, 1).
-    A is drawn from [1, 16] and b from the inverse of softplus, so that dt lies in [0.001, 0.1].
+    Initially A is uniform in [1, 16], and softplus(b) log-uniform in [0.001, 0.1].
     """
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
         self.step = nn.Linear(dim, heads, bias=False)
         dt = torch.exp(torch.empty(heads).uniform_(math.log(DT_RANGE[0]), math.log(DT_RANGE[1])))
-        self.step_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # softplus of it is dt
+        self.step_bias = nn.Parameter(dt + torch.log(-torch.expm1(-dt)))  # the inverse of softplus
         self.log_rate = nn.Parameter(torch.empty(heads).uniform_(*A_RANGE).log())
-        self.skip = nn.Parameter(torch.ones(heads))  # D: what a token reads of its own value
+        self.skip = nn.Parameter(torch.ones(heads))  # D: the factor of a token's own value
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (batch, tokens, dim) to log decays log a_t = -dt_t A, (batch, heads, tokens, 1)."""
         steps = F.softplus(self.step(x) + self.step_bias)
         return (-steps * self.log_rate.exp()).transpose(1, 2).unsqueeze(-1)
 
 
 class GlaDecay(nn.Module):
-    """Gated linear attention: one decay per channel, sigmoid(x W1 W2 + b)^(1/16) (arXiv 2312.06635, section 4).
+    """Gated linear attention: one decay per channel, a_t = sigmoid(x W1 W2 + b)^(1/16) (arXiv 2312.06635, section 4).
 
-    x (batch, tokens, dim) gives log decays (batch, heads, tokens, dim of a head). b = 0 at the start.
+    W1 W2 has rank 16; initially b = 0.
     """
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -49,13 +49,14 @@ class GlaDecay(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (batch, tokens, dim) to log decays (batch, heads, tokens, dim / heads)."""
         return _by_heads(F.logsigmoid(self.up(self.down(x))) / GLA_TEMPERATURE, self.heads)
 
 
 class Rwkv6Decay(nn.Module):
-    """RWKV6: one decay per channel, exp(-exp(w0 + tanh(x A) B)), and a bonus u for the token itself (arXiv 2404.05892).
+    """RWKV6: one decay per channel, a_t = exp(-exp(w0 + tanh(x A) B)), and a bonus u, (dim,) (arXiv 2404.05892).
 
-    x (batch, tokens, dim) gives log decays (batch, heads, tokens, dim of a head). depth: of the layer, 0 (first) to 1.
+    A B has rank 64. The bonus replaces the decay in the token's own term. depth: of the layer, 0 (first) to 1 (last).
     """
 
     def __init__(self, dim: int, heads: int, depth: float = 0.0) -> None:
@@ -69,7 +70,7 @@ class Rwkv6Decay(nn.Module):
 
     @torch.no_grad()
     def start(self, depth: float) -> None:
-        """Sets the initial values of a layer at `depth`, as RWKV-LM's version 6 does."""
+        """Sets w0 and u to the initial values of RWKV-LM's version 6 for a layer at `depth`, 0 to 1."""
         dim = len(self.base)
         channel = torch.arange(dim, dtype=torch.float32)
         ratio = channel / max(1, dim - 1)
@@ -77,6 +78,7 @@ class Rwkv6Decay(nn.Module):
         self.bonus.copy_(depth * (1 - ratio) + 0.1 * ((channel + 1) % 3 - 1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """x (batch, tokens, dim) to log decays (batch, heads, tokens, dim / heads)."""
         return _by_heads(-torch.exp(self.base + torch.tanh(x @ self.down) @ self.up), self.heads)
 
 

@@ -1,4 +1,4 @@
-"""The distillation loss: noise error, distance from the teacher's prediction, distance between attention outputs."""
+"""The distillation loss: errors against the noise, the teacher's prediction and its attention outputs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What the UNet is asked.
+    """The UNet's inputs and what it should predict.
 
-    noisy, target: (batch, channels, height, width) in latents; target: noise, or velocity for models that predict that
-    timesteps:     (batch,) int64
-    embeddings:    (batch, tokens, dim)
-    added:         SD-XL's "text_embeds" and "time_ids"; empty for the others
+    noisy:      noised latents, (batch, channels, height, width), height and width in latent pixels
+    target:     what the teacher was trained to predict, in the shape of noisy: the noise, or the velocity v
+    timesteps:  (batch,) int64, from 0 (no noise) to below the scheduler's num_train_timesteps
+    embeddings: of the captions, (batch, tokens, dim)
+    added:      for SD-XL "text_embeds" (batch, dim) and "time_ids" (batch, 6); empty for the other families
     """
 
     noisy: Tensor
@@ -33,7 +34,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each term counts; the official script's values."""
+    """Factors of the terms of the loss; the defaults are those of LinFusion's training script.
+
+    noise:        error against the target
+    distillation: error against the teacher's prediction
+    feature:      error of each attention's output against the teacher's
+    """
 
     noise: float = 1.0
     distillation: float = 0.5
@@ -41,7 +47,7 @@ class Weights:
 
 
 class Recorder:
-    """Keeps what modules put out while it is open, in the order of the modules."""
+    """A context that keeps the first output of each module that runs in it."""
 
     def __init__(self, modules: Iterable[nn.Module]) -> None:
         self._modules = list(modules)
@@ -60,12 +66,12 @@ class Recorder:
         self._stack.close()
 
     def outputs(self) -> list[Tensor]:
-        """The recorded outputs; KeyError if a module was not run."""
+        """The recorded outputs, in the order of the modules. Raises KeyError if one of them did not run."""
         return [self._outputs[position] for position in range(len(self._modules))]
 
 
 class Distiller:
-    """Teacher and student in one UNet: the student's linear attentions are removed for the teacher's pass."""
+    """Teacher and student in one UNet: LinFusion is unmounted for the teacher's pass. Only its weights are trained."""
 
     def __init__(self, unet: Any, linfusion: LinFusion, weights: Weights = Weights()) -> None:
         self.unet, self.linfusion, self.weights = unet, linfusion, weights
@@ -74,9 +80,12 @@ class Distiller:
         linfusion.mount(unet)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum and its terms, each a mean of squares in float32 (LinFusion, arXiv 2409.02097, section 3.4).
+        """The loss, a float32 scalar with gradient, and it and its terms without, by name.
 
-        The student stays mounted afterwards, because gradient checkpointing runs it again in the backward pass.
+        Each term is a mean squared error; "feature" is the mean over the attentions. LinFusion (arXiv 2409.02097,
+        section 3.4) sums them with the factors of Weights.
+
+        The student stays mounted, because gradient checkpointing runs it again in the backward pass.
         """
         expected, expected_features = self._teach(batch)
         prediction, features = self._predict(batch)
@@ -103,7 +112,7 @@ class Distiller:
             self.linfusion.mount(self.unet)
 
     def _predict(self, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        """The prediction (float32) and every self-attention's output (batch, tokens, channels)."""
+        """The prediction in float32, in the shape of noisy; each self-attention's output (batch, tokens, dim)."""
         with Recorder(self_attentions(self.unet).values()) as recorder:
             output = self.unet(
                 batch.noisy, batch.timesteps, batch.embeddings, added_cond_kwargs=batch.added or None, return_dict=False

@@ -1,4 +1,4 @@
-"""The teacher: any pipeline in the layout of SD-v1.5, v2.1 or XL, and how it sees images and captions."""
+"""The teacher: a pipeline of the layout of SD-v1.5, v2.1 or XL, which also encodes and noises the training images."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from linfusion_cli.weights.weight_file import WeightFile, headers_in
 LAYOUTS = {"StableDiffusionPipeline": StableDiffusionPipeline, "StableDiffusionXLPipeline": StableDiffusionXLPipeline}
 NETWORKS = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "text_encoder": CLIPTextModel}
 XL_NETWORKS = {**NETWORKS, "text_encoder_2": CLIPTextModelWithProjection}
-UNUSED = ("position_ids",)  # endings of tensors that older libraries wrote, and no network has
+UNUSED = ("position_ids",)  # endings of tensors that older transformers wrote, and that no network reads
 NO_CHECKER = {"safety_checker": None, "requires_safety_checker": False, "feature_extractor": None}
 PREDICTIONS = ("epsilon", "v_prediction")
 
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """A frozen pipeline in float32 on one device."""
+    """A frozen diffusers pipeline in float32 on one device; its UNet predicts noise or velocity."""
 
     pipeline: Any
     device: torch.device
 
     @staticmethod
     def load(location: str, device: torch.device) -> Teacher:
-        """Loads a built-in model, a folder, or a hub repository that is in the cache.
+        """Loads a built-in model, a folder, or a hub repository that is in the cache; it downloads nothing.
 
-        Raises WeightsError if it is not on this machine, not complete, or of a layout that LinFusion is not made for.
+        Raises WeightsError if it is not on this machine, lacks a tensor or has an unknown one, or if it is of another
+        layout, predicts something else, or has no self-attention.
         """
         disable_progress_bar()
         model = WeightFile.resolve((location,), "", "model")
@@ -67,28 +68,29 @@ class Teacher:
 
     @property
     def pixels_per_latent(self) -> int:
-        """The autoencoder's factor, 8 for every family."""
+        """Pixels per latent pixel along a side, by the autoencoder's levels; 8 for the published models."""
         return int(2 ** (len(self.pipeline.vae.config.block_out_channels) - 1))
 
     @property
     def train_size_px(self) -> int:
-        """The side of the square that the UNet was trained on."""
+        """The side in pixels of the square that the UNet was trained on, by its config's sample_size."""
         return int(self.pipeline.unet.config.sample_size) * self.pixels_per_latent
 
     @torch.no_grad()
     def batch(self, images: Tensor, captions: list[str], ids: Tensor, draw: torch.Generator) -> Batch:
-        """Noises images to random timesteps.
+        """Encodes images and captions, and noises the latents to random timesteps.
 
-        images: (batch, 3, height, width) float32 in [-1, 1]
-        ids:    (batch, 6) SD-XL's original size, crop and size in pixels
-        draw:   a generator on the CPU: the same numbers on every device
+        images:   (batch, 3, height, width) float32 in [-1, 1], sides divisible by pixels_per_latent
+        captions: one per image
+        ids:      (batch, 6), the size conditioning of SD-XL in pixels (see batches.to_square); the others ignore it
+        draw:     a generator on the CPU, so that every device gets the same noise
         """
         latents = self._encode(images.to(self.device), draw)
         count, scheduler = len(latents), self.pipeline.scheduler
         timesteps = torch.randint(scheduler.config.num_train_timesteps, (count,), generator=draw).to(self.device)
         noise = torch.randn(latents.shape, generator=draw).to(self.device)
         signal, amount = self._levels(timesteps)
-        noisy = signal * latents + amount * noise
+        noisy = signal * latents + amount * noise  # arXiv 2006.11239, eq. 4
         of_noise = scheduler.config.prediction_type == "epsilon"
         target = noise if of_noise else signal * noise - amount * latents  # arXiv 2202.00512, eq. 11
         embeddings, pooled = self._read(captions)
@@ -96,12 +98,15 @@ class Teacher:
         return Batch(noisy, target, timesteps, embeddings, added)
 
     def _levels(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-        """Share of image and of noise at each timestep, (batch, 1, 1, 1)."""
+        """Factors of image and of noise, sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod), each (batch, 1, 1, 1)."""
         alphas = self.pipeline.scheduler.alphas_cumprod.to(self.device)[timesteps].view(-1, 1, 1, 1)
         return alphas.sqrt(), (1 - alphas).sqrt()
 
     def _encode(self, images: Tensor, draw: torch.Generator) -> Tensor:
-        """Latents, always through a float32 autoencoder: in float16 SD-XL's overflows, and the loss with it."""
+        """Scaled latents (batch, channels, height, width), drawn from the autoencoder's posterior.
+
+        Always in float32: in float16 SD-XL's autoencoder overflows, and the loss with it.
+        """
         vae = self.pipeline.vae
         with torch.autocast(self.device.type, enabled=False):
             posterior = vae.encode(images.float()).latent_dist
@@ -118,7 +123,10 @@ class Teacher:
 
 
 def _network(kind: Any, folder: Path) -> Any:
-    """One network in float32. Raises WeightsError, naming the tensor, where the files have others than the config."""
+    """Loads one network in float32.
+
+    Raises WeightsError if it can't be read, and by the tensor's name if one is missing or unknown to its config.
+    """
     try:
         network, told = kind.from_pretrained(
             folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, output_loading_info=True

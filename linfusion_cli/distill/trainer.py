@@ -1,4 +1,4 @@
-"""The story of a distillation: teacher, data, the run, and the weights in the official layout at its end."""
+"""A distillation from start to end: the teacher, the data, the training run, and the LinFusion weights it writes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,28 @@ from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings
 
-NAMED = 5  # broken files that are named one by one; the rest are counted
+NAMED = 5  # broken images that a note names; the rest are counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distillation:
-    """What was asked.
+    """What is distilled, from which data, and how.
 
-    size_px:       side of the training squares, 0 = the teacher's own
-    batch_size:    images per process and part of a step; a step sees batch_size x accumulate x processes
-    mid_dim_scale: divisor of the learned nonlinearities' width; in the official files 1 (SD-v1.5, v2.1) and 16 (SD-XL)
+    teacher:          location of the model
+    data:             location of the captioned images, or "scenes" (datasets.open_source)
+    output:           folder of the weights; its folder run/ holds the checkpoints
+    size_px:          side of the training squares; 0 = the teacher's training size
+    batch_size:       images per process and part of a step; a step sees batch_size x accumulate x processes
+    accumulate:       parts of a step, whose gradients are averaged
+    decay:            of the moving average of the weights, 0 to below 1
+    empty_captions:   share of captions that are replaced by empty ones, 0 to 1
+    mid_dim_scale:    divisor of the learned nonlinearities' inner width; 1 in the official files of SD-v1.5 and v2.1,
+                      16 in those of SD-XL
+    variant:          a name of variant_names.VARIANT_NAMES
+    weights:          factors of the loss terms
+    gradient_checkpointing: computes activations again in the backward pass, which takes less memory and more time
+    save_every_steps: steps between two checkpoints
+    half:             writes float16 weights, as the official files have; False = float32
     """
 
     teacher: str
@@ -50,10 +62,13 @@ class Distillation:
     weights: Weights = field(default_factory=Weights)
     gradient_checkpointing: bool = False
     save_every_steps: int = 1000
-    half: bool = True  # float16 weights in the end, as the official files have
+    half: bool = True
 
     def identity(self, size_px: int, precision: str, processes: int) -> Identity:
-        """What a checkpoint must share with this run."""
+        """Every value that a checkpoint must share with this run for the run to continue from it.
+
+        precision: "no", "bf16" or "fp16"; processes: the number of them
+        """
         schedule = self.schedule
         return {
             "teacher": self.teacher,
@@ -77,10 +92,11 @@ class Distillation:
 
 
 def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Progress]:
-    """Trains, or goes on training, and writes the weights; yields notes and progress.
+    """Trains, or continues from the newest checkpoint, and writes the averaged weights; yields notes and progress.
 
-    Raises UsageError for data that can't be used or a folder of another run, WeightsError for a teacher that can't,
-    OutputError if nothing can be written, LinfusionError when the loss stops being a number.
+    Raises UsageError for data that can't be used, a size that the teacher can't take or a folder of another run,
+    WeightsError for a teacher or a checkpoint that can't be used, OutputError if checkpoints or weights can't be
+    written, and LinfusionError if the loss or the gradient is not finite.
     """
     teacher = Teacher.load(asked.teacher, accelerator.device)
     size_px = _checked_size(asked.size_px or teacher.train_size_px, teacher)
@@ -131,7 +147,7 @@ def _train(run: Run, reader: Reader, teacher: Teacher, distiller: Distiller) -> 
 
 def _distiller(asked: Distillation, teacher: Teacher) -> Distiller:
     unet = teacher.pipeline.unet
-    torch.manual_seed(asked.seed)  # the nonlinearities' first layers start at random
+    torch.manual_seed(asked.seed)  # the first layers of the nonlinearities have random initial values
     linfusion = varied(LinFusion.like(unet, asked.mid_dim_scale), asked.variant, unet)
     if asked.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -162,7 +178,7 @@ def _checked_size(size_px: int, teacher: Teacher) -> int:
 
 
 def _tell_skipped(lines: tuple[str, ...] | list[str], kept: int) -> Iterator[str]:
-    """Counts what was left out, and names the first few."""
+    """Notes how many images were left out, how many are used, and the first few lines."""
     if lines:
         beside = f"; {kept} are used" if kept else ""
         yield f"skipped {len(lines)}{beside}:"

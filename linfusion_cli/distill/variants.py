@@ -1,4 +1,7 @@
-"""The paper's ablations: unnormalised, causal, and other mixers of tokens. For experiments; no preset uses them."""
+"""The paper's ablations (arXiv 2409.02097): unnormalised, causal, and other token mixers.
+
+For experiments; no preset uses them.
+"""
 
 from __future__ import annotations
 
@@ -28,19 +31,21 @@ from linfusion_cli.errors import WeightsError, nearest
 from linfusion_cli.files import replacing, write_atomically
 from linfusion_cli.json_files import read_json
 
-CONFIG, WEIGHTS = "variant.json", "variant.safetensors"  # not the official names: nobody shall load them as LinFusion
+CONFIG, WEIGHTS = "variant.json", "variant.safetensors"  # not the official names: no loader takes it for LinFusion
 CHUNK_TOKENS = 256
 
 
 class UnnormalisedAttention(LinearAttention):
-    """out = Q S / (L0 d): without a normaliser the sums grow with the image.
+    """Linear attention with a fixed divisor: out = Q S / (L0 d), S = sum_j K_j^T V_j.
 
-    L0: tokens in training; d: the width of a head.
+    d is the width of a head, L0 = train_tokens the tokens of this layer at the training size. Without the sum of scores
+    as divisor, outputs grow with the number of tokens: the fault that the paper's normalisation removes.
     """
 
     train_tokens = 1
 
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
+        """Reads the state of a whole image: (batch, tokens, dim) to the same shape."""
         query = self._query(hidden_states)
         scale = self.train_tokens * query.shape[-1]
         with torch.autocast(query.device.type, enabled=False):
@@ -49,7 +54,7 @@ class UnnormalisedAttention(LinearAttention):
 
 
 class CausalAttention(LinearAttention):
-    """Each token reads the tokens up to itself in raster order, as a state space model does."""
+    """Normalised linear attention in which each token reads itself and those before it in raster order."""
 
     def forward(
         self,
@@ -58,6 +63,10 @@ class CausalAttention(LinearAttention):
         attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
+        """hidden_states (batch, tokens, dim) to the same shape.
+
+        Raises ValueError for cross-attention or a mask.
+        """
         refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
         query = self._query(hidden_states)
         key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
@@ -65,7 +74,10 @@ class CausalAttention(LinearAttention):
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps), all (batch, heads, tokens, dim), chunk by chunk."""
+    """Causal linear attention, sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps) (arXiv 2006.16236, section 3.3).
+
+    All are (batch, heads, tokens, dim). It is computed in chunks, in float32 at least, with linear memory.
+    """
     batch, heads, _, dim = query.shape
     dtype = torch.promote_types(torch.float32, query.dtype)
     total, keys = (
@@ -84,7 +96,7 @@ def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
 
 
 def _mixer(name: str) -> Callable[..., LinearAttention]:
-    """Mamba2, GLA or RWKV6, in one direction or two, as published (RMSNorm) or normalised as LinFusion is."""
+    """The attention of one of MIXERS: decay, direction, and RMSNorm as published or LinFusion's normalisation."""
     decay, direction, *normalised = name.split("-")
     bidirectional = direction == "bidirectional"
     return partial(DecayedAttention, decay=decay, bidirectional=bidirectional, normalised=bool(normalised))
@@ -99,14 +111,18 @@ VARIANTS: dict[str, Callable[..., LinearAttention]] = {
 
 
 def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
-    """The same weights in attentions of another kind, for this UNet at its training size."""
+    """The same weights in the attentions of a variant, one of VARIANTS; "linear" gives `linfusion` itself.
+
+    Weights that only the variant has keep their initial values. The "unnormalised" variant runs the UNet once, to count
+    the tokens at its training size.
+    """
     if variant == LINEAR:
         return linfusion
     tokens = _train_tokens(unet)
     attentions = nn.ModuleList()
     for layer, (spec, plain) in enumerate(zip(linfusion.specs, linfusion.attentions, strict=True)):
         attention = VARIANTS[variant](spec.dim, spec.heads, spec.mid_dim)
-        attention.load_state_dict(plain.state_dict(), strict=False)  # what only the variant has keeps its first values
+        attention.load_state_dict(plain.state_dict(), strict=False)  # the decays are the variant's own
         if isinstance(attention, UnnormalisedAttention):
             attention.train_tokens = tokens[spec.module_name]
         if isinstance(attention, DecayedAttention):
@@ -119,7 +135,7 @@ def varied(linfusion: LinFusion, variant: str, unet: Any) -> LinFusion:
 
 @torch.no_grad()
 def _train_tokens(unet: Any) -> dict[str, int]:
-    """Tokens that each self-attention sees at the UNet's training size, by running it once."""
+    """Tokens of each self-attention at the UNet's training size, by module name; runs the UNet once."""
     config, reference = unet.config, next(unet.parameters())
     sample = torch.zeros(
         1, config.in_channels, config.sample_size, config.sample_size, dtype=reference.dtype, device=reference.device
@@ -135,7 +151,10 @@ def _train_tokens(unet: Any) -> dict[str, int]:
 
 
 def save_variant(linfusion: LinFusion, variant: str, folder: Path) -> None:
-    """Writes a variant under names that no LinFusion loader reads."""
+    """Writes a variant's weights and its name into a folder, under file names that no LinFusion loader reads.
+
+    Raises OSError if it can't be written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.contiguous() for name, value in linfusion.attentions.state_dict().items()}
     with replacing(folder / WEIGHTS) as part:
@@ -144,7 +163,10 @@ def save_variant(linfusion: LinFusion, variant: str, folder: Path) -> None:
 
 
 def load_variant(folder: Path, unet: Any, mid_dim_scale: int = 1) -> LinFusion:
-    """Reads what `save_variant` wrote, for this UNet; WeightsError if it is not there or does not fit."""
+    """Reads what `save_variant` wrote, for this UNet; mid_dim_scale as in distillation.
+
+    Raises WeightsError if it is missing, damaged, of an unknown variant or of another UNet.
+    """
     try:
         variant = read_json(folder / CONFIG)["variant"]
         weights = load_file(folder / WEIGHTS)

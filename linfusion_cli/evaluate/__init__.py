@@ -1,1 +1,1 @@
-"""Measures images where the truth is known: on the procedural scenes, at any size."""
+"""Measures generated images on the procedural scenes, whose content is known, at any size; and FID of folders."""

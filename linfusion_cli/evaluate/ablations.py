@@ -1,4 +1,4 @@
-"""The paper's claims as one table: attentions across sizes, the progressive upscale and each of its parts."""
+"""The paper's claims (arXiv 2409.02097) as one table: attentions by size, and the upscale without each of its parts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
 from linfusion_cli.system.device import Machine
 
-NEVER, ALWAYS = 2.0, 0.0  # cut-offs of the dilated branch: its weight is at most 1
-TIMES = (1, 2, 4)  # the training side, for direct sampling
-LARGE = 16  # times the training side, where the progressive upscale is looked at
-FEWER = 8  # so many times fewer prompts at that size
-# The attentions of the model. Those distilled from its softmax attention follow, by the folder of their weights. Other
-# mixers than linear attention are compared without the upscale alone: they can't be read in bands.
+NEVER, ALWAYS = 2.0, 0.0  # cut-offs for the weight of the dilated branch, which is at most 1
+TIMES = (1, 2, 4)  # sides of directly sampled images, in training sides
+LARGE = 16  # side of progressively upscaled images, in training sides
+FEWER = 8  # at that size the prompts are divided by this
+# The model's own attentions; the distilled ones follow if their folders exist. The mixers (Mamba2, GLA, RWKV6) are
+# compared without the upscale only, because they can't run in bands.
 ATTENTIONS = {"softmax": Way(attention="softmax"), "linear": Way()}
 DISTILLED = VARIANT_NAMES
-# The progressive upscale and each of its parts left out. A skip residual's weight is a cosine to this power.
+# The progressive upscale, and without each of its parts. A skip residual's weight is a cosine to the power of
+# skip_exponent: a huge one makes it 0.
 UPSCALES = {
     "progressive": {},
     "progressive, no skip residual": {"skip_exponent": 1e9},
@@ -36,7 +37,7 @@ UPSCALES = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One row: a way to make images, how many times the training side, and how many prompts."""
+    """One row of the table: how images are made, their side in training sides, and the number of prompts."""
 
     name: str
     way: Way
@@ -45,7 +46,11 @@ class Claim:
 
 
 def claims(variants: Path | None, count: int) -> Iterator[Claim | Message]:
-    """The rows in order, and notes on those that can't be had."""
+    """Yields the rows in order, and a note for each distilled attention whose weights are missing.
+
+    variants: the folder whose subfolders, named as the variants, hold the weights; None = "runs"
+    count:    prompts per row; rows of large images have count // FEWER, at least 2
+    """
     ways = dict(ATTENTIONS)
     for name in DISTILLED:
         folder = (variants or Path("runs")) / name
@@ -66,7 +71,7 @@ def claims(variants: Path | None, count: int) -> Iterator[Claim | Message]:
 
 
 def _missing(name: str, folder: Path) -> Message:
-    """A note with the command that makes the weights."""
+    """The note that an attention is missing, with the command that distils it."""
     options = (
         part
         for key, value in (("data", "scenes"), ("variant", name), ("output", str(folder)))
@@ -82,7 +87,11 @@ def _direct(way: Way) -> Way:
 def run_claims(
     folder: Path, variants: Path | None, preset: str, count: int, seed: int, machine: Machine, classifier: Classifier
 ) -> Iterator[str]:
-    """Every study in a folder of its own, the finished ones taken as they are; yields progress, then the table."""
+    """Runs each study in its own subfolder of `folder`, or reads its report; yields progress, then the table.
+
+    variants, count: as in `claims`; seed: of prompts and images
+    Raises what run_study raises.
+    """
     side = Maker(preset, Way(attention="softmax"), machine).train_size_px
     rows: list[tuple[Claim, dict[str, Score]]] = []
     for claim in claims(variants, count):
@@ -100,12 +109,12 @@ def run_claims(
 
 
 def read_row(path: Path, name: str) -> dict[str, Score]:
-    """One row of a report."""
+    """One row of a report: column -> score. Raises KeyError if the report has no such row."""
     return {key: Score(**value) for key, value in read_json(path)["rows"][name].items()}
 
 
 def claims_table(rows: list[tuple[Claim, dict[str, Score]]], side_px: int) -> Iterator[str]:
-    """A Markdown table: a row per claim, its size as a multiple of the training side."""
+    """Yields the lines of a Markdown table: a row per claim, its size in training sides of side_px pixels."""
     yield f"training side {side_px} px; 95 % bootstrap intervals; Fréchet distances need more than 64 images or crops"
     yield "| | size | prompts | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 3) + "|"

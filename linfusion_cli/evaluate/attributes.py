@@ -1,4 +1,4 @@
-"""What the classifier looks for, and what a prompt says about it."""
+"""The attributes that the classifier names, and how prompts state them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ PRESENCE = {"lake": LAKE, "fog": FOG, "snow": SNOW, "stars": STARS}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A prompt and what it fixes: attribute -> class. `scene` is one that shows it."""
+    """A prompt and the attributes that it states.
+
+    truth: attribute -> class, as in ATTRIBUTES; what the prompt leaves open is missing
+    scene: a scene that the prompt describes; None for a user's prompt
+    """
 
     prompt: str
     truth: dict[str, str]
@@ -33,26 +37,33 @@ class Asked:
 
 
 def truth_of(scene: Scene) -> dict[str, str]:
-    """Every attribute of a scene."""
+    """Every attribute of a scene: attribute -> class, in the order of ATTRIBUTES."""
     presence = {name: ("no", "yes")[getattr(scene, name)] for name in PRESENCE}
     return {"time": scene.time, "terrain": scene.terrain, "tint": scene.tint, "body": scene.body, **presence}
 
 
 def full_caption(scene: Scene) -> str:
-    """The scene in plain words, everything said once, the same each time."""
+    """A caption that states every attribute once, always in the same words."""
     rest = [words[0] for present, words in details(scene) if present]
     return ", ".join([f"{TINTS[scene.tint][0]} {TERRAINS[scene.terrain][0]} at {TIMES[scene.time][0]}", *rest])
 
 
 def fixed_prompts(count: int, seed: int, aspect: float = 1.0) -> tuple[Asked, ...]:
-    """The evaluation's prompts: the first `count` of one endless list per seed."""
+    """The prompts of an evaluation. A smaller count with the same seed and aspect gives the first of them.
+
+    aspect: width over height of the images
+    """
     rng = random.Random(f"evaluate/{seed}")
     scenes = [replace(sample_scene(rng, 1.0), aspect=aspect) for _ in range(count)]
     return tuple(Asked(full_caption(scene), truth_of(scene), scene) for scene in scenes)
 
 
 def read_prompt(prompt: str) -> Asked:
-    """What a prompt of one's own fixes; of lake, fog, snow and stars only what it mentions."""
+    """Finds the attributes that a user's prompt states.
+
+    A prompt that names two classes of an attribute leaves it open. Lake, fog, snow and stars are "yes" where they are
+    named, open otherwise.
+    """
     truth: dict[str, str] = {}
     for name, table in (("time", TIMES), ("terrain", TERRAINS), ("tint", TINTS), ("body", {"sun": SUN, "moon": MOON})):
         found = [key for key, words in table.items() if any(_says(prompt, word) for word in words)]

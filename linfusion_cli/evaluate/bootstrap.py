@@ -1,4 +1,4 @@
-"""Distances between sets of features, and how sure a number is."""
+"""Fréchet distances between sets of features, and bootstrap intervals of scores."""
 
 from __future__ import annotations
 
@@ -9,46 +9,45 @@ import torch
 from torch import Tensor
 
 RESAMPLES = 1000
-DISTANCE_RESAMPLES = 200
+DISTANCE_RESAMPLES = 200  # each takes the eigenvalues of a matrix
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A number with its 95 % bootstrap interval."""
+    """A number with the limits of its 95 % bootstrap interval, in the same unit."""
 
     value: float
     low: float
     high: float
 
     def text(self, scale: float = 1.0, digits: int = 1) -> str:
-        """For example "93.1 (91.0 to 95.2)"."""
+        """The score times `scale`, with `digits` decimals: "93.1 (91.0 to 95.2)"."""
         value, low, high = (f"{number * scale:.{digits}f}" for number in (self.value, self.low, self.high))
         return f"{value} ({low} to {high})"
 
 
 def frechet(ours: Tensor, theirs: Tensor) -> float:
-    """Fréchet distance of two Gaussians fitted to features (count, dim): |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2).
+    """Fréchet distance of Gaussians fitted to two sets of features, each (count, dim); 0 for equal sets.
 
-    Needs more images than dimensions to mean anything, and falls with their number (arXiv 1911.07023):
-    compare equal counts only.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), m the means and S the covariances (arXiv 1706.08500). It needs more rows
+    than dimensions, and it falls as their number grows (arXiv 1911.07023): compare equal counts only.
     """
     a, b = ours.double(), theirs.double()
     mean = (a.mean(0) - b.mean(0)).square().sum()
     first, second = torch.cov(a.T), torch.cov(b.T)
-    root = (
-        torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    )  # eigenvalues of a product of covariances are >= 0
+    # tr (S1 S2)^1/2: the eigenvalues of a product of covariances are at least 0, but for rounding
+    root = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
     return float(mean + first.trace() + second.trace() - 2 * root)
 
 
 def standardised(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets of features, scaled so that each of `theirs` has mean 0 and deviation 1: all count alike."""
+    """Both sets (count, dim), shifted and scaled so that each feature of `theirs` has mean 0 and deviation 1."""
     mean, deviation = theirs.mean(0), theirs.std(0) + 1e-6
     return (ours - mean) / deviation, (theirs - mean) / deviation
 
 
 def mean_score(values: list[float], seed: int = 0) -> Score:
-    """The mean of one number per image."""
+    """The mean of one number per image, with its percentile bootstrap interval. `values` holds one number at least."""
     array = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
     means = array[rng.integers(0, len(array), (RESAMPLES, len(array)))].mean(1)
@@ -56,10 +55,11 @@ def mean_score(values: list[float], seed: int = 0) -> Score:
 
 
 def distance_score(ours: Tensor, theirs: Tensor, group: int = 1, seed: int = 0) -> Score:
-    """Fréchet distance, with images drawn again in groups of `group` rows (the crops of one image belong together).
+    """Fréchet distance of two sets (count, dim), with its bootstrap interval.
 
-    Drawing with repetition leaves fewer different images and so raises the distance; the interval is moved back by
-    the rise of its median (the bootstrap's bias correction).
+    group: rows of one image, which are drawn together; divides both counts
+    A resample has fewer different images, which raises the distance: the interval is shifted so that its median is the
+    distance itself, and is cut off at 0.
     """
     value = frechet(ours, theirs)
     rng = np.random.default_rng(seed)

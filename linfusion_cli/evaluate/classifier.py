@@ -1,4 +1,4 @@
-"""A small network that names an image's attributes, and whose features measure distances between sets of images."""
+"""A small network that names an image's attributes, and whose features the Fréchet distance uses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANNELS = (16, 32, 64, 96)
 
 
 class Block(nn.Module):
-    """Half the size: a strided convolution, then a residual one."""
+    """Halves the size: a convolution of stride 2, then a residual convolution."""
 
     def __init__(self, entering: int, channels: int) -> None:
         super().__init__()
@@ -33,12 +33,17 @@ class Block(nn.Module):
         self.same_norm = nn.GroupNorm(8, channels)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(batch, entering, height, width) to (batch, channels, height / 2, width / 2), rounded up."""
         x = F.silu(self.norm(self.down(x)))
         return x + F.silu(self.same_norm(self.same(x)))
 
 
 class Classifier(nn.Module):
-    """Images (batch, 3, 128, 128) in [0, 1] to features (batch, 64), and features to the logits of each head."""
+    """Names the attributes of images (batch, 3, 128, 128) by 64 features of each.
+
+    There is a head for each of ATTRIBUTES, and for training one for "extent" (the window's size) and one for "blur", so
+    that the features hold size and sharpness as well.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,26 +54,25 @@ class Classifier(nn.Module):
         self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, count) for name, count in heads.items()})
 
     def features(self, images: Tensor) -> Tensor:
-        """(batch, 3, 128, 128) in [0, 1] to (batch, 64)."""
+        """Images (batch, 3, 128, 128), float32 in [0, 1], to features (batch, 64)."""
         maps = self.blocks(images * 2 - 1)
-        pooled = torch.cat(
-            [maps.mean((2, 3)), maps.amax((2, 3))], dim=1
-        )  # the largest finds what is small: stars, a sun
+        pooled = torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)  # the maximum shows small things, as stars
         result: Tensor = self.project(pooled)
         return result
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (batch, 3, 128, 128), float32 in [0, 1], to the logits (batch, classes) of each head."""
         features = F.silu(self.features(images))
         return {name: head(features) for name, head in self.heads.items()}
 
     @torch.inference_mode()
     def embed(self, images: Tensor, batch: int = 64) -> Tensor:
-        """Features of uint8 images (count, 3, 128, 128), on the CPU."""
+        """Features (count, 64), on the CPU, of uint8 images (count, 3, 128, 128); takes `batch` images at a time."""
         return torch.cat([self.features(part.float() / 255).cpu() for part in self._parts(images, batch)])
 
     @torch.inference_mode()
     def name(self, images: Tensor, batch: int = 64) -> list[dict[str, str]]:
-        """The attributes that uint8 images (count, 3, 128, 128) show."""
+        """The likeliest class of each attribute, for each of uint8 images (count, 3, 128, 128)."""
         named: list[dict[str, str]] = []
         for part in self._parts(images, batch):
             logits = self(part.float() / 255)
@@ -84,7 +88,7 @@ class Classifier(nn.Module):
 
 
 def save_classifier(classifier: Classifier, path: Path) -> int:
-    """Writes the weights in float16; returns the size in bytes."""
+    """Writes the weights in float16; returns the file's size in bytes."""
     weights = {name: value.half().contiguous() for name, value in classifier.state_dict().items()}
     with replacing(path) as part:
         save_file(weights, part)
@@ -92,7 +96,10 @@ def save_classifier(classifier: Classifier, path: Path) -> int:
 
 
 def load_classifier(path: Path) -> Classifier:
-    """Reads what `save_classifier` wrote; WeightsError if it is not there or not a classifier of this version."""
+    """Reads what `save_classifier` wrote, in float32 on the CPU.
+
+    Raises WeightsError if the file is missing or does not hold the tensors of this Classifier.
+    """
     classifier = Classifier()
     try:
         classifier.load_state_dict({name: value.float() for name, value in load_file(path).items()})

@@ -1,4 +1,4 @@
-"""Trains the classifier on rendered scenes, whole ones and windows, sharp ones and enlarged ones."""
+"""Trains the classifier on rendered scenes: whole scenes and windows into them, sharp and blurred."""
 
 from __future__ import annotations
 
@@ -22,14 +22,19 @@ from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings
 
 BATCH = 64
-WINDOW_SHARE = 0.35
+WINDOW_SHARE = 0.35  # of the images are windows; the others are whole scenes
 HELD_OUT_SEED = 987_654
-ENLARGED = (1.0, 1.5, 2.0, 4.0)  # by class of blur
+ENLARGED = (1.0, 1.5, 2.0, 4.0)  # class of blur -> factor by which an image was enlarged
 
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Rendered images (count, 3, 128, 128) uint8, classes (count, attributes), class of extent (count,)."""
+    """Rendered images and what they show.
+
+    images:  (count, 3, 128, 128) uint8
+    classes: (count, attributes) int64, in the order of ATTRIBUTES; of the scene, also where a window does not show it
+    extents: (count,) int64, minus log2 of the window's height in scene heights: 0 = the whole scene, 4 = 1/16
+    """
 
     images: Tensor
     classes: Tensor
@@ -37,7 +42,7 @@ class Lessons:
 
 
 def render_lessons(count: int, seed: int, window_share: float, device: torch.device = CPU) -> Lessons:
-    """Renders images and notes what they show; the same for the same seed."""
+    """Renders `count` images; the same seed gives the same ones. window_share: share of windows, 0 to 1."""
     rng = random.Random(f"lessons/{seed}")
     images, classes, extents = [], [], []
     for start in range(0, count, BATCH):
@@ -56,7 +61,12 @@ def _view(scene: Scene, rng: random.Random, window_share: float) -> View:
 def train_classifier(
     folder: Path, target: Path, schedule: Schedule, effort: Effort, count: int
 ) -> Iterator[str | Progress]:
-    """Trains in `folder`, going on where it was; writes `target`; yields notes and progress."""
+    """Trains the classifier and writes its weights to `target`; yields notes, progress and the held-out accuracy.
+
+    folder: of the run, which continues from the checkpoint there
+    count:  rendered training images
+    Raises what training.trainer.Run and its train raise.
+    """
     device = effort.accelerator.device
     yield f"rendering {count} images"
     lessons = render_lessons(count, effort.seed, WINDOW_SHARE, device)
@@ -86,7 +96,12 @@ def train_classifier(
 def loss_terms(
     classifier: Classifier, lessons: Lessons, chosen: Tensor, draw: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Cross entropy of every head; attributes count on whole scenes only, windows need not show them."""
+    """The sum of the heads' cross entropies, a scalar, and its terms by name.
+
+    chosen: (batch,) int64, indices of lessons; at least one must be a whole scene
+    draw:   a generator on the CPU, for the flip and the noise
+    Attributes are trained on whole scenes only, because a window may not show them.
+    """
     chosen = chosen.to(lessons.images.device)
     images = lessons.images[chosen].float() / 255
     blur = (
@@ -99,9 +114,8 @@ def loss_terms(
         images[blur == level] = enlarged(images[blur == level], factor)
     if torch.rand(1, generator=draw) < 0.5:
         images = images.flip(-1)
-    images = images + 0.02 * torch.randn(images.shape, generator=draw).to(
-        images.device
-    )  # generated images are not as clean
+    # generated images have noise that renders lack
+    images = images + 0.02 * torch.randn(images.shape, generator=draw).to(images.device)
     logits = classifier(images.contiguous(memory_format=torch.channels_last))
     whole = lessons.extents[chosen] == 0
     losses = [
@@ -119,7 +133,7 @@ def loss_terms(
 
 
 def enlarged(images: Tensor, factor: float) -> Tensor:
-    """Images shrunk and enlarged back, as if they had been made so many times smaller."""
+    """Blurs images (batch, 3, height, width) in [0, 1]: shrinks them by `factor`, 1 or more, and enlarges them back."""
     if factor == 1:
         return images
     small = F.interpolate(images, scale_factor=1 / factor, mode="area")
@@ -127,7 +141,7 @@ def enlarged(images: Tensor, factor: float) -> Tensor:
 
 
 def accuracy(classifier: Classifier, lessons: Lessons) -> dict[str, float]:
-    """Share of whole scenes that each head names right, and their mean."""
+    """Share of images, 0 to 1, whose class is named right: by attribute, and their mean. Takes whole scenes."""
     named = classifier.name(lessons.images)
     right = {
         name: sum(

@@ -1,4 +1,4 @@
-"""The field's standard distance between two folders of images: FID on Inception-v3, through torchmetrics."""
+"""The Fréchet inception distance (FID, arXiv 1706.08500) between two folders of images, through torchmetrics."""
 
 from __future__ import annotations
 
@@ -18,17 +18,22 @@ from linfusion_cli.evaluate.samples import read_image
 INCEPTION_PX = 299
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-NAMED = 5
+NAMED = 5  # unreadable files that a note names
 
 
 def compare_folders(
     ours: Path, theirs: Path, weights: Path | None, device: str, features: nn.Module | None = None
 ) -> Iterator[str]:
-    """FID of the images in two folders, whole images scaled to 299 x 299; yields notes and the result.
+    """Computes FID between the images in two folders, each scaled to 299 x 299 pixels; yields notes and the result.
 
-    weights:  Inception's, as torch-fidelity publishes them; None = where torch hub keeps them
-    features: another feature network (for tests): uint8 (batch, 3, 299, 299) to (batch, dim), with num_features
-    Raises UsageError without the [eval] extra or without readable images, WeightsError without the weights.
+    Subfolders are read as well. Unreadable images are skipped with a note.
+
+    weights:  file of Inception-v3's weights, as torch-fidelity publishes them; None = the cache of torch hub
+    device:   of torch, such as "cpu" or "cuda"
+    features: another network instead of Inception-v3: uint8 (batch, 3, 299, 299) to (batch, dim), with num_features
+
+    Raises UsageError without the [eval] extra, without a folder or with fewer than two readable images in it, and
+    WeightsError without the weights.
     """
     metric = _metric(weights, features).to(device)
     for folder, real in ((theirs, True), (ours, False)):

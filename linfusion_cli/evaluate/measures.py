@@ -1,4 +1,4 @@
-"""What can be read off pixels alone: how many suns, whether a grid shows, how sharp."""
+"""Measures of pixels alone: the number of suns or moons, seams along a grid, sharpness, texture."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from linfusion_cli.landscapes.frame import BODY
 
 COUNT_PX = 192  # images are shrunk to this height before discs are counted
-TOLERANCE = {"sun": 0.07, "moon": 0.13}  # the moon has seas
-SMALLEST, LARGEST = 0.08, 0.32  # diameter over height; scenes have 0.10 to 0.22, patches of haze often less
+TOLERANCE = {"sun": 0.07, "moon": 0.13}  # largest difference of a channel, in [0, 1]; the moon has dark seas
+SMALLEST, LARGEST = 0.08, 0.32  # diameter over image height; 0.10 to 0.22 in scenes, often less for patches of haze
 ROUND, FULL = 0.55, 0.80  # shorter over longer side, area over that of an ellipse
 PERIODS_PX = (8, 32, 64, 128, 256, 512)
 SPECTRUM_PX = 128
@@ -21,7 +21,7 @@ TEXTURES = TEXTURE_OCTAVES * 3 * 2  # numbers that describe a crop
 
 
 def to_height(image: Tensor, height_px: int) -> Tensor:
-    """A uint8 image (3, height, width) averaged down to a height; float32 in [0, 1]. Smaller images stay."""
+    """Shrinks a uint8 image (3, height, width) to at most height_px by area means; float32 in [0, 1]."""
     pixels = image[None].float() / 255
     if image.shape[1] > height_px:
         pixels = F.interpolate(
@@ -31,7 +31,10 @@ def to_height(image: Tensor, height_px: int) -> Tensor:
 
 
 def count_discs(image: Tensor, body: str) -> int:
-    """How many suns or moons a uint8 image (3, height, width) shows: round patches of their colour."""
+    """The number of suns or moons in a uint8 image (3, height, width): round patches of their colour.
+
+    body: "sun" or "moon"
+    """
     pixels = to_height(image, COUNT_PX)
     colour = torch.tensor(BODY[body], device=pixels.device).view(3, 1, 1)
     labels = components((pixels - colour).abs().amax(0) < TOLERANCE[body])
@@ -39,7 +42,7 @@ def count_discs(image: Tensor, body: str) -> int:
 
 
 def components(mask: Tensor) -> Tensor:
-    """Connected patches of a mask (height, width): int64 labels, 0 outside, equal within a patch (eight neighbours)."""
+    """Labels the connected patches (eight neighbours) of a boolean mask (height, width): int64, 0 outside."""
     height, width = mask.shape
     labels = (
         torch.arange(1, height * width + 1, device=mask.device, dtype=torch.float64).view(1, 1, height, width)
@@ -63,10 +66,11 @@ def _is_disc(patch: Tensor, height_px: int) -> bool:
 
 
 def seam_score(image: Tensor) -> float:
-    """How much more pixels change across the lines of a grid than beside them; 1 = no grid.
+    """How much more pixels change across the lines of a grid than beside them: 1 = no grid, more = seams.
 
-    image: uint8 (3, height, width). The largest ratio over the grids of PERIODS_PX, along rows and columns, of the
-    change across the lines to that across their neighbours: blocks, tiles and bands have such lines, scenes do not.
+    image: uint8 (3, height, width)
+    It is the largest ratio over the grids of PERIODS_PX, by rows and by columns, of the median change across a grid's
+    lines to the median change across the neighbouring lines.
     """
     levels = image.float().mean(0)
     worst = 1.0
@@ -81,9 +85,9 @@ def seam_score(image: Tensor) -> float:
 
 
 def band_energies(image: Tensor) -> list[float]:
-    """Decibels of detail per octave, the finest first: periods of 2 to 4, 4 to 8 and 8 to 16 pixels.
+    """Mean spectral power per octave in dB, finest first: periods of 2 to 4, 4 to 8 and 8 to 16 pixels.
 
-    image: uint8 (3, height, width), seen in squares of 128 pixels under a Hann window.
+    image: uint8 (3, height, width); it is analysed in squares of 128 pixels, or of its shorter side, in a Hann window
     """
     levels = image.float().mean(0) / 255
     side = min(SPECTRUM_PX, *levels.shape)
@@ -99,10 +103,10 @@ def band_energies(image: Tensor) -> list[float]:
 
 
 def texture(crops: Tensor) -> Tensor:
-    """Crops, uint8 (count, 3, side, side), to numbers about their detail (count, 30).
+    """Features of the detail in crops, uint8 (count, 3, side, side) with side a multiple of 32: (count, 30).
 
-    For each octave of a Laplacian pyramid and each colour: the logarithms of mean and root mean square. They depend on
-    sharpness and not on what is shown; for the classifier's features it is the other way round.
+    For each of five octaves of a Laplacian pyramid and each colour: the logarithms of the mean magnitude and the root
+    mean square. They depend more on sharpness than on content; the classifier's features are the reverse.
     """
     levels = crops.float() / 255
     numbers: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""Makes the images that are measured: many small ones at once, large ones through the tool's own pipeline."""
+"""Makes the images to measure: single-stage ones in batches, others one by one through the engine's pipeline."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from linfusion_cli.system.device import Machine
 from linfusion_cli.weights.used_files import linfusion_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
-SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images: more take a fifth longer, for their memory
+SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images; larger batches take a fifth longer per image
 ATTENTIONS = ("linear", "softmax", "variant")
 
 
@@ -46,10 +46,11 @@ ATTENTIONS = ("linear", "softmax", "variant")
 class Way:
     """How images are made.
 
-    attention: "linear" (weights of the preset, or in `weights`), "softmax", or "variant" (an ablation in `weights`)
-    direct:    in one stage at the full size, whatever the model's own
-    lanczos:   one image at the model's own size, enlarged by a Lanczos filter
-    upscale:   settings of the preset's [upscale] to change; values outside a preset's ranges are allowed here
+    attention: "linear" (LinFusion), "softmax" (the model's own), or "variant" (an ablation of distill.variants)
+    weights:   location of the LinFusion weights, "" = those of the preset; for a variant its folder
+    direct:    in one stage at the full size, without the progressive upscale
+    lanczos:   the base image, enlarged by a Lanczos filter
+    upscale:   keys of the preset's [upscale] with other values, which may lie outside the ranges of presets
     """
 
     attention: str = "linear"
@@ -60,7 +61,7 @@ class Way:
 
 
 class _Given(ModelCache):
-    """A model_cache whose models were loaded elsewhere, perhaps with attentions that no preset can name."""
+    """A model cache of components that are loaded already, with attentions that a preset may not be able to name."""
 
     def __init__(self, conditioning: Conditioning, models: Components) -> None:
         super().__init__()
@@ -71,7 +72,12 @@ class _Given(ModelCache):
 
 
 class Maker:
-    """One model, loaded once, with one attention mounted."""
+    """Makes images with one model, which is loaded once, and one attention.
+
+    preset:        name of the preset; its first repository is loaded
+    train_size_px: side of the model's training area
+    Raises WeightsError if the model or the attention's weights can't be used.
+    """
 
     def __init__(self, preset: str, way: Way, machine: Machine) -> None:
         self.preset, self.way, self.machine = preset, way, machine
@@ -96,7 +102,7 @@ class Maker:
         return replace(job, settings=settings)
 
     def plan(self, prompt: str, seed: int, size: Size) -> Plan:
-        """The tool's own plan; where the attention can't run in bands, without them."""
+        """The plan of one image. Attentions other than linear can't run in bands: their UNet runs on whole images."""
         plan = make_plan(self._job(prompt, seed, size), self.machine, keep_text_encoders=True)
         if self.way.attention == "linear":
             return plan
@@ -105,14 +111,14 @@ class Maker:
         )
 
     def make(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
-        """Yields the images in order, uint8 (3, height, width) on the CPU."""
+        """Yields an image for each prompt (one at least) and its seed: uint8 (3, height, width) on the CPU."""
         if self.way.lanczos:
             yield from self._enlarged(prompts, seeds, size)
         else:
             yield from self._drawn(prompts, seeds, size)
 
     def _drawn(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
-        """The images as the model draws them, without a Lanczos filter."""
+        """The images as the model makes them, without a Lanczos filter."""
         plan = self.plan(prompts[0], seeds[0], size)
         if len(plan.stages) > 1:
             yield from (self._through_pipeline(prompt, seed, size) for prompt, seed in zip(prompts, seeds, strict=True))
@@ -139,7 +145,7 @@ class Maker:
 
     @torch.inference_mode()
     def _at_once(self, plan: Plan, prompts: list[str], seeds: list[int]) -> Iterator[Tensor]:
-        """Single-stage images as one batch: the same as one by one."""
+        """Single-stage images as one batch, each with the noise of its own seed."""
         stage, sampling, config = plan.stages[0], plan.sampler, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
         scheduler = make_scheduler(sampling.scheduler, config)
@@ -178,7 +184,7 @@ def _linfusion(way: Way, locations: tuple[str, ...], unet: Any) -> LinFusion | N
 
 
 def lanczos(image: Tensor, size: Size) -> Tensor:
-    """A uint8 image (3, height, width) enlarged by Pillow's Lanczos filter."""
+    """Resizes a uint8 image (3, height, width) by Pillow's Lanczos filter."""
     enlarged = Image.fromarray(image.permute(1, 2, 0).numpy()).resize(
         (size.width, size.height), Image.Resampling.LANCZOS
     )
@@ -186,7 +192,10 @@ def lanczos(image: Tensor, size: Size) -> Tensor:
 
 
 def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size: Size) -> Iterator[int]:
-    """Makes the images that a folder lacks, as 00000.png and so on; yields how many there are after each."""
+    """Makes the images that are missing in a folder, as 00000.png and so on; yields the number there after each.
+
+    prompts, seeds: one each per image, in the order of the files
+    """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(len(prompts)) if not image_path(folder, index).exists()]
     made = (
@@ -201,11 +210,11 @@ def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size:
 
 
 def image_path(folder: Path, index: int) -> Path:
-    """Where image `index` is kept."""
+    """The path of image `index`, counted from 0."""
     return folder / f"{index:05d}.png"
 
 
 def read_image(path: Path) -> Tensor:
-    """An image file as uint8 (3, height, width)."""
+    """Reads an image file as uint8 (3, height, width), RGB. Raises what Pillow raises if it can't be read."""
     with Image.open(path) as image:
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)

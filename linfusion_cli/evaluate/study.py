@@ -1,4 +1,4 @@
-"""The story of an evaluation: prompts, images, renders to compare with, numbers with their intervals."""
+"""An evaluation from start to end: prompts, images, renders to compare with, and scores with their intervals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ REPORT, ASKED = "report.json", "asked.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Study:
-    """What to measure. `seed` fixes prompts, images, renders and crops."""
+    """What to measure.
+
+    folder:  of the images and the report
+    size:    of the images, in pixels
+    way:     how they are made
+    count:   of the fixed prompts
+    seed:    of prompts, images, renders and crops
+    prompts: the user's own; empty = the fixed ones
+    """
 
     folder: Path
     size: Size
@@ -39,10 +47,10 @@ class Study:
     way: Way = field(default_factory=Way)
     count: int = 512
     seed: int = 0
-    prompts: tuple[Asked, ...] = ()  # of one's own; empty = the fixed list
+    prompts: tuple[Asked, ...] = ()
 
     def asked(self) -> tuple[Asked, ...]:
-        """The prompts; UsageError if there are none."""
+        """The prompts. Raises UsageError if there are none."""
         prompts = self.prompts or fixed_prompts(self.count, self.seed, self.size.width / self.size.height)
         if not prompts:
             raise UsageError("there are no prompts to evaluate. Name at least one")
@@ -51,18 +59,30 @@ class Study:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set of images: right answers by attribute, and one number per image for the rest."""
+    """The measures of a set of images.
+
+    right:    attribute -> 1 or 0 for each image whose prompt states it: whether the classifier names that class
+    one_body: 1 or 0 for each image whose prompt states a sun or a moon: whether there is exactly one
+    seams:    seam_score of each image
+    bands:    band_energies of each image, in dB
+    features: (images, 64), the classifier's
+    crops:    (images * CROPS, 30), the texture of the crops, those of an image in a row
+    """
 
     right: dict[str, list[float]]
     one_body: list[float]
     seams: list[float]
     bands: list[list[float]]
-    features: Tensor  # (images, 64)
-    crops: Tensor  # (images * CROPS, 30): their texture
+    features: Tensor
+    crops: Tensor
 
 
 def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterator[str]:
-    """Makes what is missing, measures, writes report.json; yields lines of progress and the table."""
+    """Makes the missing images, measures all, and writes report.json; yields lines of progress and the table.
+
+    Raises UsageError without prompts or for a folder of another study, WeightsError for a model that can't be used, and
+    OutputError for a folder that can't be used.
+    """
     asked = study.asked()
     classifier.to(machine.device)
     images = study.folder / "pictures"
@@ -92,9 +112,10 @@ def _seeds(study: Study, count: int) -> list[int]:
 
 
 def _claim(study: Study, prompts: list[str]) -> None:
-    """Notes what a folder's images are. The longest list of prompts stays noted: a shorter one has its first images.
+    """Writes into the folder which study its images are of.
 
-    Raises UsageError if the folder holds those of another study.
+    A study with more prompts replaces the file; one with fewer uses the first images. Raises UsageError if the folder
+    is of another study, OutputError if it can't be read or written.
     """
     wanted: dict[str, Any] = {
         "size": str(study.size),
@@ -123,9 +144,9 @@ def _claim(study: Study, prompts: list[str]) -> None:
 
 
 def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, machine: Machine, name: str) -> Measured:
-    """Renders of new scenes, with other places and shapes but the prompts' attributes.
+    """Measures renders of new scenes with the prompts' attributes and other shapes.
 
-    A prompt that describes no scene gets any attributes.
+    For a user's prompt, which has no scene, the scene and its attributes are random. name: seeds the scenes.
     """
     rng = random.Random(f"{name}/{study.seed}")
     aspect = study.size.width / study.size.height
@@ -141,7 +162,11 @@ def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, mac
 
 
 def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Classifier, seed: int) -> Measured:
-    """Everything about uint8 images (3, height, width) that come one at a time."""
+    """Measures images one at a time, so that only their small versions and crops stay in memory.
+
+    images: uint8 (3, height, width), sides of 128 pixels at least, one for each of `asked`
+    seed:   of the crops
+    """
     small, crops, seams, bands, one_body = [], [], [], [], []
     for index, (image, one) in enumerate(zip(images, asked, strict=True)):
         small.append(_square(image))
@@ -163,7 +188,7 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
 
 
 def _square(image: Tensor) -> Tensor:
-    """The middle of an image at the classifier's size."""
+    """The central square of an image, scaled to the classifier's size: uint8 (3, 128, 128)."""
     pixels = (
         to_height(image, INPUT_PX)
         if image.shape[2] >= image.shape[1]
@@ -174,7 +199,7 @@ def _square(image: Tensor) -> Tensor:
 
 
 def _crops(image: Tensor, rng: random.Random) -> list[Tensor]:
-    """Squares of the classifier's size at full resolution."""
+    """CROPS random squares (3, 128, 128) of an image at full resolution."""
     corners = [
         (rng.randint(0, image.shape[1] - INPUT_PX), rng.randint(0, image.shape[2] - INPUT_PX)) for _ in range(CROPS)
     ]
@@ -182,7 +207,11 @@ def _crops(image: Tensor, rng: random.Random) -> list[Tensor]:
 
 
 def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
-    """Every number with its interval; those that can't be had (too few images, nothing asked) are left out."""
+    """The scores of a set of images against another, by name, with their intervals.
+
+    Fidelities and "one body" are shares, 0 to 1; details are in dB against `theirs`, 0 = as much. Left out are the
+    fidelities of attributes that no prompt states, and Fréchet distances without more rows than dimensions.
+    """
     found = {f"fidelity {name}": mean_score(values) for name, values in ours.right.items() if values}
     complete = [values for values in ours.right.values() if len(values) == len(ours.seams)]
     if complete:
@@ -203,11 +232,12 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
 
 
 def write_report(path: Path, about: dict[str, Any], rows: dict[str, dict[str, Score]]) -> None:
-    """Every score of every row as JSON."""
+    """Writes every score of every row as JSON, beside what `about` holds. Raises OSError if it can't be written."""
     stored = {name: {key: asdict(score) for key, score in row.items()} for name, row in rows.items()}
     write_atomically(path, json.dumps({**about, "rows": stored}, indent=1) + "\n")
 
 
+# Name of a score, heading, factor and decimals in tables.
 COLUMNS = (
     ("fidelity", "prompt fidelity, %", 100, 1),
     ("distance whole", "Fréchet, whole", 1, 2),
@@ -220,7 +250,7 @@ COLUMNS = (
 
 
 def table(rows: dict[str, dict[str, Score]], count: int) -> Iterator[str]:
-    """A Markdown table of the main numbers, and the fidelity by attribute."""
+    """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute. count: of prompts."""
     yield f"{count} prompts; 95 % bootstrap intervals. Detail is against the renders: 0 dB = as much."
     yield "| | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 1) + "|"

@@ -1,1 +1,1 @@
-"""What every training shares: rate schedule, moving average, checkpoints, and the loop that resumes a stopped run."""
+"""Training, for every model here: rate schedule, optimiser, moving average, checkpoints, and a loop that resumes."""

@@ -1,4 +1,4 @@
-"""Where a training runs: the device and the numbers, settled once through Hugging Face accelerate."""
+"""Chooses the device and the number format of a training, through Hugging Face accelerate."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from linfusion_cli.errors import UsageError, option
 
 
 def make_accelerator(device: str, precision: str, log_folder: Path | None = None) -> Accelerator:
-    """An accelerator for "auto", "cpu" or "cuda" (under `accelerate launch`: one per process).
+    """Makes the accelerator of this process (`accelerate launch` starts one process per GPU).
 
-    precision: "no" (float32), "bf16" or "fp16". With `log_folder` a TensorBoard log is written there, if TensorBoard is
-    installed.
+    device:     "auto" (a GPU where there is one), "cpu" or "cuda"
+    precision:  "no" (float32), "bf16" or "fp16" (mixed precision)
+    log_folder: where a TensorBoard log is written, if TensorBoard is installed
 
-    Raises UsageError for a device that is not here, and for fp16 on the CPU, which has no fast arithmetic for it.
+    Raises UsageError for an unknown device, for "cuda" without a GPU, and for "fp16" on a CPU, which has no fast
+    arithmetic for it.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise UsageError(

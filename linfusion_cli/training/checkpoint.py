@@ -1,4 +1,4 @@
-"""Checkpoints of a run: folders that appear whole under their final name, the newest of which counts."""
+"""Checkpoints of a training run: folders that appear whole under their final names. The newest one counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from linfusion_cli.json_files import read_json
 PREFIX = "checkpoint-"
 TENSORS, OPTIMIZER, RUN = "tensors.safetensors", "optimizer.pt", "run.json"
 MOST_STEPS = 10**12
-# What reading a file of a checkpoint raises, or taking up what it says, if that is not what save() wrote.
+# What is raised when a checkpoint is read, or its state restored, and it is not what save() wrote.
 DAMAGE = (
     *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError, EOFError),
     *(AssertionError, pickle.UnpicklingError, SafetensorError),
@@ -32,11 +32,14 @@ Identity = Mapping[str, str | int | float | bool]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A run at the boundary between two steps.
+    """The state of a run between two steps.
 
-    tensors:   weights and moving average, by name
-    optimizer: the optimizer's state; scaler: the loss scale's (float16 only, else empty)
-    identity:  what must be the same for the run to go on (data, rates, seed, ...)
+    step:      steps done
+    seconds:   time trained, over all parts of the run
+    tensors:   weights and their moving average, by name
+    optimizer: the optimiser's state_dict
+    scaler:    the state_dict of the loss scaler; empty unless the run is in float16
+    identity:  what must be equal for a run to continue from here (data, rates, seed, ...)
     """
 
     step: int
@@ -48,13 +51,13 @@ class Checkpoint:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint in a run's folder."""
+    """The newest complete checkpoint in a run's folder, None if there is none."""
     found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.suffix != TEMPORARY_SUFFIX)
     return found[-1] if found else None
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Writes a checkpoint and then removes the older ones.
+    """Writes a checkpoint, then removes the older ones, and returns its folder; does nothing if it is there already.
 
     Raises OutputError if it can't be written (a full disk, for example); the one before stays.
     """
@@ -78,9 +81,9 @@ def save(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load(path: Path, identity: Identity) -> Checkpoint:
-    """Reads a checkpoint.
+    """Reads a checkpoint, its tensors on the CPU.
 
-    Raises WeightsError if it is damaged, UsageError if it is of another run: the message names what differs.
+    Raises WeightsError if it is damaged, and UsageError if its identity is another: the message names what differs.
     """
     try:
         run = read_json(path / RUN)
@@ -95,13 +98,13 @@ def load(path: Path, identity: Identity) -> Checkpoint:
 
 
 def damaged(path: Path, error: BaseException) -> WeightsError:
-    """What to say of a checkpoint that can't be read, or does not fit what it is of."""
+    """The error for a checkpoint that can't be read or does not fit its model."""
     advice = "Remove this folder to start from what was before it"
     return WeightsError(f"{path}: the checkpoint is damaged ({type(error).__name__}). {advice}")
 
 
 def load_tensors(folder: Path) -> dict[str, Tensor]:
-    """The tensors of the newest checkpoint in a run's folder.
+    """The tensors of the newest checkpoint in a run's folder, by name, on the CPU.
 
     Raises UsageError if there is none, WeightsError if it is damaged.
     """

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, which is what a run delivers."""
+"""The exponential moving average of a model's weights, which a run gives as its result."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from torch import nn
 
 
 class MovingAverage:
-    """Exponential moving average of every entry of a model's state, in the state's own number formats.
+    """Exponential moving average of every tensor of a model's state_dict, in the tensor's own number format.
 
-    Early on it forgets faster than `decay` says: the first steps are far from the last.
+    decay: the share of the average that a step keeps, 0 to below 1; 0 = the weights themselves. The first steps keep
+           less, (step + 1) / (step + 10), because the initial weights are far from the trained ones.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -16,7 +17,7 @@ class MovingAverage:
         self.weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
 
     def update(self, model: nn.Module, step: int) -> None:
-        """Takes over the weights after step `step` (counted from 0)."""
+        """Adds the weights after step `step`, counted from 0. Integer tensors are copied."""
         decay = min(self.decay, (step + 1) / (step + 10))
         for name, value in model.state_dict().items():
             if value.is_floating_point():

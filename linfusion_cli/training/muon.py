@@ -1,6 +1,7 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix updates are made orthogonal; Adam for vectors and odd matrices.
+"""Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) for hidden layers, Adam for the others.
 
-Measured on the autoencoder: 18.9 dB after 110 small steps where AdamW reaches 17.5.
+Muon makes the momentum of each weight matrix orthogonal before it is added. The built-in autoencoder reaches 18.9 dB
+PSNR after 110 small steps with it, 17.5 dB with AdamW.
 """
 
 from __future__ import annotations
@@ -10,15 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-MATRIX_SCALE = 10.0  # Muon's rate over Adam's
+MATRIX_SCALE = 10.0  # Muon's learning rate divided by Adam's
 
 
 def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly, by the quintic Newton-Schulz iteration.
+    """Roughly the nearest semi-orthogonal matrix, in the shape (rows, columns) of `matrix`.
 
-    Iterates on the small Gram matrix G = X X^T (every factor is a polynomial of it) and touches X twice only.
+    Newton-Schulz of fifth order, X <- (a I + b X X^T + c (X X^T)^2) X, brings the singular values near 1. Each factor
+    is a polynomial of the Gram matrix G = X X^T of the shorter side, so the iterations need G alone.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = 3.4445, -4.7750, 2.0315  # Jordan's coefficients: steep at 0; values end between about 0.7 and 1.2
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     gram = wide @ wide.T
@@ -33,9 +35,11 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for the weights of hidden layers, Adam for the rest; `lr` is Adam's rate.
+    """Muon for the weights of hidden layers, Adam (arXiv 1412.6980) for the others.
 
-    `matrices`: weights of two or more dimensions between hidden layers, flattened to (out, in).
+    matrices: weights of two or more dimensions between hidden layers; Muon sees them as (out, in * kernel)
+    others:   biases, norms, embeddings, first and last layers
+    lr:       Adam's learning rate; Muon's is MATRIX_SCALE times as high
     """
 
     def __init__(self, matrices: list[nn.Parameter], others: list[nn.Parameter], lr: float = 2e-3) -> None:
@@ -44,6 +48,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Updates every weight that has a gradient; `closure` is never called."""
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -54,7 +59,7 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].lerp_(grad, 1 - momentum)
-        flat = grad.lerp(state["momentum"], momentum).flatten(1)  # Nesterov's look ahead
+        flat = grad.lerp(state["momentum"], momentum).flatten(1)  # Nesterov momentum
         update = orthogonal(flat) * max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
         weight.add_(update.view(weight.shape), alpha=-rate * MATRIX_SCALE)
 
@@ -71,7 +76,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def muon_for(model: nn.Module, outer: tuple[str, ...]) -> Muon:
-    """Muon over a model; weights whose names hold one of `outer` (embeddings, first and last layers) go to Adam."""
+    """Muon for a model. Weights whose names contain one of `outer` (embeddings, first and last layers) go to Adam."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():

@@ -1,4 +1,4 @@
-"""How long and how fast to train."""
+"""The length of a training run and its learning rate at each step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ SHAPES = ("cosine", "constant")
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Steps and learning rate of a run.
+    """Length and learning rate of a run.
 
-    With `minutes` the run may end before its steps, its rate fully decayed all the same. `warmup` counts steps.
+    steps:         the most steps, at least 1
+    learning_rate: the highest rate
+    minutes:       ends the run earlier; the cosine then ends at zero at that time
+    warmup:        steps over which the rate rises linearly
+    shape:         "cosine" (arXiv 1608.03983, eq. 5, without restarts) or "constant"
     """
 
     steps: int
@@ -22,6 +26,6 @@ class Schedule:
     shape: str = "cosine"
 
     def rate(self, progress: float, step: int) -> float:
-        """Warm-up, then constant, or a cosine to zero over progress in [0, 1]."""
+        """The learning rate. progress: the part of the run that is done, 0 to 1; step: counted from 0."""
         rising = self.learning_rate * min(1.0, (step + 1) / max(self.warmup, 1))
         return rising if self.shape == "constant" else rising * 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))

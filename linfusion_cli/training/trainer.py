@@ -1,4 +1,4 @@
-"""The loop of every training: a run that resumes where it was stopped, on a CPU, a GPU or several (by accelerate)."""
+"""The training loop: a run that resumes where it was stopped, on a CPU, a GPU or several (through accelerate)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from linfusion_cli.training.checkpoint import Checkpoint, Identity
 from linfusion_cli.training.ema import MovingAverage
 from linfusion_cli.training.schedule import Schedule
 
-# Index of a batch -> its loss and the terms to show. A batch depends on its index alone, so a run resumes from there.
+# Index of a batch -> its loss, a scalar, and the terms to show. A batch depends on its index alone, so that a run that
+# resumes sees the same batches.
 LossOf = Callable[[int], tuple[Tensor, dict[str, Tensor]]]
 TELL_EVERY_SECONDS = 5.0
 SMALLEST_SCALE = 1e-3  # a float16 loss scale below this means that every step overflows
@@ -27,7 +28,13 @@ MODEL, AVERAGE = "model.", "average."
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run is. `terms` are the smoothed terms of its loss; `seconds_left` is an estimate."""
+    """How far a run is.
+
+    step, steps:  steps done, and of the whole run
+    seconds:      time trained, over all parts of the run
+    seconds_left: an estimate
+    terms:        the terms of the loss, each an exponential moving average
+    """
 
     step: int
     steps: int
@@ -45,10 +52,11 @@ class Progress:
 class Settings:
     """How a run trains, apart from its schedule.
 
-    identity:    what a checkpoint must share with this run to be gone on from
-    decay:       of the moving average; 0 = the weights themselves
-    accumulate:  batches per step and process
-    save_every_seconds, save_every_steps: a checkpoint at whichever comes first
+    identity:         what a checkpoint must share with this run for the run to continue from it
+    decay:            of the moving average of the weights, 0 to below 1; 0 = the weights themselves
+    accumulate:       batches per step and process, whose gradients are averaged
+    largest_gradient: the gradient's norm is clipped to this
+    save_every_seconds, save_every_steps: a checkpoint is written at whichever comes first
     """
 
     identity: Identity = field(default_factory=dict)
@@ -61,9 +69,11 @@ class Settings:
 
 
 class Run:
-    """One training run in a folder of its own; making it takes up the newest checkpoint that is there.
+    """One training run in a folder of its own. Its constructor restores the newest checkpoint in the folder.
 
-    On CPUs a run that was stopped and gone on with ends with the very weights of one that was not.
+    On a CPU, a run that was stopped and continued ends with exactly the weights of one that was not.
+
+    accelerator: None = one process on the CPU
     Raises UsageError for a folder of another run, WeightsError for a damaged checkpoint.
     """
 
@@ -93,13 +103,14 @@ class Run:
 
     @property
     def progress(self) -> float:
-        """Part of the run that is done, by steps or by time, whichever is further."""
+        """The part of the run that is done, by steps or by time, whichever is larger; 1 or more = finished."""
         return max(self.step / self.schedule.steps, self.seconds / 60 / self.schedule.minutes)
 
     def train(self, loss_of: LossOf) -> Iterator[Progress]:
-        """Runs to the end; yields where it is now and then, and at the end.
+        """Trains to the end; yields the progress about every 5 seconds, and at the end.
 
-        Raises LinfusionError if loss or gradient stop being numbers: nothing of that step is kept.
+        Raises LinfusionError if the loss or the gradient is not finite (that step changes no weight), and OutputError
+        if a checkpoint can't be written.
         """
         began, saved, saved_step, told = self.seconds, self.seconds, self.step, self.seconds
         started = time.monotonic()
@@ -133,7 +144,7 @@ class Run:
         terms: dict[str, Tensor] = {}
         for part in range(parts):
             index = (self.step * parts + part) * ranks + rank
-            torch.manual_seed(self.settings.seed * 1_000_003 + index)  # for whatever draws from the global generator
+            torch.manual_seed(self.settings.seed * 1_000_003 + index)  # dropout and the like draw from it
             with self.accelerator.autocast():
                 loss, terms = loss_of(index)
             self._require_finite(loss.detach(), "loss")
@@ -154,7 +165,7 @@ class Run:
             self._require_finite(norm, "gradient")
         elif scaler.get_scale() < SMALLEST_SCALE:
             raise LinfusionError(self._stopped("every gradient overflows float16. Try bf16"))
-        self.optimizer.step()  # a float16 step that overflows is left out by the scaler
+        self.optimizer.step()  # in float16 the scaler skips a step that overflows
         self.average.update(self.model, self.step)
 
     def _require_finite(self, value: Tensor, name: str) -> None:
@@ -171,7 +182,7 @@ class Run:
         )
 
     def _agreed(self, seconds: float) -> float:
-        """The same time on every process, so that all of them stop and save at the same step."""
+        """The mean time of all processes, so that all of them stop and save at the same step."""
         if self.accelerator.num_processes == 1:
             return seconds
         return float(self.accelerator.reduce(torch.tensor(seconds, device=self.accelerator.device), "mean"))
@@ -205,7 +216,10 @@ class Run:
 
 
 def averaged(folder: Path) -> dict[str, Tensor]:
-    """The moving average in the newest checkpoint of a run's folder; UsageError if there is none."""
+    """The moving average of the weights in the newest checkpoint of a run's folder, by name, on the CPU.
+
+    Raises UsageError if there is no checkpoint, WeightsError if it is damaged.
+    """
     return _under(AVERAGE, checkpoints.load_tensors(folder))
 
 
