@@ -1,6 +1,6 @@
 """What the imports hold is measured once, kept for later plans, and never believed beyond what a build can have."""
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -9,10 +9,10 @@ from linfusion_cli.system.runtime_memory import imported_bytes, measure_imported
 
 
 @pytest.fixture(autouse=True)
-def forgotten(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def forgotten(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in a new process of a new user: other tests of this process have measured."""
     monkeypatch.setattr(runtime_memory, "_MEASURED", {})
-    yield
-    runtime_memory._file().unlink(missing_ok=True)
+    monkeypatch.setattr(runtime_memory, "_file", lambda: tmp_path / "imports.json")
 
 
 def test_nothing_is_known_before_the_first_import() -> None:
