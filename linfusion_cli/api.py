@@ -45,7 +45,7 @@ def mount(pipe_or_unet: Any, weights: str | Path | None = None, *, keep_projecti
     keep_projections: take only the file's f_q and f_k, and keep the UNet's own query, key, value and output layers
         (for fine-tunes: the files carry the base model's)
 
-    Returns a handle whose `unmount()` puts the very modules back. Nothing is downloaded. Raises WeightsError if the
+    Returns a handle whose `unmount()` restores the original modules. Nothing is downloaded. Raises WeightsError if the
     weights are not on this machine or are of another model; UsageError if the family is unknown, if linear attention
     is mounted already, or if a LoRA is loaded (mount first). The model is unchanged then.
     """
@@ -71,7 +71,8 @@ def mounted(
 
 
 def run_in_bands(pipe_or_unet: Any, rows: int = 64) -> AbstractContextManager[None]:
-    """Inside the `with` block the UNet computes `rows` rows of latents at a time: same numbers, memory by the band.
+    """Inside the `with` block the UNet computes `rows` rows of latents at a time: the same values, with
+    the memory of one band.
 
     rows: 1 and more, of each level of the UNet; fewer rows take less memory and more time. Works inside any pipeline;
     LoRA, IP-Adapter and ControlNet stay as they are. Raises UsageError for rows below 1, WeightsError for a UNet with
@@ -89,8 +90,8 @@ def plan(prompt: str, *, size: str | None = None, max_memory: str | None = None,
     options: any option of `linfusion generate` by its Python name, such as preset, model, seed, steps, guidance,
         loras, controlnets, device, dtype, output (docs/reference.md lists them)
 
-    Raises UsageError for an option that is unknown or out of range, OutOfMemoryError, with the least that would do, if
-    nothing fits, and WeightsError for a model file that can't be used.
+    Raises UsageError for an option that is unknown or out of range, OutOfMemoryError, with the least memory that
+    suffices, if nothing fits, and WeightsError for a model file that can't be used.
     """
     rows = by_key()
     if unknown := sorted(options.keys() - rows):

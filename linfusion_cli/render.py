@@ -1,4 +1,4 @@
-"""The conductor: pours the engine's rows into the output; the only place where computing meets writing."""
+"""Renders a plan: computes the image with the engine and writes it, with its record, to the output file."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A finished image: its plan in the end, its file, how long it took, the most that process and device held."""
+    """A finished image and what was measured while it was made.
+
+    plan: as carried out. seconds: from the call of render() to its end. peak_bytes: resident memory of this process.
+    device_peak_bytes: memory of the accelerator, 0 on a CPU. record: what the file holds, as record_of() returns it.
+    """
 
     plan: Plan
     path: Path
@@ -68,11 +72,13 @@ class Rendered:
 
 
 def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ranks: Ranks | None = None) -> Rendered:
-    """Makes the plan's image and writes it, whole or not at all; goes on with what an interrupted run left.
+    """Makes the plan's image and writes it, whole or not at all. Resumes from the checkpoint of an interrupted run.
 
-    Raises OutputError before any work if the image could not be written, BusyError if another process makes the same
-    one, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way. ranks: of which this
-    process is the first; see render_ranks.py.
+    notify: is called with every event, also from the thread that samples the memory. model_cache: keeps components
+    loaded between images. ranks: the processes that compute the image, this one as rank 0; see render_ranks.py.
+
+    Raises OutputError before any work if the image can't be written, BusyError if another process makes the same
+    image, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
     """
     started, job = time.monotonic(), plan.job
     prepare(plan)
@@ -119,9 +125,10 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
 
 
 def check_ready(plan: Plan) -> None:
-    """Finds out what would stop the work, before any work.
+    """Checks the weights and packages that the plan needs, before any work.
 
-    Raises WeightsError for weights that are missing, damaged, or not those that the plan was made for.
+    Raises WeightsError for weights that are missing, damaged, or not those that the plan was made for; and UsageError
+    if a package is missing.
     """
     check_weights(plan.job.settings, plan.job.preset, _unused(plan))
     check_packages(plan.components.loras)
@@ -131,7 +138,10 @@ def check_ready(plan: Plan) -> None:
 
 
 def prepare(plan: Plan) -> None:
-    """Finds out what would stop the work or the writing, before any work; removes what dead processes left behind."""
+    """Checks what the plan needs and where its images go, before any work; removes temporary files of dead processes.
+
+    Raises what check_ready() raises, and OutputError if a file can't be written.
+    """
     job = plan.job
     check_ready(plan)
     check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
@@ -145,10 +155,7 @@ def prepare(plan: Plan) -> None:
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:
-    """What would stop the work at once, as messages: missing weights, an existing output. Changes nothing.
-
-    All of them, the missing weights with one command that fetches them.
-    """
+    """The errors that render() would raise before any work, as messages. Changes nothing."""
     job = plan.job
     found: list[Message] = [error.message for error in missing_weights(job.settings, job.preset, _unused(plan))]
     checks = [
@@ -168,7 +175,7 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
 
 
 def _unused(plan: Plan) -> frozenset[Kind]:
-    """The weights of the preset that this plan does without."""
+    """The kinds of weights in the preset that this plan does not load."""
     without_linear = not any(stage.attention == "linear" for stage in plan.stages)
     without_vae = plan.components.vae is None
     kinds: dict[Kind, bool] = {"linfusion": without_linear, "vae": without_vae}
@@ -176,12 +183,12 @@ def _unused(plan: Plan) -> frozenset[Kind]:
 
 
 def interrupted_seed(job: Job) -> int | None:
-    """The seed that an interrupted run drew for the same job, if none was chosen now and there is work to resume."""
+    """The seed that an interrupted run drew for the same job; None if a seed was given, or nothing is to be resumed."""
     return kept_seed(job.output.parent, unseeded_hash(job)) if job.seed_drawn and not job.restart else None
 
 
 def _learn(plan: Plan, measured: _Measured, before: Contention, start_seconds: float) -> None:
-    """Corrects the known speed by what was computed, less what other programs took of a CPU meanwhile."""
+    """Corrects the known speed of the machine by the measured times, less the CPU time of other programs."""
     planned_seconds, taken_seconds = measured.beside(plan)
     if plan.machine.kind == "cpu":
         taken_seconds = before.quiet_seconds(taken_seconds, Contention.now())
@@ -195,7 +202,7 @@ def _learn(plan: Plan, measured: _Measured, before: Contention, start_seconds: f
 
 
 def _tell_peak(job: Job, peak_bytes: int, notify: Notify) -> None:
-    """Tells a peak beyond the limit that was asked for: the plan was wrong, and the next one may need less."""
+    """Notes a peak above the memory limit that was given: the plan was wrong."""
     if (limit := job.max_memory_bytes) and peak_bytes > limit:
         parts = (f"the peak was {peak_bytes / 1e6:.0f} MB, more than ", option("max_memory", f"{limit / 1e6:.0f}MB"))
         notify(Note(text=Message(*parts, " allows. To stay below it, give a smaller one")))
@@ -203,7 +210,7 @@ def _tell_peak(job: Job, peak_bytes: int, notify: Notify) -> None:
 
 @dataclass(slots=True)
 class _Measured:
-    """The phases that are over, and which of them an earlier run had begun."""
+    """The finished phases, and those that an earlier run had begun."""
 
     phases: list[PhaseFinished] = field(default_factory=list)
     _resumed: set[tuple[str, int]] = field(default_factory=set)
@@ -220,7 +227,7 @@ class _Measured:
         return max((phase.peak_bytes for phase in self.phases), default=0)
 
     def beside(self, plan: Plan) -> tuple[float, float]:
-        """Seconds of what was computed from its beginning, without loading: as planned, and as it took."""
+        """The planned and the measured seconds of the phases that ran from their beginning, without loading."""
         planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
         whole = [
             phase for phase in self.phases if (key := (phase.name, phase.stage)) in planned and key not in self._resumed
@@ -229,13 +236,13 @@ class _Measured:
 
 
 class _Stopper:
-    """Sees to it that a signal waits for the end of the running step, which then is kept, and for nothing else."""
+    """Delays a stop signal to the end of the running denoising step, so that a checkpoint keeps the step."""
 
     def __init__(self, notify: Notify) -> None:
         self._notify, self._told, self._kept = notify, False, False
 
     def urgent(self) -> bool:
-        """Asked when something could be kept: whether it has to be, because it is the last thing."""
+        """Whether the checkpoint of this step must be written, however recent the last one: a stop was asked for."""
         self._kept = bool(STOP.code)
         return self._kept
 
@@ -284,7 +291,7 @@ def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[Chec
 
 
 def _checkpoint_bytes(plan: Plan) -> int:
-    """The most that one checkpoint can have: latents, and what a scheduler remembers of earlier steps."""
+    """The largest size of one checkpoint: the latents, and what a scheduler remembers of earlier steps."""
     area = max(stage.canvas.area for stage in plan.stages)
     return int(CHECKPOINT_COPIES * LATENT_BYTES * area / MULTIPLE_PX**2) + (16 << 20)
 
@@ -294,12 +301,12 @@ def _stage_path(job: Job, folder: Path, stage: Stage) -> Path:
 
 
 def _stages_with_images(plan: Plan) -> tuple[Stage, ...]:
-    """Those before the last; not the first where that is the user's own image."""
+    """The stages before the last one; without stage 0 where that is the user's own image."""
     return plan.stages[1 if plan.upscales_image else 0 : -1]
 
 
 def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
-    """Images of stages exist only while their stage is made: an interrupted run without their folder left none."""
+    """Notes the stage images that an interrupted run did not write, because it ran without a folder for them."""
     folder = plan.job.stages_folder
     if folder is None or plan.join.between != "pixel":
         return
@@ -318,7 +325,7 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
 
 
 def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
-    """What is stored inside the image: everything that made it, no paths of this machine, no environment."""
+    """The record that is stored inside the image: all that decides its pixels, without paths of this machine."""
     job, sampling = plan.job, plan.job.settings.sampling
     sampler, schedule = a1111_names(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing)
     return {
@@ -354,7 +361,7 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
 
 
 def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose local folders are reduced to their names: an image is shown to strangers."""
+    """Settings whose local folders are reduced to their names: images are published."""
     shown = {section: dict(values) for section, values in settings.items()}
     for key in preset_keys().values():
         if key.is_location:

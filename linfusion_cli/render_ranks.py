@@ -1,4 +1,4 @@
-"""One image by several processes of this machine: this one is rank 0, which writes, and starts the others."""
+"""Renders one image with several processes of this machine: rank 0 starts the others and writes the image."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from linfusion_cli.system.process_setup import importing, libc, own_process
 
 ROOT = Path(__file__).resolve().parents[1]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.render_ranks import main; sys.exit(main())"
-SILENT_SECONDS = 1800.0  # of a rank, before the others give up: longer than any pass between two messages
+SILENT_SECONDS = 1800.0  # without a message from a rank, until the others give up: longer than any sweep between two
 MEETING_SECONDS = 120.0
-CAUSE_SECONDS = 5.0  # after a lost message, until the rank that is lost has said why
+CAUSE_SECONDS = 5.0  # after a lost message, until the failed rank has written its error
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
@@ -49,21 +49,21 @@ def share(machine: Machine, ranks: int) -> Machine:
 
 
 def shared_machine(machine: Machine, ranks: int) -> Machine:
-    """A machine as one of so many processes on it may plan with it."""
+    """The machine with the part of its memory that one of `ranks` processes may use. ranks: 1 and more."""
     return replace(machine, free_bytes=machine.free_bytes // ranks, ram_bytes=machine.ram_bytes // ranks)
 
 
 def in_bands(plan: Plan) -> Plan:
-    """The plan with the UNet in bands at every stage, as ranks compute it."""
+    """The plan with the UNet in bands at every stage: ranks divide the bands among them."""
     stages = (replace(stage, bands=replace(stage.bands, unet_latent=stage.band_latent or 1)) for stage in plan.stages)
     return replace(plan, stages=tuple(stages))
 
 
 def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
-    """As render(), by this process and size - 1 more, each with its part of the cores.
+    """As render(), by this process and size - 1 others, each with an equal share of the CPU cores.
 
-    Raises what render() raises, UsageError for more ranks than have rows, and what another rank raised; RanksError if
-    one was killed, or is silent for SILENT_SECONDS.
+    Raises what render() raises, UsageError if there are more ranks than bands of rows, the error of another rank, and
+    RanksError if a rank was killed or sent nothing for SILENT_SECONDS.
     """
     check_ready(plan)
     import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
@@ -79,14 +79,14 @@ def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
 
 @dataclass(frozen=True, slots=True)
 class _Other:
-    """Another rank, and the file in which it leaves its error."""
+    """Another rank: its process, and the file to which it writes its error."""
 
     rank: int
     process: subprocess.Popen[bytes]
     error_file: Path
 
     def cause(self) -> LinfusionError | None:
-        """Why it ended, None if it lives, ended well, or only lost another rank."""
+        """The error with which it ended; None if it runs, succeeded, or failed only because another rank did."""
         code = self.process.poll()
         if code in (None, 0, RanksError.exit_code):
             return None
@@ -105,7 +105,7 @@ def _error(message: str, code: int) -> LinfusionError:
 
 @contextmanager
 def _started(plan: Plan, size: int) -> Iterator[tuple[Path, list[_Other]]]:
-    """Ranks 1 to size - 1, which get the plan through a private folder; none of them lives on afterwards."""
+    """Ranks 1 to size - 1, which read the plan from a private folder. All have ended when the block is left."""
     folder = Path(tempfile.mkdtemp(prefix="linfusion-ranks-"))
     others: list[_Other] = []
     try:
@@ -129,7 +129,7 @@ def _started(plan: Plan, size: int) -> Iterator[tuple[Path, list[_Other]]]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process whose work is done or in vain: it has nothing to keep."""
+    """Waits up to CAUSE_SECONDS for the end of a process, then kills it: a rank above 0 keeps no files."""
     try:
         process.wait(CAUSE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -139,7 +139,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _cause(others: list[_Other], lost: RanksError) -> LinfusionError:
-    """The error of the rank that failed, if it comes out soon; else that of the lost message."""
+    """The error of the rank that failed, if it is known within CAUSE_SECONDS; else `lost`."""
     deadline = time.monotonic() + CAUSE_SECONDS
     while time.monotonic() < deadline:
         for other in others:
@@ -172,7 +172,10 @@ def _leave() -> None:
 
 
 def main() -> int:
-    """A rank above 0: computes its part of the plan in the folder that it is given, and writes no image."""
+    """Runs a rank above 0: computes its part of the plan, writes no image. Returns the exit code.
+
+    Its arguments are the root of the package, the folder with the plan, its rank, and the number of ranks.
+    """
     own_process()
     _, folder_name, rank, size = sys.argv[1:5]
     folder = Path(folder_name)
@@ -188,7 +191,7 @@ def main() -> int:
 
 
 def compute(plan: Plan, ranks: Any) -> None:
-    """A rank's part of the work: its rows of every stage, which go to rank 0."""
+    """Computes the rows of this rank at every stage and sends them to rank 0."""
     from linfusion_cli.engine.pipeline import images
 
     for image in images(plan, lambda _: None, None, None, ranks):
@@ -198,7 +201,7 @@ def compute(plan: Plan, ranks: Any) -> None:
 
 
 def _tell(error: Exception, file: Path) -> int:
-    """Leaves the error for rank 0; returns its exit code."""
+    """Writes the error to `file` for rank 0; returns its exit code."""
     code = getattr(error, "exit_code", LinfusionError.exit_code)
     message = str(error) if isinstance(error, LinfusionError) else f"{type(error).__name__}: {error}"
     if isinstance(error, MemoryError | RuntimeError) and ran_out_of_memory(error):

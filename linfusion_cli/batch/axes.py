@@ -30,7 +30,7 @@ class Axis:
         return tuple(f"{name} {_shown(value)}" for value in self.values)
 
     def row(self, number: int, loras: Sequence[str]) -> Mapping[str, object]:
-        """What the row of an image says for the value of that number."""
+        """The keys and values of an image's row for value `number`, from 0. loras: those that are given."""
         value = self.values[number]
         if self.key != LORA_WEIGHT:
             return {self.key: value}
@@ -38,7 +38,10 @@ class Axis:
 
 
 def axis_of(text: str, loras: Sequence[str]) -> Axis:
-    """Reads "seed=1..4" or "guidance=3,5,7.5". loras: those that are given. Raises UsageError."""
+    """Reads "seed=1..4" or "guidance=3,5,7.5". loras: those that are given.
+
+    Raises UsageError for an option that is unknown or can't vary, and for a value out of range.
+    """
     name, equals, values = text.partition("=")
     key = re.sub(r"[\s-]+", "_", name.strip().lower())
     rows = [row for row in all_rows() if row.in_batch_rows and row.decides_pixels and row.key != "prompt"]

@@ -1,4 +1,4 @@
-"""What the images of a batch would take, and what would stop them: a plan for each configuration, nothing is made."""
+"""Plans a batch without making it: time, memory and errors of each configuration."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MOST_PLANS = 20  # each takes some tenths of a second
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedKind:
-    """So many images of one configuration, and what one of them takes."""
+    """The images of one configuration: their number, and the time and memory of one of them."""
 
     images: int
     size: str
@@ -34,7 +34,7 @@ class PlannedKind:
 
 @dataclass(slots=True)
 class DryRun:
-    """What the plans say.
+    """The result of dry_run().
 
     refused: configurations for which there is no plan. unplanned: those beyond MOST_PLANS.
     """

@@ -1,4 +1,4 @@
-"""What the batches of a folder have done: a journal of JSON lines, each synced before the next, and the images."""
+"""The journal of a batch: JSON lines that say what is done, each synced to disk before the next."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Done:
 class Journal:
     """The journals of a folder, read once; `shard` names the journal that this process may append to.
 
-    A journal is a hint, not the truth: an image counts as done only if its file is whole, and one that no journal knows
+    The journal alone proves nothing: an image counts as done only if its file is whole, and one that no journal knows
     is known by the id inside it.
     """
 
@@ -87,7 +87,7 @@ class Journal:
         self._descriptor = -1
 
     def add(self, event: str, **fields: object) -> None:
-        """Notes an event, durably. Raises OutputError if that fails."""
+        """Appends an event and syncs it to disk. Raises OutputError if that fails."""
         row = {"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **fields}
         self._see(row)
         line = memoryview(redacted(json.dumps(row)).encode() + b"\n")
@@ -99,12 +99,12 @@ class Journal:
             raise OutputError(f"Can't write the journal in {str(self.folder)!r}: {error.strerror}") from error
 
     def add_done(self, task: Task, name: str, **fields: object) -> None:
-        """Notes a finished image."""
+        """Appends a finished image, with the size and time of its file. Raises what add() raises."""
         info = os.stat(self.folder / name)
         self.add("done", id=task.id, name=name, size_bytes=info.st_size, modified_ns=info.st_mtime_ns, **fields)
 
     def numbers(self, ids: Sequence[str]) -> Mapping[str, int]:
-        """A number for each id, kept for good: new ones get the next free ones, whatever their place in the list."""
+        """The permanent number of each id; new ids get the next free numbers, in the order of `ids`."""
         free = max(self._numbers.values(), default=0)
         for key in ids:
             if key not in self._numbers:
@@ -124,11 +124,11 @@ class Journal:
             self.add("flags", common=flags.common, template=flags.template, wildcards=flags.wildcards)
 
     def name_of(self, task: Task) -> str:
-        """Where the task's image is, or will be: under the name that it was finished with, if it was."""
+        """The file name of the task's image: the one under which it was finished, or the name of the task."""
         return self.done[task.id].name if task.id in self.done else task.name
 
     def state(self, task: Task, *, thorough: bool) -> State:
-        """Whether the task's image is there and whole.
+        """The state of the task's image file: missing, whole, damaged, or another image.
 
         Of a file with the size and time that the journal noted only both ends are read. Any other file is read whole,
         and so is every file if `thorough`.
@@ -186,7 +186,7 @@ class Journal:
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, object]]:
-    """The lines that are whole; a torn one is what its writer died of, and one beyond all limits is no line of ours."""
+    """The complete lines. Lines cut off by the death of their writer, and lines above LINE_BYTES, are ignored."""
     file = open_plain(path)
     if file is None:
         return
@@ -210,7 +210,7 @@ def _lines(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _event_lines(data: bytes) -> Iterator[bytes]:
-    """The lines that name an event of interest; others, millions of empty ones too, are passed over."""
+    """The lines that name an event of interest; all others are skipped without being parsed."""
     at = 0
     while found := _EVENT.search(data, at):
         end = data.find(b"\n", found.end())

@@ -21,7 +21,7 @@ _PROBE_BYTES = 1000
 def decoded(data: bytes, name: str) -> str:
     """The text of a file; `name` is used in the error.
 
-    Raises UsageError, with the line, for bytes that are no text in UTF-8 or UTF-16.
+    Raises UsageError, with the line, for bytes that are not text in UTF-8 or UTF-16.
     """
     encoding = _encoding(data)
     try:
@@ -45,7 +45,7 @@ def _encoding(data: bytes) -> str:
 
 
 def lines_of(text: str) -> Iterator[tuple[int, str]]:
-    """Every line with its number, from 1.
+    """Every line with its number, from 1, without its end.
 
     CR, LF and CR LF end a line. The other characters that Unicode calls line breaks may be part of a prompt.
     """

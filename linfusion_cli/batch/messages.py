@@ -30,13 +30,13 @@ class Order:
     less_bytes: int = 0
 
     def as_json(self) -> dict[str, object]:
-        """The order for from_json()."""
+        """The order as values for JSON, which from_json() reads."""
         request = {key: _plain(value) for key, value in asdict(self.request).items()}
         return {"id": self.id, "request": request, "less_bytes": self.less_bytes}
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> Order:
-        """The order that as_json() was made from."""
+        """The order that as_json() wrote."""
         hints = typing.get_type_hints(Request)
         request = Request(**{key: _as_hinted(value, hints[key]) for key, value in values["request"].items()})
         return Order(id=str(values["id"]), request=request, less_bytes=int(values["less_bytes"]))
@@ -44,11 +44,11 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The worker runs, whatever torch is busy with."""
+    """A sign of life, sent every two seconds, also while torch computes."""
 
 
 class PlannedPhase(NamedTuple):
-    """A phase of the plan, and how long it may take."""
+    """A phase of the plan with its predicted seconds."""
 
     name: str
     stage: int
@@ -57,7 +57,7 @@ class PlannedPhase(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
-    """The worker has planned the image and begins. notes: what the user should know of the plan."""
+    """The worker has planned the image and begins to make it. notes: those of the plan, for the user."""
 
     peak_bytes: int
     seconds: float
@@ -124,7 +124,7 @@ KINDS: Mapping[type[Answer], str] = {
 
 
 def answer_as_json(answer: Answer) -> dict[str, object]:
-    """An answer for answer_from_json()."""
+    """An answer as values for JSON, which answer_from_json() reads."""
     match answer:
         case Happened(event):
             values = {field.name: _event_value(getattr(event, field.name)) for field in fields(event)}
@@ -139,7 +139,7 @@ def answer_as_json(answer: Answer) -> dict[str, object]:
 
 
 def answer_from_json(values: Mapping[str, Any]) -> Answer:
-    """The answer that answer_as_json() was made from. Raises ValueError for anything else."""
+    """The answer that answer_as_json() wrote. Raises ValueError for anything else."""
     match values:
         case {"kind": "beat"}:
             return Beat()
@@ -174,7 +174,7 @@ def answer_from_json(values: Mapping[str, Any]) -> Answer:
 
 
 def failure(error: Exception) -> Failed:
-    """What a worker answers when an image has raised `error`; an error that is not ours is a fault of the program."""
+    """The answer for an image that raised `error`. Other errors than LinfusionError are a fault of linfusion."""
     if isinstance(error, LinfusionError):
         return Failed(error=type(error).__name__, message=error.message, exit_code=error.exit_code)
     text = f"{type(error).__name__}: {error}"
@@ -182,7 +182,7 @@ def failure(error: Exception) -> Failed:
 
 
 class TaskState(StrEnum):
-    """What becomes of a task, in the words of the JSON output."""
+    """The states of a task, as the JSON output names them."""
 
     REDO = "redo"  # its image is damaged and made again
     BEGUN = "begun"
@@ -209,7 +209,7 @@ class Told:
     path: str = ""
 
     def numbers(self) -> dict[str, object]:
-        """What the JSON output adds for this state."""
+        """The measured or planned values that the JSON output adds for this state."""
         match self.answer:
             case Planned(peak_bytes=peak, seconds=seconds):
                 return {"peak_bytes": peak, "seconds": seconds}

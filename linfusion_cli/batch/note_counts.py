@@ -1,4 +1,4 @@
-"""The notes about the images of a batch: each text once, with the images that it concerns."""
+"""Counts the notes about the images of a batch: each text once, with the number of its images."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ MOST_SHOWN = 20  # distinct notes; of the others the number
 
 
 class NoteCounts:
-    """Distinct notes in the order in which they came."""
+    """Distinct notes in the order in which they were added."""
 
     def __init__(self) -> None:
         self._images: dict[str, set[str]] = {}
 
     def add(self, note: str, images: Iterable[str]) -> bool:
-        """Counts the images, given by their ids, each once. True: the note is new and among the first MOST_SHOWN."""
+        """Adds a note about images, given by their ids; each image counts once.
+
+        Returns True if the note is new and among the first MOST_SHOWN.
+        """
         is_new = note not in self._images
         self._images.setdefault(note, set()).update(images)
         return is_new and len(self._images) <= MOST_SHOWN
 
     def counts(self) -> list[tuple[str, int]]:
-        """Each note, and how many images it concerns."""
+        """Each note with the number of images that it concerns."""
         return [(note, len(images)) for note, images in self._images.items()]
 
     def shown(self) -> list[tuple[str, str]]:
-        """The first notes with the images that each concerns in words, and a line that counts the others."""
+        """The first MOST_SHOWN notes, each with its number of images in words, and a line that counts the others."""
         counts = self.counts()
         first = [(note, counted(count, "image")) for note, count in counts[:MOST_SHOWN]]
         rest = len(counts) - MOST_SHOWN

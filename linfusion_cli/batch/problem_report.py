@@ -1,4 +1,4 @@
-"""Everything that is wrong in the lists as one message: in the order of the lines, the same thing said once."""
+"""Makes one message of all problems in prompt lists: in the order of the lines, equal texts joined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def refusal(problems: Sequence[str]) -> str:
 
 
 def summed_up(texts: Sequence[str], word: str) -> list[str]:
-    """A line for each of the texts, the same thing said once, and the number of those that are left out as `word`s."""
+    """One line for each distinct text, at most SHOWN of them, and a line that counts the others as `word`s."""
     return _first(_in_order(texts), word)
 
 

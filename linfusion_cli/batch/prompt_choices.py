@@ -1,4 +1,4 @@
-r"""Every text that {a|b} stands for, with the forms of the Dynamic Prompts extension: {2$$a|b|c}, {0.5::a|b} and \{."""
+r"""Expands {a|b} in prompts to every text, with the syntax of Dynamic Prompts: {2$$a|b|c}, {0.5::a|b} and \{."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _chosen(text: str) -> Iterator[str]:
 
 
 def _alternatives(parts: Sequence[str]) -> Iterator[str]:
-    """What a pair of braces stands for; `parts` are what its bars divide."""
+    """Every text of one pair of braces; `parts` are the texts between its bars."""
     count = COUNT.match(parts[0]) if "$$" in parts[0] else None
     parts = [parts[0][count.end() :], *parts[1:]] if count else parts
     taken = [found for found in map(_without_weight, parts) if found is not None]

@@ -1,4 +1,4 @@
-"""What people put around a prompt: quotes, "### negative", and the settings that AUTOMATIC1111 stores with an image."""
+"""Reads prompts in the notation of other tools: quotes, "### negative", and the infotext of AUTOMATIC1111."""
 
 from __future__ import annotations
 
@@ -78,9 +78,9 @@ def _has_no_effect(name: str, value: object) -> bool:
 
 
 def plain_values(values: Mapping[str, object]) -> tuple[Mapping[str, object], list[str]]:
-    """The values with a prompt without quotes, "### negative" and infotext; and what of the infotext is not used.
+    """The values after quotes, "### negative" and infotext in the prompt are resolved, and the unused infotext keys.
 
-    A value that the row gives itself replaces that of an infotext. Lists of prompts are taken as they are written.
+    A value in the row takes precedence over one in the infotext. Lists of prompts stay as they are written.
     """
     key = next((key for key in values if key.strip().lower() == "prompt"), None)
     prompt = values.get(key) if key is not None else None
@@ -130,7 +130,7 @@ def _without_settings(text: str) -> tuple[str, dict[str, object], list[str]]:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """The prompt, and the negative prompt behind "Negative prompt:" or "###"; None where there is neither."""
+    """The prompt, and the negative prompt behind "Negative prompt:" or "###"; None if there is neither."""
     for mark in (NEGATIVE, HASHES):
         if found := mark.search(text):
             return text[: found.start()].strip(), text[found.end() :].strip()

@@ -44,7 +44,7 @@ Found = Iterator[tuple[int, Mapping[str, object] | str]]  # line, values or what
 def read_rows(source: str, problems: list[str], notes: list[str] | None = None) -> list[Row]:
     """The rows of a file, or of standard input ("-", as .txt).
 
-    What is wrong with a row goes to `problems` as "file:line: text", what is not used to `notes`.
+    Errors of single rows are added to `problems` as "file:line: text", ignored values to `notes`.
     Raises UsageError for a file that can't be read at all.
     """
     name = "stdin" if source == "-" else source
@@ -109,7 +109,7 @@ def _read_tsv(text: str) -> Found:
 
 
 def _delimiter(text: str, usual: str) -> str:
-    """What is between the cells: semicolons too, which spreadsheets write where the comma is in numbers."""
+    """The delimiter of the cells; spreadsheets write semicolons where the comma is the decimal separator."""
     header = next((line for _, line in filled_lines(text)), "")
     return next(
         (mark for mark in (usual, ",", ";", "\t") if mark in header and _names_a_prompt(header.split(mark))),
@@ -122,7 +122,7 @@ def _names_a_prompt(cells: list[str]) -> bool:
 
 
 def _read_table(text: str, usual_delimiter: str) -> Found:
-    """A line of column names, then a row each; an empty cell is a value that is not given."""
+    """The rows of a table whose first line names the columns; an empty cell is a value that is not given."""
     reader = csv.reader(
         io.StringIO(text, newline=""),
         strict=True,
@@ -169,7 +169,7 @@ def _cells(header: list[str], cells: list[str]) -> dict[str, object] | str:
 
 
 def _read_json(text: str) -> Found:
-    """A list of prompts or objects, or an object with `jobs` and `defaults`; JSON lines too, which some name so."""
+    """A list of prompts or objects, or an object with `jobs` and `defaults`; or JSON lines, as some name them."""
     try:
         data = parse_json_value(text, "the file", LARGEST_FILE_BYTES)
     except ValueError as error:

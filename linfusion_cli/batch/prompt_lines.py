@@ -83,7 +83,7 @@ def _entries(text: str) -> Iterator[tuple[int, str]]:
 
 
 def line_values(line: str) -> dict[str, object]:
-    """The prompt, and the flags after it, by their names. Raises UsageError."""
+    """The prompt and the flags after it, by their keys. Raises UsageError for an unknown flag or a missing value."""
     prompt, rest = _split(line)
     values: dict[str, object] = {"prompt": prompt} if prompt else {}
     for given, value in _pairs(rest) if rest else ():
@@ -105,7 +105,7 @@ def _split(line: str) -> tuple[str, str]:
 
 
 def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
-    """The flags with their values: those of nearly all lines by an expression, which long lists feel."""
+    """The flags with their values; a regular expression reads nearly all lines, which saves time on long lists."""
     if APOSTROPHE.search(text):
         text = _QUOTED_OR_APOSTROPHE.sub(lambda match: match[1] or "\\'", text)
     if (
@@ -121,7 +121,7 @@ def _pairs(text: str) -> Iterable[tuple[str, str | None]]:
 
 
 def _pairs_of(words: Iterable[str]) -> Iterator[tuple[str, str | None]]:
-    """None: the value is missing."""
+    """Each flag with its value; None where the value is missing."""
     left = deque(words)
     while left:
         name, value = _flag(left)
@@ -154,7 +154,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """The words as a shell splits them. Without backslashes two expressions do it, ten times as fast as shlex.
+    """The words as a shell splits them; without backslashes by two regular expressions, ten times as fast as shlex.
 
     Raises UsageError for a quotation that is not closed.
     """

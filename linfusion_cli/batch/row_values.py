@@ -29,7 +29,7 @@ RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
 
 
 def row_types() -> dict[str, object]:
-    """The keys that a row may have, with the types of their values: those of options, but for what is the batch's."""
+    """The keys that a row may have, with the types of their values: the options that may differ between images."""
     return {row.key: row.request_type for row in all_rows() if row.in_batch_rows}
 
 
@@ -50,7 +50,7 @@ def seeds_of(text: str) -> Iterator[int]:
 
 
 def counted_images(key: str, value: object) -> int:
-    """How many images a row asks for. Raises UsageError."""
+    """The number of images that a row asks for, 1 or more. Raises UsageError for anything else."""
     try:
         count = int(converted(key, value, wants(int)))
     except UsageError as error:
@@ -62,7 +62,7 @@ def counted_images(key: str, value: object) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a key of Request takes: values of these kinds, or lists whose items are such values."""
+    """The values that a key of Request takes: of these types, or lists of items of such types."""
 
     kinds: frozenset[object]
     items: Wanted | None  # None: no list
@@ -85,7 +85,7 @@ def wants(hint: object) -> Wanted:
 
 
 def converted(key: str, value: object, wanted: Wanted) -> typing.Any:
-    """A value of a row as Request wants it. Raises UsageError for one that can't be meant."""
+    """A value of a row, converted to the type that Request has. Raises UsageError for one of another type."""
     text, kinds = isinstance(value, str), wanted.kinds
     if text and wanted.any_text:
         return value

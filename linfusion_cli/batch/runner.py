@@ -75,7 +75,12 @@ class Options:
 
 @dataclass(slots=True)
 class Summary:
-    """The counts of a run; `error_code` is the exit code of the last task that failed, `stopped` why it ended early."""
+    """The counts of a run, in images but for these.
+
+    loads:      workers that were started, each of which loads the model
+    error_code: the exit code of the last task that failed, 0 if none has
+    stopped:    why the run ended early; "" if it did not
+    """
 
     made: int = 0
     skipped: int = 0
@@ -97,15 +102,15 @@ class _Try:
 
 
 def clock() -> float:
-    """Seconds that go on while a laptop sleeps and that no correction of the date changes."""
+    """Seconds of a clock that runs on during suspend and that changes of the date don't affect."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Runner:
-    """Runs the tasks of one folder.
+    """Runs the tasks of one folder, one after the other, in a worker process.
 
     A task that fails raises nothing. A journal that can't be written raises OutputError, a full disk DiskFullError.
-    Asked to stop, it returns as soon as the running step is kept: the caller looks at STOP afterwards.
+    After a stop request, run() returns once the checkpoint of the running step is written; the caller reads STOP.code.
     """
 
     def __init__(
@@ -124,7 +129,7 @@ class Runner:
         self._stall_seconds = STALL_SECONDS
 
     def run(self, tasks: Sequence[Task]) -> Summary:
-        """Makes the images that are not done yet."""
+        """Makes the images that are not done yet; returns the counts."""
         started = time.monotonic()
         STOP.patient = True
         try:
@@ -215,7 +220,7 @@ class Runner:
         tries.appendleft(again)
 
     def _is_there(self, attempt: _Try) -> bool:
-        """Whether a try that failed has left the whole image all the same, with its own id: then it counts as made.
+        """Whether a failed try has written the whole image, with the id of its job; the image then counts as made.
 
         A worker may die between giving the image its name and saying so. What it measured is not known: 0. What is
         made in the place of a damaged image is made again, because there the journal knows the name already.
@@ -339,7 +344,10 @@ class Runner:
 
 
 def shard_of(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
-    """The tasks of one of `count` machines. The id alone decides, so that an edited list moves none to another one."""
+    """The tasks of machine `index` (1 to `count`) of `count` machines.
+
+    The id alone decides, so that editing the list moves no task to another machine.
+    """
     return [task for task in tasks if int(task.id[:15], 16) % count == index % count]
 
 

@@ -1,4 +1,4 @@
-"""Makes tasks of rows: multiplies out lists and {a|b}, fixes the seeds, and gives each task its id and file name."""
+"""Makes tasks from rows: expands lists and {a|b}, sets the seeds, and gives each task its id and file name."""
 
 from __future__ import annotations
 
@@ -48,7 +48,12 @@ class _Draft(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One image of a batch. id: the job's hash, which no position and no name is part of."""
+    """One image of a batch.
+
+    id:    the hash of the job; it does not depend on the place in the list or on the file name
+    place: where the prompt stands in a list, such as prompts.txt:3
+    name:  of the image's file, in the folder of the batch
+    """
 
     id: str
     place: str
@@ -58,7 +63,7 @@ class Task:
     kind: Kind
 
     def request(self, folder: Path, *, overwrite: bool) -> Request:
-        """What is asked for."""
+        """The request for the image, in a folder."""
         return dataclasses.replace(
             self.kind.request, prompt=self.prompt, seed=self.seed, output=folder / self.name, overwrite=overwrite
         )
@@ -75,8 +80,12 @@ def make_tasks(
 ) -> list[Task]:
     """The tasks of the rows, each once, grouped so that models are loaded rarely.
 
-    What is wrong goes to `problems`, what is not used to `notes`. common: values for rows that do not say otherwise.
-    numbers: gives each id the number that it keeps, for {index}. wildcards: the files of __name__, if there are any.
+    Errors are added to `problems`, ignored values to `notes`; errors in rows raise nothing.
+
+    common: values for the keys that a row does not give
+    template: of the file names, such as {slug}-{seed}-{id}
+    numbers: returns the permanent number of each id, for {index}
+    wildcards: replaces __name__ in prompts; None: it stays
     """
     try:
         maker = _Maker(common, problems, notes if notes is not None else [], wildcards)

@@ -1,4 +1,4 @@
-"""The worker of a batch, the process that holds torch: makes one image after the other and keeps the model loaded."""
+"""The worker process of a batch: imports torch, makes one image after the other, and keeps the model loaded."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class _Maker:
         self._prepared = 0
 
     def make(self, line: str) -> None:
-        """Makes the image of one order, and says how it went; only a signal gets out of here."""
+        """Makes the image of one order and sends the answer; only the exception of a signal is raised."""
         try:
             self._make(Order.from_json(parse_json(line, "an order")))
         except Exception as error:
@@ -101,12 +101,12 @@ class _Maker:
         )
 
     def _tell(self, event: Event) -> None:
-        """Says what happened. Previews are files: their pixels are not sent."""
+        """Sends an event to the runner; the pixels of previews are not sent, because previews are files."""
         if not isinstance(event, PreviewMade):
             self._say(Happened(event))
 
     def _has_room(self, plan: Plan) -> bool:
-        """Whether this process may make the image.
+        """Whether this process can make the image within its memory budget.
 
         The first plan decides for the life of the process how many prepared convolutions it keeps; a plan that counts
         fewer would break its memory budget here.
@@ -152,7 +152,7 @@ def _beat(say: Say) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ends this process with the runner's: it would hold memory and locks for an image that nobody waits for."""
+    """Ends this process when the runner dies: it would go on holding memory and locks."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
     parent = int(os.environ.get("LINFUSION_PARENT", "0"))

@@ -1,4 +1,4 @@
-"""The runner's side of the worker: starts it, sends orders, receives answers, and says what it died of."""
+"""The runner's side of the worker: starts it, sends orders, receives answers, and says why it died."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class WorkerProcess:
             reader.start()
 
     def send(self, order: Order) -> None:
-        """Orders an image. If the worker is dead already, `dead` tells."""
+        """Orders an image. Raises nothing if the worker has died: `dead` is then true."""
         self._received_at = self._asked_at = time.monotonic()
         assert self.process.stdin is not None
         with contextlib.suppress(OSError):
@@ -68,7 +68,7 @@ class WorkerProcess:
             self.process.stdin.flush()
 
     def receive(self, seconds: float) -> Answer | None:
-        """The next answer, or None if none comes for so long."""
+        """The next answer, or None if none comes within `seconds`."""
         now = time.monotonic()
         if now - self._asked_at > PAUSE_SECONDS + seconds:  # this process was suspended, and so was the worker
             self._received_at = now
@@ -82,7 +82,7 @@ class WorkerProcess:
 
     @property
     def silent_seconds(self) -> float:
-        """How long no answer came; a worker that runs gives a sign every two seconds."""
+        """Seconds since the last answer; a running worker sends one every two seconds."""
         return time.monotonic() - self._received_at
 
     @property
@@ -91,12 +91,12 @@ class WorkerProcess:
         return self.process.poll() is not None and self._answers.empty() and not self._readers[0].is_alive()
 
     def stop(self) -> None:
-        """Asks it to keep what is done, and to end."""
+        """Asks the worker to write a checkpoint and to end."""
         with contextlib.suppress(OSError):
             self.process.terminate()
 
     def end(self, patience_seconds: float = 10.0) -> None:
-        """Waits for its end, and kills it after `patience_seconds`; closes the pipes."""
+        """Waits for the worker to end, kills it after `patience_seconds`, and closes the pipes."""
         if self.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
@@ -112,7 +112,7 @@ class WorkerProcess:
                 pipe.close()
 
     def kill(self) -> None:
-        """Ends it now, also if it is stopped or hangs."""
+        """Kills the worker at once, also if it is suspended or hangs."""
         with contextlib.suppress(OSError):
             self.process.kill()
         self.end()
@@ -123,7 +123,7 @@ class WorkerProcess:
         return self.process.returncode == -KILLED and oom_kills() > self._oom_kills
 
     def cause(self) -> str:
-        """What it died of, in words, with the last line of its standard error."""
+        """Why the worker died, in words, with the last line of its standard error."""
         code = self.process.returncode
         if self.ran_out_of_memory:
             text = "was killed by the memory limit (SIGKILL)"

@@ -1,4 +1,4 @@
-"""The front door: registers the commands, and turns every error into a message and an exit code."""
+"""The command line: registers the commands, and turns every error into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
 
 
 def _interrupted(words: Sequence[str]) -> str:
-    """What a stopped command says; of those that keep what is done, how to go on."""
+    """The message of a stopped command; for those that keep what is done, with the way to resume."""
     return "interrupted; the same command continues" if words[:1] and words[0] in CONTINUED else "interrupted"
 
 
@@ -188,7 +188,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
     """Prints what went wrong and returns the exit code of its family."""
     match error:
         case StandardOutputError() if "--json" not in words and error.reader_gone:
-            return error.exit_code  # `| head -1`: who closed the pipe wants no word about it
+            return error.exit_code  # `| head -1`: the user closed the pipe on purpose
         case LinfusionError():
             return _fail(type(error).__name__, told(error), error.exit_code, words)
         case TyperException():
@@ -216,7 +216,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
 
 
 def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
-    """Tells people on stderr, and programs on stdout if they asked for JSON."""
+    """Prints the error on stderr and, with --json, as a JSON line on stdout; returns the exit code."""
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
 

@@ -1,4 +1,4 @@
-"""`linfusion batch`: every image of a list of prompts, once, whatever happens on the way."""
+"""`linfusion batch`: makes every image of prompt lists once, and resumes after interruptions."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What decides the tasks of a batch."""
+    """The lists and flags that decide the tasks of a batch."""
 
     files: list[str]
     common: Mapping[str, object]  # values of rows that do not say otherwise
@@ -232,7 +232,7 @@ def _remembered(listed: Listed, journal: Journal, notes: list[str]) -> Listed:
 
 
 def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
-    """What of the lists is not used: on stderr, and as JSON lines."""
+    """Shows which values of the lists are ignored: on stderr, and as JSON lines."""
     import sys
 
     from linfusion_cli.batch.problem_report import summed_up
@@ -256,7 +256,12 @@ def run_tasks(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Makes the images of the tasks that are missing; returns the exit code."""
+    """Makes the missing images of the tasks; returns the exit code.
+
+    It is 0 if no image failed, 1 if one failed with keep_going, else that of the image that failed.
+
+    Raises BusyError, OutputError or WeightsError before the first image.
+    """
     from linfusion_cli.batch.journal import Flags
     from linfusion_cli.batch.runner import Runner, at_work
     from linfusion_cli.cli.batch_display import BatchDisplay
@@ -282,7 +287,7 @@ def _exit_code(summary: Summary, options: Options) -> int:
 
 
 def _refuse_foreign(journal: Journal, tasks: list[Task], *, thorough: bool) -> None:
-    """Nothing that another image or program has left under a name is ever replaced."""
+    """Raises OutputError if a task's file name is taken by another image or program."""
     from linfusion_cli.batch.problem_report import SHOWN, counted
 
     foreign = [

@@ -1,4 +1,4 @@
-"""What a user sees of a batch: a line for each image, a bar on a terminal, JSON lines for programs, a log file."""
+"""Shows a batch: a line for each image, a bar on a terminal, JSON lines for programs, a log file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from linfusion_cli.batch.task_list import Task
 
 ONE_IMAGE = counted(1, "image")
-LINE_SECONDS = 60.0  # between two lines about an image in hand, where there is no bar
+LINE_SECONDS = 60.0  # between two lines about the current image, where there is no bar
 
 
 class BatchDisplay:
@@ -80,7 +80,7 @@ class BatchDisplay:
         self._update()
 
     def _emit(self, told: Told) -> None:
-        """One line of JSON; if nobody reads it any more, the batch ends at a kept step."""
+        """Writes one line of JSON. If the reader has gone, asks the batch to stop at the next checkpoint."""
         task: dict[str, object] = {
             "id": told.task.id,
             "place": told.task.place,
@@ -119,7 +119,7 @@ class BatchDisplay:
             self._announce(safe(told.path))
 
     def _announce(self, path: str) -> None:
-        """The path on stdout; where that is dead, this is told once, and the images are made all the same."""
+        """Prints the path on stdout. If stdout can't be written, says so once on stderr; the batch goes on."""
         if self._stdout_dead:
             return
         try:
@@ -141,7 +141,7 @@ class BatchDisplay:
             self._line(f"note: {task.name}: {spelled(note)}")
 
     def sum_up(self, summary: Summary) -> None:
-        """What has come out: the notes that concern more than one image, and the counts."""
+        """Shows the notes that concern more than one image, and the counts of the run."""
         repeated = [(spelled(note), images) for note, images in self._notes.shown() if images != ONE_IMAGE]
         for line in [*(f"note: {images}: {note}" for note, images in repeated), summary_line(summary)]:
             self._line(line)
@@ -150,7 +150,7 @@ class BatchDisplay:
             emit(sys.stdout, "summary", {**asdict(summary), "notes": notes})
 
     def _left_seconds(self) -> float:
-        """Of all images: as long as those before took; until there is one, as the plan says."""
+        """Seconds left for all images: by the mean of those made in this run, or by the plan before the first."""
         each = self._seconds / self._made if self._made else self._image.planned_seconds
         return each * max(0.0, self._left - self._image.part)
 
@@ -183,7 +183,7 @@ class BatchDisplay:
 
 
 class _Image:
-    """How far the image in hand is, by what its plan says of its phases."""
+    """The progress of the current image, with its phases weighted by their planned seconds."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -264,7 +264,7 @@ def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path) -> list[st
 
 
 def dry_run_lines(found: DryRun) -> list[str]:
-    """What the images of each configuration take, the notes, and what would stop them."""
+    """The time and memory of each configuration, the notes, and the obstacles."""
     lines = [
         f"{counted(kind.images, 'image')} of {kind.size}, preset {kind.preset}: {seconds_text(kind.seconds)} and "
         f"{bytes_text(kind.peak_bytes)} each"
@@ -280,7 +280,7 @@ def dry_run_lines(found: DryRun) -> list[str]:
 
 
 def emit_dry_run(found: DryRun) -> None:
-    """The same as JSON lines."""
+    """Writes the result of a dry run as JSON lines on stdout."""
     for kind in found.planned:
         emit(sys.stdout, "plan", asdict(kind))
     for name, counts in (("note", found.notes), ("obstacle", found.obstacles)):

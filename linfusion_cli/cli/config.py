@@ -1,4 +1,4 @@
-"""`linfusion config`: a user's own defaults, and where each comes from."""
+"""`linfusion config`: shows the user's own defaults, and where each comes from."""
 
 from __future__ import annotations
 

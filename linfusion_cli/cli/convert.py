@@ -1,4 +1,4 @@
-"""`linfusion convert`: pickled weights as safetensors files."""
+"""`linfusion convert`: converts pickled weights to safetensors files."""
 
 from __future__ import annotations
 

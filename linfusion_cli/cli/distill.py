@@ -1,4 +1,4 @@
-"""`linfusion distill`: LinFusion weights for a checkpoint of one's own."""
+"""`linfusion distill`: trains LinFusion weights for a checkpoint."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ a preset, or load it with the official code. The paper's run for SD-v1.5: 100,00
 
 
 class Shape(StrEnum):
-    """How the learning rate goes after its warm-up."""
+    """The learning-rate schedule after the warm-up."""
 
     cosine = "cosine"
     constant = "constant"

@@ -1,4 +1,4 @@
-"""`linfusion doctor`: what is here, what would run, and what to type where something is missing."""
+"""`linfusion doctor`: checks the machine, the installation and the weights."""
 
 from __future__ import annotations
 

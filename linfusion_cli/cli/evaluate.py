@@ -1,4 +1,4 @@
-"""`linfusion evaluate`: numbers for images, where the truth is known."""
+"""`linfusion evaluate`: measures prompt fidelity and quality of images on the procedural scenes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COMPANIONS = {  # what else must be given for a flag to do something
 
 
 class Attention(StrEnum):
-    """What the UNet attends with."""
+    """The self-attention of the UNet."""
 
     linear = "linear"
     softmax = "softmax"

@@ -1,4 +1,4 @@
-"""`linfusion fetch`: brings everything that presets need onto this machine."""
+"""`linfusion fetch`: downloads the weights that presets need."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def _fetch_all(requirements: list[Requirement], *, offline: bool, as_json: bool,
 
 
 def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
-    """Where it is on this machine, checked."""
+    """The path on this machine, after a download if it is missing, with its hash checked."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.weights.checksums import check_files
     from linfusion_cli.weights.hub_download import fetch as download
@@ -159,7 +159,7 @@ def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
 
 
 def _along(model: Path) -> list[Requirement]:
-    """What a model of this family needs beside itself."""
+    """The LinFusion weights that a model of this family needs too."""
     from linfusion_cli.config.extras import PRESET_OF
     from linfusion_cli.config.presets import load_preset
     from linfusion_cli.config.required_weights import requirements_of

@@ -53,7 +53,7 @@ def advice(flag: str) -> str:
 
 
 def unknown_flag(error: BaseException) -> str:
-    """What is said of a flag that the command lacks; "" for any other error of the command line's library."""
+    """The message for a flag that the command lacks; "" for any other error of click."""
     if type(error).__name__ != "NoSuchOption":
         return ""
     given = str(getattr(error, "option_name", ""))

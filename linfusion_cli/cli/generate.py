@@ -1,4 +1,4 @@
-"""`linfusion generate`: one prompt, one image or several."""
+"""`linfusion generate`: makes one image, or several, from a prompt."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
 
 
 def resolved(request: Request) -> Job:
-    """The job; where no seed was given, the interrupted one, so that the same command goes on with it."""
+    """The job of a request. Without a given seed it has that of an interrupted run, so that the command resumes it."""
     from linfusion_cli.config.job import resolve
 
     job = resolve(request)
@@ -139,8 +139,8 @@ def make(
 ) -> None:
     """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's.
 
-    Jobs that differ in nothing but their seeds share the plan and the loaded model; those that are there already, whole
-    and the same, are not made again.
+    Jobs that differ in nothing but their seeds share the plan and the loaded model; those whose image exists already,
+    whole and the same, are not made again.
     """
     from linfusion_cli.cli.render_display import open_displays, show_plan
     from linfusion_cli.cli.text import safe
@@ -175,7 +175,7 @@ def make(
 
 
 def _not_done(plans: Sequence[Plan], *, as_json: bool, quiet: bool) -> list[Plan]:
-    """Those whose image is not there. Raises OutputError, before any work, for a file of another image."""
+    """The plans whose image does not exist. Raises OutputError, before any work, for a file of another image."""
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
     from linfusion_cli.output.formats.writer import check_destination

@@ -1,4 +1,4 @@
-"""Several images of one prompt: their seeds, their names, and which of them are there."""
+"""Several images of one prompt: their seeds, their file names, and which of them exist."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FIELDS_THAT_DIFFER = ("{seed", "{id", "{index")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What of several images of one prompt is to be made: how many, from a seed on, or the seeds themselves."""
+    """The seeds of several images of one prompt: a count with the first seed, or a list of seeds."""
 
     count: int = 1
     seeds: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class Series:
 
 
 def series_of(count: str | None, seeds: str | None, seed: int | None) -> Series:
-    """What --count and --seeds ask for. Raises UsageError for what can't be meant."""
+    """The series that --count, --seeds and --seed ask for. Raises UsageError for values that don't fit together."""
     from linfusion_cli.batch.row_values import MOST_COUNT, seeds_of
 
     if seeds is not None:

@@ -1,4 +1,4 @@
-"""`linfusion inspect`: what an image says about how it was made, and the command that makes it again."""
+"""`linfusion inspect`: shows the record of an image, and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _plot(file: Path, plot: Path | None, memory_log: Path | None) -> None:
 
 
 def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) -> None:
-    """Shows what another program's image says."""
+    """Shows the record of an image that another program made."""
     from linfusion_cli.output.foreign_record import nearest_command
 
     command = nearest_command(record)

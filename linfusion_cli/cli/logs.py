@@ -78,7 +78,7 @@ class LogFile:
             self._handler.emit(logging.LogRecord("linfusion", logging.INFO, "", 0, safe(text), None, None))
 
     def _give_up(self, record: logging.LogRecord) -> None:
-        """A log that can't be written is told once, on stderr; the work goes on without it."""
+        """Says once on stderr that the log can't be written; the work goes on without it."""
         error = sys.exc_info()[1]
         reason = getattr(error, "strerror", None) or str(error)
         handler, self._handler = self._handler, None
@@ -92,12 +92,12 @@ class LogFile:
 
     @property
     def stream(self) -> TextIO | None:
-        """For who prints lines; None if no log is wanted."""
+        """A text stream whose lines go to the log; None without a log file."""
         return cast("TextIO", _Lines(self.add)) if self._handler is not None else None
 
 
 def _end(error: BaseException) -> str:
-    """What ended a command, in the words that its user reads."""
+    """The error message that ends a command, as its user reads it."""
     if isinstance(error, SystemExit):
         reason = REASONS.get(error.code, "stopped") if isinstance(error.code, int) else "stopped"
         return f"{reason} (exit code {error.code})"
@@ -105,7 +105,7 @@ def _end(error: BaseException) -> str:
 
 
 class _Lines(io.TextIOBase):
-    """A stream whose lines are given away as they end."""
+    """A text stream that passes each complete line to a function."""
 
     def __init__(self, give: Callable[[str], None]) -> None:
         self._give, self._rest = give, ""

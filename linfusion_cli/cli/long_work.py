@@ -1,4 +1,4 @@
-"""One question before work that takes hours, for people at a terminal."""
+"""Asks for confirmation at a terminal before work that takes hours."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ YesFlag = Annotated[bool, typer.Option("--yes", help="Start work of more than tw
 
 
 def ask_before_long_work(seconds: float, *, yes: bool) -> None:
-    """Asks whether to start work of so many predicted seconds, if that is long and somebody is there to answer.
+    """Asks at a terminal whether to start work of `seconds` predicted seconds, if that is long.
 
-    Raises typer.Exit for a no. In scripts and cron nobody is asked.
+    Raises typer.Exit if the answer is no. Scripts and cron jobs are not asked.
     """
     if yes or seconds <= LONG_SECONDS or not (sys.stdin.isatty() and sys.stderr.isatty()):
         return

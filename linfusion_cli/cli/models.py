@@ -1,4 +1,4 @@
-"""`linfusion models`: what is in the folders of models."""
+"""`linfusion models`: lists the files in the model folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`linfusion plan`: what an image would need, phase by phase, before anything is made."""
+"""`linfusion plan`: shows stages, bands, memory and time of an image, phase by phase, without making it."""
 
 from __future__ import annotations
 

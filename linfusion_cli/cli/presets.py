@@ -1,4 +1,4 @@
-"""`linfusion presets`: which presets there are, what is in one, and whether a file is a good one."""
+"""`linfusion presets`: lists presets, shows their settings, and checks preset files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Follows the engine's events through the plan: what is running, what is done, and how long the rest will take."""
+"""Follows the engine's events through the plan: the running phase, what is done, and the remaining seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST_PRIOR = 1e-6  # seconds: a plan that takes no time says nothing about the 
 
 
 class Tracker:
-    """Where the work is in its plan: the running phase, how much of it is done, and when all will be."""
+    """The progress of a plan: the running phase, its finished steps, and the remaining seconds."""
 
     def __init__(self, plan: Plan, now: Now = time.monotonic) -> None:
         self._now = now

@@ -1,4 +1,4 @@
-"""Which of the processes of one image this one is: the only one, the first of those it starts, or a launcher's."""
+"""The role of this process: it renders alone, starts other ranks, or is a rank of a launcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `make reference` writes from the tables of options: their page, their fields, presets/defaults.toml."""
+"""`make reference`: writes docs/reference.md, the generated fields and presets/defaults.toml from the option rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Each but the prompt, the image and the output is also a key of your `config.toml
 
 
 def reference() -> str:
-    """The page, in Markdown."""
+    """docs/reference.md, in Markdown."""
     return "\n".join([HEAD, *_lines(), ""])
 
 
@@ -57,7 +57,7 @@ def _lines() -> Iterator[str]:
 
 
 def default_words(row: OptionRow) -> str:
-    """What an option is where nobody gives it: "auto", "as the preset says: 25", "what is free"."""
+    """The default of an option in words: "auto", "as the preset says: 25", "what is free"."""
     section, _, name = row.preset_key.partition(".")
     value = _defaults().get(section, {}).get(name)
     if value is not None:

@@ -1,4 +1,4 @@
-"""What a user sees while an image is made: a live bar, plain lines, JSON lines, or nothing."""
+"""Shows the progress of an image: a live bar, plain lines, JSON lines, or nothing."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ class JsonDisplay:
         emit(stream, "plan", {"plan": plan_fields(plan)})
 
     def notify(self, event: Event) -> None:
-        """Tells an event. A reader that has gone ends the work at a kept step; in no thread is an error raised."""
+        """Writes an event as JSON. If the reader has gone, asks for a stop at the next checkpoint; raises nothing."""
         self._tracker.see(event)
         try:
             self._emit(event)
@@ -283,13 +283,13 @@ def open_displays(
 
 
 def opening_lines(plan: Plan, which: str, *, with_plan: bool) -> list[str]:
-    """What stands above the progress: the plan, and of several images which one it is."""
+    """The lines above the progress: the plan and, if there are several images, which one this is."""
     title = f"{which}: seed {plan.job.seed}, {safe(plan.job.output.name)}"
     return [*(plan_lines(plan) if with_plan else []), *([title] if which else [])]
 
 
 def _images_protocol(plan: Plan, *, quiet: bool) -> str:
-    """In which previews are drawn in the terminal; "" where nobody asks for them there."""
+    """The protocol in which previews are drawn in the terminal; "" if none are asked for there."""
     if plan.job.preview != NO_FILE:
         return ""
     if quiet:
@@ -322,7 +322,7 @@ def phase_text(plan: Plan, event: PhaseStarted) -> str:
 
 
 def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequence[Job] = ()) -> None:
-    """Prints a plan to stdout for a dry run, with the sources of its settings and its errors.
+    """Prints a plan to stdout for a dry run, with the source of each setting, and its obstacles.
 
     jobs: of several images, whose plans are the same but for seed and name
     """

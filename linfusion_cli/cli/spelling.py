@@ -1,4 +1,4 @@
-"""How the command line writes an option that a message names: `--lora` for "loras". Nothing below cli/ knows this."""
+"""How the command line writes an option that a message names: `--lora` for "loras". Only cli/ spells flags."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def declarations(row: OptionRow, command: str = "") -> tuple[str, ...]:
 
 
 def speller(command: str) -> Callable[[str], str]:
-    """What leads a word to the flag that it means: those of other tools, and underscores for dashes.
+    """A function from a flag as typed to ours: flags of other tools, and underscores for dashes.
 
     Given to the command as its `token_normalize_func`: "cfg_scale" and "cfg-scale" become "guidance".
     """

@@ -1,4 +1,4 @@
-"""The standard streams as displays: one that dies (closed, a full disk, a reader that went away) ends no work.
+"""Standard streams whose failure (closed, a full disk, a reader that has gone) ends no work.
 
 main() runs every command inside standard_streams(). There sys.stderr drops what it can't write. sys.stdout raises
 StandardOutputError, once for each attempt, so that a command whose result is text fails with a code of its own. What is
@@ -67,7 +67,7 @@ class DisplayStream:
         self._attempt(lambda inner: inner.flush())
 
     def detach_dead(self) -> None:
-        """Leads the descriptor of a dead stream to the null device, so that the interpreter's last flush can't fail."""
+        """Points the descriptor of a dead stream to the null device, so that the last flush can't fail."""
         inner = self._inner
         if not self.dead or inner is None or all(inner is not own for own in (sys.__stdout__, sys.__stderr__)):
             return
@@ -88,7 +88,7 @@ class DisplayStream:
 
 
 class ResultStream(DisplayStream):
-    """Standard output: what can't be written raises StandardOutputError, now and ever after."""
+    """Standard output: a failed write raises StandardOutputError, and so does each later one."""
 
     def write(self, text: str, /) -> int:
         super().write(text)
@@ -106,7 +106,7 @@ class ResultStream(DisplayStream):
 
 @contextlib.contextmanager
 def standard_streams() -> Iterator[None]:
-    """Puts streams that die quietly in the place of stdout and stderr, and makes sure that descriptors 0 to 2 exist."""
+    """Replaces stdout and stderr by a ResultStream and a DisplayStream, and opens missing descriptors 0 to 2."""
     _open_missing()
     before = sys.stdin, sys.stdout, sys.stderr
     if sys.stdin is None:
@@ -125,7 +125,7 @@ def standard_streams() -> Iterator[None]:
 
 
 def announce(line: str) -> None:
-    """Prints where a result is, for one that is on the disk already: if stdout can't take it, stderr gets it."""
+    """Prints the path of a finished result on stdout or, if that can't be written, on stderr."""
     told = bool(getattr(sys.stdout, "dead", False))
     try:
         typer.echo(line)

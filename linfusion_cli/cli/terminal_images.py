@@ -28,7 +28,7 @@ _INSIDE = {"TMUX": "tmux", "STY": "screen"}  # these take the sequences for them
 
 
 def protocol_of(environment: Mapping[str, str]) -> str:
-    """How the terminal is drawn on, by the variables that it sets; "" if it is not known to show images."""
+    """The image protocol of the terminal, by its environment variables; "" if it is not known to have one."""
     if any(environment.get(name) for name in _INSIDE):
         return ""
     term = environment.get("TERM", "")

@@ -19,7 +19,7 @@ BUSY = 1.3  # times as long as on an idle machine
 
 
 def safe(text: object) -> str:
-    """A text as it may be shown and logged: what a terminal could act on escaped, what opens an account left out."""
+    """A text that is safe to show and to log: control characters escaped, tokens and passwords left out."""
     from linfusion_cli.output.metadata import visible
     from linfusion_cli.redaction import redacted
 
@@ -27,9 +27,9 @@ def safe(text: object) -> str:
 
 
 def wrong_value(error: BaseException) -> str:
-    """What the command line's library says of a flag's value: the value, what is allowed and the nearest allowed one.
+    """The message for a wrong value of a flag: the value, what is allowed and the nearest allowed one.
 
-    "" if it does not say.
+    "" for any other error of click.
     """
     details = getattr(error.__cause__, "errors", None)
     flags = getattr(getattr(error, "param", None), "opts", ())
@@ -82,7 +82,7 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """What will be done, before it is done: the job, each stage with its memory and time, and the notes."""
+    """The plan as text: the job, each stage with its memory and time, and the notes."""
     job, machine = plan.job, plan.machine
     budget = f", at most {bytes_text(plan.budget_bytes)}" if plan.budget_bytes else ""
     bands = plan.stages[-1].bands
@@ -135,7 +135,7 @@ def rank_lines(forecast: RankForecast, link: str | None) -> list[str]:
 
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:
-    """What would stop a plan, below it."""
+    """The obstacles of a plan as lines."""
     return ["", *(f"would fail: {safe(text)}" for text in obstacles)] if obstacles else []
 
 
@@ -178,7 +178,7 @@ def phase_lines(plan: Plan) -> list[str]:
 
 
 def result_lines(rendered: Rendered) -> list[str]:
-    """Predicted against measured, once the image is there."""
+    """The measured time and memory of a finished image beside the predicted ones."""
     plan = rendered.plan
     device = rendered.device_peak_bytes
     rows = [["", "predicted", "measured"], ["time", seconds_text(plan.seconds), seconds_text(rendered.seconds)]]

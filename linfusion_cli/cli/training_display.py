@@ -1,4 +1,4 @@
-"""Shows a long piece of work that tells of itself in notes and progress: a live bar on a terminal, else lines."""
+"""Shows the progress of a training: a live bar on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from linfusion_cli.cli.text import safe
 
 @runtime_checkable
 class Advance(Protocol):
-    """Where the work is; its text says the same in one line."""
+    """A progress event of a training; str() of it says the same in one line."""
 
     @property
     def step(self) -> int: ...

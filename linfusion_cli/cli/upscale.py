@@ -1,4 +1,4 @@
-"""`linfusion upscale`: an image of the user's own, through the stages of the progressive upscale."""
+"""`linfusion upscale`: enlarges the user's image by the stages of the progressive upscale."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def upscale(
 
 
 def _size(image: Path, scale: float, input_range: str | None) -> str:
-    """The image's own shape, so many times as large, to the nearest size that can be made."""
+    """The size of the image times `scale`, rounded to the nearest size that can be made."""
     from linfusion_cli.config.input_images import inspect_image, range_or_none
 
     if not 1 < scale <= 64:

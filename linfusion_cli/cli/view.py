@@ -1,4 +1,4 @@
-"""`linfusion view`: a page that zooms an image of any size, with what made it."""
+"""`linfusion view`: serves a page that zooms an image of any size and shows its record."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _record(image: Path) -> Mapping[str, Any] | None:
 
 
 def _serve(content: Content, port: int, *, browser: bool, as_json: bool) -> int:
-    """Serves until Ctrl-C, which is how it ends."""
+    """Serves the page until Ctrl-C."""
     from linfusion_cli.viewer.server import ViewServer
 
     with ViewServer(content, port) as server:
