@@ -28,6 +28,7 @@ from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.options import all_rows
+from linfusion_cli.config.prompt_loras import PromptLoras, read_tags, split_tags
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.size_options import BOTH_SIDES, SIZE_KEYS, size_of
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest_name, option
@@ -111,6 +112,7 @@ class _Maker:
         self._not_in_rows = {"index", "name", "ranks", *(row.key for row in all_rows() if not row.in_batch_rows)}
         self._names: dict[str, str] = {}
         self._kinds: dict[Request, Kind] = {}
+        self._tags: dict[tuple[str, ...], PromptLoras] = {}
         self._common: dict[str, list[object]] = {}
         for key, value in self._with_size("the flags", dict(common)).items():
             self._common[key] = self._choices(key, value)
@@ -132,9 +134,7 @@ class _Maker:
             prompts = lists.pop("prompt")
             for kind in self._kinds_of(lists):
                 for prompt in prompts:
-                    yield from self._seeded(
-                        row.place, kind, _whole_text(kind.checked_prompt(cast("str", prompt))), seeds
-                    )
+                    yield from self._seeded(row.place, kind, cast("str", prompt), seeds)
         except RecursionError:
             self._problems.append(f"{row.place}: its braces are in one another too deep")
         except (
@@ -247,15 +247,31 @@ class _Maker:
         Without a seed the prompt's words give one, not its place in the list: the same list gives the same images, and
         a line that stands there twice gives two.
         """
+        fills = self._wildcards is not None and "__" in prompt
+        if not fills:
+            kind, prompt = self._with_tags(place, kind, prompt)
+        prompt = _whole_text(kind.checked_prompt(prompt))
         for given in seeds:
             if given is None:
                 repeat = self._seen.get((kind, prompt), 0)
                 self._seen[kind, prompt] = repeat + 1
             seed = kind.seed_for(prompt, repeat) if given is None else cast("int", given)
-            text = prompt
-            if self._wildcards is not None and "__" in prompt:
-                text = _whole_text(kind.checked_prompt(self._wildcards.filled(prompt, seed)))
-            yield _Draft(kind.id_of(text, seed), place, text, seed, kind)
+            text, drawn = prompt, kind
+            if fills and self._wildcards is not None:
+                drawn, text = self._with_tags(place, kind, self._wildcards.filled(prompt, seed))
+                text = _whole_text(drawn.checked_prompt(text))
+            yield _Draft(drawn.id_of(text, seed), place, text, seed, drawn)
+
+    def _with_tags(self, place: str, kind: Kind, prompt: str) -> tuple[Kind, str]:
+        """The prompt without the tags of LoRAs, and the kind with these LoRAs."""
+        words, tags = split_tags(prompt)
+        if not tags:
+            return kind, prompt
+        if tags not in self._tags:
+            self._tags[tags] = read_tags(tags)
+        for note in self._tags[tags].notes:
+            self._note(place, note)
+        return self._kind(kind.with_loras(self._tags[tags].loras)), words
 
     def _kinds_of(self, lists: Mapping[str, Sequence[object]]) -> Sequence[Kind]:
         """A Kind for each combination; long lists have few of them."""

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 
 from linfusion_cli.errors import Message, Option, option
+from linfusion_cli.weights.model_folders import VARIABLE
 
 SHOWN_CHARACTERS = 40
+NEGATIVE = "the negative prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +19,19 @@ class _Sign:
     pattern: re.Pattern[str]
     use: tuple[str | Option, ...]
     is_weight: bool = False  # understood with prompt weights
+    negative: tuple[str | Option, ...] = ()  # `use` in a negative prompt, where it is another
 
 
 SIGNS = (
-    _Sign(re.compile(r"<(?:lora|lyco):[^<>\n]*>", re.IGNORECASE), ("use ", option("lora"))),
+    _Sign(
+        re.compile(r"<(?:lora|lyco):[^<>\n]*>", re.IGNORECASE),
+        ("use ", option("loras"), f", or name a folder of models in {VARIABLE}"),
+        negative=("a LoRA acts on both prompts. Write it in the prompt, or use ", option("loras")),
+    ),
+    _Sign(
+        re.compile(r"<(?:lora|lyco):[^<>\n]*(?=[<\n]|\Z)", re.IGNORECASE),
+        ("the tag of a LoRA ends with >, like <lora:NAME:0.8>",),
+    ),
     _Sign(re.compile(r"<hypernet:[^<>\n]*>", re.IGNORECASE), ("hypernetworks are not supported",)),
     _Sign(
         re.compile(r"\bembedding:[\w.\-]+", re.IGNORECASE),
@@ -65,12 +76,13 @@ def foreign_syntax_notes(prompt: str, negative_prompt: str, *, weights: bool) ->
 
     weights: whether weights like (word:1.3) are understood.
     """
-    texts = (("the prompt", prompt), ("the negative prompt", negative_prompt))
+    texts = (("the prompt", prompt), (NEGATIVE, negative_prompt))
     return tuple(
-        Message(f'"{found[0].strip():.{SHOWN_CHARACTERS}}" in {name} is read as words: ', *sign.use)
+        Message(f'"{found[0].strip():.{SHOWN_CHARACTERS}}" in {name} is read as words: ', *use)
         for name, text in texts
         for sign in SIGNS
         if not (sign.is_weight and weights)
         for found in [sign.pattern.search(text)]
         if found
+        for use in [sign.negative if sign.negative and name == NEGATIVE else sign.use]
     )

@@ -21,6 +21,7 @@ from linfusion_cli.config.model_names import with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, Source, load_preset, with_default_vae
+from linfusion_cli.config.prompt_loras import read_tags, split_tags
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.request_checks import (
     checked_choice,
@@ -71,6 +72,7 @@ class Job:
     weights: Mapping[str, str] = field(hash=False)  # location -> fingerprint of the weights there, where there are any
     sources: Mapping[str, Source] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME", an option
     overrides: Mapping[str, Override] = field(hash=False)  # as given_options.overrides() makes them for the record
+    prompt_notes: tuple[str, ...] = ()  # how parts of the prompt that are no words were read
 
     @property
     def images(self) -> tuple[InputImage, ...]:
@@ -84,10 +86,8 @@ def resolve(request: Request) -> Job:
     Raises UsageError for anything that can't be rendered; the message says what is allowed. Raises WeightsError for a
     name of weights that no configured folder has.
     """
-    request = _with_size(with_paths(request))
+    request, loaded, notes = _loaded(request)
     given = given_options(request)
-    loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given)
-    loaded = with_default_vae(loaded)
     settings = loaded.settings
     extras.check_family(extras.family_here(request.model, request.unet), settings, loaded.name)
     prompt = checked_prompt(
@@ -131,6 +131,7 @@ def resolve(request: Request) -> Job:
         weights=extras.fingerprints(settings),
         sources=loaded.sources,
         overrides=overrides(request),
+        prompt_notes=notes,
     )
     output = _output(request, loaded, job)
     chosen = format_of_ending(output.suffix) or PNG
@@ -139,6 +140,18 @@ def resolve(request: Request) -> Job:
     preview, every = checked_preview(request.preview, request.preview_every, taken)
     scratch = _scratch(request.scratch_folder, output)
     return replace(job, output=output, file=file, scratch_folder=scratch, preview=preview, preview_every=every)
+
+
+def _loaded(request: Request) -> tuple[Request, Loaded, tuple[str, ...]]:
+    """The request with one size, paths for names and the LoRAs of its prompt; its preset; notes on the prompt."""
+    words, tags = split_tags(request.prompt)
+    request = _with_size(with_paths(replace(request, prompt=words)))
+    loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given_options(request))
+    named = read_tags(tags)
+    if named.loras:  # beside those of the options or the preset, as if all of them were given as options
+        request = replace(request, loras=(*loaded.settings.extras.loras, *named.loras))
+        loaded = load_preset(loaded.name, given_options(request))
+    return request, with_default_vae(loaded), named.notes
 
 
 def _with_size(request: Request) -> Request:

@@ -30,6 +30,10 @@ class Kind:
         """The seed of the `repeat`-th job with these words that names none: always the same one."""
         return int(finished_digest(self._digest, prompt, -1 - repeat)[:8], 16)
 
+    def with_loras(self, loras: tuple[str, ...]) -> Request:
+        """What is asked for with these LoRAs beside those of the options or the preset."""
+        return replace(self.request, loras=(*self.job.settings.extras.loras, *loras))
+
     def checked_prompt(self, prompt: str) -> str:
         """The prompt as the job will have it. Raises UsageError."""
         return checked_prompt(

@@ -18,7 +18,8 @@ def prompt_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
     token = (Message(TOKEN),) if redacted(job.prompt) != job.prompt else ()
     signs = foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights)
     brackets = _bracket_notes(job) if job.settings.extras.prompt_weights else ()
-    return (*token, *unknown_words_notes(job, weights), *signs, *brackets)
+    read = tuple(Message(note) for note in job.prompt_notes)
+    return (*token, *unknown_words_notes(job, weights), *signs, *brackets, *read)
 
 
 def _bracket_notes(job: Job) -> tuple[Message, ...]:

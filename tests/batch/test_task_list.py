@@ -19,6 +19,7 @@ from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.batch.row_values import row_types
 from linfusion_cli.batch.runner import shard_of
 from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks
+from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve
@@ -286,3 +287,47 @@ def test_values_that_python_calls_equal_are_not_taken_for_each_other() -> None:
     )
     assert [(task.place, type(task.kind.request.steps)) for task in made] == [("list:1", int), ("list:3", int)]
     assert problems == ["list:2: steps = true: write a whole number"]
+
+
+@pytest.fixture
+def armour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A LoRA in the configured folder of models."""
+    path = tmp_path / "loras" / "armour.safetensors"
+    path.parent.mkdir()
+    path.touch()
+    monkeypatch.setenv("LINFUSION_MODELS", str(tmp_path))
+    return path
+
+
+def test_a_lora_in_a_prompt_is_the_rows_lora(armour: Path) -> None:
+    made, problems = tasks_of(
+        {"prompt": "a {knight|queen} <lora:armour:0.8>"}, {"prompt": "a {knight|queen}", "lora": "armour:0.8"}
+    )
+    assert problems == []
+    assert [task.prompt for task in made] == ["a knight", "a queen"]  # the rows ask for the same images
+    for task in made:
+        job = resolve(task.request(Path("out"), overwrite=False))
+        assert (job_hash(job), job.output.name) == (task.id, task.name)
+        assert job.settings.extras.loras == (f"{armour}:0.8",)
+
+
+def test_a_lora_in_a_wildcards_line_is_drawn_with_it(armour: Path, tmp_path: Path) -> None:
+    (tmp_path / "style.txt").write_text("in steel <lora:armour:0.2:0.7>\n")
+    problems: list[str] = []
+    notes: list[str] = []
+    rows = [Row("list:1", {"prompt": "a knight, __style__"})]
+    (task,) = make_tasks(
+        rows, {}, NAME_TEMPLATE, Journal(Path("/nonexistent")).numbers, problems, notes, Wildcards(tmp_path)
+    )
+    job = resolve(task.request(Path("out"), overwrite=False))
+    assert (task.prompt, job_hash(job)) == ("a knight, in steel", task.id)
+    assert job.settings.extras.loras == (f"{armour}:0.7:0.2",)
+    assert (problems, ["0.7 for the UNet" in note for note in notes]) == ([], [True])
+
+
+def test_an_unknown_lora_in_a_prompt_is_wrong_in_its_row(armour: Path) -> None:
+    made, problems = tasks_of({"prompt": "a lake"}, {"prompt": "a knight <lora:armor:1>"})
+    assert len(made) == 1
+    assert len(problems) == 1
+    assert problems[0].startswith("list:2: ")
+    assert 'Did you mean "armour"' in problems[0]

@@ -10,6 +10,7 @@ from linfusion_cli.config.foreign_syntax import SIGNS, foreign_syntax_notes
 EXAMPLES = {
     "<lora:armour:0.8>": "--lora",
     "<lyco:armour:0.8>": "--lora",
+    "a <lora:armour": "ends with >",
     "<hypernet:x:1>": "hypernetworks",
     "embedding:easynegative": "--textual-inversion",
     "a BREAK b": "starts a chunk",
@@ -39,6 +40,11 @@ def test_a_sign_is_noted_in_both_texts(text: str) -> None:
     (note,) = foreign_syntax_notes("", text, weights=False)
     assert "in the negative prompt is read as words" in note
     assert EXAMPLES[text] in told(note)
+
+
+def test_a_lora_in_a_negative_prompt_belongs_into_the_prompt() -> None:
+    both = [told(note) for note in foreign_syntax_notes("<lora:x:1>", "<lora:x:1>", weights=False)]
+    assert ["Write it in the prompt" in note for note in both] == [False, True]
 
 
 def test_every_sign_has_an_example() -> None:

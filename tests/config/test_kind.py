@@ -29,3 +29,8 @@ def test_seeds_come_from_the_words_and_their_repetition() -> None:
 def test_a_seed_out_of_range_is_refused() -> None:
     with pytest.raises(UsageError, match="Nearest: 4294967295"):
         Kind(ASKED).id_of("a", 2**32)
+
+
+def test_more_loras_stand_behind_those_that_are_given() -> None:
+    kind = Kind(replace(ASKED, loras=("a.safetensors:0.5",)))
+    assert kind.with_loras(("b.safetensors",)).loras == ("a.safetensors:0.5", "b.safetensors")

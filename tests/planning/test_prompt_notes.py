@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
@@ -22,3 +26,13 @@ def test_every_kind_of_note_in_its_order() -> None:
 def test_a_plain_prompt_has_none() -> None:
     job = resolve(Request(prompt="a calm lake at dawn", seed=1))
     assert prompt_notes(job, JobWeights.of(job)) == ()
+
+
+def test_two_weights_of_a_lora_in_the_prompt_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "armour.safetensors").touch()
+    monkeypatch.setenv("LINFUSION_MODELS", str(tmp_path))
+    job = resolve(Request(prompt="a calm lake at dawn <lora:armour:0.2:0.7>", seed=1))
+    without = resolve(Request(prompt="a calm lake at dawn", seed=1))  # whose weights can be read: the LoRA is empty
+    (note,) = prompt_notes(job, JobWeights.of(without))
+    assert "0.7 for the UNet and 0.2 for the text encoders" in told(note)
