@@ -1,4 +1,4 @@
-"""Shared by all tests: the data folder, no network, no remembered speed of this machine, one thread."""
+"""Shared by all tests: the data folder, no network, no remembered speed, no settings of a user, one thread."""
 
 import os
 import sys
@@ -17,6 +17,9 @@ os.environ.update(
 # Before torch is imported. The workers share the cores, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
+os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_CACHE_HOME"]  # nor a user's own presets and defaults
+for name in [name for name in os.environ if name.startswith("LINFUSION_") and name != "LINFUSION_FUZZ"]:
+    del os.environ[name]
 # A machine that is busy is slow: no test may fail for it.
 hypothesis.settings.register_profile("linfusion", deadline=None)
 hypothesis.settings.load_profile("linfusion")
