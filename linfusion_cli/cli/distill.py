@@ -12,6 +12,7 @@ import typer
 from linfusion_cli.cli.shared_options import Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
+from linfusion_cli.distill.data_location import existing_path
 from linfusion_cli.distill.variant_names import LINEAR, VARIANT_NAMES
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ def distill(
     quiet: QuietFlag = False,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
+    from linfusion_cli.output.atomic_file import check_folder
     from linfusion_cli.system.process_setup import importing
+
+    existing_path(data)
+    check_folder(output, parameter="output")
 
     with importing():
         from linfusion_cli.distill.loss import Weights

@@ -112,6 +112,8 @@ def evaluate(
     _refuse_lonely(
         context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None}
     )
+    pair = {"images": images, "reference": reference} if images and reference else {}  # one alone is refused below
+    _check_paths(output, preset, weights=weights, variants=variants, **pair)
     if train_classifier:
         _train(device, precision.value, minutes, lessons, seed, output, quiet=quiet)
     elif images is not None or reference is not None:
@@ -141,6 +143,23 @@ def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
             source = context.get_parameter_source(name)
             if not given[flag] and source is not None and source.name == "COMMANDLINE":
                 raise UsageError(f"--{name} belongs to {flag}: give both")
+
+
+def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> None:
+    """Refuses wrong paths before torch is imported, which takes seconds.
+
+    Raises UsageError for a preset that can't be used and for a folder that does not exist; OutputError for an output
+    folder that can't be written.
+    """
+    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.output.atomic_file import check_folder
+
+    load_preset(preset)
+    for name, folder in folders.items():
+        if folder is not None and not folder.is_dir():
+            raise UsageError(f'--{name} "{folder}": there is no such folder')
+    if output is not None:
+        check_folder(output, parameter="output")
 
 
 def _show(lines: Iterable[object], *, quiet: bool) -> None:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linfusion_cli.cli.spelling import declarations
+from linfusion_cli.cli.spelling import declarations, told
 from linfusion_cli.config.option_row import UPSCALE, OptionRow
 from linfusion_cli.config.options import by_key, options_of
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import Option, UsageError
 
 if TYPE_CHECKING:
+    from linfusion_cli.config.presets import Source
     from linfusion_cli.config.request import Request
 
 Command = Callable[..., Any]
+# Where the user's own defaults of the running command come from, by key.
+_DEFAULT_SOURCES: ContextVar[Mapping[str, str]] = ContextVar("default_sources")
 CONTEXT = "context"  # of the command line, which knows what was typed
 AS_TYPED = frozenset({"output"})  # a last "/" asks for a folder, and Path drops it
 
@@ -103,8 +107,17 @@ def _add_user_defaults(values: dict[str, Any], context: typer.Context, command: 
     keys = {row.key for row in options_of(command)} & values.keys()
     typed = {key for key in values if getattr(context.get_parameter_source(key), "name", "") == "COMMANDLINE"}
     own_size = GROUPS[0] if command == UPSCALE else frozenset()  # an image's own shape decides there
-    for key, one in fitting(user_defaults(), typed, keys - own_size).items():
+    used = fitting(user_defaults(), typed, keys - own_size)
+    for key, one in used.items():
         values[key] = one.value
+    _DEFAULT_SOURCES.set({key: one.source for key, one in used.items()})
+
+
+def source_text(source: Source) -> str:
+    """The source of a setting: a preset, a flag, or the path of config.toml or the LINFUSION_ variable in its place."""
+    if isinstance(source, Option) and (default := _DEFAULT_SOURCES.get({}).get(source.key)):
+        return default
+    return told(source)
 
 
 def request_of(prompt: str, flags: dict[str, Any], **more: Any) -> Request:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
+from linfusion_cli.cli.flags import source_text
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.progress_tracker import Now, Tracker
 from linfusion_cli.cli.spelling import told
@@ -326,6 +327,7 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequ
 
     jobs: of several images, whose plans are the same but for seed and name
     """
+    sources = {key: source_text(source) for key, source in plan.job.sources.items()}
     images = [{"seed": job.seed, "path": str(job.output)} for job in jobs] if len(jobs) > 1 else []
     if as_json:
         emit(
@@ -333,7 +335,7 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequ
             "plan",
             {
                 "plan": plan_fields(plan),
-                "sources": {key: told(source) for key, source in plan.job.sources.items()},
+                "sources": sources,
                 "obstacles": [told(text) for text in obstacles],
                 **({"images": images} if images else {}),
             },
@@ -343,7 +345,7 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequ
         *plan_lines(plan),
         *(f"image {number}: seed {image['seed']}, {safe(image['path'])}" for number, image in enumerate(images, 1)),
         "",
-        *setting_lines(plan.job.settings, plan.job.sources),
+        *setting_lines(plan.job.settings, sources),
         *obstacle_lines(obstacles),
     ]:
         typer.echo(line)

@@ -13,15 +13,13 @@ from typing import Any
 from PIL import Image
 
 from linfusion_cli.distill.batches import UNREADABLE, Source
+from linfusion_cli.distill.data_location import ALLOWED, existing_path
 from linfusion_cli.errors import UsageError
-from linfusion_cli.files import user_path
 from linfusion_cli.json_files import parse_json
 from linfusion_cli.platform_files import read_at
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-SCENES = "scenes"
 EPOCH_SCENES = 1_000_000
-ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a folder of them), or "scenes"'
 
 
 def open_source(location: str, size_px: int, seed: int) -> Source:
@@ -32,11 +30,9 @@ def open_source(location: str, size_px: int, seed: int) -> Source:
     Raises UsageError if the location is missing, is of another kind or has no captioned image, and for parquet files
     without pyarrow.
     """
-    if location == SCENES:
+    path = existing_path(location)
+    if path is None:
         return Scenes(size_px, seed)
-    path = user_path(location)
-    if not path.exists():
-        raise UsageError(f'"{location}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
     source = _open(path)
     if not sum(source.blocks):
         lines = "".join(f"\n  {line}" for line in source.skipped[:5])

@@ -50,6 +50,22 @@ def test_what_is_typed_beats_a_variable_and_this_the_file(
     assert planned(capsys, "--aspect", "1:1", "--long-side", "64")["size"] != typed["size"]
 
 
+def test_a_dry_run_names_the_source_of_each_default(
+    file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LINFUSION_GUIDANCE", "3")
+    words = ["generate", "a lake", "--seed", "1", "--scheduler", "ddim", "--dry-run"]
+    assert main([*words, "--json"]) == 0
+    sources = json.loads(capsys.readouterr().out)["sources"]
+    assert sources["sampling.steps"] == str(file)
+    assert sources["sampling.guidance_scale"] == "LINFUSION_GUIDANCE"
+    assert sources["sampling.scheduler"] == "--scheduler"
+    assert main(words) == 0
+    assert f"# {file}" in capsys.readouterr().out
+    assert main([*words, "--json", "--steps", "3"]) == 0
+    assert json.loads(capsys.readouterr().out)["sources"]["sampling.steps"] == "--steps"
+
+
 def test_a_wrong_file_stops_every_command_that_would_use_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file.write_text("stps = 7")
     for command in (["generate", "x", "--dry-run"], ["plan"], ["config"], ["batch", "x.txt"]):

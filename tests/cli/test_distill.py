@@ -38,3 +38,30 @@ def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys
     (tmp_path / "file").write_text("")
     assert main([*WORDS, "-o", str(tmp_path / "file")]) == 74
     assert "is not a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["distill", "builtin:landscape", "--data", "missing", "-o", "out"], 2, "there is no such file or folder"),
+        (["distill", "builtin:landscape", "--data", "scenes", "-o", "file"], 74, "file"),
+        (["evaluate", "-o", "file"], 74, "file"),
+        (["evaluate", "-o", "out", "--preset", "landscap"], 2, "landscape"),
+        (["evaluate", "-o", "out", "--weights", "missing"], 2, "there is no such folder"),
+        (["evaluate", "--images", "missing", "--reference", "."], 2, "there is no such folder"),
+    ],
+)
+def test_wrong_paths_are_refused_before_torch_is_imported(
+    words: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    program = (
+        "import sys; from linfusion_cli.cli.app import main; code = main(sys.argv[1:]); "
+        "print('torch' in sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, "False\n"), done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
