@@ -124,6 +124,7 @@ def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
             launch.size,
             machine.device,
             "env://",
+            address=launch.address,
             local_size=launch.local_size,
             meeting_seconds=MEETING_SECONDS,
             silent_seconds=SILENT_SECONDS,

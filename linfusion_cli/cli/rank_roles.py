@@ -12,6 +12,7 @@ from linfusion_cli.errors import UsageError, option
 
 if TYPE_CHECKING:
     from linfusion_cli.events import Notify
+    from linfusion_cli.launched_ranks import Launch
     from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
     from linfusion_cli.system.device import Machine
@@ -21,14 +22,12 @@ if TYPE_CHECKING:
 
 def followed(device: str, *, dry_run: bool) -> bool:
     """Whether a launcher started this process as a rank above 0: then its part of the image is done on return."""
-    if os.environ.get("RANK", "0") == "0":
-        return False
-    from linfusion_cli.launched_ranks import Launch, follow
-
-    launch = Launch.of(os.environ)
+    launch = _launch()
     if launch is None or not launch.rank:
         return False
     if not dry_run:
+        from linfusion_cli.launched_ranks import follow
+
         follow(launch, device)
     return True
 
@@ -42,21 +41,17 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
     from linfusion_cli.render import render
     from linfusion_cli.system.device import find_machine
 
-    if "RANK" in os.environ:
-        from linfusion_cli.launched_ranks import Launch, Leader
+    launch = _launch()
+    if launch is not None and ranks > 1:
+        raise UsageError(f"{ranks}: a launcher started {launch.size} ranks already; leave it out", parameter="ranks")
+    if launch is not None and dry_run:
+        yield launch.machine(device), render
+    elif launch is not None:
+        from linfusion_cli.launched_ranks import Leader
 
-        if (launch := Launch.of(os.environ)) is not None:
-            if ranks > 1:
-                raise UsageError(
-                    f"{ranks}: a launcher started {launch.size} ranks already; leave it out", parameter="ranks"
-                )
-            if dry_run:
-                yield launch.machine(device), render
-                return
-            with Leader.met(launch, device) as leader:
-                yield leader.machine, leader.render
-            return
-    if ranks > 1:
+        with Leader.met(launch, device) as leader:
+            yield leader.machine, leader.render
+    elif ranks > 1:
         from linfusion_cli.render_ranks import render_by_ranks, share
 
         yield share(find_machine(device), ranks), partial(render_by_ranks, ranks)
@@ -72,13 +67,18 @@ def refuse_several(ranks: int) -> None:
 
 def refuse_launcher() -> None:
     """Raises UsageError in a launcher's processes: for a command that makes whole images, each would make them all."""
-    if "RANK" not in os.environ:
-        return
-    from linfusion_cli.launched_ranks import Launch
-
-    if (launch := Launch.of(os.environ)) is not None:
+    if (launch := _launch()) is not None:
         raise UsageError(
             f"a launcher started {launch.size} processes, and a batch makes whole images: each would make all of them. "
             "Start it once, or give each process its part: ",
             option("shard", f"{launch.rank + 1}/{launch.size}"),
         )
+
+
+def _launch() -> Launch | None:
+    """What a launcher says of this process; nothing is imported where there is none."""
+    if "RANK" not in os.environ:
+        return None
+    from linfusion_cli.launched_ranks import Launch
+
+    return Launch.of(os.environ)

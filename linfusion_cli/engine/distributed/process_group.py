@@ -148,8 +148,10 @@ class Group:
         return first, second
 
 
-def connect(rank: int, size: int, device: torch.device, init_method: str, seconds: float) -> Group:
+def connect(rank: int, size: int, device: torch.device, init_method: str, seconds: float, address: str = "") -> Group:
     """Meets the other processes. init_method: env:// or file:///path, as torch.distributed reads it.
+
+    address: where env:// leads, for the message
 
     Raises RanksError if they do not all come within `seconds`.
     """
@@ -163,10 +165,9 @@ def connect(rank: int, size: int, device: torch.device, init_method: str, second
             device_id=device if device.type == "cuda" else None,
         )
     except (RuntimeError, ValueError, OSError) as error:
-        where = ":".join(os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
         raise RanksError(
             f"rank {rank} of {size} did not meet the others within {seconds:.0f} seconds at "
-            f"{where if init_method == 'env://' else init_method} "
+            f"{address or init_method} "
             f"({_first_line(error)}). Start all ranks at one time, with one address"
         ) from error
     return Group(rank, tuple(range(size)), device, dist.group.WORLD, seconds=seconds)
@@ -181,6 +182,7 @@ def join(
     local_size: int,
     meeting_seconds: float,
     silent_seconds: float,
+    address: str = "",
 ) -> Group:
     """As connect(), for a process that computes on `device`: a CPU, of whose cores it gets its part, or a card.
 
@@ -193,7 +195,7 @@ def join(
         torch.set_num_threads(max(1, usable_cores() // local_size))
         if local_size == size:  # no other machine
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    connect(rank, size, where, init_method, meeting_seconds)
+    connect(rank, size, where, init_method, meeting_seconds, address)
     handle = dist.new_group(timeout=timedelta(seconds=silent_seconds))
     return Group(rank, tuple(range(size)), where, handle, seconds=silent_seconds)
 
