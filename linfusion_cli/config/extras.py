@@ -14,7 +14,7 @@ from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.files import user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
-from linfusion_cli.images.decode import Range
+from linfusion_cli.images.deep_samples import Range
 from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.locate import fingerprint, local_path, missing

@@ -13,9 +13,10 @@ from typing import Any
 
 from linfusion_cli.errors import Message, UsageError, option
 from linfusion_cli.geometry import Size
-from linfusion_cli.images.colour import colours_of
+from linfusion_cli.images.colour import Colours, colours_of
 from linfusion_cli.images.complete import check_complete
-from linfusion_cli.images.decode import Range, check_range, reads_upper_bits
+from linfusion_cli.images.decode import reads_upper_bits
+from linfusion_cli.images.deep_samples import Range, check_range
 from linfusion_cli.images.input_image import InputImage, naming
 from linfusion_cli.images.opening import has_alpha, opened, orientation_of
 from linfusion_cli.images.own_record import drawn_by
@@ -67,17 +68,17 @@ def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Fa
         samples = samples_of(image)
         turned = orientation_of(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
-        colours, drawn = colours_of(image), drawn_by(image)
+        colours, drawn = colours_of(image, path), drawn_by(image)
         upper = reads_upper_bits(samples, colours.conversion)
         notes = [*_notes(image, samples, value_range, upper=upper), colours.note]
+        notes.append(_precision_note(samples, colours) if not upper else "")
         notes.append(check_complete(image, path))
         if samples.number != "level" and not samples.raw_modes:
             image.load()
-            check_range(image, samples, value_range)
+            check_range(image, path, samples, value_range)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     number_bytes = 1 if upper else 4 if value_range and samples.number != "level" else samples.number_bytes
-    number_bytes = 4 if colours.conversion and samples.number != "level" and not upper else number_bytes
     return _Facts(
         sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(note for note in notes if note), drawn_by=drawn
     )
@@ -90,11 +91,22 @@ def _notes(image: Any, samples: Samples, value_range: Range | None, *, upper: bo
     if getattr(image, "n_frames", 1) > 1:
         yield f"the first of its {image.n_frames} images is taken"
     if upper or samples.lost_bits:
-        yield "its 16 bits per channel are read as 8"
+        yield "its 16 bits per channel are read as 8" + (", since its profile is a table" if upper else "")
     if image.format in DEEP_NAMED_8BIT:
         yield "8 bits per channel are read"
     if value_range and (upper or samples.number == "level"):
         yield "has 8 bits per channel as it is read, to which no range is applied"
+
+
+def _precision_note(samples: Samples, colours: Colours) -> str:
+    """How colours of more than 8 bits are converted to sRGB, or what float colours without a profile are taken for."""
+    if samples.number == "level":
+        return ""
+    if colours.conversion:
+        return "" if colours.conversion.exact else "its profile is a table, which is applied to 8 bits per channel"
+    if samples.number == "float" and not colours.note and not colours.is_srgb:
+        return "its float numbers are taken for sRGB as they are, with its curve, since no profile says otherwise"
+    return ""
 
 
 def parse_range(text: str) -> Range:

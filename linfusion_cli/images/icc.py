@@ -34,6 +34,7 @@ class Chromaticities:
 
 D65 = (0.3127, 0.3290)
 SRGB = Chromaticities(D65, (0.64, 0.33), (0.30, 0.60), (0.15, 0.06))
+DISPLAY_P3 = Chromaticities(D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060))  # SMPTE EG 432-1 with white D65
 ADOBE = Chromaticities(D65, (0.64, 0.33), (0.21, 0.71), (0.15, 0.06))
 
 

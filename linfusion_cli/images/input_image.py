@@ -11,7 +11,8 @@ from typing import Any
 
 from linfusion_cli.errors import Message, UsageError, option
 from linfusion_cli.geometry import Size
-from linfusion_cli.images.decode import Range, RangeError, read
+from linfusion_cli.images.decode import read
+from linfusion_cli.images.deep_samples import Range, RangeError
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 
 DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned, or a codec's own

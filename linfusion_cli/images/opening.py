@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from linfusion_cli.images.deep_tiff import DeepTiff, open_deep_tiff
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 from linfusion_cli.images.kinds import ALLOWED, FORMATS, HEAD_BYTES, PLUGINS, format_of, name_of
 from linfusion_cli.png_chunks import chunks_of, whole
@@ -44,6 +46,10 @@ def opened(path: Path, filler: bytes = b"") -> Iterator[Any]:
         limit = f"Pillow's limit in this process, {Image.MAX_IMAGE_PIXELS} pixels (PIL.Image.MAX_IMAGE_PIXELS)"
         raise ImageError(f"is larger than twice {limit}") from error
     except DECODER_ERRORS as error:
+        if deep := open_deep_tiff(path) if format_of(head) == "TIFF" else None:
+            _check_size(deep)
+            yield deep
+            return
         raise ImageError(_unreadable(head)) from error
     with image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -78,8 +84,12 @@ def _register(name: str) -> None:
 def _unreadable(head: bytes) -> str:
     name = format_of(head)
     if name == "TIFF":
+        if importlib.util.find_spec("tifffile") is None:
+            advice = 'Float colours need: pip install "linfusion-cli[tiff]"; or save it as'
+        else:
+            advice = "Save it as"
         return (
-            "is a TIFF image of a layout that is not read, or damaged. Save it as RGB or grey, 8 or 16 bits per channel"
+            f"is a TIFF image of a layout that is not read, or damaged. {advice} RGB or grey, 8 or 16 bits per channel"
         )
     return f"begins as {name_of(head)}, but is damaged"
 
@@ -104,9 +114,11 @@ def lacks_jpeg_end(path: Path) -> bool:
 def orientation_of(image: Any, path: Path) -> int:
     """The EXIF orientation, 1 to 8, that decoding does not apply by itself.
 
-    Pillow turns TIFF images when it decodes them, and the plugins turn HEIC and JPEG XL. A PNG's
+    Pillow turns the TIFF images that it opens when it decodes them, and the plugins turn HEIC and JPEG XL. A PNG's
     chunks are walked: Pillow would decode the whole image to find an eXIf chunk behind the pixels.
     """
+    if isinstance(image, DeepTiff):
+        return image.orientation if 1 <= image.orientation <= 8 else 1
     if image.format in ("TIFF", "HEIF", "JXL"):
         return 1
     with suppress(*DECODER_ERRORS):  # damaged tags turn nothing

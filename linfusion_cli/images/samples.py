@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from linfusion_cli.images.deep_tiff import DeepTiff
 from linfusion_cli.images.errors import ImageError
 from linfusion_cli.images.opening import has_alpha
 
@@ -45,6 +46,10 @@ class Samples:
 
 def samples_of(image: Any) -> Samples:
     """The samples of an opened image. Raises ImageError for a layout that would be read wrongly."""
+    if isinstance(image, DeepTiff):
+        kind: Literal["float", "whole"] = "float" if image.dtype.startswith("float") else "whole"
+        white = 1.0 if kind == "float" else 65535.0
+        return Samples(number=kind, white=white, inverted=image.inverted, alpha=image.alpha, number_bytes=4)
     if image.format == "TIFF":
         return _of_tiff(image)
     raw_mode = _raw_mode(image)
@@ -52,6 +57,8 @@ def samples_of(image: Any) -> Samples:
         return _of_deep_png(image, raw_mode)
     if image.mode.startswith("I"):
         return Samples(number="whole", white=65535, number_bytes=2, alpha="key" if has_alpha(image) else "")
+    if image.mode == "F":
+        return Samples(number="float", white=1, number_bytes=4)
     return Samples(number="level")
 
 

@@ -45,7 +45,7 @@ def open_source(path: Path) -> Source:
     """Looks at the header of an image file. Raises UsageError for what is no image that can be read."""
     with naming(path, ""), opened(path) as image:
         size, upright = Size(image.width, image.height), orientation_of(image, path) == 1
-        conversion = colours_of(image).conversion
+        conversion = colours_of(image, path).conversion
         if image.format == "PNG" and upright and not png_rows.is_interlaced(path):
             return Source(path, size, "", lambda: _levels(png_rows.png_bands(path), conversion))
         if image.format == "TIFF" and conversion is None and tiff_rows.can_stream(path):

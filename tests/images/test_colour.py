@@ -16,7 +16,7 @@ ADOBE_PROFILE = matrix_profile(ADOBE, 563 / 256)
 
 def note(path: Path) -> str:
     with opened(path) as image:
-        return colours_of(image).note
+        return colours_of(image, path).note
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "avif"])

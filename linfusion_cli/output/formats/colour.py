@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from linfusion_cli.file_formats import ColorProfile, FileSettings
-from linfusion_cli.images.icc import D65, GAMMA_SRGB, SRGB, Chromaticities, colorants, matrix_profile
+from linfusion_cli.images.exact_colour import decoded, encoded
+from linfusion_cli.images.icc import DISPLAY_P3, GAMMA_SRGB, SRGB, colorants, matrix_profile
 from linfusion_cli.output.formats.strips import Rows
 
-DISPLAY_P3 = Chromaticities(D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060))  # SMPTE EG 432-1 with white D65
 ROWS_AT_ONCE = 16
 LARGEST_16 = 65535
 
@@ -30,8 +30,8 @@ def in_profile(rows: Iterator[Rows], settings: FileSettings) -> Iterator[Rows]:
 def to_display_p3(rows: Rows) -> Rows:
     """uint16 sRGB as uint16 Display P3, which holds all of its colours."""
     linear = _linear_levels()[rows] @ _srgb_to_p3().T
-    encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * np.maximum(linear, 0.0031308) ** (1 / 2.4) - 0.055)
-    return (encoded * LARGEST_16).round().clip(0, LARGEST_16).astype(np.uint16)
+    levels: Rows = (encoded(linear) * LARGEST_16).round().astype(np.uint16)
+    return levels
 
 
 def with_bits(rows: Rows, bits: int) -> Rows:
@@ -50,9 +50,8 @@ def icc_profile(name: ColorProfile) -> bytes:
 @cache
 def _linear_levels() -> npt.NDArray[np.float32]:
     """Linear light, 0 to 1, of each of the 65,536 levels (IEC 61966-2-1)."""
-    level = np.arange(LARGEST_16 + 1) / LARGEST_16
-    linear = np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
-    return linear.astype(np.float32)
+    linear: npt.NDArray[np.float32] = decoded(np.arange(LARGEST_16 + 1) / LARGEST_16).astype(np.float32)
+    return linear
 
 
 @cache
