@@ -7,9 +7,8 @@ from pathlib import Path
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.pipeline_settings import INDEX, read_json_object
+from linfusion_cli.weights.single_file_layouts import prefixes
 from linfusion_cli.weights.weight_file import WeightFile
-
-DECODER = "first_stage_model.decoder."  # of a single file
 
 
 def default_vae(locations: tuple[str, ...], revision: str, family: str) -> str:
@@ -36,7 +35,8 @@ def has_vae(model: WeightFile) -> bool:
     """
     path = model.open()
     if path.is_file():
-        return any(name.startswith(DECODER) for name in model.tensors)
+        decoders = tuple(f"{prefix}decoder." for prefix in prefixes("vae"))  # a damaged one too: it is not replaced
+        return any(name.startswith(decoders) for name in model.tensors)
     fetched = not any(Path(location).expanduser() == path for location in model.locations)
     listed = read_json_object(path / INDEX).get("vae") if fetched and (path / INDEX).is_file() else None
     return (path / "vae").is_dir() or (isinstance(listed, list) and bool(listed) and listed[-1] is not None)

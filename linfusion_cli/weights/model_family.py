@@ -8,8 +8,11 @@ from pathlib import Path
 from linfusion_cli.errors import Option, WeightsError, option
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, TensorInfo
+from linfusion_cli.weights.single_file_layouts import FIRST_OF_UNET, LAYOUTS, MARKS, prefixes, ways
 
-LDM_UNET = "model.diffusion_model."
+LDM_UNET = LAYOUTS["original"].unet.prefix
+WHOLE = tuple(way.prefix + MARKS["unet", way.naming] for way in ways("unet") if way.prefix)
+DECODERS = ("decoder.", *(f"{prefix}decoder." for prefix in prefixes("vae")))
 FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
 OF_TEXT_DIM = {row.text_dim: name for name, row in FAMILY_ROWS.items()} | {1280: "sdxl refiner"}
 LATENT_CHANNELS = 4
@@ -33,7 +36,7 @@ def kind_of(tensors: Tensors) -> str:
     """
     names = list(tensors)
     marks: dict[str, Callable[[str], bool]] = {
-        "checkpoint": lambda name: name.startswith(f"{LDM_UNET}input_blocks."),
+        "checkpoint": lambda name: name.startswith(WHOLE),
         "lora": lambda name: any(mark in name for mark in LORA_MARKS),
         "ip-adapter": lambda name: name.startswith(("image_proj.", "ip_adapter.")),
         "controlnet": lambda name: name.startswith(
@@ -44,7 +47,7 @@ def kind_of(tensors: Tensors) -> str:
         "unet": lambda name: (
             (name.startswith("down_blocks.") and ".attentions." in name) or name.startswith("input_blocks.")
         ),
-        "vae": lambda name: name.startswith(("decoder.", "first_stage_model.decoder.")),
+        "vae": lambda name: name.startswith(DECODERS),
     }
     for kind, mark in marks.items():
         if any(mark(name) for name in names):
@@ -62,15 +65,7 @@ def family_of(tensors: Tensors, source: Path) -> str:
     SD-XL alone has an embedding of sizes; 2.x projects its tokens with a linear layer, 1.x with a 1x1 convolution.
     Raises WeightsError for other architectures, the refiner, and UNets that also read an image (inpainting, depth).
     """
-    first = _first(
-        tensors,
-        (
-            f"{LDM_UNET}input_blocks.0.0.weight",
-            "control_model.input_blocks.0.0.weight",
-            "input_blocks.0.0.weight",
-            "conv_in.weight",
-        ),
-    )
+    first = _first_convolution(tensors)
     projection = next((info for name, info in tensors.items() if name.endswith(".proj_in.weight")), None)
     if first is None or projection is None:
         kind = kind_of(tensors)
@@ -122,9 +117,10 @@ def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> N
         raise WeightsError(f"{source}: looks like: {kind}, not {wanted}. ", *_instead(kind), parameter=parameter)
 
 
-def _first(tensors: Tensors, names: tuple[str, ...]) -> TensorInfo | None:
-    """The first of these tensors that is there and is a convolution's."""
-    found = (tensors[name] for name in names if name in tensors)
+def _first_convolution(tensors: Tensors) -> TensorInfo | None:
+    """That of a UNet, or of a ControlNet, in any layout."""
+    names = [way.prefix + FIRST_OF_UNET[way.naming] for way in ways("unet")]
+    found = (tensors[name] for name in ("control_model.input_blocks.0.0.weight", *names) if name in tensors)
     return next((info for info in found if len(info.shape) == CONVOLUTION), None)
 
 

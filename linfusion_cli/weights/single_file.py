@@ -8,15 +8,17 @@ from collections.abc import Iterable, Mapping
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, prefixes
 
-READ = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.embedders.")
+READ = prefixes("unet", "vae", *TEXT_ENCODERS)
 MARKERS = ("v_pred", "ztsnr")  # ComfyUI's way to say what a model predicts
 # The noise schedule is the scheduler's; averaged weights and losses are of training; positions are numbers 0, 1, 2, ...
 UNUSED = re.compile(
     r"(alphas_cumprod|alphas_cumprod_prev|betas|logvar|lvlb_weights|scale_factor|denoiser\.sigmas"
     r"|log_one_minus_alphas_cumprod|sqrt_(one_minus_|recip_|recipm1_)?alphas_cumprod|sqrt_recip_alphas"
     r"|posterior_(mean_coef[12]|variance|log_variance_clipped)"
-    r"|(first_stage_model\.)?(model_ema|loss)\..*|diffusion_ema\..*"
+    rf"|({'|'.join(map(re.escape, prefixes('vae')))})?(model_ema|loss)\..*|diffusion_ema\..*"
+    r"|(cond_stage_model|conditioner\.embedders\.0)\.text_projection"  # CLIP's, of which the hidden states are read
     r"|.*\.(position_ids|logit_scale|attn_mask))"
 )
 REFUSED: Mapping[str, str] = {

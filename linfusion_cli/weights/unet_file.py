@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
-from linfusion_cli.weights.model_family import FAMILY_NAMES, LDM_UNET, Tensors, check_kind, family_of, kind_of
+from linfusion_cli.weights.model_family import FAMILY_NAMES, Tensors, check_kind, family_of, kind_of
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, unused
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, named, prefixes
 from linfusion_cli.weights.weight_file import WeightFile
 
 PARAMETER, CONFIG = "unet", "config.json"
 WEIGHT = 2  # dimensions of a linear layer's weight
-TEXT = ("cond_stage_model.", "conditioner.embedders.")
 # Where a latent consistency model (arXiv 2310.04378) reads its guidance scale; shape (channels, numbers of it).
 GUIDANCE = ("time_embedding.cond_proj.weight", "time_embed.cond_proj.weight")
 
@@ -29,14 +28,15 @@ def unet_folder(path: Path) -> Path:
 
 def guidance_embedding_dim(tensors: Tensors) -> int:
     """How many numbers tell a UNet its guidance scale; 0 for the usual UNet, which is not told."""
-    names = (*GUIDANCE, LDM_UNET + GUIDANCE[1])
+    names = (prefix + name for prefix in ("", *prefixes("unet")) for name in GUIDANCE)
     shapes = (tensors[name].shape for name in names if name in tensors)
     return next((shape[1] for shape in shapes if len(shape) == WEIGHT), 0)
 
 
 def refuse_unet_alone(header: Header) -> None:
     """Raises WeightsError for a UNet without its text encoder that is named as the model."""
-    if kind_of(header.tensors) not in ("unet", "checkpoint") or any(name.startswith(TEXT) for name in header.tensors):
+    whole = any(named(header.tensors, part) is not None for part in TEXT_ENCODERS)
+    if whole or kind_of(header.tensors) not in ("unet", "checkpoint"):
         return
     what = "a UNet without a text encoder, which is no whole model. Name the model that it is for, and "
     raise WeightsError(f"{header.path}: {what}", option(PARAMETER, str(header.path)))
@@ -74,8 +74,8 @@ def _check_file(header: Header, model: WeightFile) -> None:
     if not model.unet_tensors:
         return
     ours, theirs = _shapes(header.tensors), _shapes(model.unet_tensors)
-    if _is_original(ours) != _is_original(theirs):
-        return  # of another layout: loading converts it
+    if _naming(header.tensors) != _naming(model.unet_tensors):
+        return  # loading converts it
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):
             what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"
@@ -83,19 +83,20 @@ def _check_file(header: Header, model: WeightFile) -> None:
 
 
 def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    """The shapes of a UNet's tensors without the prefix of the original layout, and without the guidance embedding."""
-    dropped = {*unused(tensors), *GUIDANCE}
-    inside = any(name.startswith(LDM_UNET) for name in tensors)
+    """The shapes of a UNet's tensors without their prefix in the file, and without the guidance embedding."""
+    way, dropped = named(tensors, "unet"), set(unused(tensors))
+    prefix = "" if way is None else way.prefix
     shapes = {
-        name.removeprefix(LDM_UNET): info.shape
+        name.removeprefix(prefix): info.shape
         for name, info in tensors.items()
-        if name not in dropped and (not inside or name.startswith(LDM_UNET))
+        if name not in dropped and name.startswith(prefix)
     }
     return {name: shape for name, shape in shapes.items() if name not in GUIDANCE}
 
 
-def _is_original(shapes: Mapping[str, object]) -> bool:
-    return any(name.startswith("input_blocks.") for name in shapes)
+def _naming(tensors: Tensors) -> str:
+    way = named(tensors, "unet")
+    return "" if way is None else way.naming
 
 
 def _text(shape: tuple[int, ...] | None) -> str:

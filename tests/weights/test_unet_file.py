@@ -50,7 +50,7 @@ def test_a_unet_alone_is_no_model(tmp_path: Path, name: str) -> None:
     with pytest.raises(WeightsError, match="without a text encoder"):
         refuse_unet_alone(read_header(saved(tmp_path / "a.safetensors", **{name: (1, 4, 1, 1)})))
     refuse_unet_alone(
-        read_header(saved(tmp_path / "b.safetensors", **{name: (1, 4, 1, 1), "cond_stage_model.x": (1,)}))
+        read_header(saved(tmp_path / "b.safetensors", **{name: (1, 4, 1, 1), "cond_stage_model.model.x": (1,)}))
     )
 
 

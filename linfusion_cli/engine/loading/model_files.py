@@ -1,8 +1,7 @@
-"""Where the parts of a model come from: a folder in diffusers layout, or one file in the original layout."""
+"""Where the parts of a model come from: a folder in diffusers layout, or one file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +10,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from linfusion_cli.engine.compat_diffusers import clip_tensors, open_clip_tensors, unet_tensors, vae_tensors
 from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
+from linfusion_cli.engine.loading.conversions import to_diffusers
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
@@ -20,17 +19,12 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.single_file import check_single_file, is_turbo, lost, unused
+from linfusion_cli.weights.single_file import check_single_file, is_turbo
+from linfusion_cli.weights.single_file_layouts import named
 from linfusion_cli.weights.unet_file import guidance_embedding_dim
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
-FIRST_TEXT = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
-OPEN_CLIP = {
-    "text_encoder": ("cond_stage_model.model.", "conditioner.embedders.0.model."),
-    "text_encoder_2": ("conditioner.embedders.1.model.",),
-}
-UNET, VAE = "model.diffusion_model.", "first_stage_model."
 
 
 class Source(Protocol):
@@ -83,7 +77,7 @@ class FolderSource:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """One file in the original (ldm) layout; the configs are from `configs`, a folder in diffusers layout."""
+    """One file in a layout of single_file_layouts.py; the configs are from `configs`, a folder in diffusers layout."""
 
     path: Path
     header: Header
@@ -119,63 +113,16 @@ class FileSource:
         return known
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        if part == "unet":
-            return converted_unet(self._read(dtype, UNET), self.config(part), self.path)
-        if part == "vae":
-            if any(
-                name.startswith("decoder.up_blocks.") for name in self.header.tensors
-            ):  # an autoencoder alone, as diffusers names it
-                return self._read(dtype, "")
-            given = self._read(dtype, VAE) or self._read(dtype, "")
-            return _converted(vae_tensors, given, self.config(part), self.path)
-        return self._text_encoder(part, dtype)
-
-    def _text_encoder(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        if part == "text_encoder" and (given := self._read(dtype, *FIRST_TEXT)):
-            return clip_tensors(given)
-        for prefix in OPEN_CLIP[part]:
-            if given := self._read(dtype, prefix):
-                return self._open_clip(part, given, prefix)
-        raise WeightsError(f"{self.path}: holds no {part}: a UNet alone is no model. Take the full checkpoint")
-
-    def _open_clip(self, part: str, given: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-        """A text encoder of OpenCLIP, without the layers behind the one whose output the model reads."""
-        config, blocks = self.config(part), f"{prefix}transformer.resblocks."
-        layers = {f"{blocks}{number}." for number in range(config["num_hidden_layers"])}
-        for name in list(given):
-            if name.startswith(blocks) and f"{blocks}{name.removeprefix(blocks).split('.')[0]}." not in layers:
-                del given[name]
-        return open_clip_tensors(given, config["hidden_size"], prefix)
-
-    def _read(self, dtype: torch.dtype, *prefixes: str) -> dict[str, Tensor]:
-        return read_tensors(self.header, dtype, lambda name: name.startswith(prefixes), borrow=True)
+        way = named(self.header.tensors, part)
+        if way is None:
+            raise WeightsError(f"{self.path}: holds no {part}, so it is no whole model. Take the full checkpoint")
+        given = read_tensors(self.header, dtype, lambda name: name.startswith(way.prefix), borrow=True)
+        return to_diffusers(given, way, self.config(part), self.path)
 
     def tokenizer(self, part: str) -> Any:
         """The one of the configs; where they hold no words, CLIP's."""
         own = any((self.configs / part / name).exists() for name in ("tokenizer.json", "vocab.json"))
         return FolderSource(self.configs, ()).tokenizer(part) if own else clip_tokenizer(self.configs / part)
-
-
-def converted_unet(given: dict[str, Tensor], config: dict[str, Any], path: Path) -> dict[str, Tensor]:
-    """The tensors of a UNet, "model.diffusion_model.*", under the names of diffusers.
-
-    Raises WeightsError if they are not those of the config.
-    """
-    return _converted(unet_tensors, given, config, path)
-
-
-def _converted(
-    convert: Callable[..., dict[str, Tensor]], given: dict[str, Tensor], config: dict[str, Any], path: Path
-) -> dict[str, Tensor]:
-    for name in unused(given):
-        del given[name]
-    try:
-        found = convert(dict(given), config)
-    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        what = "has other layers than its config"
-        raise WeightsError(f"{path}: {what}: another architecture, or a damaged file") from error
-    lost(given, found, str(path))
-    return found
 
 
 def open_source(weights: WeightFile, family: str, configs: Path | None) -> Source:

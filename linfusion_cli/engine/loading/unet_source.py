@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.loading.model_files import UNET, FileSource, FolderSource, Source, converted_unet
+from linfusion_cli.engine.loading.conversions import to_diffusers
+from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
-from linfusion_cli.weights.model_family import kind_of
+from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.safetensors_header import Header
+from linfusion_cli.weights.single_file_layouts import named
 from linfusion_cli.weights.unet_file import guidance_embedding_dim
 from linfusion_cli.weights.weight_file import WeightFile
 
 
 @dataclass(frozen=True, slots=True)
 class UNetFile:
-    """One file with a UNet, in the names of diffusers or the original ones; its config is that of the model `base`."""
+    """One file with a UNet, named as single_file_layouts.py knows it; its config is that of the model `base`."""
 
     header: Header
     base: Source
@@ -36,12 +38,11 @@ class UNetFile:
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The UNet's tensors under the names of diffusers."""
-        if any(name.startswith("conv_in.") for name in self.header.tensors):
-            return read_tensors(self.header, dtype, borrow=True)
-        prefix = UNET if kind_of(self.header.tensors) == "checkpoint" else ""
-        found = read_tensors(self.header, dtype, lambda name: name.startswith(prefix), borrow=True)
-        given = {UNET + name.removeprefix(prefix): tensor for name, tensor in found.items()}
-        return converted_unet(given, self.config(part), self.path)
+        way = named(self.header.tensors, "unet")
+        if way is None:
+            raise WeightsError(f"{self.path}: holds no UNet", parameter="unet")
+        given = read_tensors(self.header, dtype, lambda name: name.startswith(way.prefix), borrow=True)
+        return to_diffusers(given, way, self.config(part), self.path)
 
     def tokenizer(self, part: str) -> Any:
         return self.base.tokenizer(part)

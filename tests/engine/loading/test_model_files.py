@@ -6,12 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from families import tiny_unet
-from original_layout import ldm_unet
 from safetensors.torch import save_file
 from torch import Tensor
 
-from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, converted_unet, open_source
+from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, open_source
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.weights.safetensors_header import read_header
@@ -102,18 +100,6 @@ def test_the_noise_schedule_that_a_file_says_beats_the_familys(
     config = source.config("scheduler")
     assert config.items() >= said.items()
     assert config["beta_schedule"] == "scaled_linear"
-
-
-def test_a_unet_in_the_original_layout_gets_the_names_of_diffusers(tmp_path: Path) -> None:
-    unet = tiny_unet("sd15")
-    original = {f"{UNET}{name}": value.contiguous() for name, value in ldm_unet(unet).items()}
-    found = converted_unet(dict(original), dict(unet.config), tmp_path)
-    assert found.keys() == unet.state_dict().keys()
-    assert all(torch.equal(found[name], value) for name, value in unet.state_dict().items())
-    with pytest.raises(WeightsError, match=r"model\.diffusion_model\.odd"):
-        converted_unet(original | {f"{UNET}odd": torch.ones(1)}, dict(unet.config), tmp_path)
-    with pytest.raises(WeightsError, match="has other layers than its config"):
-        converted_unet(original, {}, tmp_path)
 
 
 def test_an_autoencoder_in_the_names_of_diffusers_is_taken_as_it_is(tmp_path: Path) -> None:
