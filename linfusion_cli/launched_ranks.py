@@ -18,8 +18,9 @@ from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.events import Notify
 from linfusion_cli.planning.planner import Plan
+from linfusion_cli.planning.rank_timeout import silent_seconds
 from linfusion_cli.render import Rendered, render
-from linfusion_cli.render_ranks import MEETING_SECONDS, SILENT_SECONDS, compute, in_bands, shared_machine
+from linfusion_cli.render_ranks import MEETING_SECONDS, compute, in_bands, shared_machine
 from linfusion_cli.system.device import Machine, find_machine
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from linfusion_cli.engine.distributed.process_group import Group
 
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+ASKING_SECONDS = 1800.0  # that rank 0 has to plan, and its user to answer whether it should go on
 LOCAL_NAMES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -98,7 +100,7 @@ class Leader:
         import_engine(plan.machine, plan.dtype, FEW_PREPARED)
         plan = in_bands(as_measured(plan, notify))
         self.world.from_first(plan)
-        return render(plan, notify, ranks=Ranks.of(self.world))
+        return render(plan, notify, ranks=Ranks.of(self.world.waiting(silent_seconds(plan))))
 
 
 def follow(launch: Launch, device: str) -> None:
@@ -110,6 +112,7 @@ def follow(launch: Launch, device: str) -> None:
         from linfusion_cli.engine.distributed.ranks import Ranks
 
         plan: Plan = world.from_first(None)
+        world = world.waiting(silent_seconds(plan))
         compute(replace(plan, machine=replace(plan.machine, device=machine.device)), Ranks.of(world))
 
 
@@ -127,7 +130,7 @@ def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
             address=launch.address,
             local_size=launch.local_size,
             meeting_seconds=MEETING_SECONDS,
-            silent_seconds=SILENT_SECONDS,
+            silent_seconds=ASKING_SECONDS,
         )
     try:
         world.require_same("versions", __version__)

@@ -24,13 +24,13 @@ from linfusion_cli.errors import LinfusionError, OutOfMemoryError, RanksError, U
 from linfusion_cli.events import Notify
 from linfusion_cli.files import write_atomically
 from linfusion_cli.planning.planner import Plan
+from linfusion_cli.planning.rank_timeout import silent_seconds
 from linfusion_cli.render import Rendered, check_ready, render
 from linfusion_cli.system.device import Machine, usable_cores
 from linfusion_cli.system.process_setup import importing, libc, own_process
 
 ROOT = Path(__file__).resolve().parents[1]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.render_ranks import main; sys.exit(main())"
-SILENT_SECONDS = 1800.0  # without a message from a rank, until the others give up: longer than any sweep between two
 MEETING_SECONDS = 120.0
 CAUSE_SECONDS = 5.0  # after a lost message, until the failed rank has written its error
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -63,15 +63,16 @@ def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
     """As render(), by this process and size - 1 others, each with an equal share of the CPU cores.
 
     Raises what render() raises, UsageError if there are more ranks than bands of rows, the error of another rank, and
-    RanksError if a rank was killed or sent nothing for SILENT_SECONDS.
+    RanksError if a rank was killed or sent nothing for silent_seconds(plan).
     """
     check_ready(plan)
     import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
     plan = in_bands(as_measured(plan, notify))
     with importing(plan.prepared_convolutions), _started(plan, size) as (folder, others):
         try:
-            return render(plan, notify, ranks=_joined(folder, 0, size))
+            return render(plan, notify, ranks=_joined(plan, folder, 0, size))
         except RanksError as error:
+            _leave()  # so that the others notice
             raise _cause(others, error) from error
         finally:
             _leave()
@@ -139,17 +140,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _cause(others: list[_Other], lost: RanksError) -> LinfusionError:
-    """The error of the rank that failed, if it is known within CAUSE_SECONDS; else `lost`."""
+    """The error of the rank that failed, or which rank hangs: the others end within CAUSE_SECONDS, as they lost it."""
     deadline = time.monotonic() + CAUSE_SECONDS
-    while time.monotonic() < deadline:
+    running = others
+    while running and time.monotonic() < deadline:
         for other in others:
             if (cause := other.cause()) is not None:
                 return cause
+        running = [other for other in others if other.process.poll() is None]
         time.sleep(0.05)
-    return lost
+    if not running:
+        return lost
+    names = ", ".join(str(other.rank) for other in running)
+    return RanksError(f"rank {names} does not go on and was ended ({lost}). What is done is kept: start again")
 
 
-def _joined(folder: Path, rank: int, size: int) -> Any:
+def _joined(plan: Plan, folder: Path, rank: int, size: int) -> Any:
     from linfusion_cli.engine.distributed.process_group import join
     from linfusion_cli.engine.distributed.ranks import Ranks
 
@@ -160,7 +166,7 @@ def _joined(folder: Path, rank: int, size: int) -> Any:
         f"file://{folder / 'meeting'}",
         local_size=size,
         meeting_seconds=MEETING_SECONDS,
-        silent_seconds=SILENT_SECONDS,
+        silent_seconds=silent_seconds(plan),
     )
     return Ranks.of(world)
 
@@ -183,7 +189,7 @@ def main() -> int:
     try:
         plan: Plan = pickle.loads((folder / "plan").read_bytes())
         with importing(plan.prepared_convolutions):
-            ranks = _joined(folder, int(rank), int(size))
+            ranks = _joined(plan, folder, int(rank), int(size))
         compute(plan, ranks)
     except Exception as error:
         return _tell(error, folder / f"error-{rank}")

@@ -15,12 +15,34 @@ from linfusion_cli.render_ranks import share
 from linfusion_cli.system.device import find_machine
 
 ROOT = Path(__file__).parents[1]
-COMMAND = [sys.executable, "-m", "linfusion_cli", "generate", "a lake", "--seed", "3", "--quiet", "--size"]
+COMMAND = ["generate", "a lake", "--seed", "3", "--quiet", "--size"]
 
 
-def start(folder: Path, *words: str) -> "subprocess.Popen[str]":
+IMPATIENT = """
+import sys
+from linfusion_cli.cli.app import main
+from linfusion_cli.planning import rank_timeout
+rank_timeout.LEAST_SECONDS, rank_timeout.TIMES = 30.0, 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def start(folder: Path, *words: str, program: tuple[str, ...] = ("-m", "linfusion_cli")) -> "subprocess.Popen[str]":
     environment = {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(folder), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*COMMAND, *words], cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, *program, *COMMAND, *words]
+    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def at_work(process: "subprocess.Popen[str]") -> list[psutil.Process]:
+    """The ranks that a command started, once one of them computes."""
+    parent, children = psutil.Process(process.pid), list[psutil.Process]()
+    deadline = time.monotonic() + 240
+    while not any(child.cpu_times().user > 6 for child in children):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+        children = parent.children()
+    return children
 
 
 @pytest.mark.slow
@@ -41,15 +63,24 @@ def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_rank_ends_all_and_is_named(tmp_path: Path) -> None:
     process = start(tmp_path, "2048x1024", "-o", "never.png", "--ranks", "3")
-    parent, children = psutil.Process(process.pid), list[psutil.Process]()
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not any(child.cpu_times().user > 6 for child in children):
-        time.sleep(0.2)
-        children = parent.children()
+    children = at_work(process)
     children[1].kill()
     _, told = process.communicate(timeout=60)
     assert process.returncode == RanksError.exit_code
     assert "rank 2 ended without a word (SIGKILL)" in told
+    assert not any(child.is_running() for child in children)
+    assert not (tmp_path / "never.png").exists()
+
+
+@pytest.mark.slow
+def test_a_hung_rank_ends_all_and_is_named(tmp_path: Path) -> None:
+    process = start(tmp_path, "2048x1024", "-o", "never.png", "--ranks", "3", program=("-c", IMPATIENT))
+    children = at_work(process)
+    children[1].suspend()
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == RanksError.exit_code, told
+    assert "rank 2 does not go on and was ended" in told
+    assert "silent for 30 seconds" in told
     assert not any(child.is_running() for child in children)
     assert not (tmp_path / "never.png").exists()
 

@@ -135,6 +135,12 @@ class Group:
                 "Start all with the same command, version and files"
             )
 
+    def waiting(self, seconds: float) -> Group:
+        """The same processes, which wait no longer than `seconds` for one another. All members call it, once."""
+        with _named(self):
+            handle = dist.new_group(list(self.members), timedelta(seconds=seconds))
+        return replace(self, handle=handle, seconds=seconds)
+
     def halves(self) -> tuple[Group, Group]:
         """Two groups of half the members each; this process belongs to one. All members call it, once."""
         middle, me = self.size // 2, self.members[self.rank]
@@ -195,9 +201,7 @@ def join(
         torch.set_num_threads(max(1, usable_cores() // local_size))
         if local_size == size:  # no other machine
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    connect(rank, size, where, init_method, meeting_seconds, address)
-    handle = dist.new_group(timeout=timedelta(seconds=silent_seconds))
-    return Group(rank, tuple(range(size)), where, handle, seconds=silent_seconds)
+    return connect(rank, size, where, init_method, meeting_seconds, address).waiting(silent_seconds)
 
 
 def disconnect() -> None:
