@@ -13,8 +13,8 @@ from typing import Literal
 import psutil
 
 from linfusion_cli.config.job import resolve
+from linfusion_cli.config.model_names import configured_folders, load_named
 from linfusion_cli.config.preset_files import preset_files
-from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.required_weights import requirements_of
 from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
@@ -223,8 +223,11 @@ def _preset(name: str, machine: Machine) -> Finding:
     """Whether a preset would run: its weights, then its memory."""
     about = f"preset {name}"
     try:
+        folders = configured_folders()
         lacking = [
-            requirement for requirement in requirements_of(load_preset(name).settings) if requirement.here() is None
+            requirement
+            for requirement in requirements_of(load_named(name, folders).settings)
+            if requirement.here() is None
         ]
         if lacking:
             lacking_text = ", ".join(f"{requirement.kind} ({requirement.locations[0]})" for requirement in lacking)
@@ -234,7 +237,7 @@ def _preset(name: str, machine: Machine) -> Finding:
                 found=f"not on this machine: {lacking_text}",
                 fix=f"linfusion fetch {name}",
             )
-        plan = make_plan(resolve(Request(prompt="doctor", preset=name, seed=0)), machine)
+        plan = make_plan(resolve(Request(prompt="doctor", preset=name, models=folders.roots, seed=0)), machine)
     except OutOfMemoryError as error:
         return Finding(
             about=about,

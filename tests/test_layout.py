@@ -183,6 +183,7 @@ RESOLVING = {
     "builtin_folder": {"weights/locate.py", "planning/unknown_words.py"},  # the latter compares tokenizers with it
     "read_header": {
         "weights/weight_file.py",
+        "weights/listed_kind.py",  # to tell what a file in a folder of models is
         "weights/checksums.py",  # checks what was downloaded
         "convert/convert.py",  # checks what it wrote
         "engine/attention/linfusion.py",  # LinFusion.load() is also for users without a plan
@@ -191,6 +192,7 @@ RESOLVING = {
         "weights/used_files.py",
         "weights/weight_file.py",
         "weights/unet_file.py",  # to say what is there instead
+        "weights/listed_kind.py",  # of a folder in a folder of models
         "weights/requirements.py",
         "config/required_weights.py",  # which files have a hash to check
     },

@@ -33,6 +33,7 @@ from linfusion_cli.config.request import Request
 from linfusion_cli.config.size_options import BOTH_SIDES, SIZE_KEYS, size_of
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest_name, option
 from linfusion_cli.geometry import Size
+from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
 
@@ -191,8 +192,11 @@ class _Maker:
 
     def _usual_size(self, found: Mapping[str, object]) -> Size:
         """The size that the row would have without these: that of the batch, or of the preset."""
-        lists = {**self._common, **{key: self._choices(key, found[key]) for key in ("preset", "model") if key in found}}
-        values = {key: lists[key] for key in ("preset", "model", "size") if key in lists}
+        lists = {
+            **self._common,
+            **{key: self._choices(key, found[key]) for key in ("preset", "model", "models") if key in found},
+        }
+        values = {key: lists[key] for key in ("preset", "model", "models", "size") if key in lists}
         if any(len(choices) > 1 for choices in values.values()):
             raise UsageError("of several sizes, presets and models none is the usual one: give the whole size")
         return self._kind(Request(prompt="", **{key: choices[0] for key, choices in values.items()})).job.size  # type: ignore[arg-type]
@@ -264,14 +268,16 @@ class _Maker:
 
     def _with_tags(self, place: str, kind: Kind, prompt: str) -> tuple[Kind, str]:
         """The prompt without the tags of LoRAs, and the kind with these LoRAs."""
-        words, tags = split_tags(prompt)
+        folders = ModelFolders(model_roots(kind.request.models))
+        words, tags = split_tags(prompt, folders)
         if not tags:
             return kind, prompt
-        if tags not in self._tags:
-            self._tags[tags] = read_tags(tags)
-        for note in self._tags[tags].notes:
+        known = (*map(str, folders.roots), *tags)
+        if known not in self._tags:
+            self._tags[known] = read_tags(tags, folders)
+        for note in self._tags[known].notes:
             self._note(place, note)
-        return self._kind(kind.with_loras(self._tags[tags].loras)), words
+        return self._kind(kind.with_loras(self._tags[known].loras)), words
 
     def _kinds_of(self, lists: Mapping[str, Sequence[object]]) -> Sequence[Kind]:
         """A Kind for each combination; long lists have few of them."""

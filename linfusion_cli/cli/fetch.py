@@ -94,10 +94,11 @@ def fetch(
 
 
 def _requirements_of(presets: list[str]) -> list[Requirement]:
-    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.config.model_names import configured_folders, load_named
     from linfusion_cli.config.required_weights import requirements_of
 
-    found = [requirement for preset in presets for requirement in requirements_of(load_preset(preset).settings)]
+    folders = configured_folders()
+    found = [one for preset in presets for one in requirements_of(load_named(preset, folders).settings)]
     return list(dict.fromkeys(found))
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +15,7 @@ import typer
 from linfusion_cli.cli.spelling import declarations, told
 from linfusion_cli.config.option_row import UPSCALE, OptionRow
 from linfusion_cli.config.options import by_key, options_of
-from linfusion_cli.errors import Option, UsageError
+from linfusion_cli.errors import LinfusionError, Option, UsageError
 
 if TYPE_CHECKING:
     from linfusion_cli.config.presets import Source
@@ -41,9 +42,23 @@ def help_text(row: OptionRow) -> str:
     return " ".join(part for part in (row.help, row.limits, default) if part)
 
 
-def completer(row: OptionRow) -> Callable[[str], list[str]]:
+def completer(row: OptionRow) -> Callable[..., list[str]] | None:
     """A row's completions for Typer, which evaluates the annotations of each such function: a lambda has none."""
-    return lambda incomplete: row.completions(incomplete)
+    if row.names_weights:
+        return lambda ctx, incomplete: _names_of_weights(row.key, ctx.params.get("models") or (), incomplete)
+    return (lambda incomplete: row.completions(incomplete)) if row.choices or row.suggestions else None
+
+
+def _names_of_weights(key: str, folders: Iterable[Path], incomplete: str) -> list[str]:
+    """The names of files for an option in the folders of models; none where one can't be read."""
+    from linfusion_cli.config.model_names import configured_folders
+    from linfusion_cli.weights.model_folders import ModelFolders
+
+    given = tuple(map(Path, folders))
+    with suppress(LinfusionError, OSError):
+        names = {item.name for item in (ModelFolders(given) if given else configured_folders()).listed(key)}
+        return sorted(name for name in names if name.startswith(incomplete))
+    return []
 
 
 def flag_parameter(row: OptionRow, command: str) -> inspect.Parameter:
@@ -54,7 +69,7 @@ def flag_parameter(row: OptionRow, command: str) -> inspect.Parameter:
         *declarations(row, command),
         metavar=row.metavar or None,
         help=help_text(row),
-        autocompletion=completer(row) if row.choices or row.suggestions else None,
+        autocompletion=completer(row),
         rich_help_panel=row.panel or None,
     )
     hint = Annotated[hint if row.default is not None else hint | None, option]

@@ -83,18 +83,21 @@ def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or
     """Say whether a preset can be used, and if not, which line or which of its weights is wrong."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.config.job import resolve
-    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.config.model_names import configured_folders, load_named
     from linfusion_cli.config.request import Request
     from linfusion_cli.config.required_weights import joined, lost_weights, missing_weights
     from linfusion_cli.planning.input_check import check_inputs
     from linfusion_cli.planning.job_weights import JobWeights
 
-    settings = load_preset(file).settings
+    folders = configured_folders()
+    settings = load_named(file, folders).settings
     if lost := lost_weights(settings):
         raise joined(lost)
     with _stand_in(settings) as images:
         controls, ip_images = images
-        request = Request(prompt="check", preset=file, seed=0, control_images=controls, ip_images=ip_images)
+        request = Request(
+            prompt="check", preset=file, models=folders.roots, seed=0, control_images=controls, ip_images=ip_images
+        )
         job = resolve(request)
     check_inputs(job, JobWeights.of(job))
     own = sum(source != "defaults.toml" for source in job.sources.values())

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass
 
 from linfusion_cli.errors import Message, Option, option
-from linfusion_cli.weights.model_folders import VARIABLE
 
 SHOWN_CHARACTERS = 40
 NEGATIVE = "the negative prompt"
@@ -25,7 +24,7 @@ class _Sign:
 SIGNS = (
     _Sign(
         re.compile(r"<(?:lora|lyco):[^<>\n]*>", re.IGNORECASE),
-        ("use ", option("loras"), f", or name a folder of models in {VARIABLE}"),
+        ("use ", option("loras"), ", or name a folder of models: ", option("models")),
         negative=("a LoRA acts on both prompts. Write it in the prompt, or use ", option("loras")),
     ),
     _Sign(

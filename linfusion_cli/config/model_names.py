@@ -1,4 +1,4 @@
-"""Names instead of paths: what an option of weights calls by name is looked up in the configured folders of models."""
+"""Names instead of paths: what an option or a preset calls by name is looked up in the configured folders of models."""
 
 from __future__ import annotations
 
@@ -7,34 +7,75 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from linfusion_cli.config.options import by_key
+from linfusion_cli.config.preset_schema import Preset
+from linfusion_cli.config.presets import Loaded, load_preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.user_defaults import user_defaults
+from linfusion_cli.errors import WeightsError
 from linfusion_cli.files import user_path
-from linfusion_cli.weights.model_folders import FOLDERS, model_roots, path_inside, path_of
+from linfusion_cli.weights.model_folders import FOLDERS, ModelFolders, model_roots
 
 WORDS = {"none", ""}  # values that are no names
 
 
-def with_paths(request: Request) -> Request:
+def configured_folders() -> ModelFolders:
+    """The folders of models of this user: of LINFUSION_MODELS, else of config.toml, else the one beside that file."""
+    own = user_defaults().get("models")
+    named = own.value if own is not None and isinstance(own.value, list) else []
+    return ModelFolders(model_roots(tuple(Path(str(one)) for one in named)))
+
+
+def with_paths(request: Request, folders: ModelFolders) -> Request:
     """The request with paths for names. Raises WeightsError for a name of no file, or of two.
 
     A value that is a path, a link, a name on the hub or a built-in model stays as it is; without a configured folder,
     every value does.
     """
-    roots = model_roots()
-    if not roots:
-        return request
     changes: dict[str, Any] = {}
-    for key in FOLDERS:
+    for key in FOLDERS if folders.roots else ():
         value = getattr(request, key)
-        if isinstance(value, tuple):
-            changes[key] = tuple(_path(one, key, roots) for one in value)
-        elif value is not None:
-            changes[key] = _path(value, key, roots)
+        try:
+            if isinstance(value, tuple):
+                changes[key] = tuple(path_for(one, key, folders) for one in value)
+            elif value is not None:
+                changes[key] = path_for(value, key, folders)
+        except WeightsError as error:
+            raise WeightsError(error, parameter="" if error.parameter else key) from error
     return replace(request, **changes)
 
 
-def _path(value: str, key: str, roots: tuple[Path, ...]) -> str:
-    """A value with its name replaced; numbers and tokens behind a colon stay."""
+def load_named(name: str, folders: ModelFolders) -> Loaded:
+    """A preset, with paths for names. Raises as load_preset() and preset_with_paths() do."""
+    return preset_with_paths(load_preset(name), folders)
+
+
+def preset_with_paths(loaded: Loaded, folders: ModelFolders) -> Loaded:
+    """The same for what a preset names. Raises WeightsError with the line of the file.
+
+    Of several locations in a list of alternatives, a name of no file stays.
+    """
+    changed: dict[str, dict[str, Any]] = {}
+    for key in FOLDERS if folders.roots else ():
+        row = by_key()[key]
+        section, _, field = row.preset_key.partition(".")
+        value = getattr(getattr(loaded.settings, section), field)
+        try:
+            changed.setdefault(section, {})[field] = (
+                tuple(path_for(one, key, folders, may_miss=row.preset_takes_list and len(value) > 1) for one in value)
+                if isinstance(value, tuple)
+                else path_for(value, key, folders)
+            )
+        except WeightsError as error:
+            raise WeightsError(loaded.origins[row.preset_key], ": ", error) from error
+    return replace(loaded, settings=_updated(loaded.settings, changed)) if changed else loaded
+
+
+def path_for(value: str, key: str, folders: ModelFolders, *, may_miss: bool = False) -> str:
+    """A value with its name replaced; numbers and tokens behind a colon stay.
+
+    may_miss: a name of no file stays as it is
+    """
     name, rest = value, ""
     if key in ("loras", "textual_inversions") and not user_path(value).exists():
         ending = r":.*" if key == "textual_inversions" else r"(:-?[\d.]+){1,2}"
@@ -42,8 +83,12 @@ def _path(value: str, key: str, roots: tuple[Path, ...]) -> str:
             name, rest = found[1], found[2]
     if name in WORDS or ":" in name or user_path(name).exists():
         return value
-    if "/" in name:  # of a file in a subfolder, or of a repository on the hub
-        inside = path_inside(name, key, roots)
+    if may_miss or "/" in name:  # of a file in a subfolder, or of a repository on the hub
+        inside = folders.find(name, key)
         return value if inside is None else f"{inside}{rest}"
-    path = path_of(name, key, roots)
-    return value if path is None else f"{path}{rest}"
+    return f"{folders.path_of(name, key)}{rest}"
+
+
+def _updated(settings: Preset, changed: dict[str, dict[str, Any]]) -> Preset:
+    sections = {name: getattr(settings, name).model_copy(update=fields) for name, fields in changed.items()}
+    return settings.model_copy(update=sections)

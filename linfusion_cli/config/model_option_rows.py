@@ -27,6 +27,19 @@ MODEL_ROWS = (
         is_location=True,
     ),
     OptionRow(
+        key="models",
+        kind=Path,
+        metavar="FOLDER",
+        help="Weights in this folder are called by name. Repeatable.",
+        details="The layouts of AUTOMATIC1111 and ComfyUI are read, and flat folders, where the headers tell what a "
+        "file is; linfusion models lists the names.",
+        repeatable=True,
+        default_from="models in the folder of config.toml, if it is there",
+        panel=MODEL,
+        decides_pixels=False,
+        is_search_path=True,
+    ),
+    OptionRow(
         key="linfusion",
         kind=str,
         metavar="LOCATION",

@@ -50,6 +50,7 @@ class OptionRow:
     recorded_as_list: bool = False  # the record's overrides hold it as a list of one
     is_input: bool = False  # an image to start from: --help shows it beside the prompt
     is_location: bool = False  # of weights or an image: a record holds no folder of a local one
+    is_search_path: bool = False  # its variable holds several as PATH does, with ":" between them (Windows: ";")
     in_batch_rows: bool = True  # a row of a prompt list may set it
     batch_aliases: tuple[str, ...] = ()  # more names for it in such a row, beside its words
 
@@ -84,6 +85,11 @@ class OptionRow:
         if self.repeatable:
             return tuple.__class_getitem__((self.kind, ...))
         return self.kind if self.is_required or self.default is not None else self.kind | None
+
+    @property
+    def names_weights(self) -> bool:
+        """Whether its values are locations of weights, which a folder of models gives names."""
+        return self.is_location and self.kind is str
 
     @property
     def is_required(self) -> bool:

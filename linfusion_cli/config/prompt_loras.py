@@ -8,7 +8,7 @@ from pathlib import Path
 
 from linfusion_cli.config.extras import HEAVIEST
 from linfusion_cli.errors import UsageError, nearest_name
-from linfusion_cli.weights.model_folders import model_roots, path_inside, path_of
+from linfusion_cli.weights.model_folders import ModelFolders
 
 # A space before the tag goes with it. <lyco: is the older word of A1111's LyCORIS extension.
 TAG = re.compile(r"[ \t]?<(?:lora|lyco):([^<>\n]*)>", re.IGNORECASE)
@@ -24,28 +24,28 @@ class PromptLoras:
     notes: tuple[str, ...] = ()  # of tags whose two weights differ: how they were read
 
 
-def split_tags(prompt: str) -> tuple[str, tuple[str, ...]]:
+def split_tags(prompt: str, folders: ModelFolders) -> tuple[str, tuple[str, ...]]:
     """The prompt without its tags, and the tags; with no folder of models they stay, for the note on foreign signs."""
-    if "<" not in prompt or not TAG.search(prompt) or not model_roots():
+    if "<" not in prompt or not TAG.search(prompt) or not folders.roots:
         return prompt, ()
     return TAG.sub("", prompt).strip(), tuple(found[0].strip() for found in TAG.finditer(prompt))
 
 
-def read_tags(tags: tuple[str, ...]) -> PromptLoras:
+def read_tags(tags: tuple[str, ...], folders: ModelFolders) -> PromptLoras:
     """The LoRAs of these tags, in their order.
 
     <lora:NAME:W> is the option's NAME:W. Of two weights the first is for the text encoders and the second for the
     UNet, as in A1111; te=W and unet=W name them. Raises UsageError for what is no weight, and WeightsError for a name
     that no configured folder has.
     """
-    read = [_read(tag) for tag in tags]
+    read = [_read(tag, folders) for tag in tags]
     return PromptLoras(tuple(lora for lora, _ in read), tuple(note for _, note in read if note))
 
 
-def _read(tag: str) -> tuple[str, str]:
+def _read(tag: str, folders: ModelFolders) -> tuple[str, str]:
     """A LoRA as the option takes it, and a note or nothing."""
     name, *parts = (part.strip() for part in tag[1:-1].split(":")[1:])
-    path = _path(tag, name)
+    path = _path(tag, name, folders)
     text, unet = _weights(tag, parts)
     if not text and not unet:
         return str(path), ""
@@ -56,15 +56,10 @@ def _read(tag: str) -> tuple[str, str]:
     return f"{path}:{unet}:{text}", note
 
 
-def _path(tag: str, name: str) -> Path:
+def _path(tag: str, name: str, folders: ModelFolders) -> Path:
     if not name:
         raise UsageError(f"{tag:.60}: it names no file. Write <lora:NAME:0.8>; linfusion models lists the names")
-    roots = model_roots()
-    path = path_inside(name, "loras", roots) if "/" in name else None
-    path = path or path_of(name, "loras", roots)
-    if path is None:
-        raise UsageError(f"{tag:.60}: no folder of models is configured")
-    return path
+    return folders.path_of(name, "loras")
 
 
 def _weights(tag: str, parts: list[str]) -> tuple[str, str]:

@@ -72,4 +72,5 @@ class Request:
     scratch_folder: Path | None = None
     checkpoint_seconds: float | None = None
     restart: bool = False
+    models: tuple[Path, ...] = ()
     index: int = 0  # the position in a batch, for {index} in the file's name

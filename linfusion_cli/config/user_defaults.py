@@ -18,7 +18,7 @@ from linfusion_cli.files import read_input
 from linfusion_cli.toml_files import parse_toml
 
 PREFIX = "LINFUSION_"
-OTHER_VARIABLES = frozenset({"LINFUSION_MODELS", "LINFUSION_DEBUG", "LINFUSION_PARENT", "LINFUSION_FUZZ"})
+OTHER_VARIABLES = frozenset({"LINFUSION_DEBUG", "LINFUSION_PARENT", "LINFUSION_FUZZ"})
 LARGEST_CONFIG_BYTES = 1 << 20
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 NOT_DEFAULTS = frozenset({"prompt", "upscale_image", "output"})  # each image has its own
@@ -127,9 +127,10 @@ def _of_toml(row: OptionRow, value: object, where: str) -> Value:
 
 
 def _of_text(row: OptionRow, text: str, where: str) -> Value:
-    """A value of a variable, whose repeated values are on lines or between commas."""
+    """A value of a variable, whose repeated values are on lines or between commas, paths to search as in PATH."""
     if row.repeatable:
-        return [_single(row, part.strip(), where) for part in re.split(r"[\n,]", text)]  # type: ignore[return-value]
+        parts = text.split(os.pathsep) if row.is_search_path else re.split(r"[\n,]", text)
+        return [_single(row, part.strip(), where) for part in parts if part.strip() or not row.is_search_path]  # type: ignore[return-value]
     return _single(row, text, where)
 
 

@@ -85,6 +85,9 @@ def nowhere(locations: tuple[str, ...], parameter: str) -> WeightsError | None:
         if not location.strip():
             allowed = "Name a file, a folder, or a repository on the hub as OWNER/NAME"
             return WeightsError(f'"{location}" names no weights. {allowed}', parameter=parameter)
+        if "/" not in location and ":" not in location and not location.endswith(ENDING):
+            what = f"{location}: there is no such file or folder. A name alone is looked up in a folder of models: "
+            return WeightsError(what, option("models", "FOLDER"), parameter=parameter)
         hub = HubLocation.parse(location)
         no_hub_name = location.endswith((ENDING, "/")) and (hub is None or not hub.inside)  # a repository is no file
         if no_hub_name or location.startswith((".", "~", "/")):

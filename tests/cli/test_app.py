@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -198,6 +199,26 @@ def test_values_complete(line: str, word: str) -> None:
     code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
     result = python(code, _LINFUSION_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1))
     assert word in result.stdout.split()
+
+
+def test_names_of_weights_complete_for_each_option(tmp_path: Path) -> None:
+    for name in ("checkpoints/dream", "loras/dragon", "vae/drab"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.safetensors").touch()
+    code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
+    found = {}
+    for flag in ("--model", "--lora", "--vae", "--unet"):
+        for given, variable in ((f"--models {tmp_path} ", ""), ("", str(tmp_path))):
+            line = f"linfusion generate x {given}{flag} dr"
+            words = {"COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+            result = python(code, _LINFUSION_COMPLETE="complete_bash", LINFUSION_MODELS=variable, **words)
+            found[flag] = [*found.get(flag, []), result.stdout.split()]
+    assert found == {
+        "--model": [["dream"]] * 2,
+        "--lora": [["dragon"]] * 2,
+        "--vae": [["drab"]] * 2,
+        "--unet": [[]] * 2,
+    }
 
 
 def test_the_module_is_the_command() -> None:

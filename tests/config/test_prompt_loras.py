@@ -16,6 +16,7 @@ from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import LinfusionError
+from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
 ASKED = Request(prompt="a knight", seed=5, size="256x128")
 NUMBERS = st.decimals(-8, 8, places=2).map(str)
@@ -55,7 +56,7 @@ def test_a_tag_is_the_option_with_its_weight(weight: str, name: str) -> None:
 def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str) -> None:
     """As in A1111, while the option has the UNet's first; a note says so where they differ."""
     for tag in (f"<lora:armour:{text}:{unet}>", f"<lyco:armour:unet={unet}:te={text}>"):
-        read = read_tags((tag,))
+        read = read_tags((tag,), ModelFolders(model_roots()))
         found = Weighted.parse(read.loras[0])
         assert (found.weight, found.text_weight) == (float(unet), float(text))
         assert len(read.notes) == (float(text) != float(unet))
@@ -72,7 +73,7 @@ def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str)
     ],
 )
 def test_weights_that_are_not_said_are_as_in_a1111(tag: str, unet: float, text: float) -> None:
-    found = Weighted.parse(read_tags((tag,)).loras[0])
+    found = Weighted.parse(read_tags((tag,), ModelFolders(model_roots())).loras[0])
     assert (found.weight, found.text_weight) == (unet, text)
 
 
@@ -122,7 +123,7 @@ def test_a_prompt_of_tags_alone_is_empty() -> None:
 
 @pytest.mark.parametrize("text", ["a <lora:armour", "a <lora:armour <b>", "a < b > c", "<lora>", "<loras:armour:1> a"])
 def test_what_is_no_tag_is_text(text: str) -> None:
-    assert split_tags(text) == (text, ())
+    assert split_tags(text, ModelFolders(model_roots())) == (text, ())
 
 
 def test_without_a_folder_a_tag_is_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
