@@ -27,13 +27,13 @@ from linfusion_cli.batch.row_values import (
 from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
+from linfusion_cli.config.model_names import folders_of
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.prompt_loras import PromptLoras, read_tags, split_tags
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.size_options import BOTH_SIDES, SIZE_KEYS, size_of
 from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest_name, option
 from linfusion_cli.geometry import Size
-from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
 
@@ -268,7 +268,7 @@ class _Maker:
 
     def _with_tags(self, place: str, kind: Kind, prompt: str) -> tuple[Kind, str]:
         """The prompt without the tags of LoRAs, and the kind with these LoRAs."""
-        folders = ModelFolders(model_roots(kind.request.models))
+        folders = folders_of(kind.request)
         words, tags = split_tags(prompt, folders)
         if not tags:
             return kind, prompt

@@ -163,13 +163,12 @@ def batch(
 def _check_model(common: Mapping[str, Any]) -> None:
     """Raises WeightsError for a model for all that is not on this machine: that is no fault of the lists."""
     from linfusion_cli.config.extras import preset_name
-    from linfusion_cli.config.model_names import with_paths
+    from linfusion_cli.config.model_names import folders_of, with_paths
     from linfusion_cli.config.request import Request
-    from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
     folders = tuple(map(Path, common.get("models") or ()))
     request = Request(prompt="", preset=common.get("preset"), model=common.get("model"), models=folders)
-    request = with_paths(request, ModelFolders(model_roots(folders)))
+    request = with_paths(request, folders_of(request))
     preset_name(request.preset, request.model)
 
 

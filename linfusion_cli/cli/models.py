@@ -47,7 +47,8 @@ def models(
             fields = {"kind": kind, "name": item.name, "family": family, "bytes": size_bytes}
             emit(sys.stdout, "model", {**fields, "path": str(item.path)})
         else:
-            rows.append([kind or "-", safe(item.name), family or "-", f"{size_bytes / 1e6:8.1f} MB", safe(str(item.path))])
+            size = f"{size_bytes / 1e6:8.1f} MB"
+            rows.append([kind or "-", safe(item.name), family or "-", size, safe(str(item.path))])
     for line in table([["kind", "name", "family", "       size", "path"], *rows], left=5) if rows else ():
         typer.echo(line)
 

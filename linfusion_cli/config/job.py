@@ -17,7 +17,7 @@ from linfusion_cli.config.input_images import inspect_image, range_or_none
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.kept_start import with_kept_start
-from linfusion_cli.config.model_names import preset_with_paths, with_paths
+from linfusion_cli.config.model_names import folders_of, preset_with_paths, with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, Source, load_preset, with_default_vae
@@ -37,7 +37,6 @@ from linfusion_cli.errors import Option, UsageError, option
 from linfusion_cli.file_formats import PNG, FileSettings, GivenSettings, file_settings, format_of_ending
 from linfusion_cli.geometry import Size, parse_size
 from linfusion_cli.images.input_image import InputImage
-from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
 CHECKPOINT_SECONDS = 30.0
 USUAL_SCALE = 2.0  # of the sides, where an image is made larger and no size is given
@@ -145,7 +144,7 @@ def resolve(request: Request) -> Job:
 
 def _loaded(request: Request) -> tuple[Request, Loaded, tuple[str, ...]]:
     """The request with one size, paths for names and the LoRAs of its prompt; its preset; notes on the prompt."""
-    folders = ModelFolders(model_roots(request.models))
+    folders = folders_of(request)
     words, tags = split_tags(request.prompt, folders)
     request = _with_size(with_paths(replace(request, prompt=words), folders))
     loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given_options(request))

@@ -26,6 +26,11 @@ def configured_folders() -> ModelFolders:
     return ModelFolders(model_roots(tuple(Path(str(one)) for one in named)))
 
 
+def folders_of(request: Request) -> ModelFolders:
+    """The folders of models that a request names, else those of LINFUSION_MODELS, else the one beside config.toml."""
+    return ModelFolders(model_roots(request.models))
+
+
 def with_paths(request: Request, folders: ModelFolders) -> Request:
     """The request with paths for names. Raises WeightsError for a name of no file, or of two.
 

@@ -50,7 +50,7 @@ def kinds_inside(path: Path, wanted: frozenset[str], of_folder: frozenset[str]) 
 
 
 def family_of_listed(path: Path, kind: str) -> str:
-    """The family that something is for: "sd15", "sd21" or "sdxl"; "" if it does not tell, "unusable" for what can't be read.
+    """The family that something is for; "" if it does not tell, "unusable" for what can't be read.
 
     Autoencoders and image encoders of all families look alike.
     """
