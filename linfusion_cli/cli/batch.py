@@ -128,12 +128,13 @@ def batch(
     """Make the images of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options
     from linfusion_cli.config.job import checked_seconds
+    from linfusion_cli.config.model_names import check_model
     from linfusion_cli.output.atomic_file import make_folder
 
     refuse_launcher()
     part = _shard(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
-    _check_model(common)
+    check_model(common)  # a model for all that is not here is no fault of the lists
     seconds = checked_seconds(common.pop("checkpoint_seconds", None))
     preview, preview_every = _preview(common)
     options = Options(
@@ -158,18 +159,6 @@ def batch(
     make_folder(folder)
     with LogFile(log_file) as log:
         return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
-
-
-def _check_model(common: Mapping[str, Any]) -> None:
-    """Raises WeightsError for a model for all that is not on this machine: that is no fault of the lists."""
-    from linfusion_cli.config.extras import preset_name
-    from linfusion_cli.config.model_names import folders_of, with_paths
-    from linfusion_cli.config.request import Request
-
-    folders = tuple(map(Path, common.get("models") or ()))
-    request = Request(prompt="", preset=common.get("preset"), model=common.get("model"), models=folders)
-    request = with_paths(request, folders_of(request))
-    preset_name(request.preset, request.model)
 
 
 def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:

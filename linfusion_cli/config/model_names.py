@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from linfusion_cli.config.extras import preset_name
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, load_preset
@@ -48,6 +50,14 @@ def with_paths(request: Request, folders: ModelFolders) -> Request:
         except WeightsError as error:
             raise WeightsError(error, parameter="" if error.parameter else key) from error
     return replace(request, **changes)
+
+
+def check_model(values: Mapping[str, Any]) -> None:
+    """Raises WeightsError if the family of a model by its name or path can't be told, as it is not on this machine."""
+    folders = tuple(map(Path, values.get("models") or ()))
+    request = Request(prompt="", preset=values.get("preset"), model=values.get("model"), models=folders)
+    found = with_paths(request, folders_of(request))
+    preset_name(found.preset, found.model)
 
 
 def load_named(name: str, folders: ModelFolders) -> Loaded:
