@@ -171,6 +171,15 @@ FILE_ONLY = (
         range=Range(0.01, 1),
     ),
     PresetKey(
+        key="upscale.early_end",
+        neutral=0.0,
+        kind=float,
+        help="Where a stage that another follows ends: the part of the steps, at its end, that is left out.",
+        details="0 = at its last step. A stage never ends with more noise than the next one begins with. Faster, and "
+        "less detail goes from stage to stage.",
+        range=Range(0, 1),
+    ),
+    PresetKey(
         key="upscale.edge_noise",
         neutral=0.0,
         kind=float,

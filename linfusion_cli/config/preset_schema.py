@@ -129,6 +129,7 @@ class UpscaleSettings(_Section):
     structure_scale: float = _key("upscale.structure_scale")
     edge_noise: float = _key("upscale.edge_noise")
     vae_window_latents: int = _key("upscale.vae_window_latents")
+    early_end: float = _key("upscale.early_end")
 
 
 class ExtrasSettings(_Section):

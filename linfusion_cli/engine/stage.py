@@ -327,7 +327,8 @@ class StageRun:
     def _clock(self) -> Clock:
         sampler = self.shared.plan.sampler
         scheduler = make_scheduler(sampler.scheduler, self.shared.components.scheduler_config)
-        return Clock.start(scheduler, sampler.steps, self.stage.strength, self.shared.store.device)
+        stage, device = self.stage, self.shared.store.device
+        return Clock.start(scheduler, sampler.steps, stage.strength, device, stage.steps if stage.ends_early else None)
 
     def _noise(self, draw: int = STAGE_NOISE) -> Tensor:
         """Unit noise of the shape of the stage's latents, which depends on seed, stage and draw alone."""

@@ -45,6 +45,7 @@ class Stage:
     ratio:         how many times wider (or higher) than stage 0; dilation: the same, rounded
     strength:      the part of the steps that is run, 0 to 1
     steps:         predictions; most schedulers ask for one per step, see `times`
+    ends_early:    the clean latents that the last of them predicts are the result (upscale.early_end)
     guided_steps:  predictions with guidance; dilated_steps: predictions with the dilated branch
     attention:     "linear" or "softmax" self-attention in the UNet
     """
@@ -62,6 +63,7 @@ class Stage:
     dilated_steps: int
     attention: str
     bands: Bands
+    ends_early: bool = False
 
     @property
     def band_latent(self) -> int:
@@ -143,7 +145,8 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
     size, strength = sizes[index], _strength(job, index, len(sizes) - 1)
     ratio = max(size.width / base.width, size.height / base.height)
     sampling, dilation = job.settings.sampling, max(1, round(ratio))
-    asked = times(sampling.scheduler, sampling.steps, strength) if strength else []
+    whole = times(sampling.scheduler, sampling.steps, strength) if strength else []
+    asked = _until(_end(job, index, len(sizes) - 1), whole)
     return Stage(
         index=index,
         size=size,
@@ -158,7 +161,23 @@ def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Ban
         dilated_steps=_dilated_steps(job, asked) if dilation > 1 else 0,
         attention=job.settings.model.attention if index else job.settings.model.base_attention,
         bands=bands,
+        ends_early=len(asked) < len(whole),
     )
+
+
+def _end(job: Job, index: int, last: int) -> float:
+    """t / T at which a stage ends: 0 for the last; for the others no more than where the next one begins."""
+    return 0.0 if index == last else min(job.settings.upscale.early_end, _strength(job, index + 1, last))
+
+
+def _until(end: float, asked: list[float]) -> list[float]:
+    """The predictions down to the first at t / T <= end, whose clean latents are the result; all of them for 0.
+
+    The early switch of FreCaS (arXiv 2410.18410, section 3) and RectifiedHR (arXiv 2503.02537): the next stage adds
+    noise to the prediction x0 at timestep L, instead of to the end of the steps.
+    """
+    above = sum(time > end for time in asked)
+    return asked[: above + 1] if end else asked
 
 
 def _strength(job: Job, index: int, last: int) -> float:

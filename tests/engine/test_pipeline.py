@@ -134,6 +134,18 @@ def test_frequency_techniques_do_not_depend_on_bands(mixing_preset: Path, tmp_pa
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
+def test_stages_that_end_early_run_fewer_steps_and_do_not_depend_on_bands(tiny_preset: Path, tmp_path: Path) -> None:
+    path = tmp_path / "early.toml"
+    path.write_text(tiny_preset.read_text().replace("strength = 0.5", "strength = 0.5\nearly_end = 0.5"))
+    plan, whole = plan_for(path, "136x152"), plan_for(tiny_preset, "136x152")
+    assert sum(stage.steps for stage in plan.stages) < sum(stage.steps for stage in whole.stages)
+    assert plan.stages[-1].steps == whole.stages[-1].steps
+    stages = tuple(replace(stage, bands=Bands(3, 40, ("sums",) * 4)) for stage in plan.stages)
+    narrow = make(replace(plan, stages=stages))[1]
+    for one, other in zip(make(plan)[1], narrow, strict=True):
+        assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
+
+
 def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset, scheduler="euler_ancestral")
     first = make(plan)[1][-1]

@@ -1,14 +1,25 @@
 """How many predictions a stage asks for, and bands that never exceed their image."""
 
+from dataclasses import replace
 from math import ceil
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from linfusion_cli.config.job import resolve
+from linfusion_cli.config.request import Request
 from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.upscale_schedule import LEAST_UNET_ROWS, SMALLEST_BAND_PX, _bands, steps_run, times
+from linfusion_cli.planning.upscale_schedule import (
+    LEAST_UNET_ROWS,
+    SMALLEST_BAND_PX,
+    Stage,
+    _bands,
+    plan_stages,
+    steps_run,
+    times,
+)
 
 STEPS, STRENGTH = st.integers(1, 200), st.floats(0.001, 1)
 
@@ -68,3 +79,31 @@ def test_a_small_image_on_a_cpu_runs_whole() -> None:
     size = Size(512, 512)
     assert _bands(size, size, "cpu", 0, 4).unet_latent == 0
     assert _bands(size, size, "cuda", 0, 4).unet_latent == 64
+
+
+def stages_of(scheduler: str, early_end: float) -> tuple[Stage, ...]:
+    job = resolve(Request(prompt="a lake", preset="landscape", size="1024x1024", scheduler=scheduler))
+    upscale = job.settings.upscale.model_copy(update={"early_end": early_end})
+    return plan_stages(replace(job, settings=job.settings.model_copy(update={"upscale": upscale})), "cpu")
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "heun", "dpm2", "pndm"])
+@given(early_end=st.floats(0, 1))
+@settings(deadline=None, max_examples=20)
+def test_a_stage_ends_early_but_never_with_more_noise_than_the_next_begins_with(
+    scheduler: str, early_end: float
+) -> None:
+    steps = resolve(Request(prompt="a lake", preset="landscape")).settings.sampling.steps
+    whole, early = stages_of(scheduler, 0.0), stages_of(scheduler, early_end)
+    assert early[-1] == whole[-1], "the last stage runs to its end"
+    for stage, full, following in zip(early[:-1], whole[:-1], early[1:], strict=True):
+        asked = times(scheduler, steps, full.strength)
+        end = min(early_end, following.strength)
+        assert stage.ends_early == (stage.steps < full.steps)
+        assert asked[stage.steps - 1] <= end or not stage.ends_early
+        assert all(time > end for time in asked[: stage.steps - 1])
+        assert stage.guided_steps <= full.guided_steps
+
+
+def test_a_stage_ends_where_the_next_begins_if_all_may_be_left_out() -> None:
+    assert [stage.steps for stage in stages_of("ddim", 1.0)] == [13, 4, 4, 3]

@@ -45,18 +45,29 @@ class UpscaleInputs:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """A scheduler set to a number of steps, of which the last `strength` part is run."""
+    """A scheduler set to a number of steps, of which the last `strength` part is run.
+
+    predictions: how many of its timesteps are run: where some are left out, the stage ends early
+    """
 
     scheduler: Scheduler
+    predictions: int
 
     @staticmethod
-    def start(scheduler: object, steps: int, strength: float, device: torch.device) -> Clock:
-        """Sets the scheduler; strength 1 runs all steps, 0.25 the last quarter (rounded up)."""
-        return Clock(Scheduler.start(scheduler, steps, strength, device))
+    def start(
+        scheduler: object, steps: int, strength: float, device: torch.device, predictions: int | None = None
+    ) -> Clock:
+        """Sets the scheduler; strength 1 runs all steps, 0.25 the last quarter (rounded up).
+
+        predictions: as many of the scheduler's as are run, from the first on; None = all
+        """
+        started = Scheduler.start(scheduler, steps, strength, device)
+        return Clock(started, len(started.timesteps) if predictions is None else predictions)
 
     @property
     def timesteps(self) -> Tensor:
-        return self.scheduler.timesteps
+        """(predictions,) of the predictions that are run."""
+        return self.scheduler.timesteps[: self.predictions]
 
     @property
     def levels(self) -> tuple[tuple[float, float], ...]:
@@ -83,7 +94,10 @@ class Clock:
         """One step of the scheduler; stochastic ones draw noise that depends on an image's seed, stage and step alone.
 
         seeds: one for each of the batch
+        Where the stage ends early, its last step goes to x0 at once.
         """
+        if index + 1 == self.predictions < len(self.scheduler.timesteps):
+            return self.clean_prediction(index).clean(prediction, latents)
         noise = [generator(seed, stage, index + 1) for seed in seeds]
         return self.scheduler.step(prediction, index, latents, noise)
 

@@ -196,3 +196,27 @@ def test_any_scheduler_recovers_the_start_when_the_prediction_is_right(name: str
 
 def test_steps_of_a_stage_are_rounded_up_but_not_by_float_dust() -> None:
     assert [steps_run(50, s) for s in (0.32, 0.24000001, 0.16, 0.0800001, 0.001, 1.0)] == [16, 12, 8, 4, 1, 50]
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if not missing_package(name, "normal")])
+def test_a_stage_that_ends_early_returns_the_clean_latents_of_its_last_prediction(name: str) -> None:
+    """Beside it the same steps one by one, and x0 = (x - noise eps) / signal of the last prediction."""
+    noise = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+
+    def clock(predictions: int | None) -> Clock:
+        return Clock.start(make_scheduler(SchedulerChoice.of(name), DDIMScheduler().config), 8, 1.0, CPU, predictions)
+
+    def denoise(latents: Tensor, timestep: Tensor, dilation: int) -> Tensor:
+        return 0.3 * latents + 0.1
+
+    early, whole = clock(5), clock(None)
+    latents = whole.first(noise)
+    for index in range(4):
+        timestep = whole.timesteps[index]
+        latents = whole.step(denoise(whole.scheduler.scale(latents, timestep), timestep, 1), index, latents, (7,), 0)
+    prediction = denoise(whole.scheduler.scale(latents, whole.timesteps[4]), whole.timesteps[4], 1)
+    signal, amount = whole.levels[4]
+    steps: list[int] = []
+    ended = base(denoise, early, early.first(noise), (7,), lambda done, _: steps.append(done))
+    assert steps == [1, 2, 3, 4, 5]
+    assert torch.allclose(ended, (latents - amount * prediction) / signal, atol=1e-5)
