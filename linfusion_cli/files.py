@@ -38,6 +38,16 @@ def user_path(text: str) -> Path:
         return Path(text)
 
 
+def leads_somewhere(path: Path) -> bool:
+    """Whether there is something at a path; a name that is too long for any file leads nowhere. Raises OSError."""
+    try:
+        return path.exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
+
+
 def read_regular(path: Path, limit_bytes: int, *, follow: bool = True) -> bytes:
     """All of a regular file of at most limit_bytes; a symbolic link is followed only if `follow`.
 

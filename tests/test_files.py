@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli import files
-from linfusion_cli.files import free_bytes, nearest_folder, read_regular, replacing, write_atomically
+from linfusion_cli.files import free_bytes, leads_somewhere, nearest_folder, read_regular, replacing, write_atomically
 
 
 def test_a_written_file_is_whole_alone_and_of_the_umask(tmp_path: Path) -> None:
@@ -163,3 +163,8 @@ def test_every_safetensors_file_is_written_through_replacing() -> None:
         for number, line in enumerate(lines):
             if "save_file(" in line and path.name != "checkpoint.py":  # there the whole folder is replaced
                 assert "with replacing(" in lines[number - 1], f"{path}:{number + 1}"
+
+
+def test_a_name_that_is_too_long_leads_nowhere(tmp_path: Path) -> None:
+    assert leads_somewhere(tmp_path)
+    assert not leads_somewhere(tmp_path / ("a" * 300))

@@ -14,7 +14,7 @@ from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError, WeightsError
-from linfusion_cli.files import user_path
+from linfusion_cli.files import leads_somewhere, user_path
 
 if TYPE_CHECKING:
     from linfusion_cli.weights.requirements import Requirement
@@ -148,7 +148,7 @@ def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
     if here is None or (
         not offline
         and HubLocation.parse(requirement.locations[0]) is not None
-        and not user_path(requirement.locations[0]).exists()
+        and not leads_somewhere(user_path(requirement.locations[0]))
     ):
         if offline:
             raise WeightsError(

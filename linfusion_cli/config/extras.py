@@ -12,7 +12,7 @@ from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
-from linfusion_cli.files import user_path
+from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.deep_samples import Range
 from linfusion_cli.images.input_image import InputImage
@@ -264,10 +264,10 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
 def local_name(location: str) -> str:
     """A location as strangers may see it: a file or folder of this machine by its name alone."""
     text, colon, rest = location, "", ""
-    if ":" in location and not user_path(location).exists():
+    if ":" in location and not leads_somewhere(user_path(location)):
         bare, *numbers = _numbers(location)
         text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else location.rpartition(":")
-    return Path(text).name + colon + rest if text and user_path(text).exists() else location
+    return Path(text).name + colon + rest if text and leads_somewhere(user_path(text)) else location
 
 
 def local_names(values: Iterable[object]) -> tuple[str | float, ...]:

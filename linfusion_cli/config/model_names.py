@@ -15,7 +15,7 @@ from linfusion_cli.config.presets import Loaded, load_preset
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.user_defaults import user_defaults
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.files import user_path
+from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.weights.model_folders import FOLDERS, ModelFolders, model_roots
 
 WORDS = {"none", ""}  # values that are no names
@@ -92,11 +92,11 @@ def path_for(value: str, key: str, folders: ModelFolders, *, may_miss: bool = Fa
     may_miss: a name of no file stays as it is
     """
     name, rest = value, ""
-    if key in ("loras", "textual_inversions") and not user_path(value).exists():
+    if key in ("loras", "textual_inversions") and not leads_somewhere(user_path(value)):
         ending = r":.*" if key == "textual_inversions" else r"(:-?[\d.]+){1,2}"
         if found := re.fullmatch(rf"(.+?)({ending})", value):
             name, rest = found[1], found[2]
-    if name in WORDS or ":" in name or user_path(name).exists():
+    if name in WORDS or ":" in name or leads_somewhere(user_path(name)):
         return value
     if may_miss or "/" in name:  # of a file in a subfolder, or of a repository on the hub
         inside = folders.find(name, key)

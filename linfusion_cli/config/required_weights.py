@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from linfusion_cli.config.extras import Weighted, fingerprints, inversion, locations_of
@@ -11,10 +11,12 @@ from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.errors import LinfusionError, Option, WeightsError
 from linfusion_cli.files import user_path
+from linfusion_cli.weights.adapter_files import encoder_folders, no_encoder
 from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.locate import fetch_option, missing, nowhere
 from linfusion_cli.weights.requirements import Kind, Requirement
 from linfusion_cli.weights.safetensors_header import ENDING, weight_files
+from linfusion_cli.weights.used_files import used_files
 
 MOST_NAMES = 150  # characters of them in an error
 
@@ -76,11 +78,28 @@ def missing_weights(settings: Preset, preset: str, unused: frozenset[Kind] | Non
     ]
     lost = [error for each in gone if (error := nowhere(each.locations, each.parameter))]
     away = [each for each in gone if each.locations and not nowhere(each.locations, each.parameter)]
+    for adapter, file in _without_encoder(settings):
+        if user_path(adapter.locations[0]).exists():
+            lost.append(no_encoder(file))
+        else:  # in the hub's cache, to which fetch brings the encoder too
+            away.append(adapter)
     own = [each for each in away if each in requirements_of(load_preset(preset).settings)]
     if len(away) == 1:
         one = away[0]
         return *lost, missing(one.locations, one.revision, one.parameter, preset if own else "")
     return *lost, *([_to_fetch(away, own, preset)] if away else [])
+
+
+def _without_encoder(settings: Preset) -> Iterator[tuple[Requirement, Path]]:
+    """IP-Adapters on this machine that have no image encoder beside them where none is named, and their files."""
+    for requirement in requirements_of(settings):
+        path = requirement.found() if requirement.kind == "ip-adapter" and not settings.extras.ip_encoder else None
+        if path is not None and not encoder_folders(file := _adapter_file(path, requirement), path):
+            yield requirement, file
+
+
+def _adapter_file(path: Path, requirement: Requirement) -> Path:
+    return used_files(path, requirement.parameter, requirement.family, requirement.variant)[0]
 
 
 def _to_fetch(away: list[Requirement], own: list[Requirement], preset: str) -> WeightsError:

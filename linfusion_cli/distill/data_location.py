@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.files import user_path
+from linfusion_cli.files import leads_somewhere, user_path
 
 SCENES = "scenes"
 ALLOWED = 'a folder of images with .txt captions, .tar or .parquet files (or a folder of them), or "scenes"'
@@ -16,6 +16,6 @@ def existing_path(location: str) -> Path | None:
     if location == SCENES:
         return None
     path = user_path(location)
-    if not path.exists():
+    if not leads_somewhere(path):
         raise UsageError(f'"{location}": there is no such file or folder. Allowed: {ALLOWED}', parameter="data")
     return path

@@ -17,6 +17,11 @@ def builtin_folder(location: str) -> Path | None:
     return Path(__file__).parent / location.removeprefix(PREFIX)
 
 
+def builtin_names() -> list[str]:
+    """The names behind PREFIX."""
+    return sorted(index.parent.name for index in Path(__file__).parent.glob("*/model_index.json"))
+
+
 def family_folder(family: str) -> Path:
     """A family's model in diffusers layout without weights: the configs that a single file does not hold."""
     return Path(__file__).parent / "families" / family

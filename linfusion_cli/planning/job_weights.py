@@ -15,7 +15,7 @@ class JobWeights:
 
     unet: the one that is used in place of the model's
     vae, vae_float16: the autoencoder for every number format, and the one for float16 alone
-    ip_encoder: the image encoder that fits the IP-Adapter, once that is on this machine
+    ip_encoder: the image encoder that fits the IP-Adapter; None too where that is not beside it
     """
 
     model: WeightFile
@@ -37,7 +37,7 @@ class JobWeights:
 
     @staticmethod
     def of(job: Job) -> JobWeights:
-        """Looks for them. Raises WeightsError for pickles, damaged files, and an image encoder that is missing."""
+        """Looks for them. Raises WeightsError for pickles, damaged files, and an image encoder of another width."""
         model, extras = job.settings.model, job.settings.extras
 
         def one(location: str, parameter: str, variant: str = "") -> WeightFile:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from linfusion_cli.errors import WeightsError
+from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
@@ -81,18 +81,24 @@ def adapter_file(path: Path, family: str) -> Path:
     return _only(path, "ip_adapter", f"ip*adapter*{ENDING}", f"ip-adapter*{ENDING}")
 
 
-def encoder_folder(adapter: Header, path: Path) -> Path:
-    """The folder of the image encoder of an adapter's file that was found at a path: the one of the width it reads.
+def encoder_folders(file: Path, path: Path) -> list[Path]:
+    """The folders with an image encoder beside an adapter's file that was found at a path; [] if there is none.
 
-    The official repository has two, in models/ and in sdxl_models/, and adapters of either in both. Raises WeightsError
-    if there is none, or none of that width.
+    The official repository has two, in models/ and in sdxl_models/, and adapters of either in both.
     """
-    own, root = adapter.path.parent, adapter.path.parent.parent
+    own, root = file.parent, file.parent.parent
     parents = [own, root / "models", root / "sdxl_models", path if path.is_dir() else own]
-    folders = [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
+    return [folder for parent in parents if ((folder := parent / ENCODER) / "config.json").exists()]
+
+
+def encoder_folder(adapter: Header, path: Path) -> Path:
+    """The folder of encoder_folders() with the width that the adapter reads.
+
+    Raises WeightsError if there is none, or none of that width.
+    """
+    folders = encoder_folders(adapter.path, path)
     if not folders:
-        missing = f"there is no {own / ENCODER} with config.json and model{ENDING}"
-        raise WeightsError(f"{adapter.path}: its image encoder is missing: {missing}", parameter="ip_adapter")
+        raise no_encoder(adapter.path)
     key, width = _encoder_width(adapter.tensors)
     widths = {folder: read_json_object(folder / "config.json").get(key) for folder in folders}
     for folder in folders:
@@ -100,6 +106,13 @@ def encoder_folder(adapter: Header, path: Path) -> Path:
             return folder
     what = f"it reads an image encoder with {key} {width}, {folders[0]} has {shown(widths[folders[0]])}"
     raise WeightsError(f"{adapter.path}: {what}. Put the encoder of the adapter there", parameter="ip_adapter")
+
+
+def no_encoder(file: Path) -> WeightsError:
+    """What to say of an adapter's own file without an image encoder."""
+    expected = f"there is no {file.parent / ENCODER} with config.json and model{ENDING}"
+    what = f"{file}: its image encoder is missing: {expected}. Put it there, or name one with "
+    return WeightsError(what, option("ip_encoder"), parameter="ip_adapter")
 
 
 def encoder_inside(path: Path) -> Path:

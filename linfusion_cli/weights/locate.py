@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.errors import Option, WeightsError, option
-from linfusion_cli.files import user_path
-from linfusion_cli.models import builtin_folder
+from linfusion_cli.files import leads_somewhere, user_path
+from linfusion_cli.models import PREFIX, builtin_folder, builtin_names
 from linfusion_cli.weights.folder_advice import refuse_cache_folder
 from linfusion_cli.weights.safetensors_header import ENDING, Header, raw_header, refuse_pickle
 from linfusion_cli.weights.web_links import advice, hub_name, is_link
 
+LONGEST_NAME_BYTES = 255  # of a file or a folder
+LONGEST_HUB_NAME = 96  # characters of an owner or a repository, by the rules of the hub
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16
+SHOWN_NAME = 60
+ALLOWED = "Name a file, a folder, or a repository on the hub as OWNER/NAME"
 PART = re.compile(r"[A-Za-z0-9_][\w.-]*")  # of a name on the hub: no ".." and nothing hidden
 
 
@@ -30,11 +35,15 @@ class HubLocation:
     @staticmethod
     def parse(location: str, revision: str = "") -> HubLocation | None:
         """None if the text can't be a location on the hub."""
+        if _longest_name_bytes(location) > LONGEST_NAME_BYTES:
+            return None
         words, _, own = (hub_name(location) if is_link(location) else location).partition("@")
         parts = words.split("/")
         if len(parts) < 2 or not all(
             PART.fullmatch(part) for part in [*parts, *(own or revision or "main").split("/")]
         ):
+            return None
+        if max(map(len, parts[:2])) > LONGEST_HUB_NAME:
             return None
         return HubLocation("/".join(parts[:2]), own or revision, "/".join(parts[2:]))
 
@@ -51,7 +60,7 @@ def find(location: str, revision: str = "") -> Path | None:
     if not location.strip():
         return None
     path = builtin_folder(location) or user_path(location)
-    if path.exists():
+    if leads_somewhere(path):
         if path.is_file():
             refuse_pickle(path)
         elif not path.is_dir():
@@ -82,17 +91,33 @@ def nowhere(locations: tuple[str, ...], parameter: str) -> WeightsError | None:
     for location in locations:
         if is_link(location) and not hub_name(location):
             return WeightsError(f"{location}: {advice(location)}", parameter=parameter)
-        if not location.strip():
-            allowed = "Name a file, a folder, or a repository on the hub as OWNER/NAME"
-            return WeightsError(f'"{location}" names no weights. {allowed}', parameter=parameter)
+        hub = HubLocation.parse(location)
+        if not location.strip() or location.startswith(":"):
+            return WeightsError(f'"{location}" {_no_location(location)}. {ALLOWED}', parameter=parameter)
+        if location.startswith(PREFIX):
+            allowed = ", ".join(f"{PREFIX}{name}" for name in builtin_names())
+            return WeightsError(f"{location}: there is no such built-in model. Allowed: {allowed}", parameter=parameter)
+        if (longest := _longest_name_bytes(location)) > LONGEST_NAME_BYTES:
+            why = f"no file and no repository has a name of {longest} bytes; at most {LONGEST_NAME_BYTES} are allowed"
+            return WeightsError(f"{location[:SHOWN_NAME]}...: {why}", parameter=parameter)
         if "/" not in location and ":" not in location and not location.endswith(ENDING):
             what = f"{location}: there is no such file or folder. A name alone is looked up in a folder of models: "
             return WeightsError(what, option("models", "FOLDER"), parameter=parameter)
-        hub = HubLocation.parse(location)
         no_hub_name = location.endswith((ENDING, "/")) and (hub is None or not hub.inside)  # a repository is no file
         if no_hub_name or location.startswith((".", "~", "/")):
             return WeightsError(f"{location}: there is no such file or folder", parameter=parameter)
+        if hub is None:
+            why = "there is no such file or folder, and a repository on the hub is written OWNER/NAME"
+            return WeightsError(f"{location}: {why}", parameter=parameter)
     return None
+
+
+def _longest_name_bytes(location: str) -> int:
+    return max(len(os.fsencode(part)) for part in location.split("/"))
+
+
+def _no_location(text: str) -> str:
+    return "has a weight and no location before it" if text.strip(": ") else "names no weights"
 
 
 def cache_folder() -> Path:
@@ -117,7 +142,7 @@ def local_path(location: str) -> Path | None:
 
     Those of the package can't be exchanged, nor those of the hub's cache, which names files by their hash.
     """
-    exchangeable = builtin_folder(location) is None and user_path(location).exists()
+    exchangeable = builtin_folder(location) is None and leads_somewhere(user_path(location))
     return find(location) if exchangeable else None
 
 

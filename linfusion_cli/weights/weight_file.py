@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import check_encoder, encoder_folder, encoder_inside
+from linfusion_cli.weights.adapter_files import check_encoder, encoder_folder, encoder_folders, encoder_inside
 from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.locate import find, missing, stamp
 from linfusion_cli.weights.model_family import family_of, text_dim
@@ -137,18 +137,19 @@ def known_family(model: WeightFile) -> str:
 def image_encoder_of(adapter: WeightFile, named: str) -> WeightFile | None:
     """The image encoder of an IP-Adapter: the folder or file that is named, else that of its width in its repository.
 
-    None where none is named and the adapter is not on this machine. Raises WeightsError if the encoder is not on this
-    machine, or of another width than the adapter reads.
+    None where none is named, and the adapter or its encoder is not on this machine; one that is named and not here has
+    no path. Both are told with all other weights that are missing. Raises WeightsError for one of another width than
+    the adapter reads.
     """
     if not named:
-        if adapter.path is None:
+        if adapter.path is None or not encoder_folders(adapter.header.path, adapter.path):
             return None
         folder = encoder_folder(adapter.header, adapter.path)
         return WeightFile.resolve((str(folder),), "", "ip_encoder")
     encoder = WeightFile.resolve((named,), "", "ip_encoder")
-    if adapter.path is None:
+    if adapter.path is None or encoder.path is None:
         return encoder
-    path = encoder_inside(encoder.open())
+    path = encoder_inside(encoder.path)
     if path != encoder.path:
         encoder = WeightFile.resolve((str(path),), "", "ip_encoder")
     check_encoder(adapter.header, path, encoder.headers)

@@ -144,3 +144,38 @@ def test_a_location_beside_others_is_followed_too(tmp_path: Path) -> None:
         "there is no such file or folder",
         "there is no such folder",
     ]
+
+
+def adapter_in(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    save_file({"image_proj.proj.weight": torch.ones(3072, 1024)}, folder / "ip-adapter_sd15.safetensors")
+    return folder / "ip-adapter_sd15.safetensors"
+
+
+def test_an_adapter_without_its_encoder_is_told_with_all_that_is_missing(tmp_path: Path) -> None:
+    """A file of the user's own: where its encoder has to be, and the option that names another."""
+    file = adapter_in(tmp_path / "models")
+    lost, away = missing_weights(settings(ip_adapter=str(file), loras=("a/lora",)), "landscape")
+    assert "its image encoder is missing" in str(lost)
+    assert "ip_encoder" in str(lost)
+    assert "linfusion fetch" in str(away)
+    (tmp_path / "models" / "image_encoder").mkdir()
+    (tmp_path / "models" / "image_encoder" / "config.json").write_text("{}")
+    assert missing_weights(settings(ip_adapter=str(file)), "landscape") == ()
+
+
+def test_an_adapter_in_the_cache_without_its_encoder_is_fetched_with_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "cache" / "models--owner--ip"
+    adapter_in(folder / "snapshots" / "c0" / "models")
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("c0")
+    given = settings(ip_adapter="owner/ip", loras=("a/lora",))
+    (error,) = missing_weights(given, "landscape")
+    options = [(part.key, part.value) for part in error.message.parts if not isinstance(part, str)]
+    assert options == [("lora", "a/lora"), ("ip_adapter", "owner/ip")]
+    assert missing_weights(settings(ip_adapter="owner/ip", ip_encoder=str(tmp_path)), "landscape") == ()

@@ -59,8 +59,7 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
         assert found.path == folder
     with pytest.raises(WeightsError, match=r"projection_dim is 1024, ip\.safetensors reads an image encoder with 1280"):
         image_encoder_of(adapter, str(repository / "models" / "image_encoder"))
-    with pytest.raises(WeightsError, match=r"linfusion fetch ip_encoder=.owner/name"):
-        image_encoder_of(adapter, "owner/name")
+    assert image_encoder_of(adapter, "owner/name") == WeightFile(("owner/name",), "", "ip_encoder")
     absent = WeightFile.resolve(("owner/ip",), "", "ip_adapter")
     assert image_encoder_of(absent, "") is None
     assert image_encoder_of(absent, "owner/name") == WeightFile(("owner/name",), "", "ip_encoder")

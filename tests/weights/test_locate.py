@@ -11,7 +11,16 @@ from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import builtin_folder
-from linfusion_cli.weights.locate import HubLocation, cache_folder, find, fingerprint, local_path, missing, stamp
+from linfusion_cli.weights.locate import (
+    HubLocation,
+    cache_folder,
+    find,
+    fingerprint,
+    local_path,
+    missing,
+    nowhere,
+    stamp,
+)
 from linfusion_cli.weights.safetensors_header import read_header
 
 
@@ -40,6 +49,42 @@ def test_places_on_the_hub() -> None:
     assert HubLocation.parse("a/b/c/d.safetensors", "main") == HubLocation("a/b", "main", "c/d.safetensors")
     for bad in ("a", "", "/etc/passwd", "../x", "a/..", "a/b@../../x", "a/b/../c", "~/x"):
         assert HubLocation.parse(bad) is None
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [
+        (":0.5", "has a weight and no location before it"),
+        (":", "names no weights"),
+        ("", "names no weights"),
+        ("nofile", "looked up in a folder of models"),
+        ("builtin:nothing", "Allowed: builtin:landscape"),
+        ("a" * 300, "a name of 300 bytes"),
+        ("é" * 200, "a name of 400 bytes"),
+        ("owner/" + "a" * 300, "a name of 300 bytes"),
+        ("owner/" + "a" * 100, "is written OWNER/NAME"),
+        ("owner/name/" + "a" * 300 + ".safetensors", "a name of 312 bytes"),
+    ],
+)
+def test_a_location_that_can_lead_nowhere_is_told_so_and_not_to_be_fetched(location: str, reason: str) -> None:
+    assert find(location) is None
+    assert local_path(location) is None
+    error = nowhere((location,), "lora")
+    assert error is not None
+    assert reason in str(error)
+    assert error.parameter == "lora"
+    assert len(str(error)) <= 400
+
+
+@given(st.text(max_size=400))
+def test_no_location_raises_what_is_not_of_its_own(location: str) -> None:
+    """A name on the hub is one that can be fetched; all others are told why not."""
+    try:
+        found = find(location)
+    except WeightsError:
+        return
+    if found is None:
+        assert (nowhere((location,), "lora") is None) == (HubLocation.parse(location) is not None)
 
 
 def test_fingerprints_change_with_the_contents(file: Path) -> None:
