@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constra
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
-  clean pictures claims docs
+  gpu gpu-wheels clean pictures claims docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -91,6 +91,14 @@ soak: $(VENV)/.tested  ## injects every fault and counts: kills, full disks, dam
 
 soak-full: $(VENV)/.tested  ## the soak with ten times as many faults
 	$(BIN)/python -m bench.soak --full
+
+# On a card's own machine there may be no way to install anything: whatever Python is there is used.
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:  ## proves and measures everything on a GPU in 10 minutes (docs/gpu.md); GPU="--only parity --device cuda:1"
+	$(GPU_PYTHON) -m bench.gpu $(GPU)
+
+gpu-wheels: $(VENV)/.installed  ## wheels/: what a card's machine needs beside torch, to be carried there (60 MB)
+	$(BIN)/python -m bench.gpu.wheels wheels
 
 clean:  ## removes the environment and everything that the tools leave
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
