@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from linfusion_cli.engine.memory.dtypes import for_sums
 
 CONVERTED_ROWS = 8
+CACHE_BYTES = 1 << 20  # of rows whose statistics a CPU gathers at once: they stay in its cache (docs/log.md)
 
 
 @dataclass(slots=True)
@@ -29,15 +30,16 @@ class Statistics:
     def add(self, rows: Tensor) -> None:
         """Adds the next rows (1, channels, height, width) of the image."""
         values = rows[0].permute(1, 2, 0)  # (height, width, channels), a view
-        values = values.to(torch.promote_types(torch.float32, values.dtype))
-        means = values.mean(1)
-        deviations = (values - means.unsqueeze(1)).square_().sum(1)  # many times as fast as torch.var_mean
+        self._width, channels = values.shape[1:]
+        exact = torch.promote_types(torch.float32, values.dtype)
         if self._rows is None:
-            self._rows = means.new_empty(2, self.height, means.shape[1])
-        self._rows[0, self._done : self._done + len(means)] = means
-        self._rows[1, self._done : self._done + len(means)] = deviations
-        self._done += len(means)
-        self._width = values.shape[1]
+            self._rows = torch.empty(2, self.height, channels, dtype=exact, device=values.device)
+        for part in values.split(_rows_in_cache(values)):
+            numbers, done = part.to(exact), slice(self._done, self._done + len(part))
+            means = numbers.mean(1)
+            self._rows[0, done] = means
+            self._rows[1, done] = (numbers - means.unsqueeze(1)).square_().sum(1)  # far faster than torch.var_mean
+            self._done += len(part)
 
     def moments(self) -> Moments:
         """Mean and variance of all rows, merged as Chan, Golub and LeVeque do (1983, The American Statistician)."""
@@ -47,6 +49,16 @@ class Statistics:
         mean = means.mean(0)
         variance = (deviations / self._width + (means - mean).square()).mean(0)
         return Moments(mean, variance)
+
+
+def _rows_in_cache(values: Tensor) -> int:
+    """How many rows of (height, width, channels) are gone through at once: four passes over a whole band would each
+    read it from memory. At least one for each thread; on a GPU all.
+    """
+    if values.device.type != "cpu":
+        return max(1, len(values))
+    row_bytes = values.shape[1] * values.shape[2] * max(4, values.dtype.itemsize)
+    return max(torch.get_num_threads(), CACHE_BYTES // max(1, row_bytes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from linfusion_cli.engine.streaming import group_norm
 from linfusion_cli.engine.streaming.group_norm import Moments, Statistics, affine
 from linfusion_cli.geometry import bands
 
@@ -43,6 +44,16 @@ def test_bands_do_not_change_a_bit() -> None:
     whole = gathered(values, 19)
     for band_rows in (1, 4, 18):
         parts = gathered(values, band_rows)
+        assert torch.equal(parts.mean, whole.mean)
+        assert torch.equal(parts.variance, whole.variance)
+
+
+def test_parts_that_fit_a_cache_do_not_change_a_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = image(64, 40, 16).float().contiguous(memory_format=torch.channels_last)
+    whole = gathered(values, 64)
+    for cache_bytes in (1, 5 * 40 * 16 * 4, 17 * 40 * 16 * 4):
+        monkeypatch.setattr(group_norm, "CACHE_BYTES", cache_bytes)
+        parts = gathered(values, 30)
         assert torch.equal(parts.mean, whole.mean)
         assert torch.equal(parts.variance, whole.variance)
 
