@@ -4,7 +4,7 @@
     ├── UsageError                2   the command, a preset or a prompt is not what it may be
     ├── OutOfMemoryError          4   no plan fits into the memory that is there or allowed
     ├── WeightsError             66   weights are missing, damaged or of another model
-    ├── RanksError               69   another process of the same image is gone, silent or at work on another job
+    ├── RanksError               69   another process or machine is gone, silent, out of reach or at work on another job
     ├── OutputError              74   the image can't be written (path, permission, space)
     ├── BusyError                75   somebody else works on the same thing; try later
     └── StandardOutputError     141   nobody reads standard output any more, or its disk is full
@@ -175,6 +175,10 @@ class RanksError(LinfusionError):
     """Another process that makes the same image is gone, silent, or does not do the same work."""
 
     exit_code = 69
+
+
+class ClusterError(RanksError):
+    """A cluster can't be reached, or its machines can't take part: another folder, another version, none left."""
 
 
 class OutputError(LinfusionError):

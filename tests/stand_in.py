@@ -4,8 +4,8 @@
 
 Everything but the engine is real: command line, process tree, locks, journal, checkpoints, PNG files. A prompt may ask
 for a fault, which happens once per folder in STAND_IN_FAULTS: "FAULT:sigkill", "FAULT:sigbus", "FAULT:sigstop",
-"FAULT:oom", "FAULT:enospc", "FAULT:cuda"; "FAULT:always" happens every time. STAND_IN_STEP is the duration of a step,
-and of the rows, in seconds.
+"FAULT:oom", "FAULT:enospc", "FAULT:cuda", "FAULT:parent"; "FAULT:always" happens every time. STAND_IN_STEP is the
+duration of a step, and of the rows, in seconds.
 """
 
 from __future__ import annotations
@@ -83,6 +83,9 @@ def strike(prompt: str, step: int) -> None:
     match match[1]:
         case "sigkill" | "sigbus" | "sigstop" | "sigsegv":
             os.kill(os.getpid(), getattr(signal, match[1].upper()))
+        case "parent":  # as if the whole machine died
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(60)
         case "oom":
             raise RuntimeError(
                 "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"

@@ -52,11 +52,13 @@ class Done:
 class Journal:
     """The journals of a folder, read once; `shard` names the journal that this process may append to.
 
+    read: False where another process has read them, and tells what is done by recall().
+
     The journal alone proves nothing: an image counts as done only if its file is whole, and one that no journal knows
     is known by the id inside it.
     """
 
-    def __init__(self, folder: Path, shard: str = "") -> None:
+    def __init__(self, folder: Path, shard: str = "", *, read: bool = True) -> None:
         self.folder, self.shard = folder, shard
         self.done: dict[str, Done] = {}
         self.failed: dict[str, str] = {}
@@ -64,7 +66,7 @@ class Journal:
         self._numbers: dict[str, int] = {}
         self._noted: set[str] = set()
         self._descriptor = -1
-        for path in sorted((folder / ".linfusion").glob("journal*.jsonl")):
+        for path in sorted((folder / ".linfusion").glob("journal*.jsonl")) if read else ():
             for row in _rows(path):
                 self._see(row)
 
@@ -102,6 +104,11 @@ class Journal:
         """Appends a finished image, with the size and time of its file. Raises what add() raises."""
         info = os.stat(self.folder / name)
         self.add("done", id=task.id, name=name, size_bytes=info.st_size, modified_ns=info.st_mtime_ns, **fields)
+
+    def recall(self, key: str, done: Done | None) -> None:
+        """Takes over what another journal knows of a task's image, so that a damaged one is known to be ours."""
+        if done is not None:
+            self.done[key] = done
 
     def numbers(self, ids: Sequence[str]) -> Mapping[str, int]:
         """The permanent number of each id; new ids get the next free numbers, in the order of `ids`."""

@@ -198,7 +198,8 @@ class Told:
     """What happened to a task.
 
     left: images of this run that are not made yet, the one in hand among them. answer: what the worker said of PLAN,
-    EVENT, MADE and FAILED. path: of the image that was made.
+    EVENT, MADE and FAILED. path: of the image that was made. workers: images that are made at a time; of a cluster host
+    and sha256 say where the image was made and what its file has.
     """
 
     state: TaskState
@@ -207,6 +208,9 @@ class Told:
     text: str = ""
     answer: Planned | Happened | Made | Failed | None = None
     path: str = ""
+    host: str = ""
+    sha256: str = ""
+    workers: int = 1
 
     def numbers(self) -> dict[str, object]:
         """The measured or planned values that the JSON output adds for this state."""
@@ -214,7 +218,8 @@ class Told:
             case Planned(peak_bytes=peak, seconds=seconds):
                 return {"peak_bytes": peak, "seconds": seconds}
             case Made() as made:
-                return {**made.measured(), "path": self.path}
+                where = {"host": self.host, "sha256": self.sha256} if self.host else {}
+                return {**made.measured(), "path": self.path, **where}
             case Failed(exit_code=code):
                 return {"exit_code": code}
             case _:

@@ -61,6 +61,7 @@ class Options:
     deadline:           a time on `clock`, after which the running step is the last; 0 for none
     checkpoint_seconds, preview, preview_every: see Request
     thorough:           read every finished image whole
+    most_bytes:         plan for no more memory than this, where a plan needs less; 0: for what is free
     """
 
     keep_going: bool = False
@@ -71,6 +72,7 @@ class Options:
     preview: Path | None = None
     preview_every: int | None = None
     thorough: bool = False
+    most_bytes: int = 0
 
 
 @dataclass(slots=True)
@@ -129,23 +131,30 @@ class Runner:
         self._stall_seconds = STALL_SECONDS
 
     def run(self, tasks: Sequence[Task]) -> Summary:
-        """Makes the images that are not done yet; returns the counts."""
-        started = time.monotonic()
+        """Makes the images that are not done yet, ends the worker, and returns the counts."""
+        summary = self.make(tasks)
+        self.end()
+        return summary
+
+    def make(self, tasks: Sequence[Task]) -> Summary:
+        """As run(), but the worker stays for the next call: it keeps the model loaded."""
+        started, self._summary = time.monotonic(), Summary()
         STOP.patient = True
         try:
             self._run(deque(self._open(tasks)))
         except BaseException:
-            if self._worker is not None:
-                self._worker.kill()
+            self._drop_worker(WorkerProcess.kill)
             raise
         finally:
             STOP.patient = False
-        if self._worker is not None:
-            self._worker.end()
         self._summary.seconds = time.monotonic() - started
         if STOP.code:
             self._summary.stopped = "told to stop; the same command goes on"
         return self._summary
+
+    def end(self) -> None:
+        """Ends the worker, if there is one."""
+        self._drop_worker(WorkerProcess.end)
 
     def _open(self, tasks: Sequence[Task]) -> list[_Try]:
         """A first try for each task whose image is missing or damaged."""
@@ -160,6 +169,7 @@ class Runner:
             if state == "damaged":
                 self._tell_of(TaskState.REDO, task, f"{self._journal.name_of(task)} is damaged and made again")
             tries.append(_Try(replace(task, name=self._journal.name_of(task)), overwrite=state == "damaged"))
+            tries[-1].less_bytes = self._options.most_bytes
         self._summary.left = len(tries)
         return tries
 
@@ -352,8 +362,10 @@ def shard_of(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
 
 
 @contextlib.contextmanager
-def at_work(journal: Journal) -> Iterator[None]:
+def at_work(journal: Journal, *, tidied: bool = True) -> Iterator[None]:
     """Holds the lock of the folder's batch, or of its shard's, with the journal open and old temporary files removed.
+
+    tidied: False where another process removes these files
 
     Raises BusyError at once if another process holds it, and OutputError if no journal can be kept there.
     """
@@ -362,5 +374,6 @@ def at_work(journal: Journal) -> Iterator[None]:
     except OSError as error:
         raise OutputError(f"Can't keep a journal in {str(journal.folder)!r}: {error.strerror}") from error
     with Lock(hidden / f"lock{journal.shard}", f"the batch in {str(journal.folder)!r}"), journal:
-        tidy(journal.folder)
+        if tidied:
+            tidy(journal.folder)
         yield

@@ -118,17 +118,17 @@ class _Maker:
         return plan.prepared_convolutions >= self._prepared
 
     def _plan(self, job: Job, less_bytes: int) -> Plan:
-        """The plan; after memory ran out one that needs less, if there is one."""
+        """The plan; one that needs less, if there is one, where memory ran out or others share the machine."""
         from linfusion_cli.planning.planner import make_plan
         from linfusion_cli.system.device import find_machine
 
         machine = find_machine(job.device)
         if less_bytes:
-            budget = min(less_bytes, machine.free_bytes)
+            budget = min(less_bytes, machine.free_bytes, job.max_memory_bytes or less_bytes)
             try:
                 return make_plan(replace(job, max_memory_bytes=budget), machine, keep_text_encoders=True)
             except OutOfMemoryError:
-                text = f"no plan needs less than {budget / 1e6:.0f} MB: the same one is tried again"
+                text = f"no plan needs less than {budget / 1e6:.0f} MB: it is made with what is free"
                 self._say(Happened(Note(text=text)))
         return make_plan(job, machine, keep_text_encoders=True)
 

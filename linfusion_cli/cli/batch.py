@@ -12,6 +12,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli.cli.batch_flags import (
+    DryRunFlag,
+    FilesArgument,
+    KeepGoingFlag,
+    MaxMinutesFlag,
+    NameFlag,
+    OutputFlag,
+    RetryFlag,
+    SeedsFlag,
+    ShardFlag,
+    StatusFlag,
+    UntilFlag,
+    VerifyFlag,
+    WildcardsFlag,
+)
+from linfusion_cli.cli.cluster_batch import CoresFlag, OnCluster, OnFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.rank_roles import refuse_launcher
@@ -32,6 +48,7 @@ Examples:
   linfusion batch prompts.txt --size 4k --seeds 1..4 -o images --keep-going
   linfusion batch nightly.toml --quiet --until 06:00 --log-file batch.log        (in a crontab)
   linfusion batch prompts.jsonl --shard 2/8 -o /shared/images
+  linfusion batch prompts.txt --on ray://head-node:10001 -o /shared/images
   linfusion batch prompts.txt --status
   printf 'a lake\\na {red|green|blue} forest\\n' | linfusion batch - -o images
 
@@ -53,56 +70,6 @@ Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 
 """
 
 
-FilesArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE...",
-        help="Lists of prompts: .txt, .csv, .tsv, .json, .jsonl, .toml, .yaml; - reads standard input.",
-    ),
-]
-OutputFlag = Annotated[
-    Path | None,
-    typer.Option("--output", "-o", metavar="FOLDER", help="Default: a folder named like the first FILE."),
-]
-NameFlag = Annotated[
-    str,
-    typer.Option(
-        metavar="TEMPLATE",
-        help="The files' names, from {index} {slug} {seed} {preset} {size} {width} {height} {id}.",
-    ),
-]
-SeedsFlag = Annotated[
-    str | None,
-    typer.Option(
-        "--seeds", "--seed", metavar="N|A..B", help="Each prompt with each of these seeds: 7, 1..8, 1,5,20..29."
-    ),
-]
-WildcardsFlag = Annotated[
-    Path | None,
-    typer.Option(metavar="FOLDER", help="Replace __name__ in prompts by a line of FOLDER/name.txt; the seed decides."),
-]
-KeepGoingFlag = Annotated[bool, typer.Option("--keep-going", "-k", help="Go on with the others if an image fails.")]
-RetryFlag = Annotated[
-    int,
-    typer.Option(metavar="N", min=0, max=100, help="Try a failed image again so often, unless that can't help."),
-]
-UntilFlag = Annotated[
-    str | None,
-    typer.Option(metavar="HH:MM", help="Stop at this time; the image in hand is kept and gone on with next time."),
-]
-MaxMinutesFlag = Annotated[float | None, typer.Option(metavar="N", min=0, help="Stop after so long, in the same way.")]
-ShardFlag = Annotated[
-    str | None,
-    typer.Option(metavar="I/N", help="Do the I-th of N parts: several machines share one list and one folder."),
-]
-VerifyFlag = Annotated[
-    bool,
-    typer.Option("--verify", help="Read every finished image whole before it is skipped; with --status: only tell."),
-]
-StatusFlag = Annotated[bool, typer.Option("--status", help="Show what is done, missing, damaged and failed, and stop.")]
-DryRunFlag = Annotated[bool, typer.Option("--dry-run", help="Check the lists, show what would be made, and stop.")]
-
-
 @with_flags("batch")
 def batch(
     *,
@@ -117,6 +84,8 @@ def batch(
     until: UntilFlag = None,
     max_minutes: MaxMinutesFlag = None,
     shard: ShardFlag = None,
+    on: OnFlag = None,
+    cores: CoresFlag = None,
     verify: VerifyFlag = False,
     status: StatusFlag = False,
     dry_run: DryRunFlag = False,
@@ -132,9 +101,10 @@ def batch(
     from linfusion_cli.output.atomic_file import make_folder
 
     refuse_launcher()
-    part = _shard(shard)
+    part = shard_parts(shard)
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     check_model(common)  # a model for all that is not here is no fault of the lists
+    cluster = OnCluster.of(on, cores, common.get("device"), common.get("preview"))
     seconds = checked_seconds(common.pop("checkpoint_seconds", None))
     preview, preview_every = _preview(common)
     options = Options(
@@ -158,7 +128,7 @@ def batch(
         _refuse_missing_weights(journal, tasks)
     make_folder(folder)
     with LogFile(log_file) as log:
-        return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+        return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet, cluster=cluster)
 
 
 def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
@@ -255,8 +225,9 @@ def run_tasks(
     *,
     as_json: bool,
     quiet: bool,
+    cluster: OnCluster | None = None,
 ) -> int:
-    """Makes the missing images of the tasks; returns the exit code.
+    """Makes the missing images of the tasks, on a cluster if one is given; returns the exit code.
 
     It is 0 if no image failed, 1 if one failed with keep_going, else that of the image that failed.
 
@@ -272,7 +243,10 @@ def run_tasks(
         _refuse_foreign(journal, tasks, thorough=options.thorough)
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
-            summary = Runner(journal, options, display.tell, spell=flag).run(tasks)
+            if cluster is None:
+                summary = Runner(journal, options, display.tell, spell=flag).run(tasks)
+            else:
+                summary = cluster.run(journal, options, display.tell, flag, tasks)
         finally:
             display.close()
     display.sum_up(summary)
@@ -359,7 +333,8 @@ def _show_plans(journal: Journal, tasks: list[Task], *, as_json: bool) -> int:
     return LinfusionError.exit_code if found.refused else 0
 
 
-def _shard(text: str | None) -> tuple[int, int]:
+def shard_parts(text: str | None) -> tuple[int, int]:
+    """Which part of how many, from "2/8". Raises UsageError for anything else."""
     if text is None:
         return 0, 1
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)

@@ -41,10 +41,11 @@ class BatchDisplay:
         self._log, self._as_json, self._quiet, self._now = log, as_json, quiet, now
         self._ended, self._left = 0, 0  # images of this run
         self._made, self._seconds = 0, 0.0  # images, and what they took
+        self._workers = 1  # that make an image each, at a time
         self._image = _Image()
         self._said = now()
         self._notes = NoteCounts()
-        self._stdout_dead = False
+        self._stdout, self._stdout_dead = sys.stdout, False  # the one of now: what a library prints later is not ours
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if not quiet and has_live_terminal():
@@ -57,7 +58,7 @@ class BatchDisplay:
 
     def tell(self, told: Told) -> None:
         """Shows one event of the runner."""
-        self._left = told.left
+        self._left, self._workers = told.left, told.workers
         if self._as_json:
             self._emit(told)
         match told:
@@ -98,7 +99,7 @@ class BatchDisplay:
             case _:
                 pass
         try:
-            emit(sys.stdout, state, {**task, **told.numbers()})
+            emit(self._stdout, state, {**task, **told.numbers()})
         except StandardOutputError as error:
             STOP.request(error.exit_code)
 
@@ -109,7 +110,7 @@ class BatchDisplay:
         left = f", about {seconds_text(self._left_seconds())} left" if self._left else ""
         paths = not self._quiet and not self._as_json
         on_one_screen = (
-            self._bar is not None and sys.stdout.isatty()
+            self._bar is not None and self._stdout.isatty()
         )  # there the line names the path, a bar must not be written over
         name = told.path if paths and on_one_screen else told.task.name
         self._line(
@@ -123,7 +124,7 @@ class BatchDisplay:
         if self._stdout_dead:
             return
         try:
-            typer.echo(path)
+            typer.echo(path, file=self._stdout)
         except StandardOutputError as error:
             self._stdout_dead = True
             self._line(f"note: {error}")
@@ -147,12 +148,12 @@ class BatchDisplay:
             self._line(line)
         if self._as_json:
             notes = [{"text": spelled(note), "images": count} for note, count in self._notes.counts()]
-            emit(sys.stdout, "summary", {**asdict(summary), "notes": notes})
+            emit(self._stdout, "summary", {**asdict(summary), "notes": notes})
 
     def _left_seconds(self) -> float:
         """Seconds left for all images: by the mean of those made in this run, or by the plan before the first."""
         each = self._seconds / self._made if self._made else self._image.planned_seconds
-        return each * max(0.0, self._left - self._image.part)
+        return each * max(0.0, self._left - self._image.part) / self._workers
 
     def _line(self, text: str, *, always: bool = False) -> None:
         self._log.add(text)
