@@ -18,6 +18,7 @@ BAND_AREA_PX = {"cpu": 1 << 17, "cuda": 1 << 21, "mps": 1 << 20}  # of the autoe
 UNET_BAND_AREA = {"cpu": 1 << 13, "cuda": 1 << 18, "mps": 1 << 16}  # in latents
 LEAST_UNET_ROWS = 16  # of latents: computing the halo again costs a twentieth of a pass there, a third at 4 rows
 SMALLEST_BAND_PX = 8
+ROUNDING = 1e-4  # of a strength or a time: a rounding error is no step
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _first_strength(job: Job) -> float:
 
 def steps_run(steps: int, strength: float) -> int:
     """How many of `steps` a stage of that strength (0 to 1) runs: rounded up, at least one."""
-    return max(1, min(steps, math.ceil(steps * strength - 1e-4)))  # a rounding error is no step
+    return max(1, min(steps, math.ceil(steps * strength - ROUNDING)))
 
 
 def times(scheduler: str, steps: int, strength: float) -> list[float]:
@@ -176,7 +177,7 @@ def _until(end: float, asked: list[float]) -> list[float]:
     The early switch of FreCaS (arXiv 2410.18410, section 3) and RectifiedHR (arXiv 2503.02537): the next stage adds
     noise to the prediction x0 at timestep L, instead of to the end of the steps.
     """
-    above = sum(time > end for time in asked)
+    above = sum(time > end + ROUNDING for time in asked)
     return asked[: above + 1] if end else asked
 
 
