@@ -43,8 +43,9 @@ bench-long: $(VENV)/.installed  ## adds large sizes, the cost of exact methods, 
 bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
 
-reference: $(VENV)/.installed  ## writes docs/reference.md and the comments of presets/defaults.toml from the tables
+reference: $(VENV)/.installed  ## writes docs/reference.md, docs/families.md and presets/defaults.toml's comments
 	$(BIN)/python -m linfusion_cli.cli.reference
+	$(BIN)/python tests/covered_kinds.py
 
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
 	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))

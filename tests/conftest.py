@@ -44,3 +44,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if (Path(__file__).parent / "scenarios") in item.path.parents:
             item.add_marker("slow")
+        _check_families(item)
+
+
+def _check_families(item: pytest.Item) -> None:
+    """A test that runs for a family says so in one of its marks, unless it covers what that family does not have."""
+    from covered_kinds import KINDS, covered
+
+    shown = [
+        covered(*mark.args, **{"families": KINDS.get(mark.args[0], ()), **mark.kwargs}, test=item.nodeid)
+        for mark in item.iter_markers("covers")
+    ]
+    family = item.callspec.params.get("family") if hasattr(item, "callspec") else None
+    if isinstance(family, str) and any(family in KINDS[one.kind] for one in shown):
+        assert any(family in one.families for one in shown), f"{item.nodeid}: the mark covers leaves out {family}"

@@ -44,6 +44,7 @@ def refusal(tag: str) -> str:
 
 
 @given(NUMBERS, st.sampled_from(["armour", "armour.safetensors", "styles/ink", "my.v2"]))
+@pytest.mark.covers("`<lora:NAME:WEIGHT>` in the prompt, with a folder of models", "used")
 def test_a_tag_is_the_option_with_its_weight(weight: str, name: str) -> None:
     tagged = resolve(replace(ASKED, prompt=f"a knight <lora:{name}:{weight}>"))
     same = resolve(replace(ASKED, loras=(f"{name}:{weight}",)))

@@ -133,6 +133,7 @@ def test_names_and_refusals(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("pickles, after `linfusion convert`", "used", families=("sd15",))
 def test_a_folder_of_diffusers_loads_after_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from diffusers import UNet2DConditionModel
 

@@ -47,6 +47,7 @@ def note(*, told_guidance: bool = False, **changes: Any) -> str:
         ("owner/sd_xl_turbo_lora_v1.safetensors", "--steps 4 --guidance 1.0 --timestep-spacing trailing"),
     ],
 )
+@pytest.mark.covers("few-step models and LoRAs with other settings", "a note")
 def test_a_lora_is_known_by_its_name(location: str, says: str) -> None:
     assert says in note(loras=(location,))
     assert note(loras=(f"{location}:0",)) == ""
@@ -85,6 +86,7 @@ def test_ordinary_files_get_none(tmp_path: Path) -> None:
         assert note(loras=(f"owner/{name}",)) == "", name
 
 
+@pytest.mark.covers("few-step models and LoRAs with other settings", "a note")
 def test_a_file_is_known_by_its_metadata(tmp_path: Path) -> None:
     path = tmp_path / "pytorch_lora_weights.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"ss_output_name": "my_LCM_lora"})

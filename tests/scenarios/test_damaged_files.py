@@ -63,6 +63,7 @@ def mutated(config: dict[str, Any], chance: random.Random) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("seed", range(8))
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
 def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
     folder, chance, refused = tmp_path / "model", random.Random(seed), 0
     shutil.copytree(small.folder, folder)
@@ -79,6 +80,7 @@ def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
 def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
     chance, file = random.Random(seed), tmp_path / "model.safetensors"
     data = small.file.read_bytes()

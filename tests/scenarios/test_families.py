@@ -72,6 +72,9 @@ def close(ours: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.abs(ours - other).max() <= 0.5 + TOLERANCE)
 
 
+@pytest.mark.covers("`--model`: hub repository or folder in diffusers layout", "equal")
+@pytest.mark.covers("`--model`: one `.safetensors` file in the original layout", "equal")
+@pytest.mark.covers("`--attention softmax`: the image of plain diffusers", "equal")
 def test_the_folder_and_the_single_file_make_the_image_of_diffusers(family: Family) -> None:
     wanted = theirs(loaded_pipeline(family))
     assert wanted.std() > 2
@@ -83,6 +86,7 @@ def test_the_folder_and_the_single_file_make_the_image_of_diffusers(family: Fami
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.covers("`force_zeros_for_empty_prompt` of `model_index.json`", "used, equal", families=("sdxl",))
 def test_without_a_negative_prompt(family: Family, weighted: bool) -> None:
     wanted = theirs(loaded_pipeline(family), negative_prompt=None)
     for file in (False, True):
@@ -91,6 +95,7 @@ def test_without_a_negative_prompt(family: Family, weighted: bool) -> None:
     assert not close(make(plan_for(family.preset())), wanted)
 
 
+@pytest.mark.covers("`force_zeros_for_empty_prompt` of `model_index.json`", "used, equal", families=("sdxl",))
 def test_a_model_that_keeps_the_empty_prompt(family: Family, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(family.folder, folder)
@@ -103,6 +108,7 @@ def test_a_model_that_keeps_the_empty_prompt(family: Family, tmp_path: Path) -> 
     assert close(ours, make(plan_for(family.preset(), negative_prompt=""))) == (family.name != "sdxl")
 
 
+@pytest.mark.covers("softmax at the first stage, linear after (`--base-attention`)", "equal, first stage")
 def test_softmax_at_the_base_only(family: Family) -> None:
     plan = plan_for(family.preset(), "128x128", attention="linear", base_attention="softmax")
     assert [stage.attention for stage in plan.stages] == ["softmax", "linear"]
@@ -112,6 +118,7 @@ def test_softmax_at_the_base_only(family: Family) -> None:
 
 
 @pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.covers("`--lora`, in kohya's and diffusers' layouts", "equal")
 def test_lora(family: Family, tmp_path: Path, layout: int) -> None:
     pipeline = loaded_pipeline(family)
     plain = make(plan_for(family.preset()))
@@ -124,6 +131,7 @@ def test_lora(family: Family, tmp_path: Path, layout: int) -> None:
     assert np.array_equal(make(plan_for(family.preset(), loras=(f"{path}:0",))), plain)
 
 
+@pytest.mark.covers("`--controlnet`, one or several", "equal")
 def test_controlnet(family: Family, tmp_path: Path) -> None:
     from diffusers import StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 
@@ -159,6 +167,7 @@ def test_controlnet(family: Family, tmp_path: Path) -> None:
     assert close(halves, wanted)
 
 
+@pytest.mark.covers("`--ip-adapter`", "equal")
 def test_ip_adapter(family: Family, tmp_path: Path) -> None:
     from transformers import CLIPVisionModelWithProjection
 
@@ -185,6 +194,7 @@ def test_ip_adapter(family: Family, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("skip", [1])
+@pytest.mark.covers("`--clip-skip`", "equal")
 def test_clip_skip(family: Family, skip: int) -> None:
     ours = make(plan_for(family.preset(), clip_skip=skip + 1))  # as A1111 counts; diffusers counts from 0
     assert not close(ours, make(plan_for(family.preset())))
@@ -203,6 +213,7 @@ def test_clip_skip(family: Family, skip: int) -> None:
     )
 
 
+@pytest.mark.covers("`--init-image`", "equal")
 def test_init_image(family: Family, tmp_path: Path) -> None:
     from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
 
@@ -239,6 +250,7 @@ def test_init_image(family: Family, tmp_path: Path) -> None:
     assert not close(ours, make(plan_for(family.preset())))
 
 
+@pytest.mark.covers("`--textual-inversion`", "equal")
 def test_textual_inversion(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     torch.manual_seed(8)
@@ -263,6 +275,7 @@ def test_textual_inversion(family: Family, tmp_path: Path) -> None:
     assert not close(ours, make(plan_for(family.preset(), prompt=prompt)))
 
 
+@pytest.mark.covers("`--keep-projections` for fine-tunes", "changes")
 def test_keeping_the_projections_of_a_fine_tune(family: Family) -> None:
     kept = make(plan_for(family.preset(), attention="linear", keep_projections=True))
     assert not close(kept, make(plan_for(family.preset(), attention="linear")))
@@ -277,6 +290,7 @@ def banded(plan: Plan, unet_rows: int, decode_rows: int) -> Plan:
     return replace(plan, stages=tuple(changed))
 
 
+@pytest.mark.covers("`upscale`", "changes, bands")
 def test_upscale(family: Family, tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
@@ -288,6 +302,9 @@ def test_upscale(family: Family, tmp_path: Path) -> None:
     assert np.abs(make(banded(plan, 0, 1000)) - make(banded(plan, 3, 24))).max() <= 1
 
 
+@pytest.mark.covers("`--lora`, in kohya's and diffusers' layouts", "bands")
+@pytest.mark.covers("`--controlnet`, one or several", "bands")
+@pytest.mark.covers("`--ip-adapter`", "bands")
 def test_lora_controlnet_and_ip_adapter_in_bands(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / "a.png")

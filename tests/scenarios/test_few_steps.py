@@ -44,6 +44,9 @@ def make(plan: Plan) -> np.ndarray:
         ("tcd", TCDScheduler, {"clip_sample": False}),  # TCD, with the eta of its paper's code, 0.3
     ],
 )
+@pytest.mark.covers(
+    "few-step recipes: Euler and DDIM with trailing timesteps, TCD", "used, equal", families=("sd15", "sdxl")
+)
 def test_a_few_step_unet_by_its_recipe(
     family: Family, tmp_path: Path, scheduler: str, kind: Any, options: dict[str, Any]
 ) -> None:

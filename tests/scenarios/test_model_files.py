@@ -83,6 +83,7 @@ def refusal(preset: str, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
+@pytest.mark.covers("ControlNet folder, colours as RGB or BGR", "used, equal", families=("sd15",))
 def test_a_controlnet_that_reads_its_colours_in_another_order(small: Family, tmp_path: Path, order: str) -> None:
     from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
@@ -111,6 +112,7 @@ def test_a_controlnet_that_reads_its_colours_in_another_order(small: Family, tmp
         ("text_encoder", {"hidden_act": "relu"}),
     ],
 )
+@pytest.mark.covers("settings of UNet, autoencoder, ControlNet, text encoders, scheduler that are not known", "refused")
 def test_a_plan_refuses_a_config_that_loading_refuses(
     family: Family, tmp_path: Path, part: str, changes: dict[str, Any]
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_plan_refuses_a_config_that_loading_refuses(
     assert next(iter(changes.values())) == changes.get("_class_name") or next(iter(changes)) in message
 
 
+@pytest.mark.covers("TAESD as the autoencoder", "refused", families=("sd15",))
 def test_an_autoencoder_folder_of_another_class(small: Family, tmp_path: Path) -> None:
     from diffusers import AutoencoderTiny
 
@@ -149,6 +152,8 @@ def test_what_is_no_controlnet_is_refused_before_anything_loads(small: Family, t
         ("something.else", "something.else"),
     ],
 )
+@pytest.mark.covers("tensors of a single file that are no part of the model", "refused")
+@pytest.mark.covers("Playground 2.5, CosXL, EDM and flow schedules", "refused")
 def test_a_tensor_that_is_not_used_is_refused_by_name(family: Family, tmp_path: Path, name: str, named: str) -> None:
     save_file(tensors_of(family.file) | {name: torch.ones(2)}, tmp_path / "model.safetensors")
     message = refusal(family.preset(file=True), model=str(tmp_path / "model.safetensors"))
@@ -156,6 +161,7 @@ def test_a_tensor_that_is_not_used_is_refused_by_name(family: Family, tmp_path: 
     assert name in message
 
 
+@pytest.mark.covers("tensors of a single file that no image depends on", "ignored")
 def test_tensors_that_no_image_depends_on_are_left_out(family: Family, tmp_path: Path) -> None:
     more = {"betas": torch.ones(5), "model_ema.decay": torch.ones(1), "first_stage_model.loss.logvar": torch.ones(1)}
     more |= {
@@ -169,6 +175,7 @@ def test_tensors_that_no_image_depends_on_are_left_out(family: Family, tmp_path:
 
 
 @pytest.mark.parametrize("name", ["model.diffusion_model.input_blocks.0.0.extra", "first_stage_model.decoder.extra"])
+@pytest.mark.covers("tensors of a single file that are no part of the model", "refused")
 def test_a_tensor_that_the_conversion_drops_is_refused(family: Family, tmp_path: Path, name: str) -> None:
     save_file(tensors_of(family.file) | {name: torch.ones(2)}, tmp_path / "model.safetensors")
     plan = plan_for(family.preset(file=True), model=str(tmp_path / "model.safetensors"))
@@ -184,6 +191,7 @@ def test_a_tensor_that_the_conversion_drops_is_refused(family: Family, tmp_path:
         ({"modelspec.predict_key": "epsilon"}, "epsilon"),
     ],
 )
+@pytest.mark.covers("`modelspec.predict_key`, `modelspec.prediction_type`, `v_pred`, `ztsnr`", "used")
 def test_what_metadata_says_of_the_prediction(
     family: Family, tmp_path: Path, metadata: dict[str, str], wanted: str
 ) -> None:
@@ -194,6 +202,7 @@ def test_what_metadata_says_of_the_prediction(
     assert not [event for event in told if isinstance(event, Note) and "what it predicts" in event.text]
 
 
+@pytest.mark.covers("SD-Turbo in one file", "used, equal", families=("sd21",))
 def test_sd_turbo_in_one_file(second: Family, tmp_path: Path) -> None:
     """Its text encoder lies where SD-XL's lies, with a last layer that is not read, and it predicts noise."""
     prefix = "conditioner.embedders.0.model."
@@ -233,6 +242,9 @@ def test_a_scheduler_config_of_before_the_steps_offset(family: Family, tmp_path:
 
 
 @pytest.mark.parametrize("prefix", ["control_model.", ""])
+@pytest.mark.covers(
+    "ControlNet in one file, original layout with and without prefix", "used, equal", families=("sd15",)
+)
 def test_a_controlnet_in_the_original_layout_with_and_without_prefix(
     small: Family, second: Family, tmp_path: Path, prefix: str
 ) -> None:
@@ -259,6 +271,7 @@ def test_a_folder_without_an_autoencoder_is_used_with_another(small: Family, tmp
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "folder that lists it"])
+@pytest.mark.covers("model without an autoencoder, file and folder: the usual one of its family", "used, equal")
 def test_a_model_without_an_autoencoder_gets_the_usual_one_of_its_family(
     family: Family, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -278,6 +291,9 @@ def test_a_model_without_an_autoencoder_gets_the_usual_one_of_its_family(
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "original", "original without prefix"])
+@pytest.mark.covers(
+    "autoencoder in one file (`--vae`), names of diffusers, original with and without prefix", "used, equal"
+)
 def test_another_autoencoder_in_one_file_for_a_model_without(family: Family, tmp_path: Path, layout: str) -> None:
     pipeline = loaded_pipeline(family)
     vae = pipeline.vae.state_dict() if layout == "diffusers" else ldm_vae(pipeline.vae)

@@ -74,6 +74,7 @@ def theirs(pipeline: Any, **options: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.covers("another UNet (`--unet`): folder, model folder, one file of three layouts", "used, equal")
 def test_another_unet_is_that_of_plain_diffusers(family: Family, tmp_path: Path, layout: str) -> None:
     unet = other_unet(family.name)
     pipeline = loaded_pipeline(family)
@@ -117,6 +118,7 @@ def refusal(preset: str, unet: Path) -> str:
     return told(caught.value)
 
 
+@pytest.mark.covers("a UNet as the model; a UNet of another model", "refused")
 def test_what_is_no_unet_for_the_model_is_refused_by_name(family: Family, tmp_path: Path) -> None:
     other = "sd21" if family.name == "sd15" else "sd15"
     foreign = saved(other_unet(other), "diffusers file", tmp_path)
@@ -134,6 +136,7 @@ def test_what_is_no_unet_for_the_model_is_refused_by_name(family: Family, tmp_pa
     assert "no UNet in it" in refusal(family.preset(), empty)
 
 
+@pytest.mark.covers("a UNet as the model; a UNet of another model", "refused")
 def test_a_unet_as_the_model_is_told_its_option(family: Family, tmp_path: Path) -> None:
     for layout in LAYOUTS:
         unet = saved(other_unet(family.name), layout, tmp_path)

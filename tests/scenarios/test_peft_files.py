@@ -77,6 +77,11 @@ def outputs(pipeline: Any) -> list[Tensor]:
 @pytest.mark.filterwarnings("ignore:`lora_bias=True` was passed")  # for layers without a bias, which get one
 @pytest.mark.filterwarnings("ignore:Adapter 'default'. .* LoRA tensor.s. have invalid shape")  # takes biases for shards
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.covers(
+    "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers",
+    "used, equal",
+    families=("sd15", "sdxl"),
+)
 def test_a_file_gives_the_model_that_was_saved(family: Family, tmp_path: Path, case: str) -> None:
     saved, pipeline = loaded_pipeline(family), loaded_pipeline(family)
     file, plain = save(saved, tmp_path, **CASES[case]), outputs(pipeline)
@@ -89,6 +94,7 @@ def test_a_file_gives_the_model_that_was_saved(family: Family, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("kind", ["pissa", "pissa_niter_4", "olora"])
+@pytest.mark.covers("LoRAs that changed their model (PiSSA, OLoRA)", "refused", families=("sd15", "sdxl"))
 def test_a_lora_that_changed_its_model_is_refused(family: Family, tmp_path: Path, kind: str) -> None:
     file = save(loaded_pipeline(family), tmp_path, init_lora_weights=kind)
     with pytest.raises(WeightsError, match=f"trained from {kind}, which changed the model's own weights"):

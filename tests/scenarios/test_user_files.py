@@ -67,6 +67,9 @@ def refusal(plan: Plan) -> str:
     return told(caught.value)
 
 
+@pytest.mark.covers(
+    "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused", families=("sd15",)
+)
 def test_lora_of_another_family_names_the_first_layer(small: Family, other: Family, tmp_path: Path) -> None:
     for path in save_loras(loaded_pipeline(other), tmp_path):
         with pytest.raises(WeightsError, match="for another model"):
@@ -82,6 +85,9 @@ def test_what_is_put_behind_the_wrong_flag_is_said(small: Family, tmp_path: Path
         plan_for(small.preset(), model=lora)
 
 
+@pytest.mark.covers(
+    "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused", families=("sd15",)
+)
 def test_controlnet_and_ip_adapter_of_another_family(small: Family, other: Family, tmp_path: Path, image: Path) -> None:
     pipeline = loaded_pipeline(other)
     net = save_controlnet(pipeline, tmp_path / "net")
@@ -93,6 +99,9 @@ def test_controlnet_and_ip_adapter_of_another_family(small: Family, other: Famil
         plan_for(small.preset(), ip_adapter=str(adapter), ip_images=(image,))
 
 
+@pytest.mark.covers(
+    "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused", families=("sd15",)
+)
 def test_linfusion_of_another_family(small: Family, other: Family) -> None:
     plan = plan_for(small.preset(), linfusion=str(other.linfusion))
     with pytest.raises(WeightsError, match="LinFusion weights of another model"):

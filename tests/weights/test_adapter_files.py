@@ -34,6 +34,7 @@ def repository(tmp_path: Path) -> Path:
         ("sdxl_models/ip-adapter-plus_sdxl_vit-h", "proj_in.weight", 1280, "models"),
     ],
 )
+@pytest.mark.covers("IP-Adapter, image encoder by its width", "used", families=("sd15", "sdxl"))
 def test_the_encoder_is_chosen_by_width(repository: Path, name: str, tensor: str, width: int, wanted: str) -> None:
     path = repository / f"{name}.safetensors"
     save_file({f"image_proj.{tensor}": torch.ones(8, width), "ip_adapter.1.to_k_ip.weight": torch.ones(2, 2)}, path)
@@ -74,6 +75,7 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
         ("ip_adapter.3.to_k_ip.weight", "reads text of width 2, the model's is 768"),
     ],
 )
+@pytest.mark.covers("IP-Adapter FaceID", "refused")
 def test_adapters_that_are_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
     path = tmp_path / "ip.safetensors"
     save_file({"image_proj.proj.weight": torch.ones(8, 4), name: torch.ones(2, 2)}, path)

@@ -103,6 +103,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("part", "changes", "named"), REFUSED)
+@pytest.mark.covers("settings of UNet, autoencoder, ControlNet, text encoders, scheduler that are not known", "refused")
+@pytest.mark.covers("Playground 2.5, CosXL, EDM and flow schedules", "refused")
 def test_what_changes_images_in_an_unknown_way_is_refused_by_name(
     part: str, changes: dict[str, Any], named: str
 ) -> None:

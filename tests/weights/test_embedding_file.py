@@ -17,6 +17,8 @@ def layout(folder: Path, tensors: dict[str, Tensor], family: str) -> dict[str, s
     return vectors_of(read_header(folder / "moody.safetensors"), two_encoders=family == "sdxl")
 
 
+@pytest.mark.covers("textual inversion of A1111 and diffusers", "used", families=("sd15", "sd21"))
+@pytest.mark.covers("textual inversion with `clip_l` and `clip_g`", "used", families=("sdxl",))
 def test_layouts_that_people_have(tmp_path: Path) -> None:
     assert layout(tmp_path, {"emb_params": torch.ones(2, 768)}, "sd15") == {"text_encoder": "emb_params"}  # A1111
     assert layout(tmp_path, {"<moody>": torch.ones(768)}, "sd15") == {"text_encoder": "<moody>"}  # diffusers
@@ -39,6 +41,8 @@ def test_layouts_that_people_have(tmp_path: Path) -> None:
         ({f"layer.{number}": torch.ones(2, 8) for number in range(99)}, "sd15", "96 more"),
     ],
 )
+@pytest.mark.covers("textual inversion of A1111 and diffusers", "refused", families=("sdxl",))
+@pytest.mark.covers("textual inversion with `clip_l` and `clip_g`", "refused", families=("sd15", "sd21"))
 def test_other_layouts_are_refused_by_name(tmp_path: Path, tensors: dict[str, Tensor], family: str, named: str) -> None:
     with pytest.raises(WeightsError) as caught:
         layout(tmp_path, tensors, family)

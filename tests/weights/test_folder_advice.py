@@ -17,6 +17,7 @@ def make(root: Path, *files: str) -> Path:
     return root
 
 
+@pytest.mark.covers("folders of the hub's cache, folders without a model", "refused")
 def test_a_folder_of_the_cache(tmp_path: Path) -> None:
     hub = make(tmp_path / "hub", "models--owner--name/snapshots/1/model_index.json")
     with pytest.raises(WeightsError, match=r"Name the repository: owner/name$"):
@@ -36,6 +37,7 @@ def test_a_folder_of_the_cache(tmp_path: Path) -> None:
         (("notes.txt",), "no model in it"),
     ],
 )
+@pytest.mark.covers("folders of the hub's cache, folders without a model", "refused")
 def test_a_folder_without_a_unet(tmp_path: Path, files: tuple[str, ...], said: str) -> None:
     make(tmp_path, *files)
     with pytest.raises(WeightsError, match=said):

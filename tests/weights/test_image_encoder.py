@@ -46,6 +46,9 @@ def model() -> CLIPVisionModelWithProjection:
 
 
 @pytest.mark.parametrize("layout", ["folder", "transformers", "OpenCLIP", "whole CLIP"])
+@pytest.mark.covers(
+    "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)", "used, equal"
+)
 def test_every_layout_embeds_as_transformers_does(
     model: CLIPVisionModelWithProjection, tmp_path: Path, layout: str
 ) -> None:

@@ -31,6 +31,7 @@ def test_every_ending_is_found(ending: str) -> None:
         ("lora_unet_x.what", "of no kind that linfusion knows"),
     ],
 )
+@pytest.mark.covers("LoRAs for Stable Diffusion 3, Flux and Cascade; OFT, BOFT, GLoRA, VeRA", "refused")
 def test_what_is_refused_by_name(name: str, said: str) -> None:
     with pytest.raises(WeightsError, match=said):
         check_lora(header(**{"lora_unet_y.lora_down.weight": (2, 4), name: (2, 2)}), 0)

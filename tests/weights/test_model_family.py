@@ -69,6 +69,7 @@ def test_the_family_is_told_by_the_tensors_in_both_layouts(family: str, tmp_path
     assert kinds == ["unet", "checkpoint"]
 
 
+@pytest.mark.covers("SD-XL refiner, inpainting and depth models, Stable Diffusion 3, Flux", "refused")
 def test_inpainting_models_and_other_files_are_refused(tmp_path: Path) -> None:
     tensors = dict(tiny_unet("sd15").state_dict())
     tensors["conv_in.weight"] = torch.zeros(16, 9, 3, 3)
@@ -121,6 +122,9 @@ def test_odd_shapes_are_no_fault_of_the_program(
             family_of(found, Path("x"))
 
 
+@pytest.mark.covers(
+    "SD-XL refiner, inpainting and depth models, Stable Diffusion 3, Flux", "refused", families=("sdxl",)
+)
 def test_the_refiner_is_refused_with_what_to_use() -> None:
     refiner = tensors(
         conv_in__weight=(384, 4, 3, 3),

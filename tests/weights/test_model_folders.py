@@ -40,6 +40,7 @@ def made(root: Path, names: dict[str, str]) -> Path:
 
 
 @pytest.mark.parametrize("layout", [A1111, COMFY, {f"models/{name}": kind for name, kind in COMFY.items()}])
+@pytest.mark.covers("names of files in a folder of models (A1111, ComfyUI, flat)", "used")
 def test_every_file_is_listed_under_its_kind(tmp_path: Path, layout: dict[str, str]) -> None:
     root = made(tmp_path, layout)
     found = {(item.path.relative_to(root).as_posix(), item.kind) for item in ModelFolders((root,)).listed()}
@@ -128,6 +129,7 @@ def test_an_autoencoder_beside_its_checkpoint(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.covers("names of files in a folder of models (A1111, ComfyUI, flat)", "used")
 def test_a_flat_folder_goes_by_the_headers(tmp_path: Path) -> None:
     names = {
         "dream": "model.diffusion_model.input_blocks.0.0.weight",

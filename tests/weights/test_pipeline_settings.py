@@ -47,6 +47,7 @@ def test_the_setting_is_read_and_true_where_it_is_missing(tmp_path: Path) -> Non
         ({"x" * 5000: "y" * 5000}, "xxx"),
     ],
 )
+@pytest.mark.covers("other settings and components of `model_index.json`", "refused")
 def test_what_is_not_known_is_refused_by_name(tmp_path: Path, entries: dict[str, Any], named: str) -> None:
     with pytest.raises(WeightsError, match=named) as caught:
         read_pipeline_settings(written(tmp_path, **entries))

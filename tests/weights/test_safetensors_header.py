@@ -40,6 +40,7 @@ def test_reads_what_safetensors_wrote(file: Path) -> None:
 
 
 @pytest.mark.parametrize("kept", [0, 5, 8, 20, 100, -1])
+@pytest.mark.covers("truncated files", "refused")
 def test_a_cut_file_is_refused(file: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
     with pytest.raises(WeightsError, match="cut off"):
@@ -56,6 +57,7 @@ def test_a_damaged_header_is_refused(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "a.bin", "b.pt"])
+@pytest.mark.covers("pickles (`.ckpt`, `.pt`, `.pth`, `.bin`)", "refused")
 def test_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\x80\x04evil")
     with pytest.raises(WeightsError, match=r"run any code .*\.safetensors"):
@@ -67,6 +69,7 @@ def test_pickles_are_refused_with_the_reason(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("variant", ["", "fp16"])
 @pytest.mark.parametrize("given", ["", "fp16"])
 @pytest.mark.parametrize("shard", ["10GB", "2KB"])
+@pytest.mark.covers("model folder: fp16 variants, shards, one variant alone", "used")
 def test_variants_and_shards_as_diffusers_writes_them(tmp_path: Path, variant: str, given: str, shard: str) -> None:
     tiny_vae().save_pretrained(tmp_path, variant=variant or None, max_shard_size=shard)
     found = weight_files(tmp_path, given)
@@ -91,6 +94,7 @@ def test_the_variant_asked_for_is_taken_before_the_others(tmp_path: Path) -> Non
     ("start", "named"),
     [(b"GGUF\3\0\0\0", "GGUF"), (b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "LFS pointer")],
 )
+@pytest.mark.covers("GGUF, web pages, Git LFS pointers", "refused")
 def test_files_of_another_format_are_named(tmp_path: Path, start: bytes, named: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(start + b" " * 200)
     with pytest.raises(WeightsError, match=named) as caught:

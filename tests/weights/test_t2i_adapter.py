@@ -44,6 +44,7 @@ def test_by_tensors_and_by_config(tmp_path: Path) -> None:
         ("lora_unet_x.lora_up.weight", "looks like: lora"),
     ],
 )
+@pytest.mark.covers("ControlNet-LLLite, control-LoRA", "refused")
 def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str, said: str) -> None:
     save_file({name: torch.ones(2, 2), "controlnet_mid_block.weight": torch.ones(2)}, tmp_path / "a.safetensors")
     if name.startswith("lora_unet"):

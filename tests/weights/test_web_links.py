@@ -28,6 +28,7 @@ HUB = "https://huggingface.co"
         ("https://example.com/owner/name", ""),
     ],
 )
+@pytest.mark.covers("links to huggingface.co", "used")
 def test_the_name_in_a_link(link: str, name: str) -> None:
     assert is_link(link)
     assert hub_name(link) == name

@@ -120,6 +120,7 @@ def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr", "ia3", "diff", "norm", "tucker"])
+@pytest.mark.covers("LoHa, LoKr, (IA)^3, full, norms, tucker, DoRA", "used, equal", families=("sd15",))
 def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, kind: str) -> None:
     unet = pipeline.unet
     conv, linear, norm = (f"lora_unet_{name.replace('.', '_')}" for name in (CONV, LAYER, "mid_block.resnets.0.norm1"))
@@ -264,6 +265,7 @@ def test_alpha_in_any_number_format(pipeline: Any, tmp_path: Path, alpha: Tensor
         ("lora_up.weight", torch.full((24, 2), float("inf")), "no numbers"),
     ],
 )
+@pytest.mark.covers("NaN in a LoRA", "refused", families=("sd15",))
 def test_what_is_no_number_is_named(pipeline: Any, tmp_path: Path, key: str, value: Tensor, said: str) -> None:
     (down, up), stem = factors(pipeline), f"lora_unet_{LAYER.replace('.', '_')}"
     tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.{key}": value}

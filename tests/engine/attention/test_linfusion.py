@@ -24,6 +24,7 @@ def predict(unet: UNet2DConditionModel, tensors: dict[str, Tensor]) -> Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.covers("LinFusion weights (linear attention)", "official")
 def test_equals_the_official_code(family: str, data: Path) -> None:
     tensors, config = load_golden(data / f"unet_{family}.safetensors")
     unet = golden_unet(tensors, config)
@@ -116,6 +117,7 @@ def test_like_starts_from_the_projections_of_the_unet(data: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.covers("`--keep-projections` for fine-tunes", "changes")
 def test_keeping_projections_takes_only_f_from_the_file(family: str, data: Path) -> None:
     tensors, config = load_golden(data / f"unet_{family}.safetensors")
     unet = golden_unet(tensors, config)

@@ -105,6 +105,7 @@ def image_for(family: Family) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.covers("`--prompt-weights`", "changes")
 def test_weights_change_the_image_and_upscale_reads_them_too(family: Family) -> None:
     plain = make(plan_for(family, "a red house"))
     assert np.array_equal(make(plan_for(family, "a (red:1) house")), plain)

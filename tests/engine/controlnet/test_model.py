@@ -105,6 +105,7 @@ def theirs(pipeline: Any, **more: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("mode", "number", "file"), [("canny", 3, False), ("tile", 6, True), ("7", 7, False)])
+@pytest.mark.covers("ControlNet-union and promax, folder and one file", "used, equal", families=("sdxl",))
 def test_a_union_makes_the_image_of_diffusers(sdxl: Family, tmp_path: Path, mode: str, number: int, file: bool) -> None:
     net = union(loaded_pipeline(sdxl).unet, 8)
     location = tmp_path / ("promax.safetensors" if file else "union")
@@ -161,6 +162,7 @@ def test_the_residuals_of_a_union_are_those_of_the_network(sdxl: Family, size: t
     assert any(float((one - two).abs().max()) > 0.01 for one, two in zip(found[0], found[6], strict=True))
 
 
+@pytest.mark.covers("ControlNet-union and promax, folder and one file", "bands", families=("sdxl",))
 def test_a_union_in_bands_is_the_whole_one(sdxl: Family, tmp_path: Path) -> None:
     union(loaded_pipeline(sdxl).unet, 6).save_pretrained(tmp_path / "union")
     noise_image(tmp_path / "a.png", (40, 56))
@@ -176,6 +178,9 @@ def shuffle(family: Family, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.covers(
+    "ControlNet shuffle (global pooling), folder and one file", "used, equal", families=("sd15", "sdxl")
+)
 def test_shuffle_makes_the_image_of_diffusers(family: Family, tmp_path: Path) -> None:
     folder = shuffle(family, tmp_path / "net")
     image = noise_image(tmp_path / "a.png")
@@ -199,6 +204,7 @@ def test_shuffle_makes_the_image_of_diffusers(family: Family, tmp_path: Path) ->
     assert np.abs(make(plan_for(family.preset(), **given)) - expected).max() > 1, "the mean does nothing"
 
 
+@pytest.mark.covers("ControlNet shuffle (global pooling), folder and one file", "bands", families=("sd15", "sdxl"))
 def test_shuffle_in_bands_and_beside_another_one(family: Family, tmp_path: Path) -> None:
     noise_image(tmp_path / "a.png", (40, 56))
     nets = (str(shuffle(family, tmp_path / "net")), str(save_controlnet(loaded_pipeline(family), tmp_path / "plain")))
