@@ -30,6 +30,7 @@ from linfusion_cli.cli.batch_flags import (
 from linfusion_cli.cli.cluster_batch import CoresFlag, OnCluster, OnFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.long_work import YesFlag, ask_before_long_tasks
 from linfusion_cli.cli.rank_roles import refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
@@ -90,6 +91,7 @@ def batch(
     status: StatusFlag = False,
     dry_run: DryRunFlag = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    yes: YesFlag = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
     flags: dict[str, object],
@@ -126,6 +128,7 @@ def batch(
         return _show_plans(journal, tasks, as_json=as_json) or code if dry_run else code
     if not keep_going:
         _refuse_missing_weights(journal, tasks)
+    ask_before_long_tasks(journal, tasks, options, yes=yes or as_json)
     make_folder(folder)
     with LogFile(log_file) as log:
         return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet, cluster=cluster)

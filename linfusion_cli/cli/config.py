@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -28,7 +29,7 @@ def config(
     """Show your own defaults, of config.toml and LINFUSION_ variables."""
     from pathlib import Path
 
-    from linfusion_cli.cli.json_output import print_json
+    from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe, table
     from linfusion_cli.config.toml_text import shown
     from linfusion_cli.config.user_defaults import config_file, unknown_variables, user_defaults
@@ -44,7 +45,8 @@ def config(
     }
     if as_json:
         defaults = {key: {"value": plain[key], "source": one.source} for key, one in found.items()}
-        print_json({"file": str(path), "exists": path.exists(), "defaults": defaults, "unknown": unknown_variables()})
+        there = {"file": str(path), "exists": path.exists()}
+        emit(sys.stdout, "config", {**there, "defaults": defaults, "unknown": unknown_variables()})
         return
     typer.echo(safe(f"{path}{'' if path.exists() else ' (not there yet)'}"))
     rows = [[f"{key} = {shown(plain[key])}", f"# {one.source}"] for key, one in found.items()]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.shared_options import Precision, QuietFlag
-from linfusion_cli.cli.streams import announce
-from linfusion_cli.cli.text import safe
+from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.shared_options import JsonFlag, Precision, QuietFlag
 from linfusion_cli.distill.data_location import existing_path
 from linfusion_cli.distill.variant_names import LINEAR, VARIANT_NAMES
 
 if TYPE_CHECKING:
+    from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.distill.trainer import Distillation
 
 EPILOG = """\b
@@ -23,6 +23,7 @@ Examples:
   linfusion distill builtin:landscape --data scenes --steps 2000 -o my-linfusion
   linfusion distill stable-diffusion-v1-5/stable-diffusion-v1-5 --data laion/ --precision bf16 -o sd15-linfusion
   linfusion distill ./my-sdxl --data shards/ --precision bf16 --mid-dim-scale 16 --gradient-checkpointing -o xl-weights
+  linfusion distill ./my-sdxl --data shards/ -o xl-weights --dry-run
   accelerate launch --num_processes 8 -m linfusion_cli distill ./my-sd15 --data laion/ --batch-size 12 -o sd15-linfusion
 
 \b
@@ -74,6 +75,9 @@ VariantFlag = Annotated[
 GradientCheckpointingFlag = Annotated[
     bool, typer.Option("--gradient-checkpointing", help="Half the memory, a third slower.")
 ]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Read the teacher and the data, say what would be trained, and stop.")
+]
 
 
 def distill(
@@ -100,49 +104,53 @@ def distill(
     seed: Annotated[int, typer.Option(min=0, help="Fixes weights, noise and order.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     float32: Annotated[bool, typer.Option("--float32", help="Write float32 weights instead of float16.")] = False,
+    dry_run: DryRunFlag = False,
+    as_json: JsonFlag = False,
     quiet: QuietFlag = False,
+    log_file: LogFlag = None,
 ) -> None:
     """Teach linear attention to do what a checkpoint's self-attention does."""
+    from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import check_folder
     from linfusion_cli.system.process_setup import importing
 
     existing_path(data)
     check_folder(output, parameter="output")
+    with LogFile(log_file) as log, TrainingDisplay(quiet=quiet, as_json=as_json, log=log) as display:
+        with importing():
+            from linfusion_cli.distill.loss import Weights
+            from linfusion_cli.distill.trainer import Distillation
+            from linfusion_cli.training.schedule import Schedule
+        asked = Distillation(
+            teacher=teacher,
+            data=data,
+            output=output,
+            schedule=Schedule(steps, rate, minutes, warmup, schedule.value),
+            size_px=size,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            seed=seed,
+            decay=ema,
+            empty_captions=empty_captions,
+            mid_dim_scale=mid_dim_scale,
+            variant=variant.value,
+            weights=Weights(distillation=distillation_weight, feature=feature_weight),
+            gradient_checkpointing=gradient_checkpointing,
+            save_every_steps=save_every,
+            half=not float32,
+        )
+        _run(asked, device, precision.value, display, dry_run=dry_run)
 
-    with importing():
-        from linfusion_cli.distill.loss import Weights
-        from linfusion_cli.distill.trainer import Distillation
-        from linfusion_cli.training.schedule import Schedule
 
-    asked = Distillation(
-        teacher=teacher,
-        data=data,
-        output=output,
-        schedule=Schedule(steps, rate, minutes, warmup, schedule.value),
-        size_px=size,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        seed=seed,
-        decay=ema,
-        empty_captions=empty_captions,
-        mid_dim_scale=mid_dim_scale,
-        variant=variant.value,
-        weights=Weights(distillation=distillation_weight, feature=feature_weight),
-        gradient_checkpointing=gradient_checkpointing,
-        save_every_steps=save_every,
-        half=not float32,
-    )
-    _run(asked, device, precision.value, quiet=quiet)
-
-
-def _run(asked: Distillation, device: str, precision: str, *, quiet: bool) -> None:
-    from linfusion_cli.cli.training_display import show
+def _run(asked: Distillation, device: str, precision: str, display: TrainingDisplay, *, dry_run: bool) -> None:
     from linfusion_cli.distill.trainer import distill as train
+    from linfusion_cli.distill.trainer import plan_distillation
     from linfusion_cli.output.atomic_file import make_folder
     from linfusion_cli.training.accelerator import make_accelerator
 
+    if dry_run:
+        display.run(plan_distillation(asked, make_accelerator(device, precision)))
+        return
     make_folder(asked.output)
-    accelerator = make_accelerator(device, precision, asked.output / "run")
-    show(train(asked, accelerator), quiet=quiet or not accelerator.is_main_process)
-    if accelerator.is_main_process and not quiet:
-        announce(safe(asked.output))
+    display.run(train(asked, make_accelerator(device, precision, asked.output / "run")))
+    display.announce(asked.output)

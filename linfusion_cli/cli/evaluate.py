@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linfusion_cli.cli.shared_options import Precision
-from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.rank_roles import is_first_process
+from linfusion_cli.cli.shared_options import JsonFlag, Precision
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import UsageError
@@ -28,6 +29,7 @@ Examples:
   linfusion evaluate -o study-mine --weights my-linfusion
   linfusion evaluate --images my-images --reference my-photos --inception inception.pth
   linfusion evaluate --claims -o claims --variants runs
+  linfusion evaluate --claims -o claims --dry-run
   linfusion evaluate --train-classifier
 
 \b
@@ -79,6 +81,9 @@ TrainClassifierFlag = Annotated[
     bool,
     typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating."),
 ]
+DryRunFlag = Annotated[
+    bool, typer.Option("--dry-run", help="Show which images are missing, with their time and memory, and stop.")
+]
 PrecisionFlag = Annotated[Precision, typer.Option(help="For --train-classifier: numbers of the forward pass.")]
 
 
@@ -103,9 +108,13 @@ def evaluate(
     lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered images.")] = 10_000,
     precision: PrecisionFlag = Precision.no,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
+    dry_run: DryRunFlag = False,
+    as_json: JsonFlag = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show the table alone.")] = False,
+    log_file: LogFlag = None,
 ) -> None:
     """Measure images: prompt fidelity, Fréchet distances, repetition, seams, sharpness."""
+    from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
@@ -114,26 +123,21 @@ def evaluate(
     )
     pair = {"images": images, "reference": reference} if images and reference else {}  # one alone is refused below
     _check_paths(output, preset, weights=weights, variants=variants, **pair)
-    if train_classifier:
-        _train(device, precision.value, minutes, lessons, seed, output, quiet=quiet)
-    elif images is not None or reference is not None:
-        _compare(images, reference, inception, device)
-    elif output is None:
-        raise UsageError("name a folder for the images: -o FOLDER")
-    elif claims:
-        _claims(output, variants, preset, prompts, seed, device, quiet=quiet)
-    else:
-        from linfusion_cli.evaluate.samples import Way
-        from linfusion_cli.evaluate.study import Study, run_study
-        from linfusion_cli.geometry import parse_size
-        from linfusion_cli.system.device import find_machine
-
-        own = _read_prompts(prompt_file) if prompt_file else ()
-        way = Way(attention=attention.value, weights=str(weights or ""), direct=direct)
-        study = Study(
-            folder=output, size=parse_size(size), preset=preset, way=way, count=prompts, seed=seed, prompts=own
-        )
-        _show(run_study(study, find_machine(device), _classifier()), quiet=quiet)
+    _refuse_unclear(output, images, reference, dry_run=dry_run, trains=train_classifier)
+    with LogFile(log_file) as log, TrainingDisplay(quiet=quiet, as_json=as_json, log=log) as display:
+        if train_classifier:
+            work = _train(device, precision.value, minutes, lessons, seed, output)
+        elif output is None or images is not None:
+            work = _compare(images, reference, inception, device)
+        elif claims:
+            work = _claims(output, variants, preset, prompts, seed, device, dry_run=dry_run)
+        else:
+            way = {"attention": attention.value, "weights": str(weights or ""), "direct": direct}
+            about = {"folder": output, "preset": preset, "count": prompts, "seed": seed}
+            work = _study(prompt_file, size, way, about, device, dry_run=dry_run)
+        display.run(work)
+    if train_classifier and not as_json and is_first_process():
+        announce(safe(_classifier_file(output)))
 
 
 def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
@@ -143,6 +147,18 @@ def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
             source = context.get_parameter_source(name)
             if not given[flag] and source is not None and source.name == "COMMANDLINE":
                 raise UsageError(f"--{name} belongs to {flag}: give both")
+
+
+def _refuse_unclear(
+    output: Path | None, images: Path | None, reference: Path | None, *, dry_run: bool, trains: bool
+) -> None:
+    """Raises UsageError where one folder of two is missing, or that of the images, and where nothing is planned."""
+    if (images is None) != (reference is None):
+        raise UsageError("--images and --reference belong together: name both folders")
+    if dry_run and (trains or images is not None):
+        raise UsageError("--dry-run plans the images of a study or of --claims; leave it out here")
+    if images is None and output is None and not trains:
+        raise UsageError("name a folder for the images: -o FOLDER")
 
 
 def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> None:
@@ -162,12 +178,19 @@ def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> No
         check_folder(output, parameter="output")
 
 
-def _show(lines: Iterable[object], *, quiet: bool) -> None:
-    """Tables go to stdout, the rest to stderr."""
-    for line in lines:
-        text = told(line)
-        if text.startswith("|") or not quiet:
-            typer.echo(text, err=not text.startswith("|"))
+def _study(
+    prompt_file: Path | None, size: str, way: dict[str, Any], about: dict[str, Any], device: str, *, dry_run: bool
+) -> Iterable[object]:
+    from linfusion_cli.evaluate.dry_run import plan_study
+    from linfusion_cli.evaluate.samples import Way
+    from linfusion_cli.evaluate.study import Study, run_study
+    from linfusion_cli.geometry import parse_size
+    from linfusion_cli.system.device import find_machine
+
+    own = _read_prompts(prompt_file) if prompt_file else ()
+    study = Study(**about, size=parse_size(size), way=Way(**way), prompts=own)
+    machine = find_machine(device)
+    return plan_study(study, machine) if dry_run else run_study(study, machine, _classifier())
 
 
 def _read_prompts(path: Path) -> tuple[Asked, ...]:
@@ -183,40 +206,47 @@ def _read_prompts(path: Path) -> tuple[Asked, ...]:
     return asked
 
 
-def _compare(images: Path | None, reference: Path | None, inception: Path | None, device: str) -> None:
+def _compare(images: Path | None, reference: Path | None, inception: Path | None, device: str) -> Iterable[object]:
     if images is None or reference is None:
         raise UsageError("--images and --reference belong together: name both folders")
     from linfusion_cli.evaluate.inception import compare_folders
     from linfusion_cli.system.device import find_machine
 
-    for line in compare_folders(images, reference, inception, find_machine(device).device):
-        typer.echo(line, err=not line.startswith("FID"))
+    return compare_folders(images, reference, inception, find_machine(device).device)
 
 
 def _claims(
-    output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, quiet: bool
-) -> None:
+    output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, dry_run: bool
+) -> Iterable[object]:
     from linfusion_cli.evaluate.ablations import run_claims
+    from linfusion_cli.evaluate.dry_run import plan_claims
     from linfusion_cli.system.device import find_machine
 
-    _show(run_claims(output, variants, preset, prompts, seed, find_machine(device), _classifier()), quiet=quiet)
+    machine = find_machine(device)
+    if dry_run:
+        return plan_claims(output, variants, preset, prompts, seed, machine)
+    return run_claims(output, variants, preset, prompts, seed, machine, _classifier())
 
 
 def _train(
-    device: str, precision: str, minutes: float, lessons: int, seed: int, output: Path | None, *, quiet: bool
-) -> None:
-    from linfusion_cli.cli.training_display import show
+    device: str, precision: str, minutes: float, lessons: int, seed: int, output: Path | None
+) -> Iterable[object]:
     from linfusion_cli.evaluate.classifier_training import train_classifier
     from linfusion_cli.landscapes.data import Effort
-    from linfusion_cli.models import CLASSIFIER
     from linfusion_cli.training.accelerator import make_accelerator
     from linfusion_cli.training.schedule import Schedule
 
-    folder = output or Path("runs") / "classifier"
+    target = _classifier_file(output)
     effort = Effort(make_accelerator(device, precision), seed)
     schedule = Schedule(1_000_000, 2e-3, minutes)
-    show(train_classifier(folder / "run", folder / CLASSIFIER.name, schedule, effort, lessons), quiet=quiet)
-    announce(safe(folder / CLASSIFIER.name))
+    return train_classifier(target.parent / "run", target, schedule, effort, lessons)
+
+
+def _classifier_file(output: Path | None) -> Path:
+    """Where --train-classifier puts the weights."""
+    from linfusion_cli.models import CLASSIFIER
+
+    return (output or Path("runs") / "classifier") / CLASSIFIER.name
 
 
 def _classifier() -> Classifier:

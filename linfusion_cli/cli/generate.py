@@ -162,13 +162,17 @@ def make(
             from linfusion_cli.render import render
 
             run = partial(render, model_cache=make_model_cache(shared))
-        for plan in missing:
+        latest = shared
+        for number, planned in enumerate(missing):
+            # As the image before was made: with what the imports took, so that no plan is made again for each image.
+            plan = replace(latest, job=planned.job, seed=planned.seed) if number else planned
             which = f"image {jobs.index(plan.job) + 1} of {len(jobs)}" if several else ""
             with open_displays(
-                plan, as_json=as_json, quiet=quiet, log=log.stream, which=which, with_plan=plan is missing[0]
+                plan, as_json=as_json, quiet=quiet, log=log.stream, which=which, with_plan=number == 0
             ) as displays:
                 rendered = run(plan, displays.notify)
                 displays.finish(rendered)
+            latest = rendered.plan
             log.add(f"made: {rendered.path}")
             if not as_json and not quiet:
                 announce(safe(rendered.path))

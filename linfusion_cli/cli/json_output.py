@@ -6,21 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-import typer
-
 
 def emit(stream: TextIO, kind: str, fields: Mapping[str, Any]) -> None:
     """Writes one line of JSON, {"type": kind, ...}, and flushes it. Raises ValueError for a number that JSON lacks."""
     print(json_text({"type": kind, **fields}), file=stream, flush=True)
 
 
-def print_json(fields: Mapping[str, Any]) -> None:
-    """Writes an object to stdout over several lines, for commands that print nothing else."""
-    typer.echo(json_text(fields, indent=2))
-
-
-def json_text(fields: Mapping[str, Any], indent: int | None = None) -> str:
+def json_text(fields: Mapping[str, Any]) -> str:
     """JSON in ASCII, so that no control character gets through; tokens and passwords are left out."""
     from linfusion_cli.redaction import redacted
 
-    return redacted(json.dumps(fields, allow_nan=False, indent=indent))
+    return redacted(json.dumps(fields, allow_nan=False))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from linfusion_cli.cli.shared_options import Precision, QuietFlag
+from linfusion_cli.cli.shared_options import JsonFlag, Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError, UsageError
@@ -65,13 +65,16 @@ def render(
         Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")
     ] = Path("scenes"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace scenes that are there.")] = False,
+    as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Draw random scenes with their captions: what the built-in model learns from."""
     import random
+    import sys
 
     from PIL import Image
 
+    from linfusion_cli.cli.json_output import emit
     from linfusion_cli.geometry import parse_size
     from linfusion_cli.landscapes.render import render as draw
     from linfusion_cli.landscapes.render import to_levels
@@ -87,9 +90,12 @@ def render(
     for index in range(count):
         scene = sample_scene(rng, pixels.width / pixels.height)
         levels = to_levels(draw([scene], pixels.height, pixels.width))[0].permute(1, 2, 0)
-        Image.fromarray(levels.numpy()).save(output / f"{index:04d}.png")
-        (output / f"{index:04d}.txt").write_text(caption(scene, rng) + "\n")
-    if not quiet:
+        path, text = output / f"{index:04d}.png", caption(scene, rng)
+        Image.fromarray(levels.numpy()).save(path)
+        path.with_suffix(".txt").write_text(text + "\n")
+        if as_json:
+            emit(sys.stdout, "scene", {"path": str(path), "caption": text})
+    if not quiet and not as_json:
         announce(f"{count} scenes in {safe(output)}")
 
 
@@ -126,25 +132,36 @@ def train(
         float,
         typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
     ] = 0.7,
+    as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
     """Train the built-in model from scratch. The same command goes on where it stopped."""
     from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
-    from linfusion_cli.landscapes.data import Effort
-    from linfusion_cli.training.accelerator import make_accelerator
-    from linfusion_cli.training.schedule import Schedule
-
-    _refuse_too_early(part, folder)
+    from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import make_folder
 
+    _refuse_too_early(part, folder)
     make_folder(folder)
-    effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
-    schedule = Schedule(steps, rate, minutes)
-    for line in _train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None):
-        if not quiet:
-            announce(safe(line))
+    with TrainingDisplay(quiet=quiet, as_json=as_json) as display:
+        from linfusion_cli.landscapes.data import Effort
+        from linfusion_cli.training.accelerator import make_accelerator
+        from linfusion_cli.training.schedule import Schedule
+
+        effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
+        schedule = Schedule(steps, rate, minutes)
+        display.run(_train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None))
+        display.announce(_result(part, folder))
+
+
+def _result(part: Part, folder: Path) -> Path:
+    """What a part leaves: the autoencoder's weights, the denoiser's run, or the model."""
+    return {
+        Part.autoencoder: folder / "autoencoder" / "vae",
+        Part.denoiser: folder / "denoiser",
+        Part.export: folder / "landscape",
+    }[part]
 
 
 def _model_folder(location: str) -> Path:
@@ -175,12 +192,14 @@ def _train(
     part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None
 ) -> Iterator[object]:
     from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
+    from linfusion_cli.training.trainer import WeightsWritten
 
-    weights = folder / "autoencoder" / "vae"
+    weights = _result(Part.autoencoder, folder)
     if part is Part.autoencoder:
         yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, start)
     elif part is Part.denoiser:
-        yield from train_denoiser.train(folder / "denoiser", weights, schedule, effort, linear_share, start)
+        yield from train_denoiser.train(_result(part, folder), weights, schedule, effort, linear_share, start)
     else:
-        size_bytes = export.export(folder / "denoiser", weights, folder / "landscape")
-        yield f"{folder / 'landscape'}: {size_bytes / 1e6:.1f} MB"
+        size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder))
+        yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"
+    yield WeightsWritten(str(_result(part, folder)))

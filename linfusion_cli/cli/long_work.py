@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from linfusion_cli.batch.journal import Journal
+    from linfusion_cli.batch.runner import Options
+    from linfusion_cli.batch.task_list import Task
+
 LONG_SECONDS = 7200.0
 YesFlag = Annotated[bool, typer.Option("--yes", help="Start work of more than two hours without a question.")]
+
+
+def can_ask(*, yes: bool) -> bool:
+    """Whether somebody at a terminal could answer; scripts and cron jobs are not asked."""
+    return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def ask_before_long_work(seconds: float, *, yes: bool) -> None:
@@ -16,7 +26,7 @@ def ask_before_long_work(seconds: float, *, yes: bool) -> None:
 
     Raises typer.Exit if the answer is no. Scripts and cron jobs are not asked.
     """
-    if yes or seconds <= LONG_SECONDS or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if seconds <= LONG_SECONDS or not can_ask(yes=yes):
         return
     from linfusion_cli.cli.text import seconds_text
 
@@ -24,3 +34,24 @@ def ask_before_long_work(seconds: float, *, yes: bool) -> None:
     if not typer.confirm(question, default=True, err=True):
         typer.echo("nothing was started", err=True)
         raise typer.Exit
+
+
+def ask_before_long_tasks(journal: Journal, tasks: list[Task], options: Options, *, yes: bool) -> None:
+    """Asks at a terminal whether to make images that take hours together. Raises typer.Exit if the answer is no."""
+    if can_ask(yes=yes):
+        ask_before_long_work(_predicted_seconds(journal, tasks, options), yes=yes)
+
+
+def _predicted_seconds(journal: Journal, tasks: list[Task], options: Options) -> float:
+    """Of the images that this run would make, by the plans of their configurations, up to its end by the clock."""
+    from linfusion_cli.batch.dry_run import dry_run
+    from linfusion_cli.batch.runner import clock
+
+    missing = [task for task in tasks if task.id not in journal.done]
+    planned = dry_run(missing, journal.folder).planned
+    images = sum(kind.images for kind in planned)
+    if not images:
+        return 0.0
+    each = sum(kind.seconds * kind.images for kind in planned) / images  # stands for those beyond MOST_PLANS, too
+    count = min(len(missing), options.limit or len(missing))
+    return min(each * count, options.deadline - clock()) if options.deadline else each * count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
-from linfusion_cli.cli.json_output import print_json
+from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError
 
@@ -58,7 +59,7 @@ def plan(
     stopped, by_ranks = obstacles(made), _by_ranks(made, ranks, link)
     if as_json:
         several = {} if by_ranks is None else {"by_ranks": by_ranks.as_dict()}
-        print_json({**plan_fields(made), **several, "obstacles": [told(text) for text in stopped]})
+        emit(sys.stdout, "plan", {**plan_fields(made), **several, "obstacles": [told(text) for text in stopped]})
         return
     more = [] if by_ranks is None else ["", *rank_lines(by_ranks, link)]
     for line in [*plan_lines(made)[1:], "", *phase_lines(made), *more, *obstacle_lines(stopped)]:

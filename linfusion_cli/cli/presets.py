@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.flags import complete_preset
+from linfusion_cli.cli.json_output import emit
+from linfusion_cli.cli.shared_options import JsonFlag
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,42 +49,86 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show 
 
 
 @app.command("list", epilog=LIST_EPILOG)
-def list_presets() -> None:
+def list_presets(as_json: JsonFlag = False) -> None:
     """List the presets with their sizes and what was measured."""
     from linfusion_cli.cli.text import safe, table
-    from linfusion_cli.config.preset_files import preset_files, shipped_folder, user_folder
-    from linfusion_cli.config.presets import load_preset
+    from linfusion_cli.config.preset_files import user_folder
 
+    listed = list(_listed())
+    if as_json:
+        for one in listed:
+            emit(sys.stdout, "preset", asdict(one))
+        return
     rows = [["name", "model", "size", "from", "measured", "what it is"]]
-    for name, path in preset_files().items():
-        origin = "linfusion" if path.parent == shipped_folder() else "you"
-        try:
-            settings = load_preset(name).settings
-        except UsageError as error:  # one broken file must not hide the others
-            rows.append([name, "-", "-", origin, "-", f"broken: {safe(error)}"])
-            continue
-        what, measured = head_comments(path)
-        rows.append([name, settings.model.family, safe(settings.output.size), origin, safe(measured), safe(what)])
+    for one in listed:
+        what = f"broken: {one.error}" if one.error else one.description
+        rows.append([safe(text) or "-" for text in (one.name, one.family, one.size, one.origin, one.measured, what)])
     for line in table(rows, left=6):
         typer.echo(line)
     typer.echo(f"\nYour own presets go to {safe(user_folder())}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedPreset:
+    """A preset as the list shows it. origin: "linfusion" or "you". error: why it can't be used, "" if it can."""
+
+    name: str
+    path: str
+    origin: str
+    family: str = ""
+    size: str = ""
+    measured: str = ""
+    description: str = ""
+    error: str = ""
+
+
+def _listed() -> Iterator[ListedPreset]:
+    from linfusion_cli.config.preset_files import preset_files, shipped_folder
+    from linfusion_cli.config.presets import load_preset
+
+    for name, path in preset_files().items():
+        origin = "linfusion" if path.parent == shipped_folder() else "you"
+        try:
+            settings = load_preset(name).settings
+        except UsageError as error:  # one broken file must not hide the others
+            yield ListedPreset(name=name, path=str(path), origin=origin, error=told(error))
+            continue
+        what, measured = head_comments(path)
+        yield ListedPreset(
+            name=name,
+            path=str(path),
+            origin=origin,
+            family=settings.model.family,
+            size=settings.output.size,
+            measured=measured,
+            description=what,
+        )
+
+
 @app.command("show", epilog=SHOW_EPILOG)
 def show(
     name: Annotated[str, typer.Argument(help="A preset, or the path of a .toml file.", autocompletion=complete_preset)],
+    as_json: JsonFlag = False,
 ) -> None:
     """Print every setting of a preset as TOML, with where each value comes from."""
+    from linfusion_cli.cli.flags import source_text
     from linfusion_cli.cli.text import setting_lines
     from linfusion_cli.config.presets import load_preset
 
     loaded = load_preset(name)
+    if as_json:
+        sources = {key: source_text(source) for key, source in loaded.sources.items()}
+        settings = loaded.settings.model_dump(mode="json")
+        emit(sys.stdout, "preset_settings", {"name": name, "settings": settings, "sources": sources})
+        return
     for line in setting_lines(loaded.settings, loaded.sources):
         typer.echo(line)
 
 
 @app.command("check", epilog=CHECK_EPILOG)
-def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")]) -> None:
+def check(
+    file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")], as_json: JsonFlag = False
+) -> None:
     """Say whether a preset can be used, and if not, which line or which of its weights is wrong."""
     from linfusion_cli.cli.text import safe
     from linfusion_cli.config.job import resolve
@@ -101,12 +150,17 @@ def check(file: Annotated[str, typer.Argument(help="The path of a .toml file, or
         job = resolve(request)
     check_inputs(job, JobWeights.of(job))
     own = sum(source != "defaults.toml" for source in job.sources.values())
+    notes = [told(away.message) for away in missing_weights(job.settings, job.preset, frozenset())]
+    if as_json:
+        counts = {"own_settings": own, "settings": len(job.sources)}
+        emit(sys.stdout, "preset_check", {"path": file, "size": str(job.size), **counts, "notes": notes})
+        return
     typer.echo(
         f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; "
         f"{job.size} pixels, like {safe(job.output.name)}"
     )
-    for away in missing_weights(job.settings, job.preset, frozenset()):
-        typer.echo(f"note: {safe(away.message)}")
+    for note in notes:
+        typer.echo(f"note: {safe(note)}")
 
 
 @contextmanager
@@ -130,4 +184,4 @@ def head_comments(path: Path) -> tuple[str, str]:
             break
         comments.append(line.lstrip("# ").rstrip())
     measured = [line.removeprefix("Measured:").strip() for line in comments if line.startswith("Measured:")]
-    return comments[0] if comments else "", measured[0] if measured else "-"
+    return comments[0] if comments else "", measured[0] if measured else ""

@@ -59,6 +59,11 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
         yield find_machine(device), render
 
 
+def is_first_process() -> bool:
+    """Whether a launcher started this process as its first one, or none did: then it is the one that tells."""
+    return os.environ.get("RANK", "0") in ("", "0")
+
+
 def refuse_several(ranks: int) -> None:
     """Raises UsageError where several images are asked for, and several processes to make one."""
     if ranks > 1 or os.environ.get("WORLD_SIZE", "1") != "1":

@@ -12,9 +12,11 @@ import typer
 
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
+from linfusion_cli.cli.long_work import YesFlag, ask_before_long_tasks
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
+from linfusion_cli.file_formats import format_of_ending
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.axes import Axis
@@ -59,6 +61,7 @@ def sheet(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the sheet if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
+    yes: YesFlag = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
     flags: dict[str, Any],
@@ -69,7 +72,7 @@ def sheet(
     from linfusion_cli.output.atomic_file import check_writable
     from linfusion_cli.output.contact_sheet import write_sheet
 
-    path = Path(output if output.lower().endswith(".png") else f"{output}.png")
+    path = _sheet_path(output)
     check_writable(path, 0, overwrite=overwrite)
     if x is None and y is None:
         drawn, code = contact_sheet(Path(subject), cell, skip=path), 0
@@ -77,7 +80,7 @@ def sheet(
         folder = images or path.with_name(f"{path.stem}-images")
         grid = _Grid(subject, x, y, seed, flags)
         with LogFile(log_file) as log:
-            code = grid.make(folder, log, as_json=as_json, quiet=quiet)
+            code = grid.make(folder, log, as_json=as_json, quiet=quiet, yes=yes)
         drawn = grid.sheet(folder, cell)
     write_sheet(drawn, path, overwrite=overwrite)
     if as_json:
@@ -89,6 +92,16 @@ def sheet(
     elif not quiet:
         announce(safe(path))
     return code
+
+
+def _sheet_path(output: str) -> Path:
+    """The file of the sheet, with its ending. Raises UsageError for that of another format."""
+    path = Path(output)
+    if path.suffix.lower() == ".png":
+        return path
+    if format_of_ending(path.suffix):
+        raise UsageError(f'"{output}": a sheet is a PNG. Nearest: "{path.with_suffix(".png")}"', parameter="output")
+    return path.with_name(f"{path.name}.png")
 
 
 def contact_sheet(folder: Path, cell_px: int, *, skip: Path) -> Sheet:
@@ -141,7 +154,7 @@ class _Grid:
         values = {key: value for axis, number in chosen for key, value in axis.row(number, loras).items()}
         return Row(", ".join(axis.labels[number] for axis, number in chosen), {"prompt": prompt, **values})
 
-    def make(self, folder: Path, log: LogFile, *, as_json: bool, quiet: bool) -> int:
+    def make(self, folder: Path, log: LogFile, *, as_json: bool, quiet: bool, yes: bool) -> int:
         """Makes the images that are missing; the exit code of the first that failed, or 0."""
         from linfusion_cli.batch.journal import Journal
         from linfusion_cli.batch.problem_report import refusal
@@ -162,6 +175,7 @@ class _Grid:
             raise UsageError(refusal([told(problem) for problem in problems]))
         known = {task.id: task for task in tasks}
         self._cells = [[known[tasks_of([row])[0].id] for row in rows] for rows in self._rows]
+        ask_before_long_tasks(journal, tasks, Options(), yes=yes or as_json)
         make_folder(folder)
         listed = Listed([], self._common, NAME_TEMPLATE, None)
         return run_tasks(journal, tasks, Options(), log, listed, as_json=as_json, quiet=quiet)

@@ -72,6 +72,7 @@ class Job:
     weights: Mapping[str, str] = field(hash=False)  # location -> fingerprint of the weights there, where there are any
     sources: Mapping[str, Source] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME", an option
     overrides: Mapping[str, Override] = field(hash=False)  # as given_options.overrides() makes them for the record
+    ending_added: bool = False  # the name that was given has none, and no format was chosen
     prompt_notes: tuple[str, ...] = ()  # how parts of the prompt that are no words were read
 
     @property
@@ -139,7 +140,8 @@ def resolve(request: Request) -> Job:
     taken = (output, *(image.path for image in job.images))
     preview, every = checked_preview(request.preview, request.preview_every, taken)
     scratch = _scratch(request.scratch_folder, output)
-    return replace(job, output=output, file=file, scratch_folder=scratch, preview=preview, preview_every=every)
+    job = replace(job, output=output, file=file, scratch_folder=scratch, ending_added=_gets_ending(request))
+    return replace(job, preview=preview, preview_every=every)
 
 
 def _loaded(request: Request) -> tuple[Request, Loaded, tuple[str, ...]]:
@@ -207,6 +209,12 @@ def _given_settings(request: Request) -> GivenSettings:
         if (word := getattr(request, key)) is not None:
             checked_choice(key, str(word))
     return GivenSettings(**{field.name: getattr(request, field.name) for field in fields(GivenSettings)})
+
+
+def _gets_ending(request: Request) -> bool:
+    """Whether the user named a file without an ending, and no format: a PNG is written."""
+    named = request.output is not None and not os.path.isdir(request.output)
+    return named and request.format is None and format_of_ending(Path(request.output or "").suffix) is None
 
 
 def _output(request: Request, loaded: Loaded, job: Job) -> Path:

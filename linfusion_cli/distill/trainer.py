@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -19,9 +20,10 @@ from linfusion_cli.distill.variant_names import LINEAR
 from linfusion_cli.distill.variants import save_variant, varied
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.training import checkpoint as checkpoints
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.schedule import Schedule
-from linfusion_cli.training.trainer import Progress, Run, Settings
+from linfusion_cli.training.trainer import Progress, Run, Settings, WeightsWritten
 
 NAMED = 5  # broken images that a note names; the rest are counted
 
@@ -91,7 +93,7 @@ class Distillation:
         }
 
 
-def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Progress]:
+def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Progress | WeightsWritten]:
     """Trains, or continues from the newest checkpoint, and writes the averaged weights; yields notes and progress.
 
     Raises UsageError for data that can't be used, a size that the teacher can't take or a folder of another run,
@@ -122,8 +124,75 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
     yield from _train(run, reader, teacher, distiller)
     if accelerator.is_main_process:
         _write(asked, distiller.linfusion, run.average.weights)
-        yield f"weights in {asked.output}"
+        yield WeightsWritten(str(asked.output))
     accelerator.end_training()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationPlan:
+    """What a distillation would do, of a teacher and data that were read.
+
+    images: with captions, of which some may prove unreadable; parameters: trained values; step: where it would go on
+    checkpoint_bytes: weights, their average and the optimizer's two moments, in float32
+    """
+
+    kind: ClassVar[str] = "distillation_plan"
+    teacher: str
+    size_px: int
+    images: int
+    images_per_step: int
+    steps: int
+    step: int
+    parameters: int
+    weights_bytes: int
+    checkpoint_bytes: int
+    device: str
+    precision: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan for JSON."""
+        return asdict(self)
+
+    def lines(self) -> Iterator[str]:
+        """The plan as text."""
+        epochs = self.steps * self.images_per_step / self.images
+        begins = f"goes on from step {self.step:,}" if self.step else "starts anew"
+        yield f"{self.teacher} on {self.device}, precision {self.precision}: {begins}"
+        yield (
+            f"{self.steps:,} steps of {self.images_per_step} images of {self.size_px} pixels a side, "
+            f"{epochs:.3g} times the {self.images:,} images"
+        )
+        yield (
+            f"{self.parameters:,} values are trained: weights {self.weights_bytes / 1e6:.1f} MB, "
+            f"each checkpoint {self.checkpoint_bytes / 1e6:.1f} MB"
+        )
+
+
+def plan_distillation(asked: Distillation, accelerator: Accelerator) -> Iterator[str | DistillationPlan]:
+    """Loads the teacher, opens the data and compares the newest checkpoint with what is asked; writes nothing.
+
+    Yields notes, then the plan. Raises what distill() raises before its first step.
+    """
+    teacher = Teacher.load(asked.teacher, accelerator.device)
+    size_px = _checked_size(asked.size_px or teacher.train_size_px, teacher)
+    source = open_source(asked.data, size_px, asked.seed)
+    yield from _tell_skipped(source.skipped, sum(source.blocks))
+    identity = asked.identity(size_px, accelerator.mixed_precision, accelerator.num_processes)
+    found = checkpoints.newest(asked.output / "run")
+    parameters = sum(value.numel() for value in _distiller(asked, teacher).linfusion.attentions.parameters())
+    yield DistillationPlan(
+        teacher=asked.teacher,
+        size_px=size_px,
+        images=sum(source.blocks),
+        images_per_step=asked.batch_size * asked.accumulate * accelerator.num_processes,
+        steps=asked.schedule.steps,
+        step=checkpoints.load(found, identity).step if found else 0,
+        parameters=parameters,
+        weights_bytes=parameters * (2 if asked.half else 4),
+        checkpoint_bytes=parameters * 4 * 4,
+        device=str(accelerator.device),
+        precision=accelerator.mixed_precision,
+    )
 
 
 def _train(run: Run, reader: Reader, teacher: Teacher, distiller: Distiller) -> Iterator[str | Progress]:

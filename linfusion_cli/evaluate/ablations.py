@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from linfusion_cli.distill.variant_names import MIXERS, VARIANT_NAMES
 from linfusion_cli.errors import Message, option
 from linfusion_cli.evaluate.bootstrap import Score
 from linfusion_cli.evaluate.classifier import Classifier
 from linfusion_cli.evaluate.samples import Maker, Way
-from linfusion_cli.evaluate.study import COLUMNS, REPORT, Study, run_study
+from linfusion_cli.evaluate.study import COLUMNS, REPORT, ImagesMade, Study, StudyReport, run_study
 from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
 from linfusion_cli.system.device import Machine
@@ -86,8 +87,8 @@ def _direct(way: Way) -> Way:
 
 def run_claims(
     folder: Path, variants: Path | None, preset: str, count: int, seed: int, machine: Machine, classifier: Classifier
-) -> Iterator[str]:
-    """Runs each study in its own subfolder of `folder`, or reads its report; yields progress, then the table.
+) -> Iterator[str | ImagesMade | ClaimsReport]:
+    """Runs each study in its own subfolder of `folder`, or reads its report; yields notes, progress, and the table.
 
     variants, count: as in `claims`; seed: of prompts and images
     Raises what run_study raises.
@@ -98,14 +99,22 @@ def run_claims(
         if isinstance(claim, Message):
             yield claim
             continue
-        size = Size(side * claim.times, side * claim.times)
-        study_folder = folder / f"{claim.name.replace(', ', '-').replace(' ', '-').lower()}-{size}-{claim.count}"
-        if not (study_folder / REPORT).exists():
-            yield f"{claim.name} at {size}, {claim.count} prompts"
-            study = Study(folder=study_folder, size=size, preset=preset, way=claim.way, count=claim.count, seed=seed)
-            yield from (line for line in run_study(study, machine, classifier) if line and not line.startswith("|"))
-        rows.append((claim, read_row(study_folder / REPORT, "pictures")))
-    yield from claims_table(rows, side)
+        study = claim_study(claim, folder, preset, seed, side)
+        if not (study.folder / REPORT).exists():
+            yield f"{claim.name} at {study.size}, {claim.count} prompts"
+            for item in run_study(study, machine, classifier):
+                if not isinstance(item, StudyReport):
+                    yield item
+        rows.append((claim, read_row(study.folder / REPORT, "pictures")))
+    yield f"training side {side} px; 95 % bootstrap intervals; Fréchet distances need more than 64 images or crops"
+    yield ClaimsReport(side, rows)
+
+
+def claim_study(claim: Claim, folder: Path, preset: str, seed: int, train_size_px: int) -> Study:
+    """The study of a claim, in its own subfolder of `folder`."""
+    size = Size(train_size_px * claim.times, train_size_px * claim.times)
+    own = folder / f"{claim.name.replace(', ', '-').replace(' ', '-').lower()}-{size}-{claim.count}"
+    return Study(folder=own, size=size, preset=preset, way=claim.way, count=claim.count, seed=seed)
 
 
 def read_row(path: Path, name: str) -> dict[str, Score]:
@@ -113,9 +122,34 @@ def read_row(path: Path, name: str) -> dict[str, Score]:
     return {key: Score(**value) for key, value in read_json(path)["rows"][name].items()}
 
 
-def claims_table(rows: list[tuple[Claim, dict[str, Score]]], side_px: int) -> Iterator[str]:
-    """Yields the lines of a Markdown table: a row per claim, its size in training sides of side_px pixels."""
-    yield f"training side {side_px} px; 95 % bootstrap intervals; Fréchet distances need more than 64 images or crops"
+@dataclass(frozen=True, slots=True)
+class ClaimsReport:
+    """The rows of the paper's claims: each with the scores of its images, see study.scores()."""
+
+    kind: ClassVar[str] = "claims"
+    train_size_px: int
+    rows: list[tuple[Claim, dict[str, Score]]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The table for JSON."""
+        rows = [
+            {
+                "name": claim.name,
+                "side_px": claim.times * self.train_size_px,
+                "count": claim.count,
+                "scores": {key: asdict(score) for key, score in scores.items()},
+            }
+            for claim, scores in self.rows
+        ]
+        return {"train_size_px": self.train_size_px, "rows": rows}
+
+    def lines(self) -> Iterator[str]:
+        """The lines of a Markdown table."""
+        return claims_table(self.rows)
+
+
+def claims_table(rows: list[tuple[Claim, dict[str, Score]]]) -> Iterator[str]:
+    """Yields the lines of a Markdown table: a row per claim, its size in training sides."""
     yield "| | size | prompts | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 3) + "|"
     for claim, row in rows:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from linfusion_cli.landscapes.render import random_view, render, to_levels
 from linfusion_cli.landscapes.scene import Scene, sample_scene
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
-from linfusion_cli.training.trainer import Progress, Run, Settings
+from linfusion_cli.training.trainer import Progress, Run, Settings, WeightsWritten
 
 BATCH = 64
 WINDOW_SHARE = 0.35  # of the images are windows; the others are whole scenes
@@ -58,9 +59,24 @@ def _view(scene: Scene, rng: random.Random, window_share: float) -> View:
     return random_view(scene, rng) if rng.random() < window_share else View()
 
 
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The shares, 0 to 1, of fresh scenes whose attribute the classifier names, by attribute."""
+
+    kind: ClassVar[str] = "accuracy"
+    shares: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The shares for JSON."""
+        return {"attributes": self.shares}
+
+    def __str__(self) -> str:
+        return "held out: " + "  ".join(f"{name} {100 * value:.1f} %" for name, value in self.shares.items())
+
+
 def train_classifier(
     folder: Path, target: Path, schedule: Schedule, effort: Effort, count: int
-) -> Iterator[str | Progress]:
+) -> Iterator[str | Progress | HeldOut | WeightsWritten]:
     """Trains the classifier and writes its weights to `target`; yields notes, progress and the held-out accuracy.
 
     folder: of the run, which continues from the checkpoint there
@@ -89,8 +105,8 @@ def train_classifier(
     target.parent.mkdir(parents=True, exist_ok=True)
     size_bytes = save_classifier(classifier, target)
     yield f"{target}: {size_bytes / 1e6:.2f} MB"
-    held_out = accuracy(classifier, render_lessons(1024, HELD_OUT_SEED, 0.0, device))
-    yield "held out: " + "  ".join(f"{name} {100 * value:.1f} %" for name, value in held_out.items())
+    yield WeightsWritten(str(target))
+    yield HeldOut(accuracy(classifier, render_lessons(1024, HELD_OUT_SEED, 0.0, device)))
 
 
 def loss_terms(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from PIL import Image
@@ -21,9 +22,25 @@ UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 NAMED = 5  # unreadable files that a note names
 
 
+@dataclass(frozen=True, slots=True)
+class InceptionDistance:
+    """The Fréchet distance of the Inception features of two folders of images (arXiv 1706.08500)."""
+
+    kind: ClassVar[str] = "fid"
+    fid: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The distance for JSON."""
+        return {"fid": self.fid}
+
+    def lines(self) -> Iterator[str]:
+        """The distance as text."""
+        yield f"FID {self.fid:.3f}"
+
+
 def compare_folders(
     ours: Path, theirs: Path, weights: Path | None, device: str, features: nn.Module | None = None
-) -> Iterator[str]:
+) -> Iterator[str | InceptionDistance]:
     """Computes FID between the images in two folders, each scaled to 299 x 299 pixels; yields notes and the result.
 
     Subfolders are read as well. Unreadable images are skipped with a note.
@@ -53,7 +70,7 @@ def compare_folders(
                 f"{folder}: {count} of {count + len(lost)} images can be read; FID needs two at least{named}"
             )
         yield f"{folder}: {count} images" + (f", {len(lost)} skipped: {', '.join(lost[:NAMED])}" if lost else "")
-    yield f"FID {float(metric.compute()):.3f}"
+    yield InceptionDistance(float(metric.compute()))
 
 
 def _files(folder: Path) -> list[Path]:

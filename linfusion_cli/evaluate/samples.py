@@ -39,6 +39,7 @@ from linfusion_cli.weights.used_files import linfusion_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images; larger batches take a fifth longer per image
+PICTURES = "pictures"  # the folder of a study's images
 ATTENTIONS = ("linear", "softmax", "variant")
 
 
@@ -58,6 +59,32 @@ class Way:
     direct: bool = False
     lanczos: bool = False
     upscale: dict[str, Any] = field(default_factory=dict)
+
+
+def preset_job(preset: str, way: Way, prompt: str, seed: int, size: Size | None) -> Job:
+    """The job of one image; size None = the preset's own. Raises UsageError for a preset that can't be used."""
+    attention = "softmax" if way.attention == "softmax" else "linear"
+    job = resolve(
+        Request(prompt=prompt, preset=preset, seed=seed, size=str(size) if size else None, attention=attention)
+    )
+    settings = job.settings.model_copy(update={"upscale": job.settings.upscale.model_copy(update=way.upscale)})
+    if way.direct and size is not None:
+        side = round(size.area**0.5)
+        settings = settings.model_copy(update={"model": settings.model.model_copy(update={"train_size_px": side})})
+    return replace(job, settings=settings)
+
+
+def plan_of(preset: str, way: Way, machine: Machine, prompt: str, seed: int, size: Size) -> Plan:
+    """The plan of one image. Attentions other than linear can't run in bands: their UNet runs on whole images.
+
+    Raises WeightsError for a model that is not on this machine.
+    """
+    plan = make_plan(preset_job(preset, way, prompt, seed, size), machine, keep_text_encoders=True)
+    if way.attention == "linear":
+        return plan
+    return replace(
+        plan, stages=tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in plan.stages)
+    )
 
 
 class _Given(ModelCache):
@@ -81,7 +108,7 @@ class Maker:
 
     def __init__(self, preset: str, way: Way, machine: Machine) -> None:
         self.preset, self.way, self.machine = preset, way, machine
-        settings = self._job("a lake", 0, None).settings
+        settings = preset_job(preset, way, "a lake", 0, None).settings
         self.train_size_px = settings.model.train_size_px
         self.teacher = Teacher.load(settings.model.repositories[0], torch.device(machine.device))
         pipeline = self.teacher.pipeline
@@ -90,25 +117,9 @@ class Maker:
         mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet))
         self.models = Components(mounted, pipeline.vae, dict(pipeline.scheduler.config))
 
-    def _job(self, prompt: str, seed: int, size: Size | None) -> Job:
-        attention = "softmax" if self.way.attention == "softmax" else "linear"
-        job = resolve(
-            Request(prompt=prompt, preset=self.preset, seed=seed, size=str(size) if size else None, attention=attention)
-        )
-        settings = job.settings.model_copy(update={"upscale": job.settings.upscale.model_copy(update=self.way.upscale)})
-        if self.way.direct and size is not None:
-            side = round(size.area**0.5)
-            settings = settings.model_copy(update={"model": settings.model.model_copy(update={"train_size_px": side})})
-        return replace(job, settings=settings)
-
     def plan(self, prompt: str, seed: int, size: Size) -> Plan:
-        """The plan of one image. Attentions other than linear can't run in bands: their UNet runs on whole images."""
-        plan = make_plan(self._job(prompt, seed, size), self.machine, keep_text_encoders=True)
-        if self.way.attention == "linear":
-            return plan
-        return replace(
-            plan, stages=tuple(replace(stage, bands=replace(stage.bands, unet_latent=0)) for stage in plan.stages)
-        )
+        """The plan of one image, see plan_of()."""
+        return plan_of(self.preset, self.way, self.machine, prompt, seed, size)
 
     def make(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:
         """Yields an image for each prompt (one at least) and its seed: uint8 (3, height, width) on the CPU."""

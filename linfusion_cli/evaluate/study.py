@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, 
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
-from linfusion_cli.evaluate.samples import Maker, Way, image_path, keep, read_image
+from linfusion_cli.evaluate.samples import PICTURES, Maker, Way, image_path, keep, read_image
 from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
@@ -77,20 +77,70 @@ class Measured:
     crops: Tensor
 
 
-def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterator[str]:
-    """Makes the missing images, measures all, and writes report.json; yields lines of progress and the table.
+@dataclass(frozen=True, slots=True)
+class ImagesMade:
+    """How many of a study's images are there."""
+
+    kind: ClassVar[str] = "images"
+    step: int
+    steps: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The progress for JSON."""
+        return {"done": self.step, "total": self.steps}
+
+    def __str__(self) -> str:
+        return f"{self.step} of {self.steps} images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyReport:
+    """The scores of a study, as report.json holds them.
+
+    path: of report.json
+    rows: name -> score's name -> score, see scores(); "pictures" are the study's images, "renders" fresh scenes
+    """
+
+    kind: ClassVar[str] = "evaluation"
+    path: Path
+    size: Size
+    count: int
+    seed: int
+    rows: dict[str, dict[str, Score]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON."""
+        return {"path": str(self.path), **self._about(), "rows": self._rows()}
+
+    def lines(self) -> Iterator[str]:
+        """The lines of two Markdown tables."""
+        return table(self.rows)
+
+    def write(self) -> None:
+        """Writes it to `path`. Raises OSError if it can't be written."""
+        write_atomically(self.path, json.dumps({**self._about(), "rows": self._rows()}, indent=1) + "\n")
+
+    def _about(self) -> dict[str, Any]:
+        return {"size": str(self.size), "count": self.count, "seed": self.seed}
+
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return {name: {key: asdict(score) for key, score in row.items()} for name, row in self.rows.items()}
+
+
+def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterator[str | ImagesMade | StudyReport]:
+    """Makes the missing images, measures all, and writes report.json; yields notes, progress, and last the report.
 
     Raises UsageError without prompts or for a folder of another study, WeightsError for a model that can't be used, and
     OutputError for a folder that can't be used.
     """
     asked = study.asked()
     classifier.to(machine.device)
-    images = study.folder / "pictures"
+    images = study.folder / PICTURES
     maker = Maker(study.preset, study.way, machine)
     _claim(study, [one.prompt for one in asked])
     for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
         if done % max(1, len(asked) // 20) == 0:
-            yield f"{done} of {len(asked)} images"
+            yield ImagesMade(done, len(asked))
     ours = measure(
         (read_image(image_path(images, index)) for index in range(len(asked))), asked, classifier, study.seed
     )
@@ -103,8 +153,10 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
             [one.prompt for one in asked], _seeds(study, len(asked)), study.size
         )
         rows["lanczos"] = scores(measure(enlarged, asked, classifier, study.seed), theirs)
-    write_report(study.folder / REPORT, {"size": str(study.size), "count": len(asked), "seed": study.seed}, rows)
-    yield from table(rows, len(asked))
+    report = StudyReport(path=study.folder / REPORT, size=study.size, count=len(asked), seed=study.seed, rows=rows)
+    report.write()
+    yield f"{len(asked)} prompts; 95 % bootstrap intervals. Detail is against the renders: 0 dB = as much."
+    yield report
 
 
 def _seeds(study: Study, count: int) -> list[int]:
@@ -231,12 +283,6 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
     return found
 
 
-def write_report(path: Path, about: dict[str, Any], rows: dict[str, dict[str, Score]]) -> None:
-    """Writes every score of every row as JSON, beside what `about` holds. Raises OSError if it can't be written."""
-    stored = {name: {key: asdict(score) for key, score in row.items()} for name, row in rows.items()}
-    write_atomically(path, json.dumps({**about, "rows": stored}, indent=1) + "\n")
-
-
 # Name of a score, heading, factor and decimals in tables.
 COLUMNS = (
     ("fidelity", "prompt fidelity, %", 100, 1),
@@ -249,9 +295,8 @@ COLUMNS = (
 )
 
 
-def table(rows: dict[str, dict[str, Score]], count: int) -> Iterator[str]:
-    """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute. count: of prompts."""
-    yield f"{count} prompts; 95 % bootstrap intervals. Detail is against the renders: 0 dB = as much."
+def table(rows: dict[str, dict[str, Score]]) -> Iterator[str]:
+    """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute."""
     yield "| | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for name, row in rows.items():

@@ -233,8 +233,16 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, weights, told_guidance=architecture.unet.told_guidance)
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
-    of_options = (foreign_start_note(job), low, _clip_skip_note(job), told_scale, few, whole, writer)
+    of_options = (foreign_start_note(job), low, _clip_skip_note(job), told_scale, few, whole, writer, _ending_note(job))
     return tuple(note for note in (*prompt_notes(job, weights), *weights_notes(job), *of_options, *of_images) if note)
+
+
+def _ending_note(job: Job) -> str:
+    """A file that was named without an ending is a PNG of a longer name."""
+    if not job.ending_added:
+        return ""
+    name = job.output.name
+    return Message(f"the name has no ending: the image is {name}. Another format: give .jpg or ", option("format"))
 
 
 def _shrunk_note(job: Job) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -36,16 +36,36 @@ class Progress:
     terms:        the terms of the loss, each an exponential moving average
     """
 
+    kind: ClassVar[str] = "training"
     step: int
     steps: int
     seconds: float
     seconds_left: float
     terms: dict[str, float]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The progress for JSON."""
+        return asdict(self)
+
     def __str__(self) -> str:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
         left = f"{self.seconds_left / 60:.1f} min left"
         return f"step {self.step} of {self.steps}  {self.seconds / max(self.step, 1):.2f} s/step  {left}  {terms}"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsWritten:
+    """The weights of a finished training are at `path`, a file or a folder."""
+
+    kind: ClassVar[str] = "weights"
+    path: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The path for JSON."""
+        return {"path": self.path}
+
+    def __str__(self) -> str:
+        return f"weights in {self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

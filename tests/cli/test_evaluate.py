@@ -15,10 +15,14 @@ def studies(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The studies that were asked for; none is made."""
     asked: list[Any] = []
 
-    def run(given: Any, *rest: object) -> Iterator[str]:
+    class Table:
+        def lines(self) -> Iterator[str]:
+            yield "| table |"
+
+    def run(given: Any, *rest: object) -> Iterator[object]:
         asked.append(given)
         yield "making images\x1b[31m"
-        yield "| table |"
+        yield Table()
 
     monkeypatch.setattr(study, "run_study", run)
     return asked

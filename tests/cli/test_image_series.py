@@ -15,6 +15,8 @@ from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.planning.planner import Plan
+from linfusion_cli.render import Rendered
 
 ASKED = Request(prompt="a lake", size="64x64")
 
@@ -109,6 +111,25 @@ def test_the_images_are_those_of_their_seeds_and_are_made_once(
     ) as (job,):
         assert is_done(job)
         assert job_hash(job) == done[1]["record"]["id"]
+
+
+def test_images_after_the_first_go_by_what_the_imports_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else each of them would be planned again, and say so."""
+    planned: list[Plan] = []
+
+    def render(plan: Plan, notify: object, model_cache: object) -> Rendered:
+        planned.append(plan)
+        measured = replace(plan, machine=replace(plan.machine, imported_bytes=777_000_000))
+        return Rendered(plan=measured, path=plan.job.output, seconds=1.0, peak_bytes=1, device_peak_bytes=0, record={})
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("linfusion_cli.render.render", render)
+    monkeypatch.setattr("linfusion_cli.engine_import.make_model_cache", lambda plan: None)
+    assert main(["generate", "a lake", "--size", "64x64", "--seeds", "1..3", "-o", "x.png", "-q"]) == 0
+    assert [(plan.seed, plan.job.seed, plan.job.output.name) for plan in planned] == [
+        (seed, seed, f"x-{seed}.png") for seed in (1, 2, 3)
+    ]
+    assert [plan.machine.imported_bytes == 777_000_000 for plan in planned] == [False, True, True]
 
 
 def test_a_file_of_another_image_is_refused_before_any_work(

@@ -10,7 +10,7 @@ from torch import nn
 
 from linfusion_cli.cli.app import main
 from linfusion_cli.errors import UsageError
-from linfusion_cli.evaluate.inception import compare_folders
+from linfusion_cli.evaluate.inception import InceptionDistance, compare_folders
 from linfusion_cli.system.device import find_machine
 
 pytestmark = pytest.mark.slow
@@ -42,10 +42,14 @@ def test_folders_of_images(tmp_path: Path) -> None:
     (tmp_path / "a" / "broken.png").write_bytes(b"no image")
     cpu = "cpu"
     lines = list(compare_folders(tmp_path / "a", tmp_path / "b", None, cpu, Mean()))
-    assert lines[1].endswith("30 images, 1 skipped: broken.png: UnidentifiedImageError")
-    assert abs(float(lines[-1].split()[1])) < 1e-3
-    far = float(list(compare_folders(tmp_path / "c", tmp_path / "b", None, cpu, Mean()))[-1].split()[1])
-    assert far == pytest.approx(9 * 100**2, rel=0.01)
+    assert str(lines[1]).endswith("30 images, 1 skipped: broken.png: UnidentifiedImageError")
+    near = lines[-1]
+    assert isinstance(near, InceptionDistance)
+    assert abs(near.fid) < 1e-3
+    far = list(compare_folders(tmp_path / "c", tmp_path / "b", None, cpu, Mean()))[-1]
+    assert isinstance(far, InceptionDistance)
+    assert far.fid == pytest.approx(9 * 100**2, rel=0.01)
+    assert list(far.lines()) == [f"FID {far.fid:.3f}"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="0 of 0 images"):
         list(compare_folders(tmp_path / "empty", tmp_path / "b", None, cpu, Mean()))

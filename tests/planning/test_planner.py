@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.config.input_images import inspect_image
+from linfusion_cli.config.job import resolve
 from linfusion_cli.config.preset_schema import Preset
+from linfusion_cli.config.request import Request
 from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner
@@ -228,6 +231,18 @@ def test_a_clip_skip_of_1_is_told_to_leave_out_nothing() -> None:
     for layer, told in ((1, True), (2, False), (None, False)):
         notes = make_plan(job("512x512", clip_skip=layer), LAPTOP).notes
         assert any("leaves out no layer" in note for note in notes) is told
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [("lake", {}, True), ("{seed}", {}, True), ("lake.jpg", {}, False), ("lake", {"format": "jpeg"}, False)],
+)
+def test_a_name_without_an_ending_is_told(tmp_path: Path, name: str, options: dict[str, Any], told: bool) -> None:
+    request = Request(prompt="a lake", size="512x512", output=tmp_path / name, **options)
+    made = make_plan(resolve(request), LAPTOP)
+    assert any(f"the image is {made.job.output.name}" in note for note in made.notes) is told
+    in_a_folder = make_plan(resolve(replace(request, output=tmp_path)), LAPTOP)
+    assert not any("no ending" in note for note in in_a_folder.notes)
 
 
 def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
