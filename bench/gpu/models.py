@@ -58,9 +58,11 @@ def config_of(folder: Path, part: str) -> dict[str, Any]:
 
 
 def on_device(make: Callable[[], Any], device: str, dtype: torch.dtype, seed: int) -> Any:
-    """A network made without memory, then filled on the device with random numbers of the usual sizes."""
+    """A network made without memory, then filled on the device ("meta": left empty) with random numbers."""
     with torch.device("meta"):
         model = make().to(dtype).eval()
+    if device == "meta":
+        return model.requires_grad_(False)
     model.to_empty(device=device)
     generator = torch.Generator(device).manual_seed(seed)
     with torch.no_grad():

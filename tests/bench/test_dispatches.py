@@ -1,0 +1,106 @@
+"""What a pass asks of a device, counted without one: calls, bytes and waits may not grow.
+
+The networks have the layouts of SD-XL and SD-v1.5 with few channels, on the meta device, so a GPU's branches run.
+A change that needs more calls says why where it raises a number; one that needs fewer lowers it.
+"""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+import torch
+from bench.gpu.dispatches import Dispatches
+from bench.gpu.models import TINY_POOLED, TOKENS, config_of, make_networks, tiny_models
+
+from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
+from linfusion_cli.engine.streaming.banded_vae import Sweeper
+
+META = torch.device("meta")
+LATENTS = (64, 48)  # height, width
+# (family, rows of a band; 0: the whole image at once) -> calls, megabytes read and written
+PASSES = {
+    ("sdxl", 0): (1324, 69),
+    ("sdxl", 64): (2925, 118),
+    ("sdxl", 16): (3998, 120),
+    ("sd15", 0): (1336, 135),
+    ("sd15", 64): (3459, 197),
+    ("sd15", 16): (5687, 199),
+}
+DECODES = {64: (1429, 196), 16: (3481, 197)}  # rows of a band in pixels -> the same of the autoencoder
+
+
+def no_autocast(*arguments: Any, **more: Any) -> Any:
+    """torch has no autocast for the meta device."""
+    return nullcontext()
+
+
+def networks(family: str, folder: Path) -> tuple[Any, Any]:
+    """UNet with linear attention, and the autoencoder, in half precision and channels last, as the loader makes them."""
+    models, _ = tiny_models(family, "cpu", folder)
+    unet, linfusion, vae = make_networks(models.folder, family, "meta", torch.float16)
+    linfusion.mount(unet)
+    return unet.to(memory_format=torch.channels_last), vae.to(memory_format=torch.channels_last)
+
+
+def counted_pass(family: str, rows: int, folder: Path) -> Dispatches:
+    unet, _ = networks(family, folder)
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(*shape, dtype=torch.float16, device=META)
+
+    text = empty(1, TOKENS, int(unet.config.cross_attention_dim))
+    added = {"text_embeds": empty(1, TINY_POOLED), "time_ids": empty(1, 6)} if family == "sdxl" else None
+    arguments = (empty(1, 4, *LATENTS), torch.tensor(500, device=META), text, added)
+    store, weights = ActivationStore.unlimited(META), Weights(META, resident=True)
+    run = BandedUNet(unet, rows, store, weights) if rows else PlainUNet(unet)
+    with mock.patch.object(torch, "autocast", no_autocast), torch.inference_mode(), Dispatches() as counted:
+        run(*arguments)
+    return counted
+
+
+def megabytes(counted: Dispatches) -> float:
+    return (counted.read_bytes + counted.written_bytes) / 1e6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("family", "rows"), PASSES)
+def test_a_pass_of_the_unet(family: str, rows: int, tmp_path: Path) -> None:
+    counted = counted_pass(family, rows, tmp_path)
+    calls, most = PASSES[family, rows]
+    assert counted.waits == 0
+    assert counted.total <= calls, counted.calls.most_common(8)
+    assert megabytes(counted) <= most
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", DECODES)
+def test_a_decode(rows: int, tmp_path: Path) -> None:
+    _, vae = networks("sdxl", tmp_path)
+    store = ActivationStore.unlimited(META)
+    sweeper = Sweeper(vae, rows, ("sums", "all", "all", "all"), 10**6, store, lambda _: None)
+    latents = torch.empty(1, 4, 32, 24, device=META)
+    with mock.patch.object(torch, "autocast", no_autocast), Dispatches() as counted:
+        for _ in sweeper.decode(latents):
+            pass
+    calls, most = DECODES[rows]
+    assert counted.waits == 0
+    assert counted.total <= calls, counted.calls.most_common(8)
+    assert megabytes(counted) <= most
+
+
+@pytest.mark.slow
+def test_the_counter_sees_a_wait_and_a_call_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = counted_pass("sdxl", 64, tmp_path)
+    rows = BandedUNet.__call__
+
+    def slower(self: BandedUNet, sample: torch.Tensor, *more: Any) -> torch.Tensor:
+        return rows(self, sample * 1, *more)
+
+    monkeypatch.setattr(BandedUNet, "__call__", slower)
+    after = counted_pass("sdxl", 64, tmp_path)
+    assert after.total == before.total + 1
+    assert config_of(tmp_path / "tiny-sdxl", "unet")["norm_num_groups"] == 8
