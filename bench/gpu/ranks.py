@@ -20,7 +20,7 @@ from linfusion_cli.engine.distributed.shared_store import SharedStore
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.planning.row_split import RowSplit
 
-SECONDS = 90.0
+SECONDS, STAND_IN_SECONDS = 60.0, 300.0  # until both have met and ended; a stand-in's machine may be busy
 REFUSED = ("Duplicate GPU", "invalid usage", "NCCL WARN Duplicate")
 
 
@@ -43,11 +43,16 @@ def _devices(setting: Setting) -> list[str]:
 
 
 def _together(setting: Setting, devices: list[str]) -> Case:
+    seconds = STAND_IN_SECONDS if setting.quick else SECONDS
     meeting = setting.scratch / f"meeting-{devices[0].partition(':')[0]}"
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NCCL_MULTI_RANK_GPU_ENABLE": "1", "NCCL_DEBUG": "WARN"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", f"from bench.gpu.ranks import rank; rank({rank}, {device!r}, {str(meeting)!r})"],
+            [
+                sys.executable,
+                "-c",
+                f"from bench.gpu.ranks import rank; rank({rank}, {device!r}, {str(meeting)!r}, {seconds})",
+            ],
             cwd=ROOT,
             env=environment,
             stdout=subprocess.PIPE,
@@ -59,12 +64,12 @@ def _together(setting: Setting, devices: list[str]) -> Case:
     backend = "NCCL" if devices[0].startswith("cuda") else "gloo"
     name = f"two ranks, {backend}, {' and '.join(devices)}"
     try:
-        told = [process.communicate(timeout=SECONDS)[0] for process in processes]
+        told = [process.communicate(timeout=seconds)[0] for process in processes]
     except subprocess.TimeoutExpired:
         for process in processes:
             process.kill()
-            process.wait()
-        return Case(name, False, {"error": f"silent for {SECONDS:.0f} s"})
+            process.communicate()
+        return Case(name, False, {"error": f"silent for {seconds:.0f} s"})
     errors = [line for text in told for line in text.splitlines() if line.startswith("error ")]
     if errors and all(process.returncode == 0 for process in processes):
         worst = max(float(line.split()[1]) for line in errors)
@@ -75,12 +80,12 @@ def _together(setting: Setting, devices: list[str]) -> Case:
     return Case(name, False, {"error": why[:300]})
 
 
-def rank(number: int, device: str, meeting: str) -> None:
+def rank(number: int, device: str, meeting: str, seconds: float) -> None:
     """One of the two: prints how far its prediction is from that of one process."""
     exact_floats()
     where = torch.device(device)
     try:
-        meet, times = f"file://{meeting}", {"meeting_seconds": SECONDS, "silent_seconds": SECONDS}
+        meet, times = f"file://{meeting}", {"meeting_seconds": seconds, "silent_seconds": seconds}
         group = join(number, 2, device, meet, local_size=2, **times)
         setting = Setting(device=device, quick=True, scratch=ROOT)
         unet, inputs = tiny_on("sdxl", setting, torch.float32), inputs_of("sdxl", device, torch.float32)
