@@ -77,7 +77,8 @@ IMPORTS = {
     "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading "
     "planning weights geometry events errors json_files",
     "engine.distributed": "engine.streaming engine.memory planning system geometry errors",
-    "engine.streaming": "engine.compat_diffusers engine.attention engine.memory planning images system geometry errors",
+    "engine.streaming": "engine.compat_diffusers engine.attention engine.memory engine.loading planning images system "
+    "geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
     "engine.attention": "engine.memory engine.loading weights errors json_files files",
     "engine.memory": "engine.loading planning geometry events errors system",
