@@ -20,6 +20,7 @@ RUN python3 -m venv /opt/linfusion \
  && /opt/linfusion/bin/pip install --constraint constraints.txt --index-url "${TORCH_INDEX}" --extra-index-url https://pypi.org/simple torch
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY presets ./presets
+COPY man ./man
 COPY linfusion_cli ./linfusion_cli
 RUN /opt/linfusion/bin/pip install --constraint constraints.txt ".[${EXTRAS}]"
 

@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constra
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
-  gpu gpu-wheels clean pictures claims docs
+  gpu gpu-wheels clean pictures claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journa
 reference: $(VENV)/.installed  ## writes docs/reference.md, docs/families.md and presets/defaults.toml's comments
 	$(BIN)/python -m linfusion_cli.cli.reference
 	$(BIN)/python tests/covered_kinds.py
+
+man: $(VENV)/.installed  ## writes the man pages into man/, from the commands; the wheel puts them into share/man/man1
+	$(BIN)/python -m linfusion_cli.cli.man_pages
 
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
 	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))

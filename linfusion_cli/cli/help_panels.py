@@ -17,18 +17,23 @@ class PanelCommand(TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Writes the arguments, then a section for each panel, in the order in which panels first come."""
-        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], FIRST_PANEL: []}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is None:
-                continue
-            panel = getattr(parameter, "rich_help_panel", None) or FIRST_PANEL
-            name = "Arguments" if parameter.param_type_name == "argument" else panel
-            panels.setdefault(name, []).append((record[0], f"{record[1]}{preset_default(parameter.name or '')}"))
-        for name, records in panels.items():
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records)
+        for name, records in sections(self, ctx).items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def sections(command: Any, context: Any) -> dict[str, list[tuple[str, str]]]:
+    """What --help says of a command's parameters, by panel: the flags of each, and what it does."""
+    panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], FIRST_PANEL: []}
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is None:
+            continue
+        panel = getattr(parameter, "rich_help_panel", None) or FIRST_PANEL
+        name = "Arguments" if parameter.param_type_name == "argument" else panel
+        default = preset_default(parameter.name or "") if isinstance(command, PanelCommand) else ""
+        panels.setdefault(name, []).append((record[0], f"{record[1]}{default}"))
+    return {name: records for name, records in panels.items() if records}
 
 
 def preset_default(key: str) -> str:

@@ -1,4 +1,4 @@
-"""`make reference`: writes docs/reference.md, docs/json.md, generated fields and presets/defaults.toml."""
+"""`make reference`: writes docs/reference.md, docs/json.md, man pages, generated fields, presets/defaults.toml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
-from linfusion_cli.cli import json_reference
+from linfusion_cli.cli import json_reference, man_pages
 from linfusion_cli.cli.spelling import declarations
 from linfusion_cli.config.defaults_comments import commented
 from linfusion_cli.config.generated_fields import with_defaults, with_preset_fields, with_request_fields
@@ -91,6 +91,7 @@ def write_all() -> None:
     defaults = shipped_folder() / "defaults.toml"
     write_atomically(defaults, commented(with_defaults(defaults.read_text(encoding="utf-8"))))
     write_atomically(PAGE, reference())
+    man_pages.write_man_pages()
     write_atomically(json_reference.PAGE, json_reference.json_reference())
 
 
