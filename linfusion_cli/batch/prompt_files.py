@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from linfusion_cli.batch.foreign_lists import foreign_document, json_in_text, without_marks
 from linfusion_cli.batch.list_text import LINE_END, decoded, filled_lines, lines_of
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.batch.prompt_conventions import PROMPT_NAMES, own_names, plain_values
@@ -54,6 +55,12 @@ def read_rows(source: str, problems: list[str], notes: list[str] | None = None) 
             f"{source}: the ending says how a list is read. Allowed: {', '.join(READERS)}, or - for standard input"
         )
     text = decoded(_data(source), name)
+    if suffix == ".txt":
+        if what := json_in_text(text):
+            raise UsageError(f"{name}: it is {what}")
+        text, marks = without_marks(text)
+        if marks and notes is not None:
+            notes.append(f"{name}: {marks}")
     header = f"{name}:{next(filled_lines(text), (1, ''))[0]}" if suffix in TABLES else ""
     rows: list[Row] = []
     for line, found in READERS[suffix](text):
@@ -86,7 +93,9 @@ def _data(source: str) -> bytes:
 def _read_jsonl(text: str) -> Found:
     for number, line in filled_lines(text):
         try:
-            yield number, _entry(parse_json_value(line, "the line"))
+            entry = parse_json_value(line, "the line")
+            what = foreign_document(entry)
+            yield number, f"it is {what}" if what else _entry(entry)
         except ValueError as error:
             yield number, f"no JSON object: {error}"
 
@@ -179,7 +188,7 @@ def _read_json(text: str) -> Found:
         at = re.search(r"at line (\d+)", str(error))
         yield int(at[1]) if at else 1, f"broken JSON: {error}"
         return
-    if isinstance(data, dict) and "jobs" not in data and "prompt" in data:
+    if isinstance(data, dict) and "jobs" not in data and isinstance(data.get("prompt"), str):
         data = [data]
     starts = _entry_starts(text, in_object=isinstance(data, dict))
     ends = [match.end() for match in LINE_END.finditer(text)]
@@ -227,6 +236,9 @@ def _read_toml(text: str) -> Found:
 
 def _listed(data: object, line_of: Callable[[int], int]) -> Found:
     """The jobs of a file that is one table with `jobs` and, perhaps, `defaults`; or that is a list of jobs."""
+    if what := foreign_document(data):
+        yield 1, f"it is {what}"
+        return
     table = data if isinstance(data, dict) else {"jobs": data}
     jobs, defaults = table.get("jobs"), table.get("defaults", {})
     if unknown := [str(key) for key in table if key not in LIST_KEYS]:

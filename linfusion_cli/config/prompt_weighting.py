@@ -16,6 +16,8 @@ LARGEST_WEIGHT = 10.0
 DEEPEST = 32
 PIECES = re.compile(r"\\[()\[\]\\]|:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*[)\]]|[()\[\]]|[^\\()\[\]:]+|.", re.DOTALL)
 BREAK = re.compile(r"\s*\bBREAK\b\s*")
+BREAK_WEIGHT = -1.0  # of the sign itself: brackets around it multiply it, and then A1111 takes it for a word
+BREAK_WORD = " BREAK "
 ESCAPE = "For the character itself put a backslash before it"
 
 
@@ -43,8 +45,9 @@ def parse_weights(prompt: str, what: str = "the prompt") -> WeightedPrompt:
     """Reads a prompt as AUTOMATIC1111 does; `what` names it in messages.
 
     (word) is 1.1, ((word)) is 1.21, [word] is 1/1.1, (word:1.3) is 1.3; nested weights multiply; a backslash before a
-    bracket or a backslash makes it a character like others; BREAK starts a chunk. A bracket that closes nothing is
-    text, and one that is never closed acts on all that follows: of both there are notes. Raises UsageError for weights
+    bracket or a backslash makes it a character like others; BREAK starts a chunk. BREAK inside brackets is a word of a
+    negative weight, a bracket that closes nothing is text, and one that is never closed acts on all that follows: of
+    these there are notes. Raises UsageError for weights
     out of range, a number in square brackets, and brackets nested more than DEEPEST deep.
     """
     reader = _Reader(prompt, what)
@@ -88,7 +91,8 @@ class _Reader:
         else:
             first_part, *others = BREAK.split(piece)
             self._fragments.append(Fragment(first_part, 1.0))
-            self._fragments += [Fragment(part, 1.0, starts_chunk=True) for part in others]
+            for part in others:
+                self._fragments += [Fragment("", BREAK_WEIGHT, starts_chunk=True), Fragment(part, 1.0)]
 
     def finished(self) -> tuple[tuple[Fragment, ...], tuple[Message, ...]]:
         """The fragments and the notes."""
@@ -96,7 +100,24 @@ class _Reader:
         for bracket, factor in FACTORS.items():
             for _, first in self._open[bracket]:
                 self._multiply(first, factor)
-        return tuple(self._joined()), tuple(notes)
+        read = list(self._breaks_read())
+        words = [one.weight for one in read if one.text == BREAK_WORD]
+        if words:
+            what = f"BREAK inside brackets of {self._what} is read as a word of weight {words[0]:.3g}, as A1111 does"
+            notes.append(Message(f"{what}. Outside of them it starts a chunk"))
+        return tuple(self._joined(read)), tuple(notes)
+
+    def _breaks_read(self) -> Iterator[Fragment]:
+        """The fragments with each sign BREAK as the start of the next one, or as a word."""
+        starts_chunk = False
+        for fragment in self._fragments:
+            if not fragment.starts_chunk:
+                yield replace(fragment, starts_chunk=starts_chunk)
+                starts_chunk = False
+            elif fragment.weight == BREAK_WEIGHT:
+                starts_chunk = True
+            else:
+                yield Fragment(BREAK_WORD, fragment.weight)
 
     def _notes(self) -> Iterator[Message]:
         """The first bracket that closes nothing, and the first of each kind that is never closed."""
@@ -128,10 +149,10 @@ class _Reader:
             self._refuse(start, f"the weight {number} is not from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}")
         return weight
 
-    def _joined(self) -> Iterator[Fragment]:
+    def _joined(self, fragments: list[Fragment]) -> Iterator[Fragment]:
         """Neighbours of one weight as one fragment. Raises UsageError for nested weights that multiply too far."""
         last: Fragment | None = None
-        for fragment in self._fragments:
+        for fragment in fragments:
             if abs(fragment.weight) > LARGEST_WEIGHT:
                 raise UsageError(
                     f'{self._what} weighs "{fragment.text.strip()}" by {fragment.weight:.3g}: '

@@ -90,10 +90,22 @@ def test_brackets_without_a_pair_smileys_and_breaks_are_read_as_a1111_reads_them
     assert [("|" * one.starts_chunk + one.text, round(one.weight, 4)) for one in found] == wanted
 
 
-def test_a_break_inside_brackets_keeps_their_weight() -> None:
-    """There A1111 draws the word BREAK, which nobody wants."""
-    found = parse_weights("(a BREAK b:1.2)").fragments
-    assert [(one.text, one.weight, one.starts_chunk) for one in found] == [("a", 1.2, False), ("b", 1.2, True)]
+@pytest.mark.parametrize(
+    ("prompt", "wanted"),
+    [
+        ("(a BREAK b)", [("a", 1.1), (" BREAK ", -1.1), ("b", 1.1)]),
+        ("(a BREAK b:1.2)", [("a", 1.2), (" BREAK ", -1.2), ("b", 1.2)]),
+        ("[a BREAK b]", [("a", 1 / 1.1), (" BREAK ", -1 / 1.1), ("b", 1 / 1.1)]),
+        ("a ((b BREAK", [("a ", 1), ("b", 1.21), (" BREAK ", -1.21)]),
+        ("(a BREAK b:1.0)", [("a", 1), ("|b", 1)]),
+    ],
+)
+def test_a_break_inside_brackets_is_a_word_as_a1111_draws_it(prompt: str, wanted: list[tuple[str, float]]) -> None:
+    """A1111's parser stores BREAK with the weight -1, its brackets multiply that, and its encoder looks for -1."""
+    found = parse_weights(prompt)
+    assert [(f"{'|' * one.starts_chunk}{one.text}", pytest.approx(one.weight)) for one in found.fragments] == wanted
+    said = [note for note in found.notes if "BREAK inside brackets" in note]
+    assert len(said) == any(text == " BREAK " for text, _ in wanted)
 
 
 @pytest.mark.parametrize(
@@ -141,4 +153,4 @@ def test_brackets_are_text_unless_weights_are_asked_for() -> None:
     with pytest.raises(UsageError, match="of the negative prompt"):
         resolve(Request(prompt="a house", negative_prompt="[fog:0.5]", prompt_weights=True))
     with pytest.raises(UsageError, match="the prompt is empty"):
-        resolve(Request(prompt="((( BREAK", prompt_weights=True))
+        resolve(Request(prompt="((( )))BREAK", prompt_weights=True))

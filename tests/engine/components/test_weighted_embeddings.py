@@ -170,7 +170,7 @@ def test_a_weight_that_is_not_read_is_told_with_the_plan_and_not_again(family: F
 
 
 def test_break_starts_a_chunk(family: Family) -> None:
-    apart = encoded(family, "a red house BREAK a lake (BREAK fog:1.5) BREAK").embeddings
+    apart = encoded(family, "a red house BREAK a lake BREAK (fog:1.5) BREAK").embeddings
     assert apart.shape[1] == 77 * 3
     for number, prompt in enumerate(("a red house", "a lake", "(fog:1.5)")):
         alone = encoded(family, prompt).embeddings
