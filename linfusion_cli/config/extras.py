@@ -16,6 +16,7 @@ from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
 from linfusion_cli.images.deep_samples import Range
 from linfusion_cli.images.input_image import InputImage
+from linfusion_cli.weights.controlnet_union import MODE_NUMBERS, NO_MODE
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.locate import fingerprint, local_path, missing
 from linfusion_cli.weights.model_family import FAMILY_NAMES, family_of
@@ -183,11 +184,44 @@ def check_companions(given: Mapping[str, Given], extras: ExtrasSettings, start: 
             raise UsageError(option(given[key].option), " wants ", option(companion))
 
 
+TILE = re.compile(r"(?<![a-z])tile(?![a-z])", re.IGNORECASE)  # in the names of ControlNets that are trained on an image
+
+
+def is_tile(location: str, mode: str) -> bool:
+    """Whether a ControlNet adds detail to the image that it is shown: by its name, or by the mode of a union."""
+    if mode != NO_MODE:
+        return MODE_NUMBERS.get(mode) == MODE_NUMBERS["tile"]
+    return bool(TILE.search("/".join(Path(location).parts[-2:])))
+
+
 def control_images(
-    paths: tuple[Path, ...], extras: ExtrasSettings, value_range: Range | None = None
+    paths: tuple[Path, ...], extras: ExtrasSettings, value_range: Range | None = None, start: Start | None = None
 ) -> tuple[InputImage, ...]:
-    """The images of the ControlNets. Raises UsageError if their number, or that of scales and ends, is another one."""
+    """The images of the ControlNets; of tile ones without any, the image that is upscaled.
+
+    Raises UsageError if their number, or that of scales and ends, is another one.
+    """
     nets = len(extras.controlnets)
+    own = start.image if start is not None and not start.refined and nets and not paths else None
+    if own is not None and len(extras.control_modes) in (1, nets):
+        others = [
+            location
+            for location, mode in zip(extras.controlnets, each(extras.control_modes, nets), strict=True)
+            if not is_tile(location, mode)
+        ]
+        if not others:
+            _check_counts(extras)
+            return (own,) * nets
+        raise UsageError(
+            f"{local_name(others[0])} wants ",
+            option("control_images"),
+            ": only a tile ControlNet (by its name, or ",
+            option("control_modes", "tile"),
+            " of a union) is shown ",
+            option("upscale_image"),
+            " itself",
+            parameter="controlnets",
+        )
     if len(paths) != nets:
         raise UsageError(
             f"there are {nets} of ",
@@ -196,12 +230,17 @@ def control_images(
             option("control_images"),
             ": each ControlNet wants one image",
         )
+    _check_counts(extras)
+    return tuple(inspect_image(path, "control_images", value_range) for path in paths)
+
+
+def _check_counts(extras: ExtrasSettings) -> None:
+    nets = len(extras.controlnets)
     for key in ("control_scales", "control_ends", "control_modes"):
         count = len(getattr(extras, key))
         if nets and count not in (1, nets):
             said_often = f" is given {count} times for {nets} ControlNets: give it once, or once for each"
             raise UsageError(option(key), said_often)
-    return tuple(inspect_image(path, "control_images", value_range) for path in paths)
 
 
 def ip_images(

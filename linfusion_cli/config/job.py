@@ -127,7 +127,7 @@ def resolve(request: Request) -> Job:
         checkpoint_seconds=checked_seconds(request.checkpoint_seconds),
         restart=request.restart,
         start=start,
-        control_images=extras.control_images(request.control_images, settings.extras, value_range),
+        control_images=extras.control_images(request.control_images, settings.extras, value_range, start),
         ip_images=extras.ip_images(request.ip_images, settings.extras, value_range),
         weights=extras.fingerprints(settings),
         sources=loaded.sources,

@@ -38,6 +38,7 @@ from linfusion_cli.planning.model_shapes import (
 from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.render_plan import RenderPlan
+from linfusion_cli.planning.tile_note import is_upscaled, tile_note
 from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.planning.weights_notes import weights_notes
@@ -213,7 +214,8 @@ def _vae(model: ModelSettings, weights: JobWeights, own: VaeShape) -> VaeShape:
 def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[str, ...]:
     """What the user would not expect: how images are fitted, and that an unusual UNet needs more memory."""
     starts = [(job.start.image, job.start.parameter)] if job.start else []
-    given = [*starts, *((image, "control_images") for image in job.control_images)]
+    shown = [image for image in job.control_images if not is_upscaled(job, image)]
+    given = [*starts, *((image, "control_images") for image in shown)]
     fitted = [fitting_note(image, parameter, job.size) for image, parameter in given]
     images = [image for image, _ in given] + list(job.ip_images)
     whole = (
@@ -233,7 +235,8 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     low = "" if scale >= 1 else f"guidance {scale:g} means 1: no guidance, and the negative prompt is not used"
     few = few_step_note(job, weights, told_guidance=architecture.unet.told_guidance)
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
-    of_options = (foreign_start_note(job), low, _clip_skip_note(job), told_scale, few, whole, writer, _ending_note(job))
+    of_files = (foreign_start_note(job), tile_note(job), _ending_note(job))
+    of_options = (*of_files, low, _clip_skip_note(job), told_scale, few, whole, writer)
     return tuple(note for note in (*prompt_notes(job, weights), *weights_notes(job), *of_options, *of_images) if note)
 
 
