@@ -24,9 +24,13 @@ STEMS = ("diffusion_pytorch_model", "model")
 VARIANT = re.compile(r"(?:diffusion_pytorch_model|model)\.(?:safetensors\.index\.)?(\w+)\.(?:safetensors|json)")
 FOREIGN = {b"GGUF": "a GGUF file (quantised)", b"PK\x03\x04": "a zip archive or pickle"}
 FOREIGN |= dict.fromkeys((b"<!DOC", b"<!doc", b"<html", b"<HTML"), "a web page, not the file that it links to")
-FOREIGN |= {b"version ": "a Git LFS pointer, not the file itself"}
+FOREIGN |= {b"version ": "a Git LFS pointer, not the file itself", b"\x80": "a pickle", b"\x89PNG": "a PNG image"}
+FOREIGN |= {b"\x93NUMPY": "a NumPy array", b"\x89HDF": "an HDF5 file (Keras)", b"\xff\xd8\xff": "a JPEG image"}
+FOREIGN |= {b"{": "a JSON text", b"\x1f\x8b": "a gzip archive", b"7z\xbc\xaf": "a 7z archive", b"Rar!": "a RAR archive"}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+LEAST_BYTES = 10  # of a file: the length of its header, and {}
 LARGEST_HEADER_BYTES = LIMIT_BYTES  # the format allows 100 MB; the largest of a known model has 0.5 MB
+DTYPE = re.compile(r"[A-Z][A-Z0-9_]{1,15}")  # how formats are named, those of newer versions too
 BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
 BITS |= {"I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64}
 
@@ -92,10 +96,16 @@ def _no_header(path: Path, start: bytes, size: int) -> str:
     """What a file is that does not begin as safetensors files do."""
     if path.suffix.lower() == ".onnx":
         return f"{path}: an ONNX file, which linfusion can't read. Take the {ENDING} file of the same model"
+    length = int.from_bytes(start, "little") if len(start) == 8 else 0
+    if size == 0:
+        return f"{path}: an empty file. {_again(path)}"
+    if size < LEAST_BYTES or size - 8 < length <= LARGEST_HEADER_BYTES:
+        return f"{path}: cut off within its header ({size} bytes). {_again(path)}"
     for mark, what in FOREIGN.items():
         if start.startswith(mark):
             return f"{path}: {what}, which linfusion can't read. Take the {ENDING} file of the same model"
-    return f"{path}: not a safetensors file, or cut off within its header ({size} bytes). {_again(path)}"
+    what = "no safetensors file: it begins with no length of a header"
+    return f"{path}: {what}. Take the {ENDING} file of the same model"
 
 
 def refuse_pickle(path: Path) -> None:
@@ -112,21 +122,24 @@ def _parsed(path: Path, text: bytes, size: int) -> Header:
     try:
         raw = cast("dict[str, dict[str, object]]", parse_json(text, "it"))
         metadata = {str(key): str(value) for key, value in raw.pop("__metadata__", {}).items()}
+        _refuse_formats(path, raw)
         tensors = {name: _info(entry, 8 + len(text)) for name, entry in raw.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{path}: its safetensors header is damaged ({shown(str(error), 150)}). {_again(path)}"
+            f"{path}: its safetensors header is damaged ({shown(str(error), 150)}). {_elsewhere()}"
         ) from error
     for name, info in tensors.items():
         if info.end - info.begin != math.prod(info.shape) * BITS[info.dtype] // 8:
             raise WeightsError(
                 f"{path}: its safetensors header is damaged (tensor {shown(name)} has other bytes than its shape). "
-                f"{_again(path)}"
+                f"{_elsewhere()}"
             )
     end = max((info.end for info in tensors.values()), default=8 + len(text))
     if end != size:
-        what = "cut off" if size < end else "longer than its header says"
-        raise WeightsError(f"{path}: the file is {what}: {size} of {end} bytes. {_again(path)}")
+        if size < end:
+            raise WeightsError(f"{path}: the file is cut off: {size} of {end} bytes. {_again(path)}")
+        what = f"has {size - end} bytes behind its last tensor, which no header tells of"
+        raise WeightsError(f"{path}: {what}: it was joined with another file, or written wrongly. {_again(path)}")
     return Header(path, tensors, metadata)
 
 
@@ -138,7 +151,22 @@ def _info(entry: dict[str, object], base: int) -> TensorInfo:
     return TensorInfo(dtype, shape, base + begin, base + end)
 
 
+def _refuse_formats(path: Path, raw: Mapping[str, Mapping[str, object]]) -> None:
+    """Raises WeightsError for numbers in a format that linfusion can't read: nothing is wrong with such a file."""
+    for name, entry in raw.items():
+        dtype = entry["dtype"]
+        if isinstance(dtype, str) and dtype not in BITS and DTYPE.fullmatch(dtype):
+            what = f"its tensor {shown(name)} holds numbers as {dtype}, which linfusion can't read"
+            raise WeightsError(f"{path}: {what}. Take the file of the same model in F16, BF16 or F32")
+
+
+def _elsewhere() -> str:
+    """The advice for a file that its writer made wrongly: getting it again brings the same."""
+    return f"It was written wrongly, or damaged: take another {ENDING} file of the same model, or save it again"
+
+
 def _again(path: Path) -> str:
+    """The advice for a file that was not fetched whole."""
     return f"Remove {path.name} and get it again; what `linfusion fetch` got, it gets again"
 
 

@@ -56,7 +56,7 @@ def test_parameters_are_counted_whatever_their_number_format(tmp_path: Path) -> 
     (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"torn")
     assert read_architecture(at(tmp_path, "model"), "sdxl") == found
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"torn")
-    with pytest.raises(WeightsError, match="not a safetensors file, or cut off"):
+    with pytest.raises(WeightsError, match="cut off within its header"):
         at(tmp_path, "model")
 
 

@@ -43,17 +43,34 @@ def test_reads_what_safetensors_wrote(file: Path) -> None:
 @pytest.mark.covers("truncated files", "refused")
 def test_a_cut_file_is_refused(file: Path, kept: int) -> None:
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(WeightsError, match="cut off"):
+    with pytest.raises(WeightsError, match=r"cut off|: an empty file") as caught:
         read_header(file)
+    assert f"Remove {file.name} and get it again" in str(caught.value)
 
 
-def test_a_damaged_header_is_refused(file: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (b'"F32"', b'"F99"', "holds numbers as F99, which linfusion can't read"),
+        (b'"F32"', b'"f32"', "header is damaged"),
+        (b"[4,5]", b"[4,9]", "has other bytes than its shape"),
+        (b'{"', b"{x", "header is damaged"),
+    ],
+)
+def test_a_header_that_is_wrong_says_why_and_not_to_get_it_again(file: Path, old: bytes, new: bytes, said: str) -> None:
     data = file.read_bytes()
-    for old, new in ((b'"F32"', b'"F99"'), (b"[4,5]", b"[4,9]"), (b'{"', b"{x")):
-        assert old in data
-        file.write_bytes(data.replace(old, new, 1))
-        with pytest.raises(WeightsError, match="damaged"):
-            read_header(file)
+    assert old in data
+    file.write_bytes(data.replace(old, new, 1))
+    with pytest.raises(WeightsError) as caught:
+        read_header(file)
+    assert said in str(caught.value)
+    assert "again" not in str(caught.value).replace("save it again", "")
+
+
+def test_bytes_behind_the_last_tensor_are_told(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"x" * 7)
+    with pytest.raises(WeightsError, match=r"has 7 bytes behind its last tensor.*get it again"):
+        read_header(file)
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "a.bin", "b.pt"])
@@ -92,7 +109,15 @@ def test_the_variant_asked_for_is_taken_before_the_others(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("start", "named"),
-    [(b"GGUF\3\0\0\0", "GGUF"), (b"<!DOCTYPE html>", "a web page"), (b"version https://git-lfs", "LFS pointer")],
+    [
+        (b"GGUF\3\0\0\0", "GGUF"),
+        (b"<!DOCTYPE html>", "a web page"),
+        (b"version https://git-lfs", "LFS pointer"),
+        (b"\x80\x02}q\x00(X\x0b", "a pickle"),
+        (b'{"a": 1, "b": 2}', "a JSON text"),
+        (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+        (b"no weights at all", "no safetensors file"),
+    ],
 )
 @pytest.mark.covers("GGUF, web pages, Git LFS pointers", "refused")
 def test_files_of_another_format_are_named(tmp_path: Path, start: bytes, named: str) -> None:
