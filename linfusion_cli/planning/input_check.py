@@ -18,6 +18,7 @@ from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
+from linfusion_cli.weights.lora_fit import check_lora_fit
 from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
@@ -67,6 +68,7 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
             _check_vectors(embedding.header, names["text_encoder"], width)
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
+        check_lora_fit(lora.header, weights.model, weights.unet, job.settings.model.family)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
         check_ip_adapter(weights.ip_adapter.header, width)
     encoder = weights.ip_encoder

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from linfusion_cli.engine.adapters.lora_layers import TEXTS, UNET, layer_updates
+from linfusion_cli.engine.adapters.lora_layers import layer_updates
 from linfusion_cli.engine.adapters.lycoris import Update
 from linfusion_cli.engine.attention.linfusion import replace_module
 from linfusion_cli.engine.compat_diffusers import (
@@ -25,9 +25,10 @@ from linfusion_cli.engine.compat_diffusers import (
     with_parameters,
 )
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
-from linfusion_cli.errors import UsageError, WeightsError
+from linfusion_cli.errors import UsageError
+from linfusion_cli.weights.lora_fit import family_of_widths, other_model
+from linfusion_cli.weights.lora_layer_names import TEXTS, UNET
 from linfusion_cli.weights.lora_names import check_lora
-from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
 from linfusion_cli.weights.weight_file import WeightFile
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")  # of a text encoder
@@ -74,15 +75,11 @@ class Lora:
         for update in self.updates:
             layer = base_layer(models[update.part].get_submodule(update.module))
             if misfit := update.misfit(layer):
-                name = f"{update.part}.{update.module}"
-                raise WeightsError(
-                    f"{self.source}: for another model{self._family()}: {name} {misfit}", parameter="loras"
-                )
+                raise other_model(self.source, f"{update.part}.{update.module} {misfit}", self._family())
 
     def _family(self) -> str:
         crosses = (each for each in self.updates if each.plain and each.module.endswith("attn2.to_k"))
-        family = OF_TEXT_DIM.get(next((int(each.parts["down"].shape[1]) for each in crosses), 0), "")
-        return f" (of {FAMILY_NAMES.get(family, family)})" if family else ""
+        return family_of_widths([int(each.parts["down"].shape[1]) for each in crosses])
 
     def mount(self, unet: Any, number: int) -> None:
         """Puts the LoRA on the UNet. Convolutions get it into their weights: bands read these themselves."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from linfusion_cli.weights.lora_shapes import misfit
 
 Parts = Mapping[str, Tensor]
 
@@ -94,20 +96,10 @@ class Update:
         return moved * (strength * (ratio - 1) + 1)
 
     def misfit(self, layer: Any) -> str:
-        """Why the update does not fit a layer, "" if it does. Shapes alone are computed: the layer may be hollow."""
-        weight = torch.empty(layer.weight.shape, device="meta")
-        hollow = replace(self, parts={name: value.to("meta") for name, value in self.parts.items()})
-        try:
-            twin = nn.Module()
-            twin.register_parameter("weight", nn.Parameter(weight, requires_grad=False))
-            found = hollow.merged(twin, 1.0)
-        except (RuntimeError, ValueError, KeyError, IndexError):
-            return f"has other shapes in the file than the model's {tuple(weight.shape)}"
-        if "weight" in found and found["weight"].shape != weight.shape:
-            return f"has other shapes in the file than the model's {tuple(weight.shape)}"
-        if "bias" in found and found["bias"].numel() != weight.shape[0]:
-            return f"has a bias of {found['bias'].numel()} in the file, {weight.shape[0]} in the model"
-        return ""
+        """Why the update does not fit a layer, "" if it does. The layer may be hollow."""
+        return misfit(
+            self.kind, {name: tuple(part.shape) for name, part in self.parts.items()}, tuple(layer.weight.shape)
+        )
 
 
 BIAS_ALONE = {"bias", "diff_b", "b_norm"}
@@ -177,7 +169,7 @@ def _lokr(parts: Parts, like: Tensor) -> Tensor:
 def _ia3(parts: Parts, like: Tensor) -> Tensor:
     """Each input channel, or each output channel, of the weight times a learned factor."""
     factor = parts["ia3"].to(like.device, torch.float32).flatten()
-    on_input = len(factor) == like.shape[1] if parts["on_input"].is_meta else bool(parts["on_input"].item())
+    on_input = bool(parts["on_input"].item())
     return like * factor.reshape((1, -1, *[1] * (like.ndim - 2)) if on_input else (-1, *[1] * (like.ndim - 1)))
 
 

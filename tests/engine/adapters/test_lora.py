@@ -13,9 +13,9 @@ from tiny_adapters import lora_factors
 from torch import Tensor
 
 from linfusion_cli.engine.adapters.lora import Lora
-from linfusion_cli.engine.adapters.lora_layers import original_name
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.lora_layer_names import original_name
 from linfusion_cli.weights.weight_file import WeightFile
 
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"

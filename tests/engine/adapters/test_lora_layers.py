@@ -8,8 +8,9 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from families import loaded_pipeline, make_family
 
-from linfusion_cli.engine.adapters.lora_layers import LoraConfig, original_name
+from linfusion_cli.engine.adapters.lora_layers import LoraConfig
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.lora_layer_names import original_name
 
 
 def config(values: dict[str, object]) -> LoraConfig:
