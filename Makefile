@@ -5,7 +5,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constra
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
-  gpu gpu-wheels clean pictures claims man docs
+  gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,8 @@ man: $(VENV)/.installed  ## writes the man pages into man/, from the commands; t
 same-pixels: $(VENV)/.tested  ## hashes of 16 small images by this tree; AGAINST=before.json fails where one differs
 	@$(BIN)/python bench/same_pixels.py out/same-pixels $(if $(AGAINST),--against $(AGAINST))
 
-pictures: $(VENV)/.installed  ## docs/pictures: a contact sheet, four 4K images with details; resumes where it stopped
-	$(BIN)/python bench/pictures.py
+gallery: $(VENV)/.installed  ## docs/images: a contact sheet, four 4K images with details; resumes where it stopped
+	$(BIN)/python bench/gallery.py
 
 NAMES_OF_VARIANTS = from linfusion_cli.distill.variant_names import VARIANT_NAMES; print(*VARIANT_NAMES)
 VARIANTS = $(or $(shell $(BIN)/python -c '$(NAMES_OF_VARIANTS)'),$(error the names of the variants could not be read))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.geometry import Size
@@ -144,40 +144,21 @@ class FileSettings:
         return int(self.format.disk_bytes_per_px * size.area * self.bits / 8) + (1 << 20)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenSettings:
-    """What a user asks of a file; None is the format's own choice."""
-
-    bits: int | None = None
-    quality: int | None = None
-    lossless: bool | None = None
-    dpi: int | None = None
-    color_profile: str | None = None
-    tiff_compression: str | None = None
-    pyramid: bool | None = None
+SETTINGS = tuple(one.name for one in fields(FileSettings) if one.name != "format")  # keys of the table of options
 
 
-def file_settings(chosen: FileFormat, given: GivenSettings, size: Size) -> FileSettings:
+def file_settings(chosen: FileFormat, given: Mapping[str, Any], size: Size) -> FileSettings:
     """The settings of a file of this format and size (pixels).
 
+    given: what a user asks of the file, by the field of FileSettings; what is left out is the format's own choice.
     Raises UsageError, before any work, for a size or a setting that the format can't hold, and for one that needs a
     package that is not here. The message names a format that can.
     """
     _check_installed(chosen)
     _check_size(chosen, size)
     _check_given(chosen, given)
-    profile = next(name for name in COLOR_PROFILES if name == (given.color_profile or "srgb"))
-    compression = next(name for name in TIFF_COMPRESSIONS if name == (given.tiff_compression or "deflate"))
-    return FileSettings(
-        format=chosen,
-        bits=given.bits or 8,
-        quality=given.quality or DEFAULT_QUALITY,
-        lossless=chosen.lossless == "always" or bool(given.lossless),
-        dpi=given.dpi or 0,
-        color_profile=profile,
-        tiff_compression=compression,
-        pyramid=bool(given.pyramid),
-    )
+    lossless = chosen.lossless == "always" or given.get("lossless", False)
+    return FileSettings(**{**given, "format": chosen, "lossless": lossless})
 
 
 def _check_installed(chosen: FileFormat) -> None:
@@ -207,25 +188,24 @@ def _check_size(chosen: FileFormat, size: Size) -> None:
         )
 
 
-def _check_given(chosen: FileFormat, given: GivenSettings) -> None:
-    refuse = _Refusal(chosen)
-    if given.bits is not None and given.bits not in chosen.bits:
-        refuse("bits", given.bits, "has 8 bits per channel", lambda one: given.bits in one.bits)
-    if given.quality is not None and (chosen.lossless == "always" or given.lossless):
-        refuse("quality", given.quality, "without loss has no quality", lambda one: one.lossless == "never")
-    if given.lossless and chosen.lossless == "never":
+def _check_given(chosen: FileFormat, given: Mapping[str, Any]) -> None:
+    """Raises UsageError for a setting that the format can't hold."""
+    refuse, lossless = _Refusal(chosen), given.get("lossless")
+    if (bits := given.get("bits", 8)) not in chosen.bits:
+        refuse("bits", bits, "has 8 bits per channel", lambda one: bits in one.bits)
+    if "quality" in given and (chosen.lossless == "always" or lossless):
+        refuse("quality", given["quality"], "without loss has no quality", lambda one: one.lossless == "never")
+    if lossless and chosen.lossless == "never":
         refuse("lossless", None, "always loses some detail", lambda one: one.lossless != "never")
-    if given.lossless is False and chosen.lossless == "always":
+    if lossless is False and chosen.lossless == "always":
         refuse("lossless", False, "never loses any detail", lambda one: one.lossless != "always")
-    if given.dpi is not None and not chosen.holds_dpi:
-        refuse("dpi", given.dpi, "holds no resolution", lambda one: one.holds_dpi)
-    if given.color_profile is not None and given.color_profile not in chosen.color_profiles:
-        refuse(
-            "color_profile", given.color_profile, "is written as sRGB", lambda one: one.color_profiles == COLOR_PROFILES
-        )
-    if given.tiff_compression is not None and chosen.name != "tiff":
-        refuse("tiff_compression", given.tiff_compression, "is no TIFF", lambda one: one.name == "tiff")
-    if given.pyramid and chosen.name not in ("tiff", "dzi"):
+    if "dpi" in given and not chosen.holds_dpi:
+        refuse("dpi", given["dpi"], "holds no resolution", lambda one: one.holds_dpi)
+    if (profile := given.get("color_profile", "srgb")) not in chosen.color_profiles:
+        refuse("color_profile", profile, "is written as sRGB", lambda one: one.color_profiles == COLOR_PROFILES)
+    if "tiff_compression" in given and chosen.name != "tiff":
+        refuse("tiff_compression", given["tiff_compression"], "is not a TIFF", lambda one: one.name == "tiff")
+    if given.get("pyramid") and chosen.name not in ("tiff", "dzi"):
         refuse("pyramid", None, "holds one level", lambda one: one.name == "tiff")
 
 

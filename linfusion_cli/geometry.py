@@ -142,7 +142,7 @@ def stage_sizes(target: Size, train_area_px: float, factor: float = 2.0, given: 
 
     There are as few as possible that grow by no more than `factor` (or a quarter of an octave above it) each. Even
     steps cost least: after doublings, a last step of 1.4 would start from a stage of half the target's area. For a
-    target that is a power of two times the base they are doublings (arXiv 2409.02097, section 3.3).
+    target that is a power of two times the base they are doublings (arXiv 2409.02097).
     given: the size of an image to upscale
     """
     base = base_size(target, _first_area_px(target, train_area_px, factor, given))

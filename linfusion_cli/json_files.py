@@ -108,7 +108,7 @@ def _number(text: str) -> float:
 
 
 def _constant(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def chunks_of(file: BinaryIO) -> Iterator[Chunk]:
     end = file.seek(0, os.SEEK_END)
     file.seek(0)
     if file.read(8) != SIGNATURE:
-        raise ValueError("it is no PNG")
+        raise ValueError("it is not a PNG")
     position, kind = 8, b""
     while kind != b"IEND":
         file.seek(position)

@@ -256,7 +256,7 @@ class _Stopper:
             case MemorySampled() if STOP.code and not self._told:  # the only event that comes in the middle of a step
                 self._told = True
                 self._notify(
-                    Note(text="stopping at the end of this step; what is done is kept. Once more stops at once")
+                    Note(text="stopping at the end of this step; finished work is kept. A second signal stops at once")
                 )
             case _:
                 pass

@@ -40,9 +40,10 @@ def host_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What spans packages is slow: `make test-fast` leaves tests/scenarios out."""
+    """What spans packages, and what seven processes compute together, is slow: `make test-fast` leaves it out."""
     for item in items:
-        if (Path(__file__).parent / "scenarios") in item.path.parents:
+        started = "ranks" in getattr(item, "fixturenames", ())
+        if started or (Path(__file__).parent / "scenarios") in item.path.parents:
             item.add_marker("slow")
         _check_families(item)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from linfusion_cli.file_formats import BY_NAME, FileSettings, GivenSettings, file_settings
+from linfusion_cli.file_formats import BY_NAME, FileSettings, file_settings
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.formats.strips import Rows
 
@@ -33,4 +33,4 @@ def in_pieces(image: Rows, heights: tuple[int, ...] = (7, 64, 1, 100)) -> Iterat
 
 
 def settings_of(name: str, size: Size, **given: object) -> FileSettings:
-    return file_settings(BY_NAME[name], GivenSettings(**given), size)  # type: ignore[arg-type]
+    return file_settings(BY_NAME[name], given, size)

@@ -83,6 +83,7 @@ def test_a_model_that_mount_refuses_stays_as_it_was(family: Family, other: Famil
     assert repr(pipeline.unet) == printed
 
 
+@pytest.mark.slow
 def test_a_lora_is_neither_lost_on_the_way_on_nor_on_the_way_off(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     lora = save_loras(pipeline, tmp_path)[1]
@@ -109,6 +110,7 @@ def test_missing_official_weights_name_the_command(monkeypatch: pytest.MonkeyPat
         linfusion_cli.mount(unet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3, 64])
 def test_a_pipeline_in_bands_makes_the_same_image(family: Family, rows: int) -> None:
     pipeline = loaded_pipeline(family)

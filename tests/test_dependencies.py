@@ -74,6 +74,7 @@ def test_every_import_is_declared(module: str) -> None:
     assert canonicalize_name(MODULES.get(module, module)) in names, f"{imported()[module]} imports {module}"
 
 
+@pytest.mark.slow
 def test_an_undeclared_import_would_be_noticed() -> None:
     assert "httpx2" in imported()
     assert "requests" not in {requirement.name for requirement in declared(set(EXTRAS))}

@@ -66,6 +66,7 @@ def test_beside_an_accelerator_the_process_is_not_counted(monkeypatch: pytest.Mo
     assert measured(other, DEFAULT_TORCH, monkeypatch) == (other, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owned", [True, False])
 def test_only_a_process_of_our_own_is_measured(owned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     measurements: list[str] = []

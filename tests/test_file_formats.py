@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.file_formats import BY_NAME, FORMATS, FileSettings, GivenSettings, file_settings, format_of_ending
+from linfusion_cli.file_formats import BY_NAME, FORMATS, FileSettings, file_settings, format_of_ending
 from linfusion_cli.geometry import Size
 
 SMALL = Size(64, 64)
@@ -23,9 +23,9 @@ def test_endings_are_of_one_format_each() -> None:
 )
 def test_too_large_sizes_are_refused_with_a_format_that_holds_them(name: str, size: Size, limit: str) -> None:
     with pytest.raises(UsageError, match=f"{size}: .* at most {limit} pixels a side. Nearest: format=") as caught:
-        file_settings(BY_NAME[name], GivenSettings(), size)
+        file_settings(BY_NAME[name], {}, size)
     offered = str(caught.value).split('format="')[1].split('"')[0]
-    assert file_settings(BY_NAME[offered], GivenSettings(), size).format.name == offered
+    assert file_settings(BY_NAME[offered], {}, size).format.name == offered
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_too_large_sizes_are_refused_with_a_format_that_holds_them(name: str, si
 )
 def test_what_a_format_lacks_is_refused_and_the_format_offered_has_it(name: str, given: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="Nearest: leave it out, or format=") as caught:
-        file_settings(BY_NAME[name], GivenSettings(**given), SMALL)
+        file_settings(BY_NAME[name], given, SMALL)
     assert caught.value.parameter in given
     offered = str(caught.value).split('format="')[1].split('"')[0]
     rest = {key: value for key, value in given.items() if key == caught.value.parameter}
-    assert file_settings(BY_NAME[offered], GivenSettings(**rest), SMALL).format.name == offered
+    assert file_settings(BY_NAME[offered], rest, SMALL).format.name == offered
 
 
 def test_what_is_given_is_used() -> None:
-    given = GivenSettings(bits=16, dpi=300, color_profile="display-p3", tiff_compression="zstd", pyramid=True)
+    given = {"bits": 16, "dpi": 300, "color_profile": "display-p3", "tiff_compression": "zstd", "pyramid": True}
     made = file_settings(BY_NAME["tiff"], given, SMALL)
     assert made == FileSettings(
         format=BY_NAME["tiff"], bits=16, dpi=300, color_profile="display-p3", tiff_compression="zstd", pyramid=True
@@ -66,4 +66,4 @@ def test_what_is_given_is_used() -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'tifffile, imagecodecs: pip install "linfusion-cli\[tiff\]"'):
-        file_settings(BY_NAME["tiff"], GivenSettings(), SMALL)
+        file_settings(BY_NAME["tiff"], {}, SMALL)

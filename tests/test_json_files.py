@@ -112,6 +112,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), VALUES), st.booleans())
 @settings(max_examples=200, deadline=None)
 def test_every_object_comes_back(value: dict[str, object], ascii_only: bool) -> None:
@@ -191,6 +192,7 @@ print(time.process_time() - start, (resource.getrusage(resource.RUSAGE_SELF).ru_
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["line", "brackets", "quotes", "backslashes", "numbers", "depth", "wide characters"])
 def test_hostile_texts_cost_little(kind: str) -> None:
     root = str(Path(__file__).parents[1])

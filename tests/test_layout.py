@@ -132,11 +132,26 @@ def module_of(path: Path) -> str:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def names_defined_and_used(path: Path) -> tuple[frozenset[str], frozenset[str]]:
+    """The functions that a file defines, and every name in it."""
+    nodes = list(ast.walk(tree_of(path)))
+    return (
+        frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef)),
+        frozenset(node.id for node in nodes if isinstance(node, ast.Name)),
+    )
+
+
+@cache
 def imports_of(path: Path) -> frozenset[str]:
     """Full names of every module that a file imports anywhere: `from a import b`, `from . import b` and plain ones."""
     package = module_of(path).split(".")[: None if path.name == "__init__.py" else -1]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -208,9 +223,7 @@ RESOLVING = {
 def test_weights_are_found_and_their_headers_read_in_one_module(name: str) -> None:
     calling = set()
     for path in FILES:
-        nodes = list(ast.walk(ast.parse(path.read_text())))
-        defined = {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
-        called = {node.id for node in nodes if isinstance(node, ast.Name)}
+        defined, called = names_defined_and_used(path)
         if name in called and (name not in defined or name == "find"):
             calling.add(path.relative_to(PACKAGE).as_posix())
     assert calling == RESOLVING[name]
@@ -227,7 +240,7 @@ def test_the_engine_looks_for_no_file(path: Path) -> None:
 def test_files_and_functions_stay_short(path: Path) -> None:
     text = path.read_text()
     assert text.count("\n") <= 400
-    tree = ast.parse(text)
+    tree = tree_of(path)
     assert ast.get_docstring(tree), "every module says in a sentence what it is"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):

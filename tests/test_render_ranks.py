@@ -10,6 +10,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from linfusion_cli.cli.app import main
 from linfusion_cli.errors import RanksError, UsageError
 from linfusion_cli.render_ranks import share
 from linfusion_cli.system.device import find_machine
@@ -46,13 +47,15 @@ def at_work(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path) -> None:
-    for name, ranks in (("one.png", "1"), ("three.png", "3")):
-        process = start(
-            tmp_path, "512x360", "-o", name, "--ranks", ranks, "--preview", f"{name}.jpg", "--preview-every", "1"
-        )
-        _, told = process.communicate(timeout=240)
-        assert (process.returncode, told) == (0, "")
+def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def words(name: str) -> list[str]:
+        return ["512x360", "-o", name, "--preview", f"{name}.jpg", "--preview-every", "1"]
+
+    process = start(tmp_path, *words("three.png"), "--ranks", "3")
+    _, told = process.communicate(timeout=240)
+    assert (process.returncode, told) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    assert main([*COMMAND[3:], *words("one.png"), "--ranks", "1"]) == 0
     one, three = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("one.png", "three.png"))
     assert np.abs(one - three).max() <= 1
     one, three = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("one.png.jpg", "three.png.jpg"))

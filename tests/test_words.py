@@ -74,7 +74,10 @@ GONE = {
     r"readers?": ("engine/components", "engine/adapters", "engine/loading"),
     r"rooms?": ("planning", "engine/memory", "engine/streaming"),
     r"strips?": ("planning", "engine"),
-    r"pictures?": ("engine", "planning", "render.py", "api.py", "cli", "batch", "images", "weights", "system"),
+    r"pictures?": (
+        *("engine", "planning", "render.py", "api.py", "cli", "batch", "images", "weights", "system"),
+        *("distill", "training", "viewer", "convert", "file_formats.py"),
+    ),
 }
 METHOD_OF_STR = re.compile(r"\.[lr]?strip\(")
 
@@ -98,7 +101,8 @@ def names_in(path: Path) -> set[str]:
     """Every name that a module gives to something or asks for."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names |= {getattr(node, field, None) for field in ("id", "arg", "attr", "name")} - {None}  # type: ignore[arg-type]
+        found = (getattr(node, field, None) for field in ("id", "arg", "attr", "name"))
+        names |= {name for name in found if name is not None}
     return names
 
 

@@ -170,7 +170,7 @@ def answer_from_json(values: Mapping[str, Any]) -> Answer:
             return Made(name=name, seconds=float(seconds), peak_bytes=peak, device_peak_bytes=device_peak)
         case {"kind": "failed", "error": str(error), "message": str() | list() as message, "exit_code": int(code)}:
             return Failed(error=error, message=Message.from_json(message), exit_code=code)
-    raise ValueError(f"{values!s:.{MOST_SHOWN}} is no answer of a worker")
+    raise ValueError(f"{values!s:.{MOST_SHOWN}} is not an answer of a worker")
 
 
 def failure(error: Exception) -> Failed:

@@ -97,7 +97,7 @@ def _read_jsonl(text: str) -> Found:
             what = foreign_document(entry)
             yield number, f"it is {what}" if what else _entry(entry)
         except ValueError as error:
-            yield number, f"no JSON object: {error}"
+            yield number, f"not a JSON object: {error}"
 
 
 def _entry(value: object) -> dict[str, object]:
@@ -144,7 +144,7 @@ def _read_table(text: str, usual_delimiter: str) -> Found:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            yield line, f"no CSV: {error}"
+            yield line, f"not CSV: {error}"
             return
         if cells is None:
             return

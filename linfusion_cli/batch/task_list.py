@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from linfusion_cli.batch.prompt_choices import chosen, has_weights
 from linfusion_cli.batch.prompt_files import Row
@@ -171,7 +171,7 @@ class _Maker:
         """Notes a column that is no option, once for a file: tables hold other things too."""
         close = nearest_name(column, [*self._types, *COUNTS]) or nearest_name(column, self._own_aliases())
         advice = f'. Did you mean "{close}"?' if close and "row does not say" not in error.message else ""
-        self._note(header, f'the column "{column:.60}" is no option and is not used{advice}')
+        self._note(header, f'the column "{column:.60}" is not an option and is not used{advice}')
 
     def _note(self, place: str, text: str) -> None:
         if (place, text) not in self._noted:
@@ -198,15 +198,16 @@ class _Maker:
         }
         values = {key: lists[key] for key in ("preset", "model", "models", "size") if key in lists}
         if any(len(choices) > 1 for choices in values.values()):
-            raise UsageError("of several sizes, presets and models none is the usual one: give the whole size")
-        return self._kind(Request(prompt="", **{key: choices[0] for key, choices in values.items()})).job.size  # type: ignore[arg-type]
+            raise UsageError("there are several sizes, presets or models to complete it from: give the whole size")
+        first: dict[str, Any] = {key: choices[0] for key, choices in values.items()}
+        return self._kind(Request(prompt="", **first)).job.size
 
     def _name(self, given: str) -> str:
         key = re.sub(r"[\s-]+", "_", given.strip().lower())
         key = COUNTS.get(key) or self._aliases.get(key, key)
         if key in self._not_in_rows:
             raise UsageError(
-                f'unknown key "{given}": a row does not say where its image goes or how it is worked on. ',
+                f'unknown key "{given}": a row says neither where its image goes nor how the work is done. ',
                 option("name"),
                 " and ",
                 option("output"),

@@ -53,4 +53,4 @@ def config(
     for line in table(rows, left=2) if rows else ["no default is set; linfusion config --help shows how"]:
         typer.echo(safe(line))
     for name, close in unknown_variables().items():
-        typer.echo(safe(f"note: {name} is no option and is not used{f'. Did you mean {close}?' if close else ''}"))
+        typer.echo(safe(f"note: {name} is not an option and is not used{f'. Did you mean {close}?' if close else ''}"))

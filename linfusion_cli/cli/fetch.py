@@ -17,7 +17,7 @@ from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.files import leads_somewhere, user_path
 
 if TYPE_CHECKING:
-    from linfusion_cli.weights.requirements import Requirement
+    from linfusion_cli.weights.requirements import Kind, Requirement
 
 EPILOG = """\b
 Examples:
@@ -72,7 +72,7 @@ def fetch(
     requirements = _requirements_of(presets or [])
     if model is not None:
         requirements.append(Requirement("model", (model,), "", "fp16", ""))
-    flags = {
+    flags: dict[Kind, Locations] = {
         "linfusion": linfusion,
         "unet": unet,
         "vae": vae,
@@ -84,7 +84,7 @@ def fetch(
     }
     for kind, locations in flags.items():
         variant = "fp16" if kind in ("unet", "controlnet") else ""
-        requirements += [Requirement(kind, (location,), "", variant, "") for location in locations or []]  # type: ignore[arg-type]
+        requirements += [Requirement(kind, (location,), "", variant, "") for location in locations or []]
     if not requirements:
         raise UsageError(
             "name what to fetch: a preset such as sd15-4k, or --model, --lora, ... "

@@ -64,7 +64,7 @@ def _parts(template: str, origin: Origin) -> tuple[str | _Field, ...]:
         elif match["name"] is None:
             raise UsageError(
                 origin,
-                f' {shown(template)}: "{match[0]}" is no field. '
+                f' {shown(template)}: "{match[0]}" is not a field. '
                 f"Fields: {_field_list()}; for a brace write {{{{ or }}}}",
             )
         else:

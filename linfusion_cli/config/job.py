@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +19,7 @@ from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.kept_start import with_kept_start
 from linfusion_cli.config.model_names import folders_of, preset_with_paths, with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
+from linfusion_cli.config.options import by_key
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, Source, load_preset, with_default_vae
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
@@ -34,7 +35,7 @@ from linfusion_cli.config.request_checks import (
 )
 from linfusion_cli.config.size_options import SIZE_KEYS, size_of
 from linfusion_cli.errors import Option, UsageError, option
-from linfusion_cli.file_formats import PNG, FileSettings, GivenSettings, file_settings, format_of_ending
+from linfusion_cli.file_formats import PNG, SETTINGS, FileSettings, file_settings, format_of_ending
 from linfusion_cli.geometry import Size, parse_size
 from linfusion_cli.images.input_image import InputImage
 
@@ -200,15 +201,16 @@ def checked_seconds(seconds: float | None) -> float:
     return CHECKPOINT_SECONDS if seconds is None else checked_number("checkpoint_seconds", seconds)
 
 
-def _given_settings(request: Request) -> GivenSettings:
-    """What a request says of its file. Raises UsageError for values out of range."""
-    for key in ("quality", "dpi"):
-        if (number := getattr(request, key)) is not None:
-            checked_number(key, number)
-    for key in ("bits", "color_profile", "tiff_compression"):
-        if (word := getattr(request, key)) is not None:
-            checked_choice(key, str(word))
-    return GivenSettings(**{field.name: getattr(request, field.name) for field in fields(GivenSettings)})
+def _given_settings(request: Request) -> dict[str, object]:
+    """What a request says of its file, by key. Raises UsageError for values out of range."""
+    given = {key: value for key in SETTINGS if (value := getattr(request, key)) is not None}
+    for key, value in given.items():
+        row = by_key()[key]
+        if row.range is not None:
+            checked_number(key, value)
+        if row.choices:
+            checked_choice(key, str(value))
+    return given
 
 
 def _gets_ending(request: Request) -> bool:

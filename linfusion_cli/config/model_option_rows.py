@@ -180,6 +180,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="control_scales",
+        belongs_to="controlnets",
         kind=float,
         names=("control-scale",),
         other_names=("controlnet-conditioning-scale", "control-weight"),
@@ -194,6 +195,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="control_ends",
+        belongs_to="controlnets",
         kind=float,
         names=("control-end",),
         other_names=("control-guidance-end",),
@@ -208,6 +210,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="control_modes",
+        belongs_to="controlnets",
         kind=str,
         names=("control-mode",),
         metavar="MODE",
@@ -222,6 +225,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="control_preprocess",
+        belongs_to="controlnets",
         kind=str,
         metavar="KIND",
         help="Make edges of it first: canny.",
@@ -242,6 +246,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="ip_encoder",
+        belongs_to="ip_adapter",
         kind=str,
         metavar="LOCATION",
         help="Its image encoder. Default: the one beside it, by its width.",
@@ -263,6 +268,7 @@ MODEL_ROWS = (
     ),
     OptionRow(
         key="ip_scale",
+        belongs_to="ip_adapter",
         kind=float,
         other_names=("ip-adapter-scale",),
         metavar="X",

@@ -48,6 +48,7 @@ class OptionRow:
     decides_pixels: bool = True
     record_key: str = ""  # the record's own entry of this value; "": its overrides hold it, if it decides pixels
     recorded_as_list: bool = False  # the record's overrides hold it as a list of one
+    belongs_to: str = ""  # the key of the option without which it means nothing, and is no default of a user
     is_input: bool = False  # an image to start from: --help shows it beside the prompt
     is_location: bool = False  # of weights or an image: a record holds no folder of a local one
     is_search_path: bool = False  # its variable holds several as PATH does, with ":" between them (Windows: ";")

@@ -47,6 +47,7 @@ IMAGE_ROWS = (
     ),
     OptionRow(
         key="init_strength",
+        belongs_to="init_image",
         kind=float,
         names=("strength",),
         other_names=("denoising-strength", "denoise", "img2img-strength"),

@@ -89,7 +89,7 @@ def _advice(key: str, equals: str) -> str:
 def _weight(tag: str, text: str) -> str:
     """A weight without a plus sign. Raises UsageError for what is no number and for one out of range."""
     if not NUMBER.fullmatch(text):
-        raise UsageError(f'{tag:.60}: "{text:.30}" is no weight. Write a number, like 0.8')
+        raise UsageError(f'{tag:.60}: "{text:.30}" is not a weight. Write a number, like 0.8')
     if abs(float(text)) > HEAVIEST:
         nearest = max(-HEAVIEST, min(HEAVIEST, float(text)))
         raise UsageError(f"{tag:.60}: a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {nearest:g}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from linfusion_cli.config.option_row import OptionRow
-from linfusion_cli.config.options import all_rows
+from linfusion_cli.config.options import all_rows, by_key
+from linfusion_cli.config.size_rows import SIZE_ROWS
 from linfusion_cli.errors import UsageError, nearest, nearest_name
 from linfusion_cli.files import read_input
 from linfusion_cli.toml_files import parse_toml
@@ -24,19 +25,9 @@ TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 NOT_DEFAULTS = frozenset({"prompt", "upscale_image", "output"})  # each image has its own
 # Of these, one that is typed puts aside what the user's defaults say of the others.
 GROUPS = (
-    frozenset({"size", "width", "height", "aspect", "megapixels", "long_side"}),
+    frozenset(row.key for row in SIZE_ROWS),
     frozenset({"preset", "model", "unet", "linfusion"}),
 )
-# Means nothing without the other, and is no default then.
-COMPANIONS = {
-    "init_strength": "init_image",
-    "control_scales": "controlnets",
-    "control_ends": "controlnets",
-    "control_modes": "controlnets",
-    "control_preprocess": "controlnets",
-    "ip_scale": "ip_adapter",
-    "ip_encoder": "ip_adapter",
-}
 Value = str | int | float | bool | Path | list[str] | list[int] | list[float] | list[Path]
 
 
@@ -94,7 +85,8 @@ def fitting(found: Mapping[str, UserDefault], typed: Iterable[str], keys: Iterab
     aside = frozenset[str]().union(*(group for group in GROUPS if group & typed))
     used = {key: one for key, one in found.items() if key in keys - typed - aside}
     there = typed | used.keys()
-    return {key: one for key, one in used.items() if COMPANIONS.get(key, key) in there}
+    rows = by_key()
+    return {key: one for key, one in used.items() if (rows[key].belongs_to or key) in there}
 
 
 def _read_file(path: Path) -> dict[str, Value]:

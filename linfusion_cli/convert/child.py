@@ -66,7 +66,7 @@ def _refused(text: str) -> str:
     found = re.search(r"GLOBAL ([\w.]+)|(?:class|function|type|Unsupported \w+) ([\w.]+)", text)
     name = next((group for group in found.groups() if group), "") if found else ""
     if name:
-        return f"it asks for the code {name}, which is no part of weights. It was not run"
+        return f"it asks for the code {name}, which is not a part of weights. It was not run"
     return f"not a file of weights, or a damaged one ({next(iter(text.splitlines()), '')[:150]})"
 
 
@@ -79,7 +79,9 @@ def convert(source: Path, target: Path) -> None:
         weights = read(source)
         total = size_bytes(weights.tensors)
         if total > GROWTH * file_bytes + (1 << 20):
-            raise WeightsError(f"it would grow from {file_bytes / 1e6:.1f} to {total / 1e6:.1f} MB: no plain weights")
+            raise WeightsError(
+                f"it would grow from {file_bytes / 1e6:.1f} to {total / 1e6:.1f} MB: these are not plain weights"
+            )
         shown = 0
 
         def progress(done: int) -> None:

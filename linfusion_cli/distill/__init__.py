@@ -1,1 +1,1 @@
-"""Distils a checkpoint's self-attention into linear attention (LinFusion, arXiv 2409.02097, section 3.4)."""
+"""Distils a checkpoint's self-attention into linear attention (LinFusion, arXiv 2409.02097)."""

@@ -89,7 +89,7 @@ class Reader:
     batch_size:     images per batch
     size_px:        side of the training squares
     empty_captions: share of captions that are replaced by empty ones, 0 to 1, for classifier-free guidance
-                    (arXiv 2207.12598, section 3.2)
+                    (arXiv 2207.12598)
     """
 
     source: Source
@@ -130,7 +130,7 @@ def to_square(image: Image.Image, size_px: int, rng: random.Random) -> tuple[Ten
     """Scales the shorter side to size_px and cuts out a random square.
 
     Returns the square, (3, size_px, size_px) float32 in [-1, 1], and the size conditioning of SD-XL in pixels
-    (arXiv 2307.01952, section 2.2): original height and width, top and left of the crop, target height and width.
+    (arXiv 2307.01952): original height and width, top and left of the crop, target height and width.
     """
     image = ImageOps.exif_transpose(image).convert("RGB")
     original = [image.height, image.width]

@@ -37,7 +37,7 @@ def open_source(location: str, size_px: int, seed: int) -> Source:
     if not sum(source.blocks):
         lines = "".join(f"\n  {line}" for line in source.skipped[:5])
         raise UsageError(
-            f'"{location}": no image with a caption can be read. Allowed: {ALLOWED}{lines}', parameter="data"
+            f'"{location}": no image with a caption could be read. Allowed: {ALLOWED}{lines}', parameter="data"
         )
     return source
 
@@ -92,7 +92,7 @@ def _unusable(path: Path) -> str:
         with Image.open(path) as image:
             return "" if min(image.size) > 0 else "it has no pixels"
     except UNREADABLE as error:
-        return f"it is no image ({error})"
+        return f"it is not an image ({error})"
 
 
 class TarShards:

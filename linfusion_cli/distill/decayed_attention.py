@@ -1,4 +1,4 @@
-"""Self-attention by a decaying state: the token mixers that the paper compares with (arXiv 2409.02097, section 3.2).
+"""Self-attention by a decaying state: the token mixers that the paper compares with (arXiv 2409.02097).
 
 All share the projections of queries, keys, values and output and the learned nonlinearities with LinearAttention. They
 differ in the decay (Mamba2, GLA, RWKV6), in the direction of the scan, and in whether the sums are normalised.

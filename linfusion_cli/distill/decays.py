@@ -34,7 +34,7 @@ class SsdDecay(nn.Module):
 
 
 class GlaDecay(nn.Module):
-    """Gated linear attention: one decay per channel, a_t = sigmoid(x W1 W2 + b)^(1/16) (arXiv 2312.06635, section 4).
+    """Gated linear attention: one decay per channel, a_t = sigmoid(x W1 W2 + b)^(1/16) (arXiv 2312.06635).
 
     W1 W2 has rank 16; initially b = 0.
     """

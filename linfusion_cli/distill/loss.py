@@ -82,8 +82,8 @@ class Distiller:
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, a float32 scalar with gradient, and it and its terms without, by name.
 
-        Each term is a mean squared error; "feature" is the mean over the attentions. LinFusion (arXiv 2409.02097,
-        section 3.4) sums them with the factors of Weights.
+        Each term is a mean squared error; "feature" is the mean over the attentions. LinFusion (arXiv 2409.02097)
+        sums them with the factors of Weights.
 
         The student stays mounted, because gradient checkpointing runs it again in the backward pass.
         """

@@ -90,9 +90,9 @@ class Teacher:
         timesteps = torch.randint(scheduler.config.num_train_timesteps, (count,), generator=draw).to(self.device)
         noise = torch.randn(latents.shape, generator=draw).to(self.device)
         signal, amount = self._levels(timesteps)
-        noisy = signal * latents + amount * noise  # arXiv 2006.11239, eq. 4
+        noisy = signal * latents + amount * noise  # arXiv 2006.11239
         of_noise = scheduler.config.prediction_type == "epsilon"
-        target = noise if of_noise else signal * noise - amount * latents  # arXiv 2202.00512, eq. 11
+        target = noise if of_noise else signal * noise - amount * latents  # v of arXiv 2202.00512
         embeddings, pooled = self._read(captions)
         added = {} if pooled is None else {"text_embeds": pooled, "time_ids": ids.to(self.device, embeddings.dtype)}
         return Batch(noisy, target, timesteps, embeddings, added)

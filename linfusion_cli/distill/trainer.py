@@ -117,7 +117,7 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
     )
     run = Run(asked.output / "run", attentions, optimizer, asked.schedule, settings, accelerator)
     if run.step:
-        yield f"going on from step {run.step}"
+        yield f"continuing from step {run.step}"
     reader = Reader(
         source, Order(source.blocks, asked.seed), asked.batch_size, size_px, asked.seed, asked.empty_captions
     )

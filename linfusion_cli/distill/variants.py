@@ -74,7 +74,7 @@ class CausalAttention(LinearAttention):
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Causal linear attention, sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps) (arXiv 2006.16236, section 3.3).
+    """Causal linear attention, sum_{j<=i} (Q_i.K_j) V_j / (sum_{j<=i} Q_i.K_j + eps) (arXiv 2006.16236).
 
     All are (batch, heads, tokens, dim). It is computed in chunks, in float32 at least, with linear memory.
     """

@@ -11,7 +11,7 @@ from linfusion_cli.distill.variant_names import MIXERS, VARIANT_NAMES
 from linfusion_cli.errors import Message, option
 from linfusion_cli.evaluate.bootstrap import Score
 from linfusion_cli.evaluate.classifier import Classifier
-from linfusion_cli.evaluate.samples import Maker, Way
+from linfusion_cli.evaluate.samples import IMAGES, OLD_IMAGES, Maker, Way
 from linfusion_cli.evaluate.study import COLUMNS, REPORT, ImagesMade, Study, StudyReport, run_study
 from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
@@ -105,7 +105,7 @@ def run_claims(
             for item in run_study(study, machine, classifier):
                 if not isinstance(item, StudyReport):
                     yield item
-        rows.append((claim, read_row(study.folder / REPORT, "pictures")))
+        rows.append((claim, read_row(study.folder / REPORT)))
     yield f"training side {side} px; 95 % bootstrap intervals; Fréchet distances need more than 64 images or crops"
     yield ClaimsReport(side, rows)
 
@@ -117,9 +117,10 @@ def claim_study(claim: Claim, folder: Path, preset: str, seed: int, train_size_p
     return Study(folder=own, size=size, preset=preset, way=claim.way, count=claim.count, seed=seed)
 
 
-def read_row(path: Path, name: str) -> dict[str, Score]:
-    """One row of a report: column -> score. Raises KeyError if the report has no such row."""
-    return {key: Score(**value) for key, value in read_json(path)["rows"][name].items()}
+def read_row(path: Path) -> dict[str, Score]:
+    """The row of the images in a report, also in one of 0.1.0: column -> score. Raises KeyError if it has none."""
+    rows = read_json(path)["rows"]
+    return {key: Score(**value) for key, value in rows[OLD_IMAGES if OLD_IMAGES in rows else IMAGES].items()}
 
 
 @dataclass(frozen=True, slots=True)

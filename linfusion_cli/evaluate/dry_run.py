@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from linfusion_cli.errors import Message
 from linfusion_cli.evaluate.ablations import claim_study, claims
-from linfusion_cli.evaluate.samples import PICTURES, Way, image_path, plan_of, preset_job
+from linfusion_cli.evaluate.samples import Way, image_folder, image_path, plan_of, preset_job
 from linfusion_cli.evaluate.study import REPORT, Study
 from linfusion_cli.system.device import Machine
 
@@ -96,4 +96,5 @@ def _planned(name: str, study: Study, machine: Machine, existing: int) -> Planne
 
 
 def _images_there(study: Study) -> int:
-    return sum(image_path(study.folder / PICTURES, index).exists() for index in range(len(study.asked())))
+    images = image_folder(study.folder)
+    return sum(image_path(images, index).exists() for index in range(len(study.asked())))

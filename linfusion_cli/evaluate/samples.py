@@ -39,7 +39,7 @@ from linfusion_cli.weights.used_files import linfusion_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 SMALL_AREA_PX = 16 * 128 * 128  # pixels per batch of single-stage images; larger batches take a fifth longer per image
-PICTURES = "pictures"  # the folder of a study's images
+IMAGES, OLD_IMAGES = "images", "pictures"  # the folder of a study's images, and their row in its report; in 0.1.0
 ATTENTIONS = ("linear", "softmax", "variant")
 
 
@@ -219,6 +219,12 @@ def keep(folder: Path, maker: Maker, prompts: list[str], seeds: list[int], size:
         with replacing(image_path(folder, index)) as part:
             Image.fromarray(image.permute(1, 2, 0).numpy()).save(part, "png")
         yield done
+
+
+def image_folder(folder: Path) -> Path:
+    """The folder of a study's images; studies of 0.1.0 have another name for it."""
+    old = folder / OLD_IMAGES
+    return old if old.is_dir() else folder / IMAGES
 
 
 def image_path(folder: Path, index: int) -> Path:

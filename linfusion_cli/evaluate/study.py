@@ -17,7 +17,7 @@ from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, 
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
-from linfusion_cli.evaluate.samples import PICTURES, Maker, Way, image_path, keep, read_image
+from linfusion_cli.evaluate.samples import IMAGES, Maker, Way, image_folder, image_path, keep, read_image
 from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
@@ -98,7 +98,7 @@ class StudyReport:
     """The scores of a study, as report.json holds them.
 
     path: of report.json
-    rows: name -> score's name -> score, see scores(); "pictures" are the study's images, "renders" fresh scenes
+    rows: name -> score's name -> score, see scores(); "images" are the study's, "renders" fresh scenes
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -135,7 +135,7 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     """
     asked = study.asked()
     classifier.to(machine.device)
-    images = study.folder / PICTURES
+    images = image_folder(study.folder)
     maker = Maker(study.preset, study.way, machine)
     _claim(study, [one.prompt for one in asked])
     for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
@@ -146,7 +146,7 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     )
     yield "rendering scenes to compare with"
     theirs, others = (_renders(study, asked, classifier, machine, name) for name in ("reference", "others"))
-    rows = {"pictures": scores(ours, theirs), "renders": scores(others, theirs)}
+    rows = {IMAGES: scores(ours, theirs), "renders": scores(others, theirs)}
     if maker.plan("a lake", 0, study.size).stages[1:]:
         yield "enlarging base images to compare with"
         enlarged = Maker(study.preset, replace(study.way, lanczos=True), machine).make(

@@ -99,13 +99,13 @@ def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> di
         options["negative-prompt"] = record["negative_prompt"]
     overrides = record.get("overrides", {})
     if not isinstance(overrides, dict):
-        raise UsageError("the overrides of the record are no table")
+        raise UsageError("the overrides of the record are not a JSON object")
     for name, value in cast("dict[str, object]", overrides).items():
         flag = word_of(name)
         if flag in COUNTED_FROM_1 and isinstance(value, int):
             value += 1
         if not re.fullmatch(r"[a-z][a-z0-9-]*", flag):
-            raise UsageError(f'the record overrides "{visible(name)}", which is no flag')
+            raise UsageError(f'the record overrides "{visible(name)}", which is not a flag')
         if allowed is None or flag in allowed:
             options.setdefault(flag, value)
     return options

@@ -106,7 +106,7 @@ def _read_header(file: BinaryIO, chunk: Chunk) -> tuple[Size, int]:
         raise ValueError("its header is broken")
     width, height, *kind = struct.unpack(">IIBBBBB", whole(file, chunk, READ_TEXT_BYTES))
     if kind not in ([8, 2, 0, 0, 0], [16, 2, 0, 0, 0]) or not width or not height:
-        raise ValueError("it is no truecolour PNG as linfusion writes them")
+        raise ValueError("it is not a truecolour PNG as linfusion writes them")
     return Size(width, height), int(kind[0])
 
 

@@ -34,7 +34,7 @@ def choose(torch: Any, device: str) -> tuple[Gpu | None, str]:
     seen = look(torch)  # keeps torch's warnings from the screen
     if device == "mps" or not torch.cuda.is_available():
         reason = seen.complaint or f"torch {torch.__version__}, a build for {seen.build}, finds none"
-        return _none(device, reason if device != "mps" else "this is no Mac with an Apple GPU", present=seen.present)
+        return _none(device, reason if device != "mps" else "this is not a Mac with an Apple GPU", present=seen.present)
     count, index = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
     if index >= count:
         names = "only cuda:0 is here" if count == 1 else f"cuda:0 to cuda:{count - 1} are here"

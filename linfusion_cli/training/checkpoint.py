@@ -119,7 +119,7 @@ def load_tensors(folder: Path) -> dict[str, Tensor]:
 
 def _check_identity(path: Path, stored: Identity, identity: Identity) -> None:
     if not isinstance(stored, dict):
-        raise TypeError("the identity is no table")
+        raise TypeError("the identity of its run is not a JSON object")
     for name in [*identity, *stored]:
         if stored.get(name) != identity.get(name):
             differing = f"{name} is {stored.get(name)!r} there and {identity.get(name)!r} here"

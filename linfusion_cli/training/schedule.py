@@ -16,7 +16,7 @@ class Schedule:
     learning_rate: the highest rate
     minutes:       ends the run earlier; the cosine then ends at zero at that time
     warmup:        steps over which the rate rises linearly
-    shape:         "cosine" (arXiv 1608.03983, eq. 5, without restarts) or "constant"
+    shape:         "cosine" (arXiv 1608.03983, without restarts) or "constant"
     """
 
     steps: int

@@ -112,7 +112,7 @@ def _of_deep_zoom(path: Path) -> Pyramid:
     ending = values.pop("Format", "")
     numbers = {name: int(value) for name, value in values.items() if value.isdigit()}
     if len(numbers) < 4 or ending not in ("jpg", "jpeg", "png") or not numbers["TileSize"]:
-        raise UsageError(f"{path}: is no deep zoom image (.dzi), or is damaged")
+        raise UsageError(f"{path}: is not a deep zoom image (.dzi), or is damaged")
     folder = tiles_folder(path)
     if not folder.is_dir():
         raise UsageError(f'{path}: its tiles are missing: there is no folder "{folder}"')

@@ -148,7 +148,7 @@ def check_ip_adapter(header: Header, text_dim: int) -> None:
     check_kind(header.tensors, "ip-adapter", header.path, "ip_adapter")
     for name, info in header.tensors.items():
         if not name.startswith(("image_proj.", "ip_adapter.")):
-            what = f"its tensor {shown(name)} is no part of an IP-Adapter: images may depend on it"
+            what = f"its tensor {shown(name)} is not a part of an IP-Adapter: images may depend on it"
             raise WeightsError(f"{header.path}: {what}", parameter="ip_adapter")
         if text_dim and name.endswith("to_k_ip.weight") and info.shape[1] != text_dim:
             what = f"reads text of width {info.shape[1]}, the model's is {text_dim}"

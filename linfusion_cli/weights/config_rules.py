@@ -321,7 +321,7 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
             raise WeightsError(f"{what}. Allowed: {', '.join(rules.classes[:4])}")
     for key in REQUIRED.get(part, ()):
         if key not in config:
-            raise WeightsError(f"{source}: its setting {key} is missing: no config of a {rules.what}")
+            raise WeightsError(f"{source}: its setting {key} is missing: this is not the config of a {rules.what}")
     for key, value in config.items():
         if not key.startswith("_"):
             _check_setting(rules, key, value, source)

@@ -34,12 +34,12 @@ def vectors_of(header: Header, *, two_encoders: bool) -> dict[str, str]:
     for name, info in header.tensors.items():
         vectors = info.shape[0] if len(info.shape) == 2 else 1
         if not 1 <= len(info.shape) <= 2 or info.dtype not in FLOATS or not 1 <= vectors <= MOST_VECTORS:
-            what = f"its tensor {shown(name)} ({info.dtype}, {shown(list(info.shape))}) is no list of vectors"
-            raise WeightsError(f"{header.path}: {what}: no textual inversion")
+            what = f"its tensor {shown(name)} ({info.dtype}, {shown(list(info.shape))}) is not a list of vectors"
+            raise WeightsError(f"{header.path}: {what}: not a textual inversion")
     if two_encoders:
         if names != set(XL_NAMES):
             raise WeightsError(
-                f"{header.path}: no textual inversion for Stable Diffusion XL, which has the tensors clip_l and "
+                f"{header.path}: not a textual inversion for Stable Diffusion XL, which has the tensors clip_l and "
                 "clip_g; "
                 f"this file has: {_listed(names)}. Take the XL version of the embedding"
             )
@@ -47,7 +47,7 @@ def vectors_of(header: Header, *, two_encoders: bool) -> dict[str, str]:
     if names & set(XL_NAMES):
         raise WeightsError(f"{header.path}: a textual inversion for Stable Diffusion XL. Use an SD-XL preset with it")
     if len(names) != 1:
-        raise WeightsError(f"{header.path}: no textual inversion: one tensor is expected, found: {_listed(names)}")
+        raise WeightsError(f"{header.path}: not a textual inversion: one tensor is expected, found: {_listed(names)}")
     return {"text_encoder": names.pop()}
 
 

@@ -47,7 +47,7 @@ def fetch(requirement: Requirement, say: Say) -> Path:
     for location in requirement.locations:
         hub = HubLocation.parse(location, requirement.revision)
         if hub is None:
-            problems.append(f"{location} is no repository on the hub (owner/name)")
+            problems.append(f"{location} is not a repository on the hub (owner/name)")
             continue
         try:
             return _fetch(requirement, hub, say)

@@ -88,7 +88,9 @@ def _config_of(header: Header) -> dict[str, Any]:
     projection = shapes.get(PROJECTION, ())
     if len(widths) != 1 or len(patches) != CONVOLUTION or len(positions) != 2 or len(projection) != 2:
         names = ", ".join(shown(name, 40) for name in list(header.tensors)[:3]) or "none"
-        raise WeightsError(f"{header.path}: no image encoder of CLIP with its projection: its tensors are {names}, ...")
+        raise WeightsError(
+            f"{header.path}: not an image encoder of CLIP with its projection: its tensors are {names}, ..."
+        )
     width = widths[0]
     if width not in KNOWN:
         allowed = "1024 (ViT-L), 1280 (ViT-H), 1664 (ViT-bigG)"

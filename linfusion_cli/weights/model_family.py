@@ -82,7 +82,9 @@ def family_of(tensors: Tensors, source: Path) -> str:
         )
     if any(name.endswith(("add_embedding.linear_1.weight", "label_emb.0.0.weight")) for name in tensors):
         if text_dim(tensors) == 1280:
-            raise WeightsError(f"{source}: the SD-XL refiner is no model for text to image. Use the SD-XL base model")
+            raise WeightsError(
+                f"{source}: the SD-XL refiner does not make images from text alone. Use the SD-XL base model"
+            )
         return "sdxl"
     return "sd21" if len(projection.shape) == 2 else "sd15"
 

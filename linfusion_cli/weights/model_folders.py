@@ -191,7 +191,7 @@ def _weights(folder: Path) -> Iterator[Path]:
     for where, folders, files in os.walk(folder, followlinks=True):
         count += len(files)
         if count > MOST_FILES:
-            raise WeightsError(f"{folder}: more than {MOST_FILES:,} files: no folder of models")
+            raise WeightsError(f"{folder}: more than {MOST_FILES:,} files: not a folder of models")
         if {"model_index.json", "config.json"} & set(files) and Path(where) != folder:
             folders.clear()
             yield Path(where)

@@ -83,7 +83,9 @@ def _check(path: Path, key: str, value: object) -> None:
             raise WeightsError(f"{path}: {key} is {shown(value)}. Allowed: true, false")
     elif key == "requires_aesthetics_score":
         if value:
-            raise WeightsError(f"{path}: the SD-XL refiner is no model for text to image. Use the SD-XL base model")
+            raise WeightsError(
+                f"{path}: the SD-XL refiner does not make images from text alone. Use the SD-XL base model"
+            )
     elif key not in IGNORED_SETTINGS and value is not None:
         raise WeightsError(f"{path}: its setting {shown(key)} = {shown(value)} is unknown: images may depend on it")
 

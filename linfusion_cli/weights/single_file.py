@@ -40,7 +40,7 @@ def check_single_file(header: Header) -> None:
             if pattern.fullmatch(name):
                 raise WeightsError(f"{header.path}: holds {shown(name)}: {what}, which linfusion can't run as a model")
         if not name.startswith(READ) and name not in MARKERS and not UNUSED.fullmatch(name):
-            what = f"holds a tensor {shown(name)}, which is no part of a Stable Diffusion checkpoint"
+            what = f"holds a tensor {shown(name)}, which is not a part of a Stable Diffusion checkpoint"
             raise WeightsError(f"{header.path}: {what}: images may depend on it")
 
 

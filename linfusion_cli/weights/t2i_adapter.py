@@ -73,5 +73,5 @@ def _config_of(header: Header) -> dict[str, Any]:
                 }
     folded = math.isqrt(first[1])
     raise WeightsError(
-        f"{header.path}: a T2I-Adapter that reads {first[1]} channels (about {folded} squared): no known kind"
+        f"{header.path}: a T2I-Adapter that reads {first[1]} channels (about {folded} squared): not a known kind"
     )

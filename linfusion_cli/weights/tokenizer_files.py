@@ -75,7 +75,7 @@ def _vocabulary(path: Path, found: Mapping[str, Any]) -> Mapping[str, Any]:
     model, added = found.get("model"), found.get("added_tokens")
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict) or not isinstance(added, list):
-        raise WeightsError(f"{path}: it is no tokenizer: a model with a vocab, and added_tokens are required")
+        raise WeightsError(f"{path}: it is not a tokenizer: a model with a vocab, and added_tokens are required")
     if not all(isinstance(token, dict) and isinstance(token.get("content"), str) for token in added):
         raise WeightsError(f"{path}: its added_tokens are not tokens")
     return vocabulary | {token["content"]: token.get("id") for token in added}

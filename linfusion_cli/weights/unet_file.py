@@ -38,7 +38,7 @@ def refuse_unet_alone(header: Header) -> None:
     whole = any(named(header.tensors, part) is not None for part in TEXT_ENCODERS)
     if whole or kind_of(header.tensors) not in ("unet", "checkpoint"):
         return
-    what = "a UNet without a text encoder, which is no whole model. Name the model that it is for, and "
+    what = "a UNet without a text encoder, which is not a whole model. Name the model that it is for, and "
     raise WeightsError(f"{header.path}: {what}", option(PARAMETER, str(header.path)))
 
 

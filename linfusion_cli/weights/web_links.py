@@ -45,5 +45,5 @@ def advice(link: str) -> str:
     if host == "civitai.com":
         return "civitai.com asks for a login: download the file there (SafeTensor), then name the file"
     if host in HUB_HOSTS:
-        return f"it is no repository of a model. Allowed: https://{host}/OWNER/NAME, or OWNER/NAME"
+        return f"it is not the repository of a model. Allowed: https://{host}/OWNER/NAME, or OWNER/NAME"
     return f"only links to huggingface.co are read. Download it, then name the file: curl -LO {shlex.quote(link)}"

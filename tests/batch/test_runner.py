@@ -27,6 +27,7 @@ def events(batch, kind: str) -> list[dict[str, object]]:
     return [row for row in journal(batch) if row["event"] == kind]
 
 
+@pytest.mark.slow
 def test_every_prompt_becomes_an_image_and_none_twice(batch) -> None:
     batch.write(*PROMPTS)
     process = batch.start()
@@ -54,6 +55,7 @@ def test_a_batch_shows_the_running_image_in_one_file(batch) -> None:
     assert (code, "0 made, 2 done before" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_the_list_may_change_between_runs(finished) -> None:
     batch = finished
     before = batch.images()
@@ -324,6 +326,7 @@ def test_a_list_that_can_not_be_made_leaves_no_folder(batch) -> None:
     assert not batch.folder.exists()
 
 
+@pytest.mark.slow
 def test_missing_weights_are_told_before_the_first_image_or_cost_their_own(batch) -> None:
     batch.write("a lake", "a hill --lora nobody/nothing/x.safetensors --size 64x128")
     code, _, err = batch.run()

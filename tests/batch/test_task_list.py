@@ -73,7 +73,7 @@ def test_every_flag_of_generate_is_a_key() -> None:
     assert len(flags) > 35
     for flag in flags:
         _, problems = tasks_of({"prompt": "a lake", flag.removeprefix("--"): object()})
-        assert not any("unknown key" in problem and "a row does not say" not in problem for problem in problems), (
+        assert not any("unknown key" in problem and "a row says neither" not in problem for problem in problems), (
             problems
         )
 
@@ -120,8 +120,8 @@ def test_columns_that_are_no_options_are_noted_once() -> None:
     made, notes = noted(*rows)
     assert len(made) == 2
     assert notes == [
-        'a.csv:1: the column "sede" is no option and is not used. Did you mean "seed"?',
-        'a.csv:1: the column "Name" is no option and is not used',
+        'a.csv:1: the column "sede" is not an option and is not used. Did you mean "seed"?',
+        'a.csv:1: the column "Name" is not an option and is not used',
     ]
 
 

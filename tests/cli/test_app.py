@@ -191,6 +191,7 @@ def test_a_message_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]
     assert "\x1b" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "word"),
     [("linfusion generate x --preset sdxl-1", "sdxl-16k"), ("linfusion generate x --scheduler eul", "euler_ancestral")],
@@ -201,6 +202,7 @@ def test_values_complete(line: str, word: str) -> None:
     assert word in result.stdout.split()
 
 
+@pytest.mark.slow
 def test_names_of_weights_complete_for_each_option(tmp_path: Path) -> None:
     for name in ("checkpoints/dream", "loras/dragon", "vae/drab"):
         (tmp_path / name).parent.mkdir()
@@ -221,6 +223,7 @@ def test_names_of_weights_complete_for_each_option(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_module_is_the_command() -> None:
     result = subprocess.run(
         [sys.executable, "-m", "linfusion_cli", "generate", " "],

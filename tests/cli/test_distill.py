@@ -40,6 +40,7 @@ def test_a_folder_that_can_not_be_made_is_an_output_error(tmp_path: Path, capsys
     assert "is not a folder" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -126,6 +126,7 @@ def test_a_batch_ends_with_the_image_at_which_its_reader_is_missed(tmp_path: Pat
     assert len(list(tmp_path.rglob("*.png"))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--log-file", "--memory-log"])
 def test_a_log_on_a_full_disk_is_a_note(flag: str, tmp_path: Path) -> None:
     result = shell([*GENERATE, flag, "/dev/full", "-o", "lake.png"], "", tmp_path)
@@ -135,6 +136,7 @@ def test_a_log_on_a_full_disk_is_a_note(flag: str, tmp_path: Path) -> None:
     assert (tmp_path / "lake.png").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["--log-file", "--memory-log"])
 def test_a_log_that_is_a_pipe_is_refused(flag: str, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
@@ -143,6 +145,7 @@ def test_a_log_that_is_a_pipe_is_refused(flag: str, tmp_path: Path) -> None:
     assert "it is a pipe" in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{"LC_ALL": "C", "PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
 def test_a_display_without_unicode_shows_escapes(variables: dict[str, str], tmp_path: Path) -> None:
     words = ["generate", "ein Schloß, 湖", "--size", "256x128", "--seed", "1", "-o", "schloß.png"]
@@ -153,6 +156,7 @@ def test_a_display_without_unicode_shows_escapes(variables: dict[str, str], tmp_
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["remove", "move"])
 def test_after_success_nothing_fails(fault: str, tmp_path: Path) -> None:
     folder = tmp_path / "images"
@@ -187,6 +191,7 @@ def test_main_puts_the_streams_back(capsys: pytest.CaptureFixture[str]) -> None:
     assert "landscape" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_json_stays_json_when_it_can_be_written(tmp_path: Path) -> None:
     result = shell([*GENERATE, "--json"], "2>&-", tmp_path)
     assert json.loads(result.stdout.splitlines()[-1])["type"] == "summary"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -14,6 +15,7 @@ from linfusion_cli.config.request import Request
 from linfusion_cli.errors import UsageError
 
 
+@pytest.mark.slow
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 60), st.integers(1, 60))
 @settings(max_examples=60, deadline=None)
 def test_a_nearest_size_is_accepted(width: int, height: int, wide: int, high: int) -> None:

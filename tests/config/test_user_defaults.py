@@ -10,7 +10,6 @@ from linfusion_cli.config import user_defaults as module
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.user_defaults import (
-    COMPANIONS,
     GROUPS,
     UserDefault,
     fitting,
@@ -88,6 +87,8 @@ def test_what_was_typed_puts_the_rest_of_its_group_aside() -> None:
 
 def test_the_names_are_options() -> None:
     keys = {row.key for row in rows_with_defaults()}
-    assert set().union(*GROUPS) | COMPANIONS.keys() | set(COMPANIONS.values()) <= keys
+    assert set().union(*GROUPS) <= keys
+    owners = {row.belongs_to for row in rows_with_defaults() if row.belongs_to}
+    assert {"controlnets", "ip_adapter"} < owners <= keys
     assert keys <= set(Request.__dataclass_fields__)
     assert len({variable_of(row) for row in rows_with_defaults()}) == len(keys)

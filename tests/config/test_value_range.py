@@ -9,6 +9,7 @@ from linfusion_cli.config.value_range import Range, number_text
 RANGES = [Range(1, 500), Range(0, 1), Range(1.1, 4), Range(0, 128, multiple_of=8), Range(64, 4096, multiple_of=8)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", RANGES)
 @given(value=st.integers(-(10**6), 10**6))
 @settings(deadline=None)

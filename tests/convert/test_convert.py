@@ -84,6 +84,7 @@ def test_a_checkpoint_of_lightning_with_its_callbacks(tmp_path: Path) -> None:
     assert set(load_file(done.path)) == set(weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_is_named_and_not_run(tmp_path: Path, zipped: bool) -> None:
     path = save({"a": torch.ones(2), "b": Evil()}, tmp_path / "evil.ckpt", _use_new_zipfile_serialization=zipped)
@@ -111,12 +112,14 @@ def test_what_is_no_weights(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_small_file_that_would_grow_large_is_refused(tmp_path: Path) -> None:
     path = save({"a": torch.ones(1).expand(1 << 28)}, tmp_path / "bomb.pt")
     with pytest.raises(WeightsError, match="would grow"):
         converted(path)
 
 
+@pytest.mark.slow
 def test_names_and_refusals(tmp_path: Path) -> None:
     assert target_of(Path("a/pytorch_model.fp16.bin")) == Path("a/model.fp16.safetensors")
     assert target_of(Path("a/diffusion_pytorch_model.bin")) == Path("a/diffusion_pytorch_model.safetensors")

@@ -36,14 +36,14 @@ def test_a_folder_with_missing_and_broken_files_is_used_without_them(folder: Pat
     reasons = {line.partition(": ")[0][-7:]: line.partition(": ")[2] for line in source.skipped}
     assert reasons["000.png"] == "it has no .txt caption"
     assert reasons["040.png"] == "its caption is empty"
-    assert reasons["080.png"].startswith("it is no image")
+    assert reasons["080.png"].startswith("it is not an image")
     assert reasons["120.png"].startswith("its caption can't be read")
 
 
 def test_nothing_usable_is_an_error_that_names_the_first(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         path.write_bytes(b"no image")
-    with pytest.raises(UsageError, match=r"no image with a caption can be read(.|\n)*000\.png: it is no image"):
+    with pytest.raises(UsageError, match=r"no image with a caption could be read(.|\n)*000\.png: it is not an image"):
         open_source(str(folder), 64, 0)
 
 

@@ -20,6 +20,7 @@ def make_batch(teacher: Teacher) -> Batch:
     return teacher.batch(torch.rand(2, 3, 64, 64) * 2 - 1, ["red hills", ""], ids, torch.Generator().manual_seed(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_loss_is_the_papers(family: str, teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers[family]), CPU)
@@ -48,6 +49,7 @@ def test_the_loss_is_the_papers(family: str, teachers: dict[str, Path]) -> None:
     assert terms["feature"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_gradient_checkpointing_changes_no_gradient(family: str, teachers: dict[str, Path]) -> None:
     gradients = []

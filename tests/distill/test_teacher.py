@@ -48,6 +48,7 @@ def rewrite(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
     save_file(change(load_file(path)), path, {"format": "pt"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_a_teacher_is_frozen_float32_and_knows_its_sizes(family: str, teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers[family]), CPU)

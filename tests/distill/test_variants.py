@@ -59,6 +59,7 @@ def test_without_normalisation_the_output_grows_with_the_image() -> None:
     assert torch.allclose(once, attention._project(slow), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", [name for name in VARIANT_NAMES if name != LINEAR])
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_saved_variants_come_back_and_are_no_linfusion(

@@ -83,6 +83,7 @@ def test_single_file_utils_take_a_checkpoint_and_a_config(name: str) -> None:
     assert parameters[:2] in (["checkpoint", "config"], ["checkpoint", "remove_prefix"], ["text_model", "checkpoint"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_conversions_give_the_names_of_diffusers(family: str, tmp_path: Any) -> None:
     """Every weight of a model's single file comes back under the name that the model in diffusers layout has."""
@@ -119,6 +120,7 @@ def test_controlnet_cond_embedding_can_be_left_out(controlnet: Any) -> None:
     assert controlnet.controlnet_cond_embedding is before
 
 
+@pytest.mark.slow
 def test_final_layer_norm_is_found_by_clip_skip(tmp_path: Any) -> None:
     pipeline = loaded_pipeline(make_family("sd15", tmp_path / "model"))
     with compat.final_norm_found(pipeline.text_encoder):

@@ -43,6 +43,7 @@ def make(plan: Plan) -> tuple[list[StageImage], list[np.ndarray]]:
     return told, drawn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "euler", "dpmpp_2m"])
 def test_the_base_stage_with_softmax_is_the_image_that_diffusers_makes(
     tiny_preset: Path, tiny_folder: Path, scheduler: str
@@ -62,6 +63,7 @@ def test_the_base_stage_with_softmax_is_the_image_that_diffusers_makes(
     assert np.abs(drawn[0].astype(float) - theirs * 255).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", ["128x128", "200x88", "72x264", "64x64", "8x8"])
 def test_any_size_and_orientation(tiny_preset: Path, size: str) -> None:
     plan = plan_for(tiny_preset, size)
@@ -118,6 +120,7 @@ def mixing_preset(tiny_preset: Path, tmp_path_factory: pytest.TempPathFactory) -
     return path
 
 
+@pytest.mark.slow
 def test_frequency_techniques_change_later_stages_alone(
     mixing_preset: Path, wide: list[np.ndarray], tmp_path: Path
 ) -> None:
@@ -126,6 +129,7 @@ def test_frequency_techniques_change_later_stages_alone(
     assert all(not np.array_equal(one, other) for one, other in zip(mixed[1:], wide[1:], strict=True))
 
 
+@pytest.mark.slow
 def test_frequency_techniques_do_not_depend_on_bands(mixing_preset: Path, tmp_path: Path) -> None:
     plan = plan_for(mixing_preset, "136x152")
     stages = tuple(replace(stage, bands=Bands(3, 40, ("sums",) * 4)) for stage in plan.stages)
@@ -134,6 +138,7 @@ def test_frequency_techniques_do_not_depend_on_bands(mixing_preset: Path, tmp_pa
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_stages_that_end_early_run_fewer_steps_and_do_not_depend_on_bands(tiny_preset: Path, tmp_path: Path) -> None:
     path = tmp_path / "early.toml"
     path.write_text(tiny_preset.read_text().replace("strength = 0.5", "strength = 0.5\nearly_end = 0.5"))
@@ -146,6 +151,7 @@ def test_stages_that_end_early_run_fewer_steps_and_do_not_depend_on_bands(tiny_p
         assert np.abs(one.astype(int) - other.astype(int)).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_preset: Path) -> None:
     plan = plan_for(tiny_preset, scheduler="euler_ancestral")
     first = make(plan)[1][-1]
@@ -153,6 +159,7 @@ def test_the_same_seed_gives_the_same_pixels_whatever_the_global_generator(tiny_
     assert np.array_equal(first, make(plan)[1][-1])
 
 
+@pytest.mark.slow
 def test_stages_can_be_joined_in_latents(tiny_preset: Path, tmp_path: Path) -> None:
     path = tmp_path / "latent.toml"
     path.write_text(tiny_preset.read_text().replace("strength = 0.5", 'strength = 0.5\nbetween = "latent"'))
@@ -162,6 +169,7 @@ def test_stages_can_be_joined_in_latents(tiny_preset: Path, tmp_path: Path) -> N
     assert [phase.name for phase in plan.phases] == ["load", "denoise", "denoise", "decode"]
 
 
+@pytest.mark.slow
 def test_events_follow_the_plan(tiny_preset: Path) -> None:
     plan, events = plan_for(tiny_preset), []
     for image in images(plan, events.append):
@@ -221,6 +229,7 @@ def test_weights_that_changed_since_the_plan_are_named_by_the_engine_itself(
         make(plan)
 
 
+@pytest.mark.slow
 def test_linfusion_of_another_model_is_refused(
     tiny_preset: Path, tiny_folder: Path, tmp_path: Path, data: Path
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.evaluate.dry_run import EvaluationPlan, plan_claims, plan_study
-from linfusion_cli.evaluate.samples import PICTURES, Way, image_path
+from linfusion_cli.evaluate.samples import IMAGES, Way, image_path
 from linfusion_cli.evaluate.study import REPORT, Study
 from linfusion_cli.geometry import Size
 from linfusion_cli.system.device import find_machine
@@ -23,9 +23,9 @@ def study_in(folder: Path, way: Way) -> Study:
 def test_images_that_exist_are_not_made_again(tmp_path: Path, way: Way) -> None:
     (whole,) = plan_study(study_in(tmp_path, way), CPU)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / PICTURES).mkdir()
+    (tmp_path / IMAGES).mkdir()
     for index in (0, 3):
-        image_path(tmp_path / PICTURES, index).touch()
+        image_path(tmp_path / IMAGES, index).touch()
     (half,) = plan_study(study_in(tmp_path, way), CPU)
     assert (whole.studies[0].existing, half.studies[0].existing) == (0, 2)
     assert 0 < half.seconds < whole.seconds < 2 * half.seconds, "the model is loaded once"

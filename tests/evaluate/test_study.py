@@ -52,14 +52,14 @@ def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.Capture
     words = ["evaluate", "-o", str(tmp_path / "study"), "--prompts", "3", "--preset", quick, "--device", "cpu"]
     assert main(words) == 0
     first = capsys.readouterr()
-    assert "| pictures |" in first.out
+    assert "| images |" in first.out
     assert "| renders |" in first.out
-    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "pictures").iterdir())]
+    stamps = [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "images").iterdir())]
     assert main(words) == 0
     assert capsys.readouterr().out == first.out
-    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "pictures").iterdir())] == stamps
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "images").iterdir())] == stamps
     report = json.loads((tmp_path / "study" / "report.json").read_text())
-    assert 0 <= report["rows"]["pictures"]["fidelity"]["value"] <= 1
+    assert 0 <= report["rows"]["images"]["fidelity"]["value"] <= 1
     assert (
         main(["evaluate", "-o", str(tmp_path / "none"), "--prompts", "3", "--preset", "sdxl-4k", "--device", "cpu"])
         == 66
@@ -78,10 +78,12 @@ def test_a_study_can_grow_and_be_read_in_part(quick: str, tmp_path: Path, capsys
         return prompts
 
     assert main(words(2)) == 0
+    (tmp_path / "images").rename(tmp_path / "pictures")  # as 0.1.0 named it
     stamps = [(tmp_path / "pictures" / name).stat().st_mtime_ns for name in ("00000.png", "00001.png")]
     assert main(words(4)) == 0
     assert [(tmp_path / "pictures" / name).stat().st_mtime_ns for name in ("00000.png", "00001.png")] == stamps
     assert len(asked()) == len(list((tmp_path / "pictures").iterdir())) == 4
+    assert not (tmp_path / "images").exists()
     assert main(words(3)) == 0
     assert len(asked()) == 4
     assert json.loads((tmp_path / "report.json").read_text())["count"] == 3

@@ -37,6 +37,7 @@ def test_a_layer_covers_what_is_below_its_skyline(terrain: str) -> None:
         assert (cover.diff(dim=0) >= -1e-5).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("terrain", [name for name in LOOKS if name != "islands"])
 def test_nearer_layers_begin_lower(terrain: str) -> None:
     """On the whole: a hill of one layer may stand above a valley of the one behind it."""

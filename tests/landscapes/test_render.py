@@ -34,6 +34,7 @@ def test_sizes_show_the_same_scene() -> None:
     assert (shrunk - small).abs().mean() < 0.01
 
 
+@pytest.mark.slow
 def test_a_window_is_a_part_of_the_whole() -> None:
     chosen = [scene for scene in scenes(10, seed=6) if not scene.stars]
     whole = render(chosen, 256, 256)

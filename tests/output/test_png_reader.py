@@ -84,7 +84,7 @@ def test_images_of_other_programs_do_not_pass_for_ours(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     for mode in ("L", "RGBA", "P"):
         Image.new(mode, (4, 4)).save(path)
-        with pytest.raises(OutputError, match="no truecolour PNG as linfusion writes them"):
+        with pytest.raises(OutputError, match="not a truecolour PNG as linfusion writes them"):
             check(path)
 
 
@@ -104,7 +104,7 @@ def with_height(data: bytes, height: int) -> bytes:
     return data[:12] + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
 
 
-@pytest.mark.parametrize(("height", "reason"), [(5, "more pixels"), (7, "pixels are missing"), (0, "no truecolour")])
+@pytest.mark.parametrize(("height", "reason"), [(5, "more pixels"), (7, "pixels are missing"), (0, "not a truecolour")])
 def test_a_header_that_lies_is_found(tmp_path: Path, height: int, reason: str) -> None:
     with pytest.raises(OutputError, match=reason):
         check(saved(tmp_path, with_height(encode(image(4, 6)), height)))
@@ -126,5 +126,5 @@ def test_a_file_that_is_not_there_or_no_png_is_told(tmp_path: Path) -> None:
         check(tmp_path / "missing.png")
     with pytest.raises(UsageError, match="No such file"):
         read_text_chunks(tmp_path / "missing.png")
-    with pytest.raises(UsageError, match="no PNG"):
+    with pytest.raises(UsageError, match="not a PNG"):
         read_text_chunks(saved(tmp_path, b"GIF89a"))

@@ -168,6 +168,7 @@ def test_no_plan_is_over_its_budget(gigabytes: float, width: int, height: int) -
     assert made.peak_bytes <= made.budget_bytes == int(gigabytes * 1e9)
 
 
+@pytest.mark.slow
 def test_a_tight_budget_puts_less_in_memory_and_takes_longer() -> None:
     wide, tight = make_plan(job("8192x8192"), LAPTOP), make_plan(job("8192x8192", max_memory="1GB"), LAPTOP)
     assert tight.peak_bytes <= 10**9 < wide.peak_bytes
@@ -184,6 +185,7 @@ def test_softmax_attention_needs_more_and_takes_longer() -> None:
     assert softmax.seconds > linear.seconds
 
 
+@pytest.mark.slow
 def test_controlnets_are_counted(tmp_path: Path) -> None:
     """Their weights, their images, and what they add to every skip; twice the ControlNets, twice as much."""
     Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
@@ -200,6 +202,7 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
     assert seconds[0] < seconds[1] < seconds[2]
 
 
+@pytest.mark.slow
 def test_the_users_images_count(tmp_path: Path) -> None:
     """A photo of 48 megapixels is larger than all that a small image needs."""
     Image.new("L", (8000, 6000)).save(tmp_path / "photo.png")

@@ -72,6 +72,7 @@ def test_the_second_image_of_a_batch_is_planned_as_the_first(gigabytes: int, siz
     assert second.weights_resident == first.weights_resident
 
 
+@pytest.mark.slow
 def test_apples_gpus_compute_in_half_precision_and_share_one_memory() -> None:
     mac = machine("mps", 24)
     made = make_plan(job("4096x4096", "sdxl-4k"), mac)
@@ -94,6 +95,7 @@ def test_no_activation_on_an_apple_gpu_is_larger_than_it_addresses(gigabytes: in
     assert made.peak_bytes <= made.budget_bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gigabytes", [6, 8, 24, 141, 1000])
 @pytest.mark.parametrize("preset", ["sd15-16k", "sdxl-16k"])
 def test_no_tensor_of_a_convolution_has_two_to_the_31_values(gigabytes: int, preset: str) -> None:
@@ -110,12 +112,14 @@ def test_no_tensor_of_a_convolution_has_two_to_the_31_values(gigabytes: int, pre
             assert largest_whole_values(shape.unet, latent, 2) < MOST_VALUES
 
 
+@pytest.mark.slow
 def test_stage_0_runs_on_the_whole_image_where_it_fits_and_later_ones_in_bands() -> None:
     made = make_plan(job("16384x8192", "sdxl-16k"), machine("cuda:0", 24, ram_gigabytes=64))
     assert made.stages[0].bands.unet_latent == 0
     assert all(stage.bands.unet_latent for stage in made.stages[1:])
 
 
+@pytest.mark.slow
 def test_streamed_weights_take_time_and_page_locked_ram() -> None:
     """9.55 GB a pass were not counted; of RAM, all weights, in whole arenas."""
     small, large = (

@@ -54,6 +54,7 @@ def small_unet(*, linear: bool) -> UNet2DConditionModel:
     return unet
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("linear", [True, False])
 @pytest.mark.parametrize("dilation", [1, 6])
 @pytest.mark.parametrize("store_bytes", [0, 30_000, 10**9])
@@ -69,6 +70,7 @@ def test_the_unet_takes_the_room_that_was_planned(
     same_budget(store, unet_cost(SHAPE, LATENT, 4, dilation, store_budget, 4, linear=linear))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("controlnets", [1, 2])
 @pytest.mark.parametrize("store_bytes", [0, 60_000, 10**9])
 def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnets: int, tmp_path: Path) -> None:
@@ -90,6 +92,7 @@ def test_controlnets_take_the_room_that_was_planned(store_bytes: int, controlnet
     same_budget(store, unet_cost(SHAPE, LATENT, 4, 1, store_budget, 4, linear=False, controlnets=controlnets))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dilation", [1, 6])
 @pytest.mark.parametrize("band_rows", [2, 4, 20])
 @pytest.mark.parametrize("memory_bytes", [0, 10**9])

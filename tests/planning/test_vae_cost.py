@@ -37,6 +37,7 @@ def small_vae(*, attention: bool) -> AutoencoderKL:
     ).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("store_bytes", [0, 20_000, 10**9])
 @pytest.mark.parametrize("encode", [False, True])
@@ -60,6 +61,7 @@ def test_the_autoencoder_takes_the_room_that_was_planned(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("attention", [False, True])
 @torch.inference_mode()

@@ -27,7 +27,7 @@ def test_images_of_damaged_weights_fail_and_the_others_are_made(
     folder = tmp_path / "out"
     assert main(["batch", str(tmp_path / "list.jsonl"), "-o", str(folder), *words]) == code
     shown = capsys.readouterr().err
-    assert "conv_in.weight of UNet2DConditionModel holds values that are no numbers" in shown
+    assert "conv_in.weight of UNet2DConditionModel holds values that are not numbers" in shown
     assert f"{sound} made" in shown
     assert "1 failed" in shown
     assert len(list(folder.glob("*.png"))) == sound

@@ -223,7 +223,7 @@ def test_an_embedding_of_sd15_for_another_family_is_refused_by_the_plan(family: 
     save_file({"emb_params": torch.randn(2, 16)}, tmp_path / "moody.safetensors")
     given = {"textual_inversions": (str(tmp_path / "moody.safetensors"),)}
     if family.name == "sdxl":
-        assert "no textual inversion for Stable Diffusion XL" in refusal(family.preset(), **given)
+        assert "not a textual inversion for Stable Diffusion XL" in refusal(family.preset(), **given)
     elif family.name == "sd21":
         assert "vectors of 16 numbers, the model's text_encoder has 24" in refusal(family.preset(), **given)
     else:

@@ -71,7 +71,7 @@ def test_an_interrupted_image_is_gone_on_with(tmp_path: Path) -> None:
         assert (tmp_path / ".linfusion").is_dir()
         watch = Interrupting(0, fail)
         assert np.array_equal(pixels(render.render(plan_for(tmp_path), watch).path), expected)
-        assert len([text for text in watch.notes if text.startswith("going on at stage")]) == 1
+        assert len([text for text in watch.notes if text.startswith("continuing with stage")]) == 1
         assert not (tmp_path / ".linfusion").exists()
         (tmp_path / "x.png").unlink()
 
@@ -90,7 +90,7 @@ def test_a_signal_waits_for_the_end_of_the_step_and_its_checkpoint(
     ] == 3  # asked while step 2 was told: after its checkpoint, during step 3
     watch = Interrupting(0, fail)
     render.render(plan, watch)
-    assert watch.notes[0] == "going on at stage 0, after step 3 of 4"
+    assert watch.notes[0] == "continuing with stage 0, after step 3 of 4"
 
 
 def test_a_second_signal_and_one_outside_a_step_stop_at_once() -> None:
@@ -166,7 +166,7 @@ def test_an_interrupted_image_goes_on_with_other_bands(tmp_path: Path) -> None:
         render.render(plan_for(tmp_path, size="512x256", steps=3), Interrupting(4, fail))
     watch = Interrupting(0, fail)
     found = pixels(render.render(tight, watch).path)
-    assert any(text.startswith("going on at stage") for text in watch.notes)
+    assert any(text.startswith("continuing with stage") for text in watch.notes)
     assert np.abs(found - expected).max() <= 1
 
 

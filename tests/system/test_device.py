@@ -45,6 +45,7 @@ def test_own_memory_grows_with_what_is_held() -> None:
     assert len(held) == 64 << 20
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import logging, sys, warnings
 from linfusion_cli.system.library_output import listening, route_libraries
@@ -21,6 +23,7 @@ assert all(len(line) <= 400 and "\\n" not in line for line in heard), heard
 """
 
 
+@pytest.mark.slow
 def test_logs_warnings_and_progress_bars_are_heard_by_those_who_listen_alone() -> None:
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

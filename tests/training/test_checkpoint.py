@@ -11,6 +11,7 @@ from linfusion_cli.training import checkpoint
 from linfusion_cli.training.trainer import averaged
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_run_is_refused_by_name(tmp_path: Path) -> None:
     model, run = model_and_run(tmp_path, 4)
     list(run.train(loss_for(model)))

@@ -13,6 +13,7 @@ from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings, averaged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_learns_and_goes_on_exactly(tmp_path: Path, accumulate: int) -> None:
     whole, run = model_and_run(tmp_path / "whole", accumulate=accumulate)

@@ -120,5 +120,5 @@ def test_a_deep_zoom_image_of_another_program_needs_no_tiles(tmp_path: Path) -> 
 )
 def test_a_broken_deep_zoom_image_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.dzi").write_text(text)
-    with pytest.raises(UsageError, match=r"is no deep zoom image"):
+    with pytest.raises(UsageError, match=r"is not a deep zoom image"):
         open_pyramid(tmp_path / "x.dzi", tmp_path / "cache")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.file_formats import BY_NAME, GivenSettings, file_settings
+from linfusion_cli.file_formats import BY_NAME, file_settings
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.decode import read
 from linfusion_cli.output.formats.writer import write_image
@@ -33,7 +33,7 @@ def test_what_linfusion_writes_is_shown_in_srgb(tmp_path: Path, photo: Any, name
     chosen = BY_NAME[name]
     pytest.importorskip("tifffile" if name == "tiff" else "PIL")
     size = Size(photo.shape[1], photo.shape[0])
-    settings = file_settings(chosen, GivenSettings(color_profile=profile), size)
+    settings = file_settings(chosen, {"color_profile": profile}, size)
     rows = photo.astype(np.uint16) * 257 if settings.row_bits == 16 else photo
     path = tmp_path / f"x{chosen.endings[0]}"
     write_image(path, size, settings, {KEYWORD: "{}", PARAMETERS: "a"}, iter([rows]), overwrite=False)

@@ -71,7 +71,7 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
     [
         ("image_proj.perceiver_resampler.proj_in.weight", "FaceID"),
         ("ip_adapter.0.to_q_lora.down.weight", "FaceID"),
-        ("other.weight", "no part of an IP-Adapter"),
+        ("other.weight", "not a part of an IP-Adapter"),
         ("ip_adapter.3.to_k_ip.weight", "reads text of width 2, the model's is 768"),
     ],
 )

@@ -14,6 +14,7 @@ JSON = st.recursive(
 CHECKS = [FLAG, Whole(1, 8), Real(0, 1), Listed(Whole(1, 8), nested=True), optional(only("a")), only(1, None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", CHECKS)
 @given(value=JSON)
 def test_any_value_is_answered_and_shown_in_short(check: object, value: object) -> None:

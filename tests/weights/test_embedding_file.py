@@ -35,9 +35,9 @@ def test_layouts_that_people_have(tmp_path: Path) -> None:
         ({"clip_l": torch.ones(1, 2), "clip_g": torch.ones(1, 2), "t5": torch.ones(1, 2)}, "sdxl", "t5"),
         ({"emb_params": torch.ones(2, 768), "other": torch.ones(2, 768)}, "sd15", "other"),
         ({"emb_params": torch.ones(2, 768, dtype=torch.int32)}, "sd15", "I32"),
-        ({"emb_params": torch.ones(2, 3, 768)}, "sd21", "no list of vectors"),
-        ({"emb_params": torch.ones(0, 768)}, "sd21", "no list of vectors"),
-        ({"x" * 3000: torch.ones(400, 8)}, "sd21", "no list of vectors"),
+        ({"emb_params": torch.ones(2, 3, 768)}, "sd21", "not a list of vectors"),
+        ({"emb_params": torch.ones(0, 768)}, "sd21", "not a list of vectors"),
+        ({"x" * 3000: torch.ones(400, 8)}, "sd21", "not a list of vectors"),
         ({f"layer.{number}": torch.ones(2, 8) for number in range(99)}, "sd15", "96 more"),
     ],
 )

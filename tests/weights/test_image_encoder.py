@@ -45,6 +45,7 @@ def model() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**CONFIG)).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "transformers", "OpenCLIP", "whole CLIP"])
 @pytest.mark.covers(
     "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)", "used, equal"
@@ -73,7 +74,7 @@ def test_every_layout_embeds_as_transformers_does(
 def test_what_is_no_image_encoder(model: CLIPVisionModelWithProjection, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"text_model.embeddings.x": torch.ones(2)}, path)
-    with pytest.raises(WeightsError, match="no image encoder of CLIP with its projection"):
+    with pytest.raises(WeightsError, match="not an image encoder of CLIP with its projection"):
         encoder_config(path, [read_header(path)])
     narrow = {name: value[..., :640].clone() for name, value in model.state_dict().items()}
     save_file(narrow, path)

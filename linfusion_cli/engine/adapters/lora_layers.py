@@ -55,7 +55,7 @@ def _refuse_no_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Raises WeightsError for a tensor with NaN or infinity: attention would hide them, and the LoRA with them."""
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            what = f"its tensor {key[:120]} holds values that are no numbers (NaN or infinite)"
+            what = f"its tensor {key[:120]} holds values that are not numbers (NaN or infinite)"
             raise WeightsError(f"{path}: {what}: its training failed, or the file is damaged", parameter="loras")
 
 
@@ -112,7 +112,7 @@ class LoraConfig:
             name = str(pattern).removeprefix("^").removesuffix("$")
             if re.fullmatch(r"[\w.\\]*", name) is None:
                 raise WeightsError(
-                    f"{self._path}: its header's alpha_pattern {str(pattern)[:80]!r} is no plain layer name",
+                    f"{self._path}: its header's alpha_pattern {str(pattern)[:80]!r} is not a plain layer name",
                     parameter="loras",
                 )
             name = name.replace("\\", "")

@@ -1,4 +1,4 @@
-"""Generalised linear attention: normalised and non-causal (LinFusion, arXiv 2409.02097, section 3).
+"""Generalised linear attention: normalised and non-causal (LinFusion, arXiv 2409.02097).
 
     out_i = phi(Q_i) S / (phi(Q_i) m + eps),   S = sum_j phi(K_j) V_j^T / L,   m = sum_j phi(K_j) / L
 
@@ -23,7 +23,7 @@ BLOCK_TOKENS = 4096  # tokens are summed in blocks of this size, in order, whate
 
 
 def feature_map(x: Tensor) -> Tensor:
-    """phi(u) = elu(u) + 1, elementwise, positive, of the shape of u (arXiv 2006.16236, eq. 7).
+    """phi(u) = elu(u) + 1, elementwise, positive, of the shape of u (arXiv 2006.16236).
 
     In half precision it is computed as exp(min(u, 0)) + max(u, 0), which is the same: the difference to 1 of a small
     elu(u) is rounded away there (in bfloat16 16 % of phi for u from -6 to -4).
@@ -74,7 +74,7 @@ class AttentionState:
         """The attention's output for phi(Q), (batch, heads, tokens, dim), of the same shape and dtype."""
         exact = query.to(torch.promote_types(torch.float32, query.dtype))
         with torch.autocast(query.device.type, enabled=False):
-            # arXiv 2409.02097, eq. 5-6: sums divided by L, then normalised
+            # arXiv 2409.02097: sums divided by L, then normalised
             attended = exact @ (self.key_value / self.tokens).to(exact.dtype)
             normaliser = exact @ (self.key / self.tokens).to(exact.dtype).unsqueeze(-1) + EPSILON
         return (attended / normaliser).to(query.dtype)

@@ -115,7 +115,7 @@ class FileSource:
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         way = named(self.header.tensors, part)
         if way is None:
-            raise WeightsError(f"{self.path}: holds no {part}, so it is no whole model. Take the full checkpoint")
+            raise WeightsError(f"{self.path}: holds no {part}, so it is not a whole model. Take the full checkpoint")
         given = read_tensors(self.header, dtype, lambda name: name.startswith(way.prefix), borrow=True)
         return to_diffusers(given, way, self.config(part), self.path)
 

@@ -15,7 +15,7 @@ from linfusion_cli.planning.upscale_schedule import Stage
 class Guidance:
     """How two predictions become one.
 
-    e = e_u + w_low LP(e_c - e_u) + w_high (e_c - e_u - LP(e_c - e_u)): FreCaS (arXiv 2410.18410, equation 9) and, with
+    e = e_u + w_low LP(e_c - e_u) + w_high (e_c - e_u - LP(e_c - e_u)): FreCaS (arXiv 2410.18410) and, with
     w_low = 1, the rule of HiWave (arXiv 2506.20452). Equal scales are plain guidance (arXiv 2207.12598).
 
     low, high: from 1, which is the prediction with the prompt alone

@@ -18,7 +18,7 @@ class CleanPrediction:
     variance is preserved (DDIM), signal = 1 where it explodes (Euler, noise = sigma). a and s below are both divided by
     sqrt(signal^2 + noise^2), which is what UNets are trained on.
 
-    kind: "epsilon", "v_prediction" (v = a eps - s x0, arXiv 2202.00512, section 4) or "sample" (x0 itself)
+    kind: "epsilon", "v_prediction" (v = a eps - s x0, arXiv 2202.00512) or "sample" (x0 itself)
     """
 
     kind: str

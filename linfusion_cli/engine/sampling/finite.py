@@ -36,7 +36,7 @@ def require_finite(values: Tensor, what: str, dtype: str, modules: Iterable[nn.M
     problem = f"{what}, in {dtype}: the result holds NaN or infinity, so no image can be made of it. "
     if damaged := damaged_tensor(modules):
         raise NotFiniteError(
-            f"{problem}The weights are damaged: {damaged} holds values that are no numbers. `linfusion fetch` checks "
+            f"{problem}The weights are damaged: {damaged} holds values that are not numbers. `linfusion fetch` checks "
             "downloaded files; get others from their author"
         )
     if dtype == "float16":

@@ -126,7 +126,7 @@ class Checkpoints:
             self._tell_damaged(STEP, error)
             return None
         latents = tensors.pop(LATENTS).to(self._device)
-        self._notify(Note(text=f"going on at stage {stage}, after step {about['done']} of {steps}"))
+        self._notify(Note(text=f"continuing with stage {stage}, after step {about['done']} of {steps}"))
         return Resumed(about["done"], latents)
 
     def _require_latents(self, latents: Tensor | None, stage: int) -> Tensor:
@@ -141,7 +141,7 @@ class Checkpoints:
         return latents
 
     def _tell_damaged(self, name: str, error: ValueError) -> None:
-        self._notify(Note(text=f"what was kept as {name} is damaged and not used: {error}"))
+        self._notify(Note(text=f"the checkpoint {name} is damaged and not used: {error}"))
 
     def _flush(self) -> None:
         for name, latents in self._pending.items():
@@ -169,7 +169,7 @@ class Checkpoints:
             self._tell_damaged(name, error)
             return None
         if about.get("fingerprint") != self._fingerprint:
-            text = f"what was kept as {name} is of other weights, another device or another version: not used"
+            text = f"the checkpoint {name} is of other weights, another device or another version and is not used"
             self._notify(Note(text=text))
             return None
         return tensors, about
@@ -208,7 +208,7 @@ def unpack(data: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if header["sha256"] != _digest(tensors, header["about"]):
             raise ValueError("its checksum is wrong")
     except (safetensors.SafetensorError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError("it is no whole checkpoint") from error
+        raise ValueError("the checkpoint is incomplete") from error
     return tensors, about
 
 
@@ -249,15 +249,15 @@ def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: object,
 
     own = vars(scheduler)
     if not isinstance(state, dict) or not own.keys() - NOT_STATE <= state.keys() <= own.keys() - NOT_STATE | LATER:
-        raise ValueError("it holds no state of this scheduler")
+        raise ValueError("its state is not that of this scheduler")
     try:
         values = {name: live(value) for name, value in state.items()}
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError("its state of the scheduler is not whole") from error
+        raise ValueError("its scheduler state is incomplete") from error
     for name, value in values.items():
         before = own.get(name)
         if isinstance(before, Tensor | np.ndarray) and (type(value) is not type(before) or value.shape != before.shape):
-            raise ValueError(f"its state of the scheduler has another {name}")
+            raise ValueError(f"its scheduler state has a different {name}")
     for name, value in values.items():
         setattr(scheduler, name, value)
 

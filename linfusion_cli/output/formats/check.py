@@ -75,7 +75,7 @@ def _check_deep_zoom(path: Path) -> None:
     sides = re.search(r'<Size Width="(\d{1,10})" Height="(\d{1,10})"/>', text)
     ending = re.search(r'Format="(jpg|png)"', text)
     if not sides or not ending or not has_ends(str(path)):
-        raise OutputError(f"{str(path)!r} is damaged: it is no .dzi of linfusion, or is cut short")
+        raise OutputError(f"{str(path)!r} is damaged: it is not a .dzi of linfusion, or is cut short")
     size = Size(int(sides[1]), int(sides[2]))
     for level in range(level_count(size)):
         part = level_size(size, level)

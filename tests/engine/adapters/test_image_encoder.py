@@ -16,6 +16,7 @@ def at(path: Path) -> WeightFile:
     return WeightFile.resolve((str(path),), "", "ip_encoder")
 
 
+@pytest.mark.slow
 def test_a_folder_in_another_number_format(tmp_path: Path) -> None:
     folder = save_ip_adapter(loaded_pipeline(make_family("sd15", tmp_path / "all")), tmp_path / "ip")
     encoder = load_image_encoder(at(folder / "image_encoder"), torch.bfloat16)

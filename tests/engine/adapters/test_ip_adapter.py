@@ -51,6 +51,7 @@ def found(folder: Path) -> tuple[WeightFile, WeightFile]:
     return WeightFile.resolve((str(folder),), "", "ip_adapter"), encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("full", [False, True])
 def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)

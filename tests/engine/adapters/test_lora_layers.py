@@ -45,6 +45,7 @@ def test_peft_configuration_beside_the_file(tmp_path: Path) -> None:
     assert LoraConfig.read({}, tmp_path / "other.safetensors").alpha("unet", "mid") == (None, False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])
 def test_names_of_the_original_layout_are_the_converters(name: str, tmp_path: Path) -> None:
     """Every layer's original name, against diffusers' own conversion of a LoRA in that layout."""

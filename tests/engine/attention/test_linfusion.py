@@ -116,6 +116,7 @@ def test_like_starts_from_the_projections_of_the_unet(data: Path) -> None:
     linfusion.mount(unet)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.covers("`--keep-projections` for fine-tunes", "changes")
 def test_keeping_projections_takes_only_f_from_the_file(family: str, data: Path) -> None:

@@ -81,6 +81,7 @@ def test_the_encoders_are_back_on_the_cpu_whatever_happens(landscape: TextEncode
     assert Device.moves == ["meta", "cpu"]
 
 
+@pytest.mark.slow
 def test_released_encoders_give_their_memory_back(landscape: TextEncoders) -> None:
     encoder = weakref.ref(landscape.pipeline.text_encoder)
     landscape.release()  # collects by itself

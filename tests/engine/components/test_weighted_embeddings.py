@@ -57,12 +57,14 @@ def make(plan: Plan) -> np.ndarray:
     return last.astype(float)
 
 
+@pytest.mark.slow
 def test_without_weights_the_embeddings_are_what_they_were(family: Family) -> None:
     plain = encoded(family, "a red house (old)", weights=False)
     for prompt in (r"a red house \(old\)", r"a (red:1.0) house \(old\)", r"a ([red]:1.1) house \(old\)"):
         assert same(encoded(family, prompt), plain), prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip_skip", [0, 1])
 def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family: Family, clip_skip: int) -> None:
     plan = plan_for(family, "a red house", clip_skip=clip_skip + 1)
@@ -78,6 +80,7 @@ def test_its_own_way_gives_what_diffusers_gives_where_nothing_is_weighted(family
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_weight_moves_its_tokens_away_from_the_empty_prompt(family: Family) -> None:
     plain, empty = (
         encoded(family, "a red house", weights=False),
@@ -117,6 +120,7 @@ def test_weights_change_the_image_and_upscale_reads_them_too(family: Family) -> 
     )
 
 
+@pytest.mark.slow
 def test_long_prompts_are_read_whole_in_chunks_that_end_between_words(family: Family) -> None:
     found = encoded(family, LONG)
     cut = encoded(family, LONG, weights=False)
@@ -133,6 +137,7 @@ def test_long_prompts_are_read_whole_in_chunks_that_end_between_words(family: Fa
     assert not np.array_equal(make(plan_for(family, LONG)), make(plan_for(family, LONG, weights=False)))
 
 
+@pytest.mark.slow
 def test_a_chunk_by_itself_is_the_prompt_by_itself(family: Family) -> None:
     encoder = encoders(loaded_pipeline(family), 0)[0]
     first, second, *_ = encoder.chunks(parse_weights(LONG).fragments)
@@ -141,6 +146,7 @@ def test_a_chunk_by_itself_is_the_prompt_by_itself(family: Family) -> None:
     assert len(first.tokens) > 60
 
 
+@pytest.mark.slow
 def test_words_of_a_users_own_with_weights(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     parts = (
@@ -169,6 +175,7 @@ def test_a_weight_that_is_not_read_is_told_with_the_plan_and_not_again(family: F
     assert [event.text for event in told if isinstance(event, Note)] == []
 
 
+@pytest.mark.slow
 def test_break_starts_a_chunk(family: Family) -> None:
     apart = encoded(family, "a red house BREAK a lake BREAK (fog:1.5) BREAK").embeddings
     assert apart.shape[1] == 77 * 3
@@ -177,6 +184,7 @@ def test_break_starts_a_chunk(family: Family) -> None:
         assert torch.allclose(apart[:, 77 * number : 77 * (number + 1)], alone, atol=1e-6), prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("prompt", "lengths"),
     [

@@ -70,6 +70,7 @@ def close(one: Tensor, other: Tensor) -> bool:
     return bool((one - other).norm() / other.norm() < 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band_rows", [1, 3, 13])
 @pytest.mark.parametrize("dilation", [1, 2])
 @torch.inference_mode()
@@ -94,6 +95,7 @@ def test_a_controlnet_in_bands_is_the_plain_one(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band_rows", [1, 4, 13])
 @torch.inference_mode()
 def test_t2i_residuals_are_added_where_diffusers_adds_them(attended: UNet2DConditionModel, band_rows: int) -> None:
@@ -132,6 +134,7 @@ def test_a_strange_unet_is_refused_by_name(unet: UNet2DConditionModel) -> None:
         BandedUNet(strange, 4, STORE, WEIGHTS)(sample, timestep, text, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", ["the image", "a step"])
 @torch.inference_mode()
 def test_a_controlnet_that_does_not_fit_whole_goes_on_in_bands(
@@ -171,6 +174,7 @@ def test_a_controlnet_that_does_not_fit_whole_goes_on_in_bands(
     assert "a ControlNet on the whole image" in notes[0]
 
 
+@pytest.mark.slow
 @torch.inference_mode()
 def test_a_unet_that_does_not_fit_whole_goes_on_in_bands(
     attended: UNet2DConditionModel, monkeypatch: pytest.MonkeyPatch

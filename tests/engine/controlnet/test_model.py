@@ -104,6 +104,7 @@ def theirs(pipeline: Any, **more: Any) -> np.ndarray:
     return np.asarray(pipeline(**WORDS, **size, **more).images[0]) * 255
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "number", "file"), [("canny", 3, False), ("tile", 6, True), ("7", 7, False)])
 @pytest.mark.covers("ControlNet-union and promax, folder and one file", "used, equal", families=("sdxl",))
 def test_a_union_makes_the_image_of_diffusers(sdxl: Family, tmp_path: Path, mode: str, number: int, file: bool) -> None:
@@ -130,6 +131,7 @@ def residuals_of(net: PlainUnion | BandedUnion, image: torch.Tensor, inputs: Any
     return [*options["down_block_additional_residuals"], cast("Any", options["mid_block_additional_residual"])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(24, 16), (11, 7)])
 def test_the_residuals_of_a_union_are_those_of_the_network(sdxl: Family, size: tuple[int, int]) -> None:
     unet = loaded_pipeline(sdxl).unet
@@ -162,6 +164,7 @@ def test_the_residuals_of_a_union_are_those_of_the_network(sdxl: Family, size: t
     assert any(float((one - two).abs().max()) > 0.01 for one, two in zip(found[0], found[6], strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.covers("ControlNet-union and promax, folder and one file", "bands", families=("sdxl",))
 def test_a_union_in_bands_is_the_whole_one(sdxl: Family, tmp_path: Path) -> None:
     union(loaded_pipeline(sdxl).unet, 6).save_pretrained(tmp_path / "union")
@@ -178,6 +181,7 @@ def shuffle(family: Family, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.covers(
     "ControlNet shuffle (global pooling), folder and one file", "used, equal", families=("sd15", "sdxl")
 )
@@ -204,6 +208,7 @@ def test_shuffle_makes_the_image_of_diffusers(family: Family, tmp_path: Path) ->
     assert np.abs(make(plan_for(family.preset(), **given)) - expected).max() > 1, "the mean does nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.covers("ControlNet shuffle (global pooling), folder and one file", "bands", families=("sd15", "sdxl"))
 def test_shuffle_in_bands_and_beside_another_one(family: Family, tmp_path: Path) -> None:
     noise_image(tmp_path / "a.png", (40, 56))
@@ -234,6 +239,7 @@ def test_modes_are_checked_with_the_files(sdxl: Family, tmp_path: Path) -> None:
         plan(tmp_path / "union", "canny", "depth")
 
 
+@pytest.mark.slow
 def test_the_sizes_of_skips_are_those_of_the_network(family: Family, tmp_path: Path) -> None:
     unet = loaded_pipeline(family).unet
     path = save_controlnet(loaded_pipeline(family), tmp_path / "net")

@@ -53,6 +53,7 @@ def make(plan: Plan) -> np.ndarray:
     return last.astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", [False, True])
 @pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file", "used, equal", families=("sd15", "sdxl"))
 def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: bool) -> None:
@@ -82,6 +83,7 @@ def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: bo
     assert np.abs(ours - make(plan_for(family.preset()))).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file", "bands", families=("sd15", "sdxl"))
 def test_the_image_in_bands_is_the_whole_one(family: Family, tmp_path: Path) -> None:
     tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter").save_pretrained(tmp_path / "adapter")

@@ -53,6 +53,7 @@ except RanksError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dead", "silent"])
 def test_a_lost_process_is_named(tmp_path: Path, how: str) -> None:
     """A dead one is noticed at once, a silent one after the timeout."""

@@ -84,6 +84,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 @given(data=st.data())
 @settings(deadline=None, max_examples=30)

@@ -20,6 +20,7 @@ with large_apart():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc keeps freed memory")
 def test_weights_that_are_let_go_leave_no_gaps() -> None:
     """In a process of its own: where the heap has free room already, as after other tests, that is used first."""

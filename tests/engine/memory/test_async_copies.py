@@ -62,6 +62,7 @@ def test_the_unet_is_the_same(budget: str, streams: type[Late], band_rows: int, 
     assert copied.usage.held_bytes == per_tier()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("budget", "streams"), [("memory", NeverJoined), ("files", NeverJoined), ("files", NeverFinished)]
 )
@@ -69,6 +70,7 @@ def test_a_wait_that_is_missing_is_seen(budget: str, streams: type[Late], tmp_pa
     assert not torch.equal(prediction(store(tmp_path, budget, streams())), prediction(ActivationStore.unlimited(CPU)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("keep", KEEPS)
 @torch.inference_mode()
@@ -87,6 +89,7 @@ def test_the_autoencoder_is_the_same(keep: tuple[Keep, ...], budget: str, tmp_pa
         assert torch.equal(ours, plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_lower_bands_after_a_shortage(budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planned = prediction(ActivationStore.unlimited(CPU), 8, 3)
@@ -94,6 +97,7 @@ def test_lower_bands_after_a_shortage(budget: str, tmp_path: Path, monkeypatch: 
     assert (prediction(store(tmp_path, budget), 8, 3) - planned).norm() / planned.norm() < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_what_finds_no_memory_ahead_is_read_when_it_is_needed(
     budget: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -114,6 +118,7 @@ def test_what_finds_no_memory_ahead_is_read_when_it_is_needed(
     assert streams.fetched > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("budget", BUDGETS)
 @torch.inference_mode()
 def test_controlnets_are_the_same(budget: str, tmp_path: Path) -> None:

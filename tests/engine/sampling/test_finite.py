@@ -96,6 +96,7 @@ def test_a_sum_that_overflows_is_no_bad_value() -> None:
     assert not is_finite(torch.tensor([math.inf, -math.inf]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "name", "where"),
     [
@@ -124,6 +125,7 @@ def test_float32_that_overflows_without_a_damaged_weight_says_what_to_try(change
         make(plan_for(preset), Memory(), [])
 
 
+@pytest.mark.slow
 def test_a_step_that_overflows_in_float16_is_computed_once_more(changed: Callable[..., Path]) -> None:
     """The layer behind it is a group norm, so that float32 gives a plain image."""
     preset = changed("unet", "conv_in.weight", lambda tensor: tensor * 1e5)
@@ -151,6 +153,7 @@ def test_the_second_format_fits_the_room(tiny_preset: Path) -> None:
     assert wider_dtype(replace(plan, weights_resident=False), 0) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (4, 8, 8), (2, 4, 8, 8)])
 def test_a_checkpoint_of_no_numbers_is_damaged_and_not_used(tiny_preset: Path, shape: tuple[int, ...]) -> None:
     plan, memory, events = plan_for(tiny_preset), Memory(), list[Event]()
@@ -158,4 +161,4 @@ def test_a_checkpoint_of_no_numbers_is_damaged_and_not_used(tiny_preset: Path, s
     about = unpack(memory.kept["stage-0"])[1]
     memory.kept = {"stage-0": pack({LATENTS: torch.full(shape, math.nan)}, about)}
     assert np.array_equal(make(plan, memory, events), first)
-    assert any(text.startswith("what was kept as stage-0 is damaged and not used") for text in notes(events))
+    assert any(text.startswith("the checkpoint stage-0 is damaged and not used") for text in notes(events))

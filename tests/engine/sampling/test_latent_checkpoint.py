@@ -91,10 +91,11 @@ def test_a_scheduler_goes_on_with_its_memory(tiny_preset: Path, scheduler: str) 
         events: list[Event] = []
         assert np.array_equal(make(plan, Memory(kept), events), expected)
         assert notes(events) == [
-            next(text for text in notes(events) if text.startswith(f"going on at stage {stage}, after step"))
+            next(text for text in notes(events) if text.startswith(f"continuing with stage {stage}, after step"))
         ]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again(tiny_preset: Path) -> None:
     plan, whole = plan_for(tiny_preset), Memory()
     make(plan, whole, [])
@@ -110,6 +111,7 @@ def test_what_is_done_is_not_done_again(tiny_preset: Path) -> None:
     assert started == [("load", 0, 0), ("denoise", 2, plan.stages[2].steps - 1), ("decode", 2, 0)]
 
 
+@pytest.mark.slow
 def test_damaged_or_foreign_checkpoints_are_told_and_not_used(tiny_preset: Path, tiny_folder: Path) -> None:
     plan, whole = plan_for(tiny_preset), Memory()
     expected = make(plan, whole, [])
@@ -142,6 +144,7 @@ def test_what_is_packed_is_unpacked() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
     config = {
@@ -187,10 +190,19 @@ def test_every_bit_of_the_weights_counts() -> None:
     assert before != fingerprint((module,), conditioning(1), "float32")
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tiny_preset: Path) -> tuple[np.ndarray, dict[str, bytes]]:
+    """An image, and what was kept after its first step."""
+    memory = Memory()
+    image = make(plan_for(tiny_preset), memory, [])
+    return image, next(kept for kept in memory.history if "step" in kept)
+
+
 def _without(about: dict[str, object], key: str) -> dict[str, object]:
     return {name: value for name, value in about.items() if name != key}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -209,12 +221,12 @@ def _without(about: dict[str, object], key: str) -> dict[str, object]:
         lambda tensors, about: ({name: value for name, value in tensors.items() if name != "latents"}, about),
     ],
 )
-def test_a_checkpoint_of_right_hash_and_wrong_content_is_damaged_and_not_used(tiny_preset: Path, spoil: Any) -> None:
-    plan, memory = plan_for(tiny_preset), Memory()
-    expected = make(plan, memory, [])
-    kept = next(kept for kept in memory.history if "step" in kept)
+def test_a_checkpoint_of_right_hash_and_wrong_content_is_damaged_and_not_used(
+    tiny_preset: Path, undisturbed: tuple[np.ndarray, dict[str, bytes]], spoil: Any
+) -> None:
+    expected, kept = undisturbed
     events: list[Event] = []
     spoilt = Memory({**kept, "step": pack(*spoil(*unpack(kept["step"])))})
-    assert np.array_equal(make(plan, spoilt, events), expected)
+    assert np.array_equal(make(plan_for(tiny_preset), spoilt, events), expected)
     notes = [event.text for event in events if isinstance(event, Note)]
-    assert any(text.startswith("what was kept as step is damaged and not used") for text in notes)
+    assert any(text.startswith("the checkpoint step is damaged and not used") for text in notes)

@@ -41,6 +41,7 @@ def made(plan: Plan) -> tuple[list[PreviewMade], list[np.ndarray[Any, Any]]]:
     return [event for event in told if isinstance(event, PreviewMade)], rows
 
 
+@pytest.mark.slow
 def test_every_step_of_every_stage_is_shown_and_no_pixel_changes(tiny_preset: Path) -> None:
     plain, plan = plan_of(tiny_preset), plan_of(tiny_preset, preview=Path("-"), preview_every=1)
     none, before = made(plain)
@@ -53,6 +54,7 @@ def test_every_step_of_every_stage_is_shown_and_no_pixel_changes(tiny_preset: Pa
     assert previews[0].rgb != previews[-1].rgb
 
 
+@pytest.mark.slow
 def test_one_of_n_is_shown_and_the_last(tiny_preset: Path) -> None:
     previews, _ = made(plan_of(tiny_preset, preview=Path("-"), preview_every=4))
     assert [each.done for each in previews if each.stage == 0] == [4, 6]

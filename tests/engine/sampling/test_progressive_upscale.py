@@ -78,6 +78,7 @@ def test_base_stage_equals_the_official_run(official: Official) -> None:
     assert torch.allclose(latents, official.tensors["stage0.final_latents"], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "first_step", "strength"), [(1, 20, 0.5), (2, 40, 0.25)])
 def test_every_step_of_a_stage_equals_the_official_run(
     official: Official, stage: int, first_step: int, strength: float
@@ -107,6 +108,7 @@ def _branches(official: Official, clock: Clock, latents: Tensor, timestep: Tenso
     return official.denoiser(latents, timestep, 1), official.denoiser(smooth, timestep, ratio)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stage", "strength"), [(1, 0.5), (2, 0.25)])
 def test_a_whole_stage_equals_the_official_run(official: Official, stage: int, strength: float) -> None:
     tensors = official.tensors
@@ -169,6 +171,7 @@ def test_lowpass_equals_the_square_kernel() -> None:
         assert torch.allclose(lowpass(flat, sigma, ratio, "reflect"), flat, atol=1e-5)  # no dark rim
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in sorted(SCHEDULERS) if not missing_package(name, "normal")])
 def test_any_scheduler_recovers_the_start_when_the_prediction_is_right(name: str) -> None:
     """A denoiser that knows the truth must lead every scheduler back to z0, at any strength."""

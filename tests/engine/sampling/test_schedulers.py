@@ -55,6 +55,7 @@ def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert latents.isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
     """The same generators give the same latents; others give other latents where the scheduler draws, else the same."""
@@ -93,6 +94,7 @@ def test_the_models_noise_schedule_is_kept(name: str) -> None:
     assert not config.get("clip_sample", False)  # clipping is for pixels, latents go beyond 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (20, 0.05), (2, 0.5), (1, 1.0)])
 def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int, strength: float) -> None:
@@ -130,6 +132,7 @@ def test_a_scheduler_without_zero_terminal_snr_is_refused_for_a_model_that_has_i
     assert make_scheduler(SchedulerChoice.of("ddim"), {**CONFIG, "rescale_betas_zero_snr": True})
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # of diffusers with numpy 2
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize("sigmas", SIGMA_SCHEDULES)
@@ -150,6 +153,7 @@ def test_every_combination_is_that_of_plain_diffusers(name: str, sigmas: str, sp
     assert (run_of(ours, start) - plain_run(plain, start)).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_spacings_and_sigmas_change_the_timesteps() -> None:
     """Where the table says that a setting means something, it does; where it says the contrary, it does not."""
     for name in HERE:
@@ -219,6 +223,7 @@ OTHER_VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_every_setting_of_a_config_is_used_ignored_on_purpose_or_refused(name: str) -> None:
     kind = getattr(diffusers, SCHEDULERS[name].class_name)
@@ -240,6 +245,7 @@ def test_every_setting_of_a_config_is_used_ignored_on_purpose_or_refused(name: s
             assert make_scheduler(SchedulerChoice.of(name), {**CONFIG, key: value}).config[key] == plain[key], key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_the_model_s_preferred_sampler_does_not_leak_into_another(name: str) -> None:
     """A config that an SDE solver was saved with makes no other solver stochastic, nor Karras."""

@@ -57,6 +57,7 @@ def test_transformers_of_different_depths_and_a_middle_without_one() -> None:
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dilation", [2, 4, 16])
 def test_with_dilation(family: str, dilation: int) -> None:
@@ -64,6 +65,7 @@ def test_with_dilation(family: str, dilation: int) -> None:
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
+@pytest.mark.slow
 @given(
     family=st.sampled_from(FAMILIES),
     height=st.integers(2, 20),
@@ -78,6 +80,7 @@ def test_any_size(family: str, height: int, width: int, band_rows: int, dilation
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("band_rows", [1, 2, 3, 7, 8, 16])
 def test_equals_the_untouched_unet_in_float32(family: str, band_rows: int) -> None:

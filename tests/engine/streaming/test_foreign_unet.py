@@ -9,6 +9,7 @@ from tiny import mounted
 from linfusion_cli.engine.streaming.foreign_unet import forward_in_bands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 @pytest.mark.parametrize("rows", [1, 5])
 def test_it_equals_the_whole_unet(family: str, rows: int) -> None:

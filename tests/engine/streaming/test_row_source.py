@@ -30,6 +30,7 @@ class Shortage:
             monkeypatch.setattr(kind, "rows", limited(kind.rows, rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dilation", [1, 3, 8])
 def test_the_unet_goes_on_in_lower_bands(dilation: int, monkeypatch: pytest.MonkeyPatch) -> None:
     unet, tensors = mounted("sd15")

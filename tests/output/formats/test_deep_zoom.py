@@ -28,7 +28,9 @@ def test_tiles_of_every_level(tmp_path: Path, size: Size) -> None:
     root = ElementTree.fromstring(path.read_text())
     namespace = "{http://schemas.microsoft.com/deepzoom/2008}"
     assert root.attrib == {"Format": "png", "Overlap": "1", "TileSize": "254"}
-    assert root.find(f"{namespace}Size").attrib == {"Width": str(size.width), "Height": str(size.height)}  # type: ignore[union-attr]
+    sides = root.find(f"{namespace}Size")
+    assert sides is not None
+    assert sides.attrib == {"Width": str(size.width), "Height": str(size.height)}
     assert tiles_folder(path) == tmp_path / "a.b_files"
     expected = image
     for level in reversed(range(level_count(size))):

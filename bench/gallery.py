@@ -1,6 +1,6 @@
-"""Makes the images of docs/pictures: a contact sheet of 24 prompts at base size, and four 4K images with details.
+"""Makes the images of docs/images: a contact sheet of 24 prompts at base size, and four 4K images with details.
 
-    python bench/pictures.py [--work FOLDER] [--size WxH] [--sheet-only]
+    python bench/gallery.py [--work FOLDER] [--size WxH] [--sheet-only]
 
 Resumes where it stopped: images that are in --work are not made again.
 """
@@ -101,8 +101,8 @@ def with_details(file: Path, centres: tuple[tuple[float, float], ...], target: P
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--work", type=Path, default=ROOT / "out" / "pictures", help="where the images are kept")
-    parser.add_argument("--target", type=Path, default=ROOT / "docs" / "pictures")
+    parser.add_argument("--work", type=Path, default=ROOT / "out" / "gallery", help="where the images are kept")
+    parser.add_argument("--target", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--size", default="3840x2160")
     parser.add_argument("--sheet-only", action="store_true")
     chosen = parser.parse_args()
