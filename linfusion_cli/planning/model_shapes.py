@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import read_json
+from linfusion_cli.models import family_folder
 from linfusion_cli.weights.adapter_files import merged_parameters
+from linfusion_cli.weights.families import FAMILY_ROWS, FamilyRow
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.unet_file import unet_folder
 from linfusion_cli.weights.weight_file import WeightFile
@@ -52,6 +55,7 @@ class UNetShape:
         return 3 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
+UNET_LAYERS = 2  # of configs that do not say it, as in diffusers
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
 PLAIN_MIDDLE = "UNetMidBlock2D"  # without a transformer: of SSD-1B and Segmind-Vega
@@ -102,37 +106,21 @@ class Architecture:
     on_top: OnTop = OnTop()
 
 
-_SD_VAE = VaeShape(channels=(128, 256, 512, 512), layers=2, attention=True, parameters=83_653_863, upcast=False)
-_SD15 = UNetShape(
-    channels=(320, 640, 1280, 1280),
-    depths=(1, 1, 1, 0),
-    layers=2,
-    middle_depth=1,
-    text_dim=768,
-    heads=(8, 8, 8, 8),
-    f_divisor=1,
-    parameters=859_520_964,
-    linear_parameters=99_219_200,
-    controlnet_parameters=361_279_120,
-)
-_SD21 = replace(_SD15, text_dim=1024, heads=(5, 10, 20, 20), parameters=865_910_724, controlnet_parameters=364_228_240)
-_SDXL = UNetShape(
-    channels=(320, 640, 1280),
-    depths=(0, 2, 10),
-    layers=2,
-    middle_depth=10,
-    text_dim=2048,
-    heads=(5, 10, 20),
-    f_divisor=16,
-    parameters=2_567_463_684,
-    linear_parameters=435_500_000,
-    controlnet_parameters=1_251_014_160,
-)
-FAMILIES = {
-    "sd15": Architecture(_SD15, _SD_VAE, text_parameters=123_060_480),
-    "sd21": Architecture(_SD21, _SD_VAE, text_parameters=340_387_840),
-    "sdxl": Architecture(_SDXL, replace(_SD_VAE, upcast=True), text_parameters=817_700_000),
-}
+@cache
+def family_architecture(family: str) -> Architecture:
+    """The shapes of a family's own models, by its configs in models/families/."""
+    row, folder = FAMILY_ROWS[family], family_folder(family)
+    count = row.parameters
+    unet = _unet_shape(read_json(folder / "unet" / "config.json"), row, count.unet, count.linear_attention)
+    config = read_json(folder / "vae" / "config.json")
+    vae = VaeShape(
+        channels=tuple(config["block_out_channels"]),
+        layers=config["layers_per_block"],
+        attention=True,
+        parameters=count.vae,
+        upcast=config["force_upcast"],
+    )
+    return Architecture(unet, vae, count.text_encoders)
 
 
 def read_on_top(loras: Iterable[WeightFile], ip_adapter: WeightFile | None, ip_encoder: WeightFile | None) -> OnTop:
@@ -174,14 +162,14 @@ def read_architecture(
     What the folders lack is taken from the family. linfusion: its linear attention; unet: another UNet's folder, which
     is used instead of the model's. Raises WeightsError for a config that can't be read.
     """
-    folder, like = model.open(), FAMILIES[family]
+    folder, like = model.open(), family_architecture(family)
     drawing = unet if unet is not None and unet.path is not None and unet.path.is_dir() else model
     of_unet = unet_folder(drawing.open()) if drawing is not model else folder / "unet"
     linear = _parameters(linfusion.headers) if linfusion is not None else 0
     try:
         config = read_json(of_unet / "config.json")
         parameters = _parameters(drawing.headers_of(of_unet)) or like.unet.parameters
-        shape = _unet_shape(config, like.unet, parameters, linear or like.unet.linear_parameters)
+        shape = _unet_shape(config, FAMILY_ROWS[family], parameters, linear or like.unet.linear_parameters)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise WeightsError(
             f"{of_unet}: the config of its UNet can't be read ({type(error).__name__}: {error})"
@@ -192,7 +180,7 @@ def read_architecture(
     return Architecture(shape, vae, _parameters(encoders) or like.text_parameters)
 
 
-def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear_parameters: int) -> UNetShape:
+def _unet_shape(config: dict[str, Any], row: FamilyRow, parameters: int, linear_parameters: int) -> UNetShape:
     levels = len(config["block_out_channels"])
     depth = tuple(map(_mean_depth, _per_level(config.get("transformer_layers_per_block", 1), levels)))
     return UNetShape(
@@ -200,14 +188,14 @@ def _unet_shape(config: dict[str, Any], like: UNetShape, parameters: int, linear
         depths=tuple(
             d if "CrossAttn" in kind else 0 for d, kind in zip(depth, config["down_block_types"], strict=True)
         ),
-        layers=config.get("layers_per_block", like.layers),
+        layers=config.get("layers_per_block", UNET_LAYERS),
         middle_depth=0 if config.get("mid_block_type") == PLAIN_MIDDLE else depth[-1],
         text_dim=config["cross_attention_dim"],
         heads=_per_level(config.get("num_attention_heads") or config["attention_head_dim"], levels),
-        f_divisor=like.f_divisor,
+        f_divisor=row.f_divisor,
         parameters=parameters,
         linear_parameters=linear_parameters,
-        controlnet_parameters=like.controlnet_parameters * parameters // like.parameters,
+        controlnet_parameters=row.parameters.controlnet * parameters // row.parameters.unet,
         bandable={*config["down_block_types"], *config["up_block_types"], config.get("mid_block_type", MIDDLE)}
         <= BANDABLE,
         told_guidance=bool(config.get("time_cond_proj_dim")),

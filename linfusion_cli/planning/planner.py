@@ -28,9 +28,9 @@ from linfusion_cli.planning.foreign_start import foreign_start_note
 from linfusion_cli.planning.input_check import check_inputs
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.model_shapes import (
-    FAMILIES,
     Architecture,
     VaeShape,
+    family_architecture,
     read_architecture,
     read_on_top,
     read_vae,
@@ -189,7 +189,7 @@ def _architecture(job: Job, weights: JobWeights) -> Architecture:
     unet = weights.unet.path if weights.unet is not None else None
     own = unet_folder(unet) if unet is not None and unet.is_dir() else folder / "unet" if folder else None
     if folder is None or own is None or not (own / "config.json").is_file():
-        known = FAMILIES[model.family]
+        known = family_architecture(model.family)
     else:
         known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet)
     drawing = weights.unet if weights.unet is not None and unet is not None else weights.model

@@ -1,4 +1,4 @@
-"""The table of model families: a new one is a row here, its shapes, its configs and a preset."""
+"""The table of model families: a new one is a row here, its configs in models/families/ and a preset."""
 
 from __future__ import annotations
 
@@ -17,12 +17,27 @@ class LatentToRgb:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """How many a family's own models have: of the UNet, its LinFusion, a ControlNet for it, and all text encoders."""
+
+    unet: int
+    linear_attention: int
+    controlnet: int
+    text_encoders: int
+    vae: int = 83_653_863  # of every Stable Diffusion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyRow:
     """What differs between families beside their configs, which are in models/families/.
 
     full_name: for messages
     text_dim: the width of the text that the UNet reads
+    parameters: for plans, where the weights are not on this machine
     preset: the one to use where only a model is named
+    marks: endings of tensors that UNets and ControlNets of this family alone have
+    linear_projection: where no family's marks are there: tokens are projected by a linear layer, not a 1x1 convolution
+    f_divisor: the width of f in its linear attention is the channels divided by it
     two_text_encoders: it reads the prompt with two, is told the image's size, and may have a negative prompt of zeros
     old_configs: its configs may lack steps_offset, which is 1
     vae: the usual autoencoder, for checkpoints that hold none
@@ -32,9 +47,13 @@ class FamilyRow:
 
     full_name: str
     text_dim: int
+    parameters: Parameters
     preset: str
     vae: str
     colors: LatentToRgb
+    marks: tuple[str, ...] = ()
+    linear_projection: bool = False
+    f_divisor: int = 1
     two_text_encoders: bool = False
     old_configs: bool = False
     ip_adapter: str = ""
@@ -60,6 +79,9 @@ FAMILY_ROWS = {
     "sd15": FamilyRow(
         full_name="Stable Diffusion 1.x",
         text_dim=768,
+        parameters=Parameters(
+            unet=859_520_964, linear_attention=99_219_200, controlnet=361_279_120, text_encoders=123_060_480
+        ),
         preset="sd15-4k",
         vae=SD_VAE,
         colors=_SD_COLORS,
@@ -69,6 +91,10 @@ FAMILY_ROWS = {
     "sd21": FamilyRow(
         full_name="Stable Diffusion 2.x",
         text_dim=1024,
+        parameters=Parameters(
+            unet=865_910_724, linear_attention=99_219_200, controlnet=364_228_240, text_encoders=340_387_840
+        ),
+        linear_projection=True,
         preset="sd21-4k",
         vae=SD_VAE,
         colors=_SD_COLORS,
@@ -77,6 +103,12 @@ FAMILY_ROWS = {
     "sdxl": FamilyRow(
         full_name="Stable Diffusion XL",
         text_dim=2048,
+        parameters=Parameters(
+            unet=2_567_463_684, linear_attention=435_500_000, controlnet=1_251_014_160, text_encoders=817_700_000
+        ),
+        marks=("add_embedding.linear_1.weight", "label_emb.0.0.weight"),  # of the image's size
+        linear_projection=True,
+        f_divisor=16,
         preset="sdxl-4k",
         vae="madebyollin/sdxl-vae-fp16-fix",  # the model's own, tuned not to overflow in float16
         colors=_SDXL_COLORS,

@@ -14,8 +14,10 @@ LDM_UNET = LAYOUTS["original"].unet.prefix
 WHOLE = tuple(way.prefix + MARKS["unet", way.naming] for way in ways("unet") if way.prefix)
 DECODERS = ("decoder.", *(f"{prefix}decoder." for prefix in prefixes("vae")))
 FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
-OF_TEXT_DIM = {row.text_dim: name for name, row in FAMILY_ROWS.items()} | {1280: "sdxl refiner"}
+REFINER_TEXT_DIM = 1280
+OF_TEXT_DIM = {row.text_dim: name for name, row in FAMILY_ROWS.items()} | {REFINER_TEXT_DIM: "sdxl refiner"}
 LATENT_CHANNELS = 4
+LINEAR = 2  # dimensions of a linear layer's weight
 # How tensors begin of models that are no UNets of Stable Diffusion 1.x, 2.x or XL.
 FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "Stable Diffusion 3"}
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
@@ -60,9 +62,8 @@ def kind_of(tensors: Tensors) -> str:
 
 
 def family_of(tensors: Tensors, source: Path) -> str:
-    """The family of a UNet, a ControlNet or a single file: "sd15", "sd21" or "sdxl".
+    """The family of a UNet, a ControlNet or a single file, as the table of families tells it: "sd15", for example.
 
-    SD-XL alone has an embedding of sizes; 2.x projects its tokens with a linear layer, 1.x with a 1x1 convolution.
     Raises WeightsError for other architectures, the refiner, and UNets that also read an image (inpainting, depth).
     """
     first = _first_convolution(tensors)
@@ -80,13 +81,12 @@ def family_of(tensors: Tensors, source: Path) -> str:
             f"{source}: its UNet reads {first.shape[1]} channels instead of 4: an inpainting or depth model, "
             "which linfusion can't run"
         )
-    if any(name.endswith(("add_embedding.linear_1.weight", "label_emb.0.0.weight")) for name in tensors):
-        if text_dim(tensors) == 1280:
-            raise WeightsError(
-                f"{source}: the SD-XL refiner does not make images from text alone. Use the SD-XL base model"
-            )
-        return "sdxl"
-    return "sd21" if len(projection.shape) == 2 else "sd15"
+    rows = FAMILY_ROWS.items()
+    marked = next((name for name, row in rows if row.marks and any(key.endswith(row.marks) for key in tensors)), "")
+    if marked and text_dim(tensors) == REFINER_TEXT_DIM:
+        raise WeightsError(f"{source}: the SD-XL refiner makes no image from text alone. Use the SD-XL base model")
+    linear = len(projection.shape) == LINEAR
+    return marked or next(name for name, row in rows if not row.marks and row.linear_projection == linear)
 
 
 def text_dim(tensors: Tensors) -> int:

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from linfusion_cli.planning import memory_model as model
-from linfusion_cli.planning.model_shapes import FAMILIES, OnTop
+from linfusion_cli.planning.model_shapes import OnTop, family_architecture
 
-SDXL = replace(FAMILIES["sdxl"], on_top=OnTop(mounted_parameters=10, text_encoder_parameters=20, held_bytes=30))
+SDXL = replace(
+    family_architecture("sdxl"), on_top=OnTop(mounted_parameters=10, text_encoder_parameters=20, held_bytes=30)
+)
 UNET, VAE = SDXL.unet, SDXL.vae
 PHOTO: Any = SimpleNamespace(held_bytes=100, reading_bytes=400)
 ICON: Any = SimpleNamespace(held_bytes=10, reading_bytes=30)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
-from linfusion_cli.planning.model_shapes import FAMILIES, OnTop, read_architecture, read_on_top
+from linfusion_cli.planning.model_shapes import OnTop, family_architecture, read_architecture, read_on_top
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.weight_file import WeightFile
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -25,9 +27,22 @@ def at(path: Path, parameter: str) -> WeightFile:
     return WeightFile.resolve((str(path),), "", parameter)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", FAMILY_ROWS)
 def test_the_families_published_configs_have_the_families_shapes(family: str) -> None:
-    assert read_architecture(at(family_folder(family), "model"), family) == FAMILIES[family]
+    assert read_architecture(at(family_folder(family), "model"), family) == family_architecture(family)
+
+
+def test_the_shapes_of_the_three_families() -> None:
+    sd15, sd21, sdxl = (family_architecture(name).unet for name in ("sd15", "sd21", "sdxl"))
+    assert (sd15.channels, sd15.depths, sd15.heads) == ((320, 640, 1280, 1280), (1, 1, 1, 0), (8, 8, 8, 8))
+    assert sd21 == replace(
+        sd15, text_dim=1024, heads=(5, 10, 20, 20), parameters=865_910_724, controlnet_parameters=364_228_240
+    )
+    assert (sdxl.channels, sdxl.depths, sdxl.heads) == ((320, 640, 1280), (0, 2, 10), (5, 10, 20))
+    assert (sdxl.text_dim, sdxl.middle_depth, sdxl.layers, sdxl.f_divisor) == (2048, 10, 2, 16)
+    vaes = [family_architecture(name).vae for name in ("sd15", "sd21", "sdxl")]
+    assert [vae.upcast for vae in vaes] == [False, False, True]
+    assert {(vae.channels, vae.layers, vae.attention) for vae in vaes} == {((128, 256, 512, 512), 2, True)}
 
 
 def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
@@ -36,7 +51,7 @@ def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
     config = json.loads(path.read_text())
     kept = ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim", "attention_head_dim")
     path.write_text(json.dumps({name: config[name] for name in kept}))
-    assert read_architecture(at(tmp_path, "model")) == FAMILIES["sd15"]
+    assert read_architecture(at(tmp_path, "model")) == family_architecture("sd15")
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
         with pytest.raises(WeightsError, match="the config of its UNet can't be read"):
@@ -52,7 +67,7 @@ def test_parameters_are_counted_whatever_their_number_format(tmp_path: Path) -> 
         save_file(halves, tmp_path / part / f"{stem}.fp16.safetensors")
     found = read_architecture(at(tmp_path, "model"), "sdxl")
     assert (found.unet.parameters, found.text_parameters) == (15, 30)
-    assert found.unet.linear_parameters == FAMILIES["sdxl"].unet.linear_parameters
+    assert found.unet.linear_parameters == family_architecture("sdxl").unet.linear_parameters
     (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"torn")
     assert read_architecture(at(tmp_path, "model"), "sdxl") == found
     (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"torn")
@@ -139,5 +154,5 @@ def test_a_layer_whose_update_is_merged_is_counted(names: tuple[str, str], mark:
 
 
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
-    assert [FAMILIES[name].vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
-    assert FAMILIES["sdxl"].vae.dtype("bfloat16") == "bfloat16"
+    assert [family_architecture(name).vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
+    assert family_architecture("sdxl").vae.dtype("bfloat16") == "bfloat16"

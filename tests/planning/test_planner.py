@@ -23,7 +23,7 @@ from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner
 from linfusion_cli.planning.cost_estimate import Estimate
 from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget
-from linfusion_cli.planning.model_shapes import FAMILIES
+from linfusion_cli.planning.model_shapes import family_architecture
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.upscale_schedule import plan_stages
@@ -55,7 +55,7 @@ def test_no_guidance_means_no_guided_steps() -> None:
 
 
 def test_linear_attention_costs_by_area_and_softmax_by_its_square() -> None:
-    shape = FAMILIES["sd15"].unet
+    shape = family_architecture("sd15").unet
     small, large = Size(256, 256), Size(512, 512)
     linear = (
         unet_cost(shape, large, 0, 1, StoreBudget.unlimited(), 4, linear=True).macs
@@ -71,20 +71,17 @@ def test_linear_attention_costs_by_area_and_softmax_by_its_square() -> None:
 
 def test_the_arithmetic_knows_the_real_models() -> None:
     """Published sizes: one SD-v1.5 pass at 512x512 is about 0.34 T multiply-adds, SD-XL at 1024x1024 about 3."""
-    assert (
-        0.30e12
-        < unet_cost(FAMILIES["sd15"].unet, Size(64, 64), 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
-        < 0.45e12
-    )
-    assert (
-        2.4e12
-        < unet_cost(FAMILIES["sdxl"].unet, Size(128, 128), 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
-        < 3.6e12
-    )
+
+    def macs(family: str, side: int) -> float:
+        unet = family_architecture(family).unet
+        return unet_cost(unet, Size(side, side), 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
+
+    assert 0.30e12 < macs("sd15", 64) < 0.45e12
+    assert 2.4e12 < macs("sdxl", 128) < 3.6e12
     assert (
         1.0e12
         < vae_cost(
-            FAMILIES["sd15"].vae,
+            family_architecture("sd15").vae,
             Size(512, 512),
             64,
             ("all",) * 4,
@@ -196,7 +193,7 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
         made = make_plan(replace(plain, control_images=(image,) * controlnets), machine("cuda:0", 80, ram_gigabytes=64))
         peaks.append(max(phase.peak_bytes for phase in made.phases if phase.name == "denoise"))
         seconds.append(sum(phase.seconds for phase in made.phases if phase.name == "denoise"))
-    weights = 2 * FAMILIES["sd15"].unet.controlnet_parameters
+    weights = 2 * family_architecture("sd15").unet.controlnet_parameters
     assert peaks[1] - peaks[0] > weights
     assert peaks[2] - peaks[1] > weights
     assert seconds[0] < seconds[1] < seconds[2]
@@ -288,7 +285,7 @@ def without_own_autoencoder(preset: str) -> Preset:
 
 def test_what_reads_prompts_counts_while_it_reads_or_when_it_stays_for_the_next_image() -> None:
     once, often = (make_plan(job("512x512", "sd15-4k"), LAPTOP, keep_text_encoders=stay) for stay in (False, True))
-    text_encoders = FAMILIES["sd15"].text_parameters * 4
+    text_encoders = family_architecture("sd15").text_parameters * 4
     assert [more.peak_bytes - less.peak_bytes for less, more in zip(once.phases, often.phases, strict=True)] == [
         text_encoders
     ] * 3
@@ -297,7 +294,7 @@ def test_what_reads_prompts_counts_while_it_reads_or_when_it_stays_for_the_next_
 def test_what_reads_and_what_draws_are_not_loaded_together() -> None:
     """The UNet of SD-XL is larger than its text encoders; a text encoder that were larger would be what counts."""
     loading = make_plan(job("1024x1024", "sdxl-4k"), LAPTOP).phases[0].peak_bytes
-    shape = FAMILIES["sdxl"]
+    shape = family_architecture("sdxl")
     assert loading == 500e6 + 4 * (shape.unet.parameters + shape.unet.linear_parameters + shape.vae.parameters)
     large = replace(shape, text_parameters=5_000_000_000)
     estimate = Estimate(job("1024x1024", "sdxl-4k"), LAPTOP, large, "float32")
@@ -346,7 +343,7 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
     """Even steps may grow by less than 2: a quarter of the larger image is not enough."""
     asked = job("6144x6144")
     stages = make_plan(asked, LAPTOP).stages
-    estimate = Estimate(asked, LAPTOP, FAMILIES["sd15"], "float32", resident=True, disk_bytes=10**12)
+    estimate = Estimate(asked, LAPTOP, family_architecture("sd15"), "float32", resident=True, disk_bytes=10**12)
     in_files = {
         stage.index: max(phase.file_bytes for phase in estimate.vae_phases(stage, estimate.budget(0, 0), last=False)[0])
         for stage in stages[1:]
@@ -360,7 +357,7 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
 
 
 def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = FAMILIES["sd15"]
+    known = family_architecture("sd15")
     strange = replace(known, unet=replace(known.unet, bandable=False))
     monkeypatch.setattr(planner, "_architecture", lambda _, _weights: strange)
     made = make_plan(job("2048x2048", "sd15-4k"), machine("cuda:0", 80, ram_gigabytes=64))

@@ -10,7 +10,7 @@ from torch_stand_in import StandInTorch
 
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.cost_estimate import LARGEST_ON_APPLE_BYTES, Estimate
-from linfusion_cli.planning.model_shapes import FAMILIES
+from linfusion_cli.planning.model_shapes import family_architecture
 from linfusion_cli.planning.number_format import dtype_of
 from linfusion_cli.planning.planner import MOST_VALUES, SHARE_OF_DEVICE, Plan, make_plan
 from linfusion_cli.planning.unet_cost import largest_whole_values
@@ -101,7 +101,7 @@ def test_no_activation_on_an_apple_gpu_is_larger_than_it_addresses(gigabytes: in
 def test_no_tensor_of_a_convolution_has_two_to_the_31_values(gigabytes: int, preset: str) -> None:
     """Of the autoencoder's bands with their halo, of the UNet's, and of passes over the whole image."""
     made = make_plan(job("16384x8192", preset), machine("cuda:0", gigabytes, ram_gigabytes=200))
-    shape = FAMILIES[preset[:4]]
+    shape = family_architecture(preset[:4])
     for stage in made.stages:
         latent = stage.canvas.latent()
         assert 256 * (stage.bands.vae_px + 2) * stage.canvas.width < MOST_VALUES
@@ -127,7 +127,7 @@ def test_streamed_weights_take_time_and_page_locked_ram() -> None:
     )
     assert (small.weights_resident, large.weights_resident) == (False, True)
     assert min(phase.ram_bytes for phase in small.phases if phase.name == "denoise") > 6.0e9
-    estimate = Estimate(small.job, small.machine, FAMILIES["sdxl"], "float16", resident=False)
+    estimate = Estimate(small.job, small.machine, family_architecture("sdxl"), "float16", resident=False)
     link = small.machine.speed("float16").link_bytes_per_second
     stage = small.stages[0]
     passes = stage.steps + stage.guided_steps

@@ -10,8 +10,9 @@ from ranks import SIZES, Ranks
 from tiny import DATA
 
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.model_shapes import FAMILIES, UNetShape, _unet_shape
+from linfusion_cli.planning.model_shapes import UNetShape, _unet_shape, family_architecture
 from linfusion_cli.planning.rank_traffic import unet_traffic
+from linfusion_cli.weights.families import FAMILY_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,8 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
 
 def shape_of(family: str) -> UNetShape:
     _, config = load_golden(DATA / f"unet_{family}.safetensors")
-    like = FAMILIES[family].unet
-    return _unet_shape(config["unet_config"], like, like.parameters, like.linear_parameters)
+    like = family_architecture(family).unet
+    return _unet_shape(config["unet_config"], FAMILY_ROWS[family], like.parameters, like.linear_parameters)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -46,7 +47,7 @@ def test_real_passes_send_what_the_formula_says(
 
 
 def test_one_rank_sends_nothing_and_halos_grow_with_the_width_alone() -> None:
-    shape = FAMILIES["sdxl"].unet
+    shape = family_architecture("sdxl").unet
     alone = unet_traffic(shape, Size(512, 512), 1, number_bytes=2, linear=True)
     assert (alone.total_bytes, alone.waits) == (0, 0)
     small, wide, high = (

@@ -11,7 +11,7 @@ from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.engine.loading.model_files import FolderSource
 from linfusion_cli.models import family_folder
-from linfusion_cli.planning.model_shapes import FAMILIES as SHAPES
+from linfusion_cli.planning.model_shapes import family_architecture
 
 # dims and heads of the official files, in the order of their modules_list (SD-XL: 10 of 640, then 60 of 1280)
 LEVELS = {
@@ -74,16 +74,18 @@ def test_the_shapes_that_ship_inside_are_the_full_models(family: str) -> None:
     def parameters(model: Any) -> int:
         return sum(parameter.numel() for parameter in model.parameters())
 
-    assert parameters(meta_unet(family)) == SHAPES[family].unet.parameters
+    assert parameters(meta_unet(family)) == family_architecture(family).unet.parameters
     with torch.device("meta"):
-        assert parameters(AutoencoderKL.from_config(config(family, "vae"))) == SHAPES[family].vae.parameters
+        assert (
+            parameters(AutoencoderKL.from_config(config(family, "vae"))) == family_architecture(family).vae.parameters
+        )
         texts = 0
         for part in ("text_encoder", "text_encoder_2")[: 2 if family == "sdxl" else 1]:
             settings = config(family, part)
             texts += parameters(
                 getattr(transformers, settings["architectures"][0])(transformers.CLIPTextConfig.from_dict(settings))
             )
-    assert texts == pytest.approx(SHAPES[family].text_parameters, rel=1e-3)
+    assert texts == pytest.approx(family_architecture(family).text_parameters, rel=1e-3)
 
 
 def test_the_tokenizer_that_ships_inside_is_clips() -> None:

@@ -25,7 +25,7 @@ from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
-from linfusion_cli.planning.model_shapes import FAMILIES
+from linfusion_cli.planning.model_shapes import family_architecture
 from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import kind_of
@@ -103,7 +103,7 @@ def _vae(inputs: ComponentInputs, source: Source, dtype: torch.dtype) -> Any:
     if inputs.vae is not None:
         source = _vae_source(inputs.vae, inputs)
     config = source.config("vae")
-    if dtype == torch.float16 and config.get("force_upcast", FAMILIES[inputs.family].vae.upcast):
+    if dtype == torch.float16 and config.get("force_upcast", family_architecture(inputs.family).vae.upcast):
         dtype = torch.float32
     about = part_name(source, "vae")
     return build(maker(AutoencoderKL, config, about), [source.tensors("vae", dtype)], about).requires_grad_(False)
