@@ -118,6 +118,7 @@ def follow(launch: Launch, device: str) -> None:
 
 @contextmanager
 def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
+    """Yields the group of all ranks and this rank's machine, once all are there; leaves the group afterwards."""
     machine = launch.machine(device)
     with importing(FEW_PREPARED):
         from linfusion_cli.engine.distributed.process_group import disconnect, join

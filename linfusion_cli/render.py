@@ -264,6 +264,7 @@ class _Stopper:
 
 @contextmanager
 def _checkpoints(plan: Plan, notify: Notify, stopper: _Stopper) -> Iterator[CheckpointFolder]:
+    """The folder that keeps what is done, opened for this job, plan and kind of device."""
     job = plan.job
     sizes = " ".join(str(stage.canvas) for stage in plan.stages)
     key = hashlib.sha256(f"{job_hash(job)} {plan.dtype} {plan.machine.kind} {sizes}".encode()).hexdigest()

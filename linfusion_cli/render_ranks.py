@@ -156,6 +156,7 @@ def _cause(others: list[_Other], lost: RanksError) -> LinfusionError:
 
 
 def _joined(plan: Plan, folder: Path, rank: int, size: int) -> Any:
+    """This process as a rank of the group that meets in a folder."""
     from linfusion_cli.engine.distributed.process_group import join
     from linfusion_cli.engine.distributed.ranks import Ranks
 

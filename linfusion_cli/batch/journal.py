@@ -170,6 +170,7 @@ class Journal:
         return "done"
 
     def _see(self, row: Mapping[str, object]) -> None:
+        """Takes in one line; one of an unknown kind, or with wrong values, is left out."""
         match row:
             case {
                 "event": "done",

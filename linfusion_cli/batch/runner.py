@@ -193,6 +193,7 @@ class Runner:
         return bool(self._options.deadline) and clock() >= self._options.deadline
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
+        """Makes one image, or puts it back where a new worker is needed; what becomes of it is told."""
         self._tell_of(TaskState.BEGUN, attempt.task, f"try {attempt.number}" if attempt.number > 1 else "")
         outcome = self._outcome(attempt)
         if isinstance(outcome, Outgrown):  # a new worker keeps nothing yet
@@ -207,6 +208,7 @@ class Runner:
                 tries.appendleft(attempt)
 
     def _not_made(self, attempt: _Try, failed: Failed, tries: deque[_Try]) -> None:
+        """Counts a failure, or puts the image back. Raises DiskFullError where no other image would fit either."""
         message = failed.message.spelled(self._spell)
         if failed.error == DiskFullError.__name__:  # the others would find no room either
             left = f"{self._summary.made} made, {self._summary.left} left"

@@ -203,6 +203,7 @@ class _Maker:
         return self._kind(Request(prompt="", **first)).job.size
 
     def _name(self, given: str) -> str:
+        """The key of the table that a row's key means. Raises UsageError for one that no row may have."""
         key = re.sub(r"[\s-]+", "_", given.strip().lower())
         key = COUNTS.get(key) or self._aliases.get(key, key)
         if key in self._not_in_rows:
@@ -231,6 +232,7 @@ class _Maker:
             raise UsageError(f"with its {count:,} combinations the list has more than {MOST_TASKS:,} images")
 
     def _choices(self, key: str, value: object) -> list[object]:
+        """The values that a key of a row gives: of a list, of seeds `1..4`, of a prompt with choices in braces."""
         if key in COUNTS:
             return [counted_images(key, value)]
         wanted = self._types[key]
@@ -299,6 +301,7 @@ class _Maker:
 
 
 def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], problems: list[str]) -> list[Task]:
+    """The tasks with their files' names. Two of the same name are problems, as is a wrong template."""
     owners: dict[str, _Draft] = {}
     named: list[Task] = []
     for task in tasks:

@@ -51,6 +51,7 @@ class Wildcards:
         return self._files[name]
 
     def _read(self, name: str) -> list[str]:
+        """The lines of a wildcard's file, without comments. Raises UsageError if it is missing, unreadable or empty."""
         path = self._folder / f"{name}.txt"
         try:
             text = decoded(read_regular(path, LARGEST_FILE_BYTES), str(path))

@@ -78,6 +78,7 @@ class _Maker:
             self._say(failure(error))
 
     def _make(self, order: Order) -> None:
+        """Makes one image and tells the parent of it. Raises LinfusionError if the job differs from the order."""
         from linfusion_cli.render import render
 
         job = resolve(order.request)

@@ -127,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's pair
+    """Runs the command and returns its exit code. debug: other libraries are heard, and errors are raised."""
     own_process()
     restore = handle_signals()
     libraries = _listening() if debug else nullcontext()

@@ -37,6 +37,7 @@ def reference() -> str:
 
 
 def _lines() -> Iterator[str]:
+    """Yields the rows of the table, one for each option."""
     for row in all_rows():
         flags = ", ".join(f"`{flag}`" for flag in declarations(row) or (row.argument,))
         flags += f" {row.metavar}".rstrip()

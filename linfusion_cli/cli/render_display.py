@@ -208,6 +208,7 @@ class JsonDisplay:
             STOP.request(error.exit_code)
 
     def _emit(self, event: Event) -> None:
+        """Prints an event as a line of JSON; those that nobody outside needs are left out."""
         match event:
             case PhaseStarted():
                 emit(self._stream, "phase", asdict(event))
@@ -242,6 +243,7 @@ class JsonDisplay:
             self._stream.flush()
 
     def _progress(self, event: Progressed) -> None:
+        """Prints the progress of the running phase, not more often than JSON_INTERVAL_S."""
         current, now = self._tracker.current, self._now()
         if current is None or (now - self._last < JSON_INTERVAL_S and event.done != current.total):
             return

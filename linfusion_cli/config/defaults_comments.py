@@ -21,6 +21,7 @@ def commented(text: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
+    """Yields the settings of a TOML text, each below its comment."""
     section = separator = ""
     for line in text.splitlines():
         if header := re.fullmatch(r"\[(\w+)\]", line):

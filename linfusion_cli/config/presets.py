@@ -108,6 +108,7 @@ def _nearest_key(section: str, name: str, keys: Iterable[str]) -> str:
 
 
 def _validated(values: Mapping[str, object], origins: Mapping[str, Source]) -> Preset:
+    """The settings with their types. Raises UsageError that names the origin of the first wrong value."""
     tree: dict[str, dict[str, object]] = {}
     for key, value in values.items():
         section, _, name = key.partition(".")

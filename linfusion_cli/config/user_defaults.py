@@ -122,7 +122,8 @@ def _of_text(row: OptionRow, text: str, where: str) -> Value:
     """A value of a variable, whose repeated values are on lines or between commas, paths to search as in PATH."""
     if row.repeatable:
         parts = text.split(os.pathsep) if row.is_search_path else re.split(r"[\n,]", text)
-        return [_single(row, part.strip(), where) for part in parts if part.strip() or not row.is_search_path]  # type: ignore[return-value]
+        kept = [part.strip() for part in parts if part.strip() or not row.is_search_path]
+        return [_single(row, part, where) for part in kept]  # type: ignore[return-value]
     return _single(row, text, where)
 
 

@@ -112,6 +112,7 @@ class TarShards:
         self.blocks, self.skipped = tuple(blocks), tuple(skipped)
 
     def _index(self, path: Path, skipped: list[str]) -> None:
+        """Notes where the images of a .tar and their captions lie; what has no caption is skipped and named."""
         images: dict[str, tuple[int, int]] = {}
         texts: dict[str, tuple[tuple[int, int], bool]] = {}
         try:

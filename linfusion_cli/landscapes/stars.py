@@ -22,6 +22,7 @@ def paint_stars(image: Tensor, frame: Frame) -> Tensor:
 
 
 def _starred(image: Tensor, frame: Frame) -> Tensor:
+    """The image with stars, level by level, down to those that are fainter than a pixel shows."""
     smallest = 0.6 * frame.pixel
     light = torch.zeros_like(image[:, :1])
     for level, (cells, radius, share) in enumerate(LEVELS):

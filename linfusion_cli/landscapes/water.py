@@ -20,6 +20,7 @@ def paint_sea(image: Tensor, frame: Frame) -> Tensor:
 
 
 def _sea(image: Tensor, frame: Frame) -> Tensor:
+    """The image with a sea below the horizon, darker with the distance, which glitters below the sun or the moon."""
     below = ((frame.y - frame.horizon) / (1 - frame.horizon)).clamp(0, 1)
     colour = torch.lerp(
         frame.low * 0.85 + 0.15 * frame.high, frame.high * 0.55 + frame.tint * frame.light * 0.25, below

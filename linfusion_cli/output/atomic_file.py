@@ -134,6 +134,7 @@ class AtomicFile:
         return self._descriptor
 
     def _put_in_place(self, written: os.stat_result) -> None:
+        """Gives the finished file its name. Raises OutputError if there is one that must not be replaced."""
         assert self._temporary is not None
         if not platform_files.OPEN_FILES_MOVE:
             descriptor, self._descriptor = self._descriptor, -1
@@ -204,6 +205,7 @@ def remove_temporary_files(folder: Path) -> list[Path]:
 
 
 def _removed_if_dead(path: Path) -> bool:
+    """Removes a temporary file whose owner is gone; returns whether it did."""
     try:
         descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT | PRIVATE)
     except OSError:

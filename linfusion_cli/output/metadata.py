@@ -90,6 +90,7 @@ def command_words(record: Mapping[str, object], allowed: frozenset[str] | None =
 
 
 def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> dict[str, object]:
+    """The options of the command, as flag_words types them; only the allowed overrides, None for all."""
     options: dict[str, object] = {
         "preset": record["preset"],
         "size": f"{record['width']}x{record['height']}",

@@ -281,6 +281,7 @@ def _refuse_disk(plans: list[Plan], disk: int) -> NoReturn:
 
 
 def _refuse(estimate: Estimate) -> NoReturn:
+    """Raises OutOfMemoryError that says what is needed and what would fit."""
     job, machine, budget = estimate.job, estimate.machine, _budget_bytes(estimate)
     has = round(budget / 1e9, 1) or round(budget / 1e9, 3)
     needed = _gigabytes(_least_bytes(estimate))

@@ -143,6 +143,7 @@ def _margin_px(job: Job, index: int) -> int:
 
 
 def _stage(job: Job, index: int, sizes: tuple[Size, ...], base: Size, bands: Bands) -> Stage:
+    """One stage of a job. base: the size of stage 0; bands: of all stages."""
     size, strength = sizes[index], _strength(job, index, len(sizes) - 1)
     ratio = max(size.width / base.width, size.height / base.height)
     sampling, dilation = job.settings.sampling, max(1, round(ratio))

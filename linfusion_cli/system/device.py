@@ -121,6 +121,7 @@ def _own_bytes() -> int:
 
 
 def _machine(device: str, name: str, reason: str, total: int, free: int, ram: int) -> Machine:
+    """A device with what is known of the system around it; total, free and ram in bytes."""
     known = known_speeds(name)
     return Machine(
         device=device,

@@ -59,6 +59,7 @@ def fetch(requirement: Requirement, say: Say) -> Path:
 
 
 def _fetch(requirement: Requirement, hub: HubLocation, say: Say) -> Path:
+    """Downloads and checks what a requirement needs of a repository; returns its root on this machine."""
     published = _listed(hub)
     names = files_of(requirement, hub.inside, published)
     wanted = [published[name] for name in names]

@@ -118,6 +118,7 @@ def encoder_weights(folder: str, names: Iterable[str]) -> list[str]:
 
 
 def _chosen(requirement: Requirement, names: list[str]) -> list[str]:
+    """Of the files of a repository those that a requirement needs."""
     match requirement.kind:
         case "model":
             chosen = [name for name in names if name == "model_index.json"]

@@ -119,6 +119,7 @@ def refuse_pickle(path: Path) -> None:
 
 
 def _parsed(path: Path, text: bytes, size: int) -> Header:
+    """The header from its JSON. Raises WeightsError if tensors do not fill the `size` bytes of the file exactly."""
     try:
         raw = cast("dict[str, dict[str, object]]", parse_json(text, "it"))
         metadata = {str(key): str(value) for key, value in raw.pop("__metadata__", {}).items()}

@@ -50,6 +50,7 @@ def check_t2i_adapter(path: Path, headers: tuple[Header, ...], channels: tuple[i
 
 
 def _config_of(header: Header) -> dict[str, Any]:
+    """The config of a T2I-Adapter in one file, by its shapes. Raises WeightsError for an unknown layout."""
     shapes = {name.removeprefix(STEM): info.shape for name, info in header.tensors.items() if name.startswith(STEM)}
     blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("body."))
     outs = [shapes.get(f"body.{i}.resnets.0.block1.weight", (0,))[0] for i in range(blocks)]

@@ -60,6 +60,7 @@ def _refuse_no_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def _update(part: str, module: str, parts: dict[str, Tensor], config: LoraConfig, path: Path, *, peft: bool) -> Update:
+    """The update of one layer. Raises WeightsError for tensors that make none of KINDS."""
     alpha = None
     if (tensor := parts.pop("alpha", None)) is not None:
         if tensor.numel() != 1:

@@ -40,6 +40,8 @@ def seen_by(attention: Any, like: Tensor, tokens: int) -> Seen:
 
 @dataclass(frozen=True, slots=True)
 class _LinearSeen:
+    """What linear attention keeps of the tokens that it has seen: two sums."""
+
     attention: LinearAttention
     state: AttentionState
 

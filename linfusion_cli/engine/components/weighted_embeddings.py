@@ -81,6 +81,7 @@ class Encoder:
         return torch.where(weights == 1, states, moved), pooled
 
     def _run(self, tokens: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """One chunk through the encoder: hidden states, (1, tokens, width), and the pooled output, (1, width)."""
         tokenizer = self.tokenizer
         padding = [tokenizer.pad_token_id] * (self.limit - len(tokens))
         ids = torch.tensor(

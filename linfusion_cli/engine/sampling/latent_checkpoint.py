@@ -160,6 +160,7 @@ class Checkpoints:
             return None
 
     def _open(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What was kept under a name; None, with a note, if it is damaged or of other weights."""
         data = self._keeper.find(name)
         if not data:
             return None
