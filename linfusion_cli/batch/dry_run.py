@@ -32,6 +32,16 @@ class PlannedKind:
     peak_bytes: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnplannedKind:
+    """The images of a configuration that was left out, and the place of the first one in the list."""
+
+    images: int
+    size: str
+    preset: str
+    place: str
+
+
 @dataclass(slots=True)
 class DryRun:
     """The result of dry_run().
@@ -41,7 +51,7 @@ class DryRun:
 
     planned: list[PlannedKind] = field(default_factory=list)
     refused: int = 0
-    unplanned: int = 0
+    unplanned: list[UnplannedKind] = field(default_factory=list)
     notes: NoteCounts = field(default_factory=NoteCounts)
     obstacles: NoteCounts = field(default_factory=NoteCounts)
 
@@ -53,7 +63,10 @@ def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
     kinds: dict[Kind, list[Task]] = {}
     for task in tasks:
         kinds.setdefault(task.kind, []).append(task)
-    found.unplanned = max(0, len(kinds) - MOST_PLANS)
+    found.unplanned += [
+        UnplannedKind(images=len(rest), size=str(kind.job.size), preset=kind.job.preset, place=rest[0].place)
+        for kind, rest in list(kinds.items())[MOST_PLANS:]
+    ]
     for kind, of_kind in list(kinds.items())[:MOST_PLANS]:
         ids = [task.id for task in of_kind]
         try:

@@ -274,7 +274,12 @@ def dry_run_lines(found: DryRun) -> list[str]:
     if len(found.planned) > 1 or any(kind.images > 1 for kind in found.planned):
         lines.append(f"in all {seconds_text(sum(kind.seconds * kind.images for kind in found.planned))}")
     if found.unplanned:
-        lines.append(f"not planned here: {counted(found.unplanned, 'other configuration')}")
+        what = counted(len(found.unplanned), "other configuration")
+        lines.append(f"not planned, beyond the first {len(found.planned) + found.refused}: {what}")
+        lines += [
+            f"  {counted(kind.images, 'image')} of {kind.size}, preset {kind.preset}, from {kind.place}"
+            for kind in found.unplanned
+        ]
     lines += [f"note: {images}: {spelled(note)}" for note, images in found.notes.shown()]
     lines += [f"would fail, {images}: {spelled(text)}" for text, images in found.obstacles.shown()]
     return [safe(line) for line in lines]
@@ -284,6 +289,8 @@ def emit_dry_run(found: DryRun) -> None:
     """Writes the result of a dry run as JSON lines on stdout."""
     for kind in found.planned:
         emit(sys.stdout, "plan", asdict(kind))
+    for left_out in found.unplanned:
+        emit(sys.stdout, "unplanned", asdict(left_out))
     for name, counts in (("note", found.notes), ("obstacle", found.obstacles)):
         for text, images in counts.counts():
             emit(sys.stdout, name, {"text": spelled(text), "images": images})

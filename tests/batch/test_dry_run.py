@@ -57,4 +57,6 @@ def test_what_would_stop_images_is_told_with_their_number(tmp_path: Path, monkey
 def test_of_very_many_configurations_the_first_are_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PLANS", 1)
     found = dry_run(tasks_of({"prompt": "a lake"}, {"prompt": "a lake", "steps": 9}), tmp_path)
-    assert (len(found.planned), found.unplanned) == (1, 1)
+    assert len(found.planned) == 1
+    (left_out,) = found.unplanned
+    assert (left_out.images, left_out.size, left_out.preset, left_out.place) == (1, "128x64", "landscape", "list:2")

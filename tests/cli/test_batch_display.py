@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from linfusion_cli.batch.dry_run import DryRun, PlannedKind
+from linfusion_cli.batch.dry_run import DryRun, PlannedKind, UnplannedKind
 from linfusion_cli.batch.messages import Failed, Happened, Made, Planned, PlannedPhase, TaskState, Told
 from linfusion_cli.batch.runner import Summary
 from linfusion_cli.batch.task_list import Task
@@ -142,16 +142,25 @@ def test_programs_get_the_notes_of_each_image(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_dry_run_shows_configurations_notes_and_obstacles(capsys: pytest.CaptureFixture[str]) -> None:
-    found = DryRun(unplanned=2)
+    found = DryRun(
+        unplanned=[
+            UnplannedKind(images=2, size="32x32", preset="p", place="list.txt:7"),
+            UnplannedKind(images=1, size="16x16", preset="q", place="list.txt:9"),
+        ]
+    )
     found.planned += [PlannedKind(images=3, size="64x64", preset="p", seconds=10.0, peak_bytes=5_000_000)]
     found.notes.add("odd", ["a", "b"])
     found.obstacles.add(Message("give ", option("max_memory", "1GB")), ["a"])
     assert dry_run_lines(found) == [
         "3 images of 64x64, preset p: 10 s and 5 MB each",
         "in all 30 s",
-        "not planned here: 2 other configurations",
+        "not planned, beyond the first 1: 2 other configurations",
+        "  2 images of 32x32, preset p, from list.txt:7",
+        "  1 image of 16x16, preset q, from list.txt:9",
         "note: 2 images: odd",
         "would fail, 1 image: give --max-memory 1GB",
     ]
     emit_dry_run(found)
-    assert [json.loads(line)["type"] for line in capsys.readouterr().out.splitlines()] == ["plan", "note", "obstacle"]
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["type"] for event in told] == ["plan", "unplanned", "unplanned", "note", "obstacle"]
+    assert told[1] | {"images": 2, "place": "list.txt:7"} == told[1]

@@ -81,6 +81,12 @@ def test_batch_and_sheet(run: Run, tmp_path: Path) -> None:
     assert run("sheet", "out", "-o", "contact.png") == {"sheet"}
 
 
+def test_a_dry_run_beyond_its_limit(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("linfusion_cli.batch.dry_run.MOST_PLANS", 0)
+    (tmp_path / "list.txt").write_text("a lake --seed 1\n")
+    assert run("batch", "list.txt", "-p", "quick.toml", *SMALL, "-o", "out", "--dry-run") >= {"task", "unplanned"}
+
+
 def test_a_batch_of_a_broken_row(run: Run, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("a lake --seed 1 --max-memory 1MB\n")
     words = ("batch", "list.txt", "-p", "quick.toml", *SMALL, "-o", "out", "--retry", "0")

@@ -1,5 +1,6 @@
 """A measurement of the machine: positive numbers, no files left behind, an error for an unusable scratch folder."""
 
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from linfusion_cli.engine.streaming import benchmark
-from linfusion_cli.engine.streaming.benchmark import SHAPES, Shape, link_speed, measure_speed
+from linfusion_cli.engine.streaming.benchmark import SHAPES, Shape, file_speed, link_speed, measure_speed
 from linfusion_cli.engine.streaming.convolutions import Convolved
 from linfusion_cli.errors import OutputError
 from linfusion_cli.system.contention import Contention
@@ -117,3 +118,20 @@ def test_a_gpu_is_measured_with_the_work_of_a_large_image() -> None:
         assert shape.channels * shape.width * shape.band_rows >= 10_000_000
         assert shape.values < 1 << 27  # half a gigabyte in float32
     assert SHAPES["cuda"].channels == 320
+
+
+def test_waiting_for_other_programs_does_not_slow_the_rate_of_the_disk(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Every piece takes 1 ms; in a third of them, never all runs of one, another program takes 50 ms more."""
+    monkeypatch.setattr(benchmark, "FILE_BYTES", 16 << 20)
+    monkeypatch.setattr(benchmark, "REPEATS", 4)
+
+    def clock_with(waits: int) -> Callable[[], float]:
+        calls = itertools.count()
+        return lambda: (number := next(calls)) * 0.001 + waits * 0.05 * (number // 7)
+
+    free, busy = (file_speed(torch.device("cpu"), tmp_path, clock_with(waits)) for waits in (0, 1))
+    assert busy == pytest.approx(free)
+    assert free == pytest.approx(2 * (16 << 20) / (16 * 0.001), rel=0.01)
+    assert not list(tmp_path.iterdir())
