@@ -1,6 +1,7 @@
 """Shared by all tests: the data folder, no network, no remembered speed, no settings of a user, one thread."""
 
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,7 @@ os.environ.update(
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="linfusion-tests-")
 os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_CACHE_HOME"]  # nor a user's own presets and defaults
-for name in [name for name in os.environ if name.startswith("LINFUSION_") and name != "LINFUSION_FUZZ"]:
+for name in [name for name in os.environ if re.match("LINFUSION_(?!FUZZ)", name)]:
     del os.environ[name]
 # A machine that is busy is slow: no test may fail for it.
 hypothesis.settings.register_profile("linfusion", deadline=None)

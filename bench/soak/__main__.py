@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.soak.changes import clock_jumps, damaged, edited, faults, starts
 from bench.soak.disks import flipped, full_disk, injected
+from bench.soak.fuzz import fuzz
 from bench.soak.ground import Row
 from bench.soak.kills import child_kills, kills, real_resume, signals
 from bench.soak.power import power
@@ -47,6 +48,7 @@ def main() -> int:
         ("R16", "the clock jumps", lambda row, root: clock_jumps(row, root, 12 * many)),
         ("R13", "the list is edited", lambda row, root: edited(row, root, 10 * many)),
         ("R14", "images are damaged", lambda row, root: damaged(row, root, 40 * many)),
+        ("R42", "any change in a file that is read", lambda row, root: fuzz(row, root, 26 if many == 1 else 60)),
     ]
     if options.real or options.full:
         goals.append(("R22", "SIGKILL of a real render", lambda row, root: real_resume(row, root, 8 * many)))
