@@ -44,7 +44,9 @@ def kind_of(tensors: Tensors) -> str:
         "controlnet": lambda name: name.startswith(
             ("controlnet_", "control_model.", "zero_convs.", "input_hint_block.")
         ),
-        "t2i-adapter": lambda name: name.startswith("adapter.body."),
+        "t2i-adapter": lambda name: (
+            name.startswith("adapter.body.") or (name.startswith("body.") and ".block1." in name)
+        ),
         "linfusion": lambda name: ".to_q_." in name,
         "unet": lambda name: (
             (name.startswith("down_blocks.") and ".attentions." in name) or name.startswith("input_blocks.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, Tensor
 CLASS = "T2IAdapter"
 STEM = "adapter."
 FACTORS = (16, 8)  # by which an image is folded into channels: of SD-XL's, of the others'
+BLOCKS = 2  # ResNet blocks per level of the original full adapters
+# A tensor that every adapter has: by diffusers, and originally in full and light ones.
+MARKS = (f"{STEM}body.0.resnets.0.block1.weight", "body.0.block1.weight", "body.0.body.0.block1.weight")
 CHANNELS = (3, 1)  # of the control image: colours, or grey
 
 
@@ -28,8 +31,34 @@ def is_t2i_adapter(path: Path, headers: tuple[Header, ...]) -> bool:
 
 
 def holds_t2i_adapter(tensors: Mapping[str, TensorInfo]) -> bool:
-    """Whether the tensors are those of a T2I-Adapter, under the names of diffusers."""
-    return f"{STEM}body.0.resnets.0.block1.weight" in tensors
+    """Whether the tensors are those of a T2I-Adapter, under the names of diffusers or the original ones."""
+    return any(name in tensors for name in MARKS)
+
+
+def diffusers_names(names: Iterable[str]) -> dict[str, str]:
+    """A file's name of each tensor -> diffusers' name; names that are neither original ones nor diffusers' stay.
+
+    An original full adapter numbers its ResNet blocks through, two per level; a light one has them inside its levels,
+    as diffusers' scripts/convert_original_t2i_adapter.py reads them.
+    """
+    names = list(names)
+    per_level = 1 if any(".body." in name for name in names if name.startswith("body.")) else BLOCKS
+    return {name: _diffusers_name(name, per_level) for name in names}
+
+
+def _diffusers_name(name: str, per_level: int) -> str:
+    parts = name.split(".")
+    match parts:
+        case ["conv_in", *_]:
+            return STEM + name
+        case ["body", level, "body", block, *rest]:
+            return ".".join([f"{STEM}body", level, "resnets", block, *rest])
+        case ["body", number, ("block1" | "block2"), *rest] if number.isdecimal():
+            above, inside = divmod(int(number), per_level)
+            return ".".join([f"{STEM}body", str(above), "resnets", str(inside), parts[2], *rest])
+        case ["body", number, ("in_conv" | "out_conv"), *rest] if number.isdecimal():
+            return ".".join([f"{STEM}body", str(int(number) // per_level), parts[2], *rest])
+    return name
 
 
 def adapter_config(path: Path, headers: tuple[Header, ...]) -> dict[str, Any]:
@@ -51,7 +80,8 @@ def check_t2i_adapter(path: Path, headers: tuple[Header, ...], channels: tuple[i
 
 def _config_of(header: Header) -> dict[str, Any]:
     """The config of a T2I-Adapter in one file, by its shapes. Raises WeightsError for an unknown layout."""
-    shapes = {name.removeprefix(STEM): info.shape for name, info in header.tensors.items() if name.startswith(STEM)}
+    named = {new: header.tensors[name].shape for name, new in diffusers_names(header.tensors).items()}
+    shapes = {name.removeprefix(STEM): shape for name, shape in named.items() if name.startswith(STEM)}
     blocks = 1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("body."))
     outs = [shapes.get(f"body.{i}.resnets.0.block1.weight", (0,))[0] for i in range(blocks)]
     resnets = len({name.split(".")[3] for name in shapes if name.startswith("body.0.resnets.")})

@@ -10,6 +10,7 @@ from linfusion_cli.weights.adapter_files import check_encoder, encoder_folder, e
 from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.locate import find, missing, stamp
 from linfusion_cli.weights.model_family import family_of, text_dim
+from linfusion_cli.weights.quantised import refuse_quantised
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo, read_header, weight_files
 from linfusion_cli.weights.used_files import used_files
 
@@ -47,6 +48,8 @@ class WeightFile:
         if path is None:
             return WeightFile(locations, revision, parameter)
         headers = tuple(read_header(file) for file in used_files(path, parameter, family, variant))
+        for header in headers:
+            refuse_quantised(header)
         file = WeightFile(locations, revision, parameter, path, headers, "", stamp(path, headers))
         unet = file.unet_tensors if parameter == "model" else {}
         return replace(file, family=family_of(unet, path)) if unet else file

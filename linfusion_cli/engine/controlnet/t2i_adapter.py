@@ -17,7 +17,8 @@ from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
 from linfusion_cli.engine.streaming.row_source import Extended, Field, Mapped, Parked
 from linfusion_cli.geometry import Band, Size, bands
-from linfusion_cli.weights.t2i_adapter import adapter_config, check_t2i_adapter
+from linfusion_cli.weights.safetensors_header import Header
+from linfusion_cli.weights.t2i_adapter import adapter_config, check_t2i_adapter, diffusers_names
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 GREY = (0.299, 0.587, 0.114)  # of an image for an adapter that reads one channel (ITU-R 601, as Pillow's "L")
@@ -36,12 +37,18 @@ class T2INet:
         headers = headers_in(file.headers, path) if path.is_dir() else file.headers
         check_t2i_adapter(path, headers, tuple(unet.config.block_out_channels))
         make = maker(T2IAdapter, adapter_config(path, headers), str(path))
-        tensors = [read_tensors(header, dtype, borrow=True) for header in headers]
+        tensors = [_read(header, dtype) for header in headers]
         return T2INet(build(make, tensors, str(path)).requires_grad_(False))
 
     def attend(self, attention: str) -> Any:
         """The network, whatever the attention."""
         return self.model
+
+
+def _read(header: Header, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The tensors of a file under the names of diffusers."""
+    names = diffusers_names(header.tensors)
+    return {names[name]: tensor for name, tensor in read_tensors(header, dtype, borrow=True).items()}
 
 
 @dataclass(frozen=True, slots=True)

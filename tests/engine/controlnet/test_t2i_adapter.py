@@ -1,6 +1,7 @@
 """T2I-Adapters, by the name of --controlnet: the image of diffusers' own pipeline, and features that no band cuts."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusers import StableDiffusionAdapterPipeline, StableDiffusionXLAdapterPi
 from families import Family, lively, loaded_pipeline, make_family
 from PIL import Image
 from safetensors.torch import save_file
+from torch import Tensor
 
 from linfusion_cli.config.job import Request, resolve
 from linfusion_cli.engine.controlnet.t2i_adapter import T2IFeatures, T2INet
@@ -25,7 +27,7 @@ from linfusion_cli.planning.memory_budget import StoreBudget
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights.safetensors_header import read_header
-from linfusion_cli.weights.t2i_adapter import adapter_config
+from linfusion_cli.weights.t2i_adapter import adapter_config, diffusers_names
 from linfusion_cli.weights.weight_file import WeightFile
 
 KINDS = {"full_adapter": (8, [16, 24]), "light_adapter": (8, [16]), "full_adapter_xl": (16, [16, 24])}
@@ -36,10 +38,10 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
 
-def tiny(kind: str, in_channels: int = 3) -> T2IAdapter:
+def tiny(kind: str, in_channels: int = 3, blocks: int = 1) -> T2IAdapter:
     factor, channels = KINDS[kind]
     torch.manual_seed(9)
-    return lively(T2IAdapter(in_channels, channels, 1, factor, kind))
+    return lively(T2IAdapter(in_channels, channels, blocks, factor, kind))
 
 
 def plan_for(preset: str, size: str = "64x64", **changes: Any) -> Plan:
@@ -53,14 +55,47 @@ def make(plan: Plan) -> np.ndarray:
     return last.astype(float)
 
 
+def original_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A diffusers adapter's tensors as TencentARC's files name them."""
+    light = "adapter.conv_in.weight" not in state
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        plain = name.removeprefix("adapter.")
+        if block := re.fullmatch(r"body\.(\d+)\.resnets\.(\d+)\.(.*)", plain):
+            level, number, rest = int(block[1]), int(block[2]), block[3]
+            plain = f"body.{level}.body.{number}.{rest}" if light else f"body.{2 * level + number}.{rest}"
+        elif not light and (shortcut := re.fullmatch(r"body\.(\d+)\.in_conv\.(.*)", plain)):
+            plain = f"body.{2 * int(shortcut[1])}.in_conv.{shortcut[2]}"
+        found[plain] = tensor
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_original_names_give_the_same_network(kind: str, tmp_path: Path) -> None:
+    factor, channels = KINDS[kind]
+    adapter = T2IAdapter(3, channels, 4 if kind == "light_adapter" else 2, factor, kind)
+    save_file(original_names(adapter.state_dict()), tmp_path / "x.safetensors")
+    header = read_header(tmp_path / "x.safetensors")
+    config = adapter_config(header.path, (header,))
+    assert (config["adapter_type"], config["channels"]) == (kind, channels)
+    names = diffusers_names(header.tensors)
+    assert {names[name]: info.shape for name, info in header.tensors.items()} == {
+        name: tuple(tensor.shape) for name, tensor in adapter.state_dict().items()
+    }
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("file", [False, True])
-@pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file", "used, equal", families=("sd15", "sdxl"))
-def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: bool) -> None:
-    adapter = tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter")
-    location = tmp_path / ("adapter.safetensors" if file else "adapter")
-    if file:
-        save_file(adapter.state_dict(), location)
+@pytest.mark.parametrize("file", ["folder", "file", "original"])
+@pytest.mark.covers(
+    "T2I-Adapter (full, light, XL), folder and one file, also in its original names",
+    "used, equal",
+    families=("sd15", "sdxl"),
+)
+def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: str) -> None:
+    adapter = tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter", blocks=2)
+    location = tmp_path / ("adapter" if file == "folder" else "adapter.safetensors")
+    if file != "folder":
+        save_file(adapter.state_dict() if file == "file" else original_names(adapter.state_dict()), location)
     else:
         adapter.save_pretrained(location)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -84,7 +119,9 @@ def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: bo
 
 
 @pytest.mark.slow
-@pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file", "bands", families=("sd15", "sdxl"))
+@pytest.mark.covers(
+    "T2I-Adapter (full, light, XL), folder and one file, also in its original names", "bands", families=("sd15", "sdxl")
+)
 def test_the_image_in_bands_is_the_whole_one(family: Family, tmp_path: Path) -> None:
     tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter").save_pretrained(tmp_path / "adapter")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / "a.png")

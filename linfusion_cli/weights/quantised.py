@@ -1,0 +1,31 @@
+"""Weights in fewer bits, with scales beside them: what the tensors mean without these is another model."""
+
+from __future__ import annotations
+
+import re
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.safetensors_header import Header
+
+MARKS = {
+    r"(.*\.)?scaled_fp8": "float8 weights with scales (scaled fp8)",
+    r".*\.(scale_weight|scale_input|weight_scale(_2)?|input_scale)": "float8 weights with scales (scaled fp8)",
+    r".*\.comfy_quant": "weights in a quantised format of ComfyUI",
+    r".*\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|SCB)": "weights of bitsandbytes",
+}
+_MARKS = {re.compile(pattern): what for pattern, what in MARKS.items()}
+
+
+def refuse_quantised(header: Header) -> None:
+    """Raises WeightsError for a file whose weights are right only together with scales that linfusion does not apply.
+
+    Plain float8 without scales is read.
+    """
+    for name in header.tensors:
+        for pattern, what in _MARKS.items():
+            if pattern.fullmatch(name):
+                advice = "Take the file of the same model in float16, or in plain float8"
+                raise WeightsError(
+                    f"{header.path}: {what}, which linfusion can't read (tensor {shown(name)}). {advice}"
+                )
