@@ -66,7 +66,8 @@ Every command has its own help: linfusion generate --help
 --debug works in any place and shows the traceback of an error; so does LINFUSION_DEBUG=1.
 """
 
-CONTINUED = frozenset({"generate", "upscale", "batch", "sheet", "fetch", "distill"})
+CONTINUED = frozenset({"generate", "upscale", "batch", "sheet", "fetch", "distill", "evaluate", "landscapes"})
+ANEW = frozenset({"--images", "render"})  # of `evaluate` and `landscapes`: what keeps nothing
 STOPPED_AS = {HUNG_UP: "HungUp", StandardOutputError.exit_code: StandardOutputError.__name__}
 
 app = typer.Typer(
@@ -151,7 +152,8 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
 
 def _interrupted(words: Sequence[str]) -> str:
     """The message of a stopped command; for those that keep what is done, with the way to resume."""
-    return "interrupted; the same command continues" if words[:1] and words[0] in CONTINUED else "interrupted"
+    continues = bool(CONTINUED & {*words[:1]}) and not ANEW & {*words}
+    return "interrupted; the same command continues" if continues else "interrupted"
 
 
 def _code_of(error: BaseException) -> int:
@@ -220,12 +222,13 @@ def _fail(kind: str, message: str, code: int, words: Sequence[str]) -> int:
     """Prints the error on stderr and, with --json, as a JSON line on stdout; returns the exit code."""
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
+    from linfusion_cli.cli.wrapping import say
 
     if "--json" in words:
         with suppress(StandardOutputError):
             emit(sys.stdout, "error", {"error": kind, "message": message, "exit_code": code})
     for i, line in enumerate(message.splitlines() or [""]):
-        typer.echo(f"error: {safe(line)}" if i == 0 else safe(line), err=True)
+        say(f"error: {safe(line)}" if i == 0 else safe(line), err=True)
     return code
 
 

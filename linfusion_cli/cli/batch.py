@@ -34,6 +34,7 @@ from linfusion_cli.cli.long_work import YesFlag, ask_before_long_tasks
 from linfusion_cli.cli.rank_roles import refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
+from linfusion_cli.cli.wrapping import columns_of, say
 from linfusion_cli.errors import LinfusionError, Message, OutputError, UsageError, WeightsError
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
@@ -216,7 +217,7 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
         if as_json:
             emit(sys.stdout, "note", {"text": note})
         if not quiet:
-            typer.echo(f"note: {safe(note)}", err=True)
+            say(f"note: {safe(note)}", err=True)
 
 
 def run_tasks(
@@ -318,7 +319,7 @@ def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool)
                 {"id": task.id, "place": task.place, "name": journal.name_of(task), "state": state, "error": failure},
             )
     else:
-        typer.echo("\n".join(status_lines(rows, journal.folder)))
+        say("\n".join(status_lines(rows, journal.folder, columns_of(sys.stdout))))
     return LinfusionError.exit_code if any(state in ("damaged", "failed", "foreign") for _, state, _ in rows) else 0
 
 
@@ -332,7 +333,7 @@ def _show_plans(journal: Journal, tasks: list[Task], *, as_json: bool) -> int:
         emit_dry_run(found)
     else:
         for line in dry_run_lines(found):
-            typer.echo(line)
+            say(line)
     return LinfusionError.exit_code if found.refused else 0
 
 

@@ -19,6 +19,7 @@ from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told as spelled
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import StandardOutputError
 from linfusion_cli.events import Event, Note, PhaseStarted, Progressed
 from linfusion_cli.system.signals import STOP
@@ -42,14 +43,14 @@ class BatchDisplay:
         self._ended, self._left = 0, 0  # images of this run
         self._made, self._seconds = 0, 0.0  # images, and what they took
         self._workers = 1  # that make an image each, at a time
-        self._image = _Image()
+        self._image, self._waiting_since = _Image(), now()
         self._said = now()
         self._notes = NoteCounts()
         self._stdout, self._stdout_dead = sys.stdout, False  # the one of now: what a library prints later is not ours
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         if not quiet and has_live_terminal():
-            self._bar, self._task = _bar()
+            self._bar, self._task = _bar(now)
 
     def close(self) -> None:
         if self._bar is not None:
@@ -74,7 +75,7 @@ class BatchDisplay:
                 self._ended, self._image = self._ended + 1, _Image()
                 self._line(f"failed: {told.task.place}: {told.text}", always=True)
             case Told(state=TaskState.BEGUN):
-                self._image = _Image(told.task.name)
+                self._image, self._waiting_since = _Image(told.task.name), self._now()
                 self._log.add(f"begun: {told.task.place}: {told.task.name} {told.text}".rstrip())
             case _:
                 self._line(f"{told.state}: {told.task.place}: {told.text}")
@@ -165,7 +166,7 @@ class BatchDisplay:
 
             self._bar.console.print(Text(safe(text)))
         else:
-            typer.echo(safe(text), err=True)
+            say(safe(text), err=True)
 
     def _update(self) -> None:
         if self._bar is not None and self._task is not None:
@@ -179,7 +180,8 @@ class BatchDisplay:
                 total=total,
                 count=count,
                 left=left,
-                doing=safe(doing),
+                doing=safe(doing or "starting"),
+                since=None if self._image.part else self._waiting_since,
             )
 
 
@@ -225,23 +227,11 @@ class _Image:
                 pass
 
 
-def _bar() -> tuple[Progress, TaskID]:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+def _bar(now: Callable[[], float]) -> tuple[Progress, TaskID]:
+    from linfusion_cli.cli.live_bar import live_bar
 
-    count, left, doing = (TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("count", "left", "doing"))
-    console = Console(file=sys.stderr, force_terminal=True, markup=False, highlight=False, emoji=False)
-    bar = Progress(
-        count,
-        BarColumn(bar_width=12),
-        left,
-        doing,
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    task = bar.add_task("", total=None, count="", left="", doing="")
+    bar = live_bar(sys.stderr, "count", "bar", "clock", "left", "doing", now=now)
+    task = bar.add_task("", total=None, count="", left="", doing="starting", since=now())
     bar.start()
     return bar, task
 
@@ -254,14 +244,17 @@ def summary_line(summary: Summary) -> str:
     return f"{', '.join(counts)} in {seconds_text(summary.seconds)}{stopped}"
 
 
-def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path) -> list[str]:
+def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path, columns: int = 0) -> list[str]:
     """Counts, then one line for each task that is not done."""
     counts: dict[str, int] = {}
     for _, state, _ in rows:
         counts[state] = counts.get(state, 0) + 1
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
     others = [[safe(task.place), state, safe(task.name), safe(text)] for task, state, text in rows if state != "done"]
-    return [safe(f"{counted(len(rows), 'image')} in {folder}: {states}"), *(table(others, left=4) if others else [])]
+    return [
+        safe(f"{counted(len(rows), 'image')} in {folder}: {states}"),
+        *(table(others, left=4, columns=columns) if others else []),
+    ]
 
 
 def dry_run_lines(found: DryRun) -> list[str]:

@@ -31,6 +31,7 @@ def config(
 
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe, table
+    from linfusion_cli.cli.wrapping import say
     from linfusion_cli.config.toml_text import shown
     from linfusion_cli.config.user_defaults import config_file, unknown_variables, user_defaults
 
@@ -51,6 +52,6 @@ def config(
     typer.echo(safe(f"{path}{'' if path.exists() else ' (not there yet)'}"))
     rows = [[f"{key} = {shown(plain[key])}", f"# {one.source}"] for key, one in found.items()]
     for line in table(rows, left=2) if rows else ["no default is set; linfusion config --help shows how"]:
-        typer.echo(safe(line))
+        say(safe(line))
     for name, close in unknown_variables().items():
-        typer.echo(safe(f"note: {name} is not an option and is not used{f'. Did you mean {close}?' if close else ''}"))
+        say(safe(f"note: {name} is not an option and is not used{f'. Did you mean {close}?' if close else ''}"))

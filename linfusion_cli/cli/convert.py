@@ -73,12 +73,13 @@ def _progress(done_bytes: int, total_bytes: int) -> None:
 def _tell(done: Converted, *, as_json: bool, quiet: bool) -> None:
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
+    from linfusion_cli.cli.wrapping import say
 
     if as_json:
         said = {"source": str(done.source), "path": str(done.path), "kind": done.kind, "tensors": done.tensors}
         emit(sys.stdout, "converted", {**said, "ignored": list(done.ignored)})
     elif not quiet:
         use = f"; use it with {USED_AS[done.kind]} {done.path}" if done.kind in USED_AS else ""
-        typer.echo(safe(f"{done.path}: {done.kind}, {done.tensors} tensors{use}"), err=True)
+        say(safe(f"{done.path}: {done.kind}, {done.tensors} tensors{use}"), err=True)
         if done.ignored:
-            typer.echo(safe(f"  not weights, left out: {', '.join(done.ignored)[:200]}"), err=True)
+            say(safe(f"  not weights, left out: {', '.join(done.ignored)[:200]}"), err=True)

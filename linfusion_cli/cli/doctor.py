@@ -11,6 +11,7 @@ import typer
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import told
 
+NARROW = 30  # columns beside what was looked at, from which on what was found is wrapped below itself
 MARKS = {"ok": "ok", "missing": "--", "bad": "!!"}
 EPILOG = """\b
 Examples:
@@ -26,7 +27,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each finding.")] = False,
 ) -> None:
     """Look at the machine, the installation and the weights, and say what would run."""
-    from linfusion_cli.cli.text import safe, table
+    from linfusion_cli.cli.text import GAP, safe, table
+    from linfusion_cli.cli.wrapping import columns_of, fitted, say
     from linfusion_cli.system_check import examine
 
     findings = list(examine())
@@ -35,16 +37,18 @@ def doctor(
             emit(sys.stdout, "finding", {**asdict(finding), "found": told(finding.found), "fix": told(finding.fix)})
         return
     rows = [[MARKS[finding.state], finding.about, safe(finding.found)] for finding in findings]
+    columns, start = columns_of(sys.stdout), max(len(about) for _, about, _ in rows) + 2 + 2 * GAP
     for line, finding in zip(table(rows, left=3), findings, strict=True):
-        typer.echo(line)
+        for piece in fitted(line, columns, hanging=start if columns - start > NARROW else 6):
+            typer.echo(piece)
         if finding.fix:
-            typer.echo(f"      fix: {safe(finding.fix)}")
+            say(f"      fix: {safe(finding.fix)}")
     runs = [
         finding.about.removeprefix("preset ")
         for finding in findings
         if finding.about.startswith("preset ") and finding.state == "ok"
     ]
-    typer.echo(f"\nReady to use: {', '.join(runs) or 'nothing'}")
+    say(f"\nReady to use: {', '.join(runs) or 'nothing'}")
     for finding in findings:
         if finding.state == "bad":
-            typer.echo(f"To fix: {finding.about}: {safe(finding.fix or finding.found)}")
+            say(f"To fix: {finding.about}: {safe(finding.fix or finding.found)}")

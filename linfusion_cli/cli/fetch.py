@@ -13,6 +13,7 @@ from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import UsageError, WeightsError
 from linfusion_cli.files import leads_somewhere, user_path
 
@@ -128,7 +129,7 @@ def _fetch_all(requirements: list[Requirement], *, offline: bool, as_json: bool,
                     {"kind": requirement.kind, "locations": list(requirement.locations), "message": told(error)},
                 )
             if len(requirements) > 1:
-                typer.echo(f"failed: {safe(told(error))}", err=True)
+                say(f"failed: {safe(told(error))}", err=True)
     if failures:
         raise WeightsError(
             f"{len(failures)} of {len(requirements)} could not be fetched; the first: {failures[0]}"
@@ -154,7 +155,7 @@ def _have(requirement: Requirement, *, offline: bool, quiet: bool) -> Path:
             raise WeightsError(
                 missing(requirement.locations, requirement.revision, requirement.parameter), ", without --offline"
             )
-        here = download(requirement, (lambda text: None) if quiet else lambda text: typer.echo(safe(text), err=True))
+        here = download(requirement, (lambda text: None) if quiet else lambda text: say(safe(text), err=True))
     check_files(here)
     return here
 
@@ -181,4 +182,4 @@ def _tell(requirement: Requirement, path: str, *, as_json: bool, quiet: bool) ->
     if as_json:
         emit(sys.stdout, "fetched", {"kind": requirement.kind, "locations": list(requirement.locations), "path": path})
     elif not quiet:
-        typer.echo(f"{requirement.kind}: {safe(requirement.locations[0])} is here", err=True)
+        say(f"{requirement.kind}: {safe(requirement.locations[0])} is here", err=True)

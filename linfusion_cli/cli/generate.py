@@ -18,6 +18,7 @@ from linfusion_cli.cli.long_work import YesFlag, ask_before_long_work
 from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_several
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import UsageError
 from linfusion_cli.files import read_input
 
@@ -193,5 +194,5 @@ def _not_done(plans: Sequence[Plan], *, as_json: bool, quiet: bool) -> list[Plan
         elif as_json:
             emit(sys.stdout, "skipped", {"path": str(job.output), "seed": job.seed})
         elif not quiet:
-            typer.echo(safe(f"{job.output} is there already"), err=True)
+            say(safe(f"{job.output} is there already"), err=True)
     return missing

@@ -12,6 +12,7 @@ import typer
 
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import words_of_pixels
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import OutputError, UsageError, option
 from linfusion_cli.flag_words import dashed, word_of
 from linfusion_cli.redaction import redacted
@@ -50,10 +51,10 @@ def inspect(
         emit(sys.stdout, "record", {"path": str(file), "command": command, "left_out": left_out, "record": record})
         return
     for line in record_lines(record):
-        typer.echo(redacted(line))
-    typer.echo(redacted(f"\nMake it again:\n  {command}"))
+        say(redacted(line))
+    say(redacted(f"\nMake it again:\n  {command}"))
     if left_out:
-        typer.echo(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
+        say(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
 
 
 def _plot(file: Path, plot: Path | None, memory_log: Path | None) -> None:
@@ -90,8 +91,8 @@ def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) ->
         emit(sys.stdout, "foreign_record", {"path": str(file), "command": command, "record": record})
         return
     for line in record_lines(record):
-        typer.echo(redacted(line))
-    typer.echo(redacted(f"\nNearest with linfusion (add --preset and --model of your own):\n  {command}"))
+        say(redacted(line))
+    say(redacted(f"\nNearest with linfusion (add --preset and --model of your own):\n  {command}"))
 
 
 def left_out_of_command(record: Mapping[str, object]) -> list[str]:

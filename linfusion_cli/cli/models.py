@@ -36,6 +36,7 @@ def models(
     """List the models, LoRAs and other weights that can be called by name."""
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe, table
+    from linfusion_cli.cli.wrapping import columns_of
     from linfusion_cli.config.options import by_key
     from linfusion_cli.weights.listed_kind import family_of_listed
 
@@ -49,8 +50,11 @@ def models(
         else:
             size = f"{size_bytes / 1e6:8.1f} MB"
             rows.append([kind or "-", safe(item.name), family or "-", size, safe(str(item.path))])
-    for line in table([["kind", "name", "family", "       size", "path"], *rows], left=5) if rows else ():
-        typer.echo(line)
+    heads = ["kind", "name", "family", "       size", "path"]
+    if rows:
+        columns = columns_of(sys.stdout)
+        for line in table([heads, *rows], left=5, columns=columns, drop=(heads[3], heads[2])):
+            typer.echo(line)
 
 
 def _folders(given: list[Path] | None) -> ModelFolders:

@@ -11,6 +11,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.wrapping import columns_of, say
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def plan(
         emit(sys.stdout, "plan", {**plan_fields(made), **several, "obstacles": [told(text) for text in stopped]})
         return
     more = [] if by_ranks is None else ["", *rank_lines(by_ranks, link)]
-    for line in [*plan_lines(made)[1:], "", *phase_lines(made), *more, *obstacle_lines(stopped)]:
-        typer.echo(line)
+    columns = columns_of(sys.stdout)
+    for line in [*plan_lines(made, columns)[1:], "", *phase_lines(made, columns), *more, *obstacle_lines(stopped)]:
+        say(line)
 
 
 def _by_ranks(made: Plan, ranks: int | None, link: str | None) -> RankForecast | None:

@@ -16,6 +16,7 @@ from linfusion_cli.cli.flags import complete_preset
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import JsonFlag
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.wrapping import columns_of, say
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,9 +64,9 @@ def list_presets(as_json: JsonFlag = False) -> None:
     for one in listed:
         what = f"broken: {one.error}" if one.error else one.description
         rows.append([safe(text) or "-" for text in (one.name, one.family, one.size, one.origin, one.measured, what)])
-    for line in table(rows, left=6):
+    for line in table(rows, left=6, columns=columns_of(sys.stdout), drop=("measured", "from", "model")):
         typer.echo(line)
-    typer.echo(f"\nYour own presets go to {safe(user_folder())}")
+    say(f"\nYour own presets go to {safe(user_folder())}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +122,7 @@ def show(
         settings = loaded.settings.model_dump(mode="json")
         emit(sys.stdout, "preset_settings", {"name": name, "settings": settings, "sources": sources})
         return
-    for line in setting_lines(loaded.settings, loaded.sources):
+    for line in setting_lines(loaded.settings, loaded.sources, columns_of(sys.stdout)):
         typer.echo(line)
 
 
@@ -155,12 +156,12 @@ def check(
         counts = {"own_settings": own, "settings": len(job.sources)}
         emit(sys.stdout, "preset_check", {"path": file, "size": str(job.size), **counts, "notes": notes})
         return
-    typer.echo(
+    say(
         f"{safe(file)}: good. {own} of {len(job.sources)} settings are its own; "
         f"{job.size} pixels, like {safe(job.output.name)}"
     )
     for note in notes:
-        typer.echo(f"note: {safe(note)}")
+        say(f"note: {safe(note)}")
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from linfusion_cli.cli.text import (
     seconds_text,
     setting_lines,
 )
+from linfusion_cli.cli.wrapping import columns_of, print_lines, say
 from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.errors import StandardOutputError, UsageError, option
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 JSON_INTERVAL_S = 0.1
 LINE_INTERVAL_S = 10.0
+WIDE_COLUMNS = 80  # from which on the bar has room for the plan's memory beside that of now
 
 
 class Display(Protocol):
@@ -91,9 +93,7 @@ class LineDisplay:
         self._plan, self._stream, self._now = plan, stream, now
         self._tracker = Tracker(plan, now)
         self._last = now()
-        for line in lines or plan_lines(plan):
-            print(line, file=stream)
-        stream.flush()
+        print_lines(lines or plan_lines(plan, columns_of(stream)), stream)
 
     def notify(self, event: Event) -> None:
         self._tracker.see(event)
@@ -119,15 +119,14 @@ class LineDisplay:
                 pass
 
     def finish(self, rendered: Rendered) -> None:
-        for line in result_lines(rendered):
-            print(line, file=self._stream, flush=True)
+        print_lines(result_lines(rendered), self._stream)
 
     def close(self) -> None:
         self._stream.flush()
 
     def _print(self, text: str) -> None:
         self._last = self._now()
-        print(f"[{seconds_text(self._tracker.elapsed_seconds)}] {text}", file=self._stream, flush=True)
+        print_lines([f"[{seconds_text(self._tracker.elapsed_seconds)}] {text}"], self._stream)
 
 
 class LiveDisplay:
@@ -136,29 +135,29 @@ class LiveDisplay:
     images: the protocol in which previews are drawn above it; "" for none
     """
 
-    def __init__(self, plan: Plan, stream: TextIO, images: str = "", lines: Sequence[str] = ()) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn
+    def __init__(
+        self, plan: Plan, stream: TextIO, images: str = "", lines: Sequence[str] = (), now: Now = time.monotonic
+    ) -> None:
+        from linfusion_cli.cli.live_bar import live_bar
 
-        self._plan, self._stream, self._images = plan, stream, images
+        self._plan, self._stream, self._images, self._now = plan, stream, images, now
         self._tracker = Tracker(plan)
-        for line in lines or plan_lines(plan):
-            print(line, file=stream)
-        texts = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("counts", "left", "memory")]
-        # The caller asked the stream itself; rich would also believe FORCE_COLOR, which cron jobs inherit.
-        console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), *texts)
-        self._bar: Progress = Progress(
-            *columns, console=console, transient=True, redirect_stdout=False, redirect_stderr=False
+        print_lines(lines or plan_lines(plan, columns_of(stream)), stream)
+        self._bar: Progress = live_bar(stream, "doing", "bar", "clock", "counts", "left", "memory", now=now)
+        self._task: TaskID = self._bar.add_task(
+            "", total=None, doing="starting", since=now(), counts="", left="", memory=""
         )
-        self._task: TaskID = self._bar.add_task("starting", total=None, counts="", left="", memory="")
         self._bar.start()
 
     def notify(self, event: Event) -> None:
         self._tracker.see(event)
         match event:
             case PhaseStarted():
-                self._bar.reset(self._task, total=event.total, description=f"stage {event.stage} {safe(event.name)}")
+                doing = f"stage {event.stage} {safe(event.name)}"
+                self._bar.reset(self._task, total=event.total)
+                self._bar.update(self._task, doing=doing, since=self._now())
+            case Progressed():
+                self._bar.update(self._task, since=None)
             case PhaseFinished():
                 peak = bytes_text(event.device_peak_bytes or event.peak_bytes)
                 self._print(f"stage {event.stage} {safe(event.name)}: {seconds_text(event.seconds)}, peak {peak}")
@@ -166,13 +165,12 @@ class LiveDisplay:
                 self._print(f"note: {safe(event.text)}")
             case PreviewMade() if self._images:
                 self._bar.console.print(_Drawn(shown(event, self._images)), end="")
-            case Progressed() | MemorySampled() | PreviewMade():
+            case MemorySampled() | PreviewMade():
                 pass
         self._update()
 
     def finish(self, rendered: Rendered) -> None:
-        for line in result_lines(rendered):
-            print(line, file=self._stream, flush=True)
+        print_lines(result_lines(rendered), self._stream)
 
     def close(self) -> None:
         self._bar.stop()
@@ -180,7 +178,9 @@ class LiveDisplay:
     def _update(self) -> None:
         current, tracker = self._tracker.current, self._tracker
         counts = f"{tracker.done}/{current.total} {current.unit}" if current else ""
-        memory = f"{bytes_text(tracker.held_bytes or tracker.peak_bytes)} of {bytes_text(self._plan.peak_bytes)}"
+        memory = bytes_text(tracker.held_bytes or tracker.peak_bytes)
+        if self._bar.console.width >= WIDE_COLUMNS:
+            memory += f" of {bytes_text(self._plan.peak_bytes)}"
         left = f"{seconds_text(tracker.remaining_seconds)} left"
         self._bar.update(self._task, completed=tracker.done, counts=counts, left=left, memory=memory)
 
@@ -273,22 +273,22 @@ def open_displays(
     Raises UsageError where previews are asked for in a terminal that can't show them.
     """
     images = _images_protocol(plan, quiet=quiet)
-    lines = opening_lines(plan, which, with_plan=with_plan)
     displays: list[Display] = [JsonDisplay(plan, sys.stdout)] if as_json else []
     if not quiet:
         live = has_live_terminal()
+        lines = opening_lines(plan, which, with_plan=with_plan, columns=columns_of(sys.stderr))
         displays.append(
             LiveDisplay(plan, sys.stderr, images, lines) if live else LineDisplay(plan, sys.stderr, lines=lines)
         )
     if log is not None:
-        displays.append(LineDisplay(plan, log, lines=lines))
+        displays.append(LineDisplay(plan, log, lines=opening_lines(plan, which, with_plan=with_plan)))
     return Displays(*displays)
 
 
-def opening_lines(plan: Plan, which: str, *, with_plan: bool) -> list[str]:
+def opening_lines(plan: Plan, which: str, *, with_plan: bool, columns: int = 0) -> list[str]:
     """The lines above the progress: the plan and, if there are several images, which one this is."""
     title = f"{which}: seed {plan.job.seed}, {safe(plan.job.output.name)}"
-    return [*(plan_lines(plan) if with_plan else []), *([title] if which else [])]
+    return [*(plan_lines(plan, columns) if with_plan else []), *([title] if which else [])]
 
 
 def _images_protocol(plan: Plan, *, quiet: bool) -> str:
@@ -343,11 +343,14 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequ
             },
         )
         return
+    columns = columns_of(sys.stdout)
     for line in [
-        *plan_lines(plan),
+        *plan_lines(plan, columns),
         *(f"image {number}: seed {image['seed']}, {safe(image['path'])}" for number, image in enumerate(images, 1)),
         "",
-        *setting_lines(plan.job.settings, sources),
-        *obstacle_lines(obstacles),
     ]:
+        say(line)
+    for line in setting_lines(plan.job.settings, sources, columns):
         typer.echo(line)
+    for line in obstacle_lines(obstacles):
+        say(line)

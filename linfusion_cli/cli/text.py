@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.wrapping import fitted
 
 if TYPE_CHECKING:
     from linfusion_cli.config.preset_schema import Preset
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from linfusion_cli.render import Rendered
 
 
+GAP = 2  # blanks between two columns of a table
+LEAST_COLUMNS = 20  # of a column that is wrapped
 BUSY = 1.3  # times as long as on an idle machine
 
 
@@ -68,21 +71,41 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 9.95 else f"{whole} s"
 
 
-def table(rows: Sequence[Sequence[str]], *, left: int = 1) -> list[str]:
-    """Rows as aligned lines: the first `left` columns to the left, the others to the right."""
+def table(rows: Sequence[Sequence[str]], *, left: int = 1, columns: int = 0, drop: Sequence[str] = ()) -> list[str]:
+    """Rows as aligned lines: the first `left` columns to the left, the others to the right.
+
+    columns: the width to fit, 0 for any. drop: headings of columns that are left out in this order where it is too
+    small; then the last column is wrapped if it is one of the left ones
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    too_wide = columns and sum(widths) + GAP * (len(widths) - 1) > columns
+    if too_wide and drop:
+        out = list(rows[0]).index(drop[0])
+        fewer = [[cell for i, cell in enumerate(row) if i != out] for row in rows]
+        return table(fewer, left=left - (out < left), columns=columns, drop=drop[1:])
+    start = sum(widths[:-1]) + GAP * (len(widths) - 1)
+    if too_wide and left == len(widths) and columns - start >= LEAST_COLUMNS:
+        pieces = [fitted(row[-1], columns - start, hanging=0) for row in rows]
+        rows = [
+            [*(row[:-1] if not i else [""] * (len(row) - 1)), piece]
+            for row, parts in zip(rows, pieces, strict=True)
+            for i, piece in enumerate(parts)
+        ]
     lines: list[str] = []
     for row in rows:
         cells = (
             cell.ljust(width) if i < left else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
-        lines.append("  ".join(cells).rstrip())
+        lines.append((" " * GAP).join(cells).rstrip())
     return lines
 
 
-def plan_lines(plan: Plan) -> list[str]:
-    """The plan as text: the job, each stage with its memory and time, and the notes."""
+def plan_lines(plan: Plan, columns: int = 0) -> list[str]:
+    """The plan as text: the job, each stage with its memory and time, and the notes.
+
+    columns: the width that the table fits, 0 for any
+    """
     job, machine = plan.job, plan.machine
     budget = f", at most {bytes_text(plan.budget_bytes)}" if plan.budget_bytes else ""
     bands = plan.stages[-1].bands
@@ -95,7 +118,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{job.size} pixels, preset {safe(job.preset)}, seed {seed}: {safe(job.prompt)}",
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), "
         f"{plan.dtype}, {plan.attention} attention{budget}",
-        *table(_stage_rows(plan), left=2),
+        *table(_stage_rows(plan), left=2, columns=columns, drop=("dilated", "strength", "guided")),
     ]
     guess = (
         ()
@@ -152,8 +175,11 @@ def _stage_rows(plan: Plan) -> list[list[str]]:
     return [*rows, ["all", str(plan.job.size), "", "", "", "", bytes_text(plan.peak_bytes), seconds_text(plan.seconds)]]
 
 
-def phase_lines(plan: Plan) -> list[str]:
-    """Every phase: in what bands, what it keeps between its sweeps, its work, and what it needs where."""
+def phase_lines(plan: Plan, columns: int = 0) -> list[str]:
+    """Every phase: in what bands, what it keeps between its sweeps, its work, and what it needs where.
+
+    columns: the width that the table fits, 0 for any
+    """
     rows = [["phase", "stage", "bands", "keeps", "TFLOP", "memory", "RAM", "files", "time"]]
     for phase in plan.phases:
         bands = plan.stages[phase.stage].bands
@@ -174,7 +200,7 @@ def phase_lines(plan: Plan) -> list[str]:
                 seconds_text(phase.seconds),
             ]
         )
-    return table(rows, left=1)
+    return table(rows, left=1, columns=columns, drop=("keeps", "TFLOP", "files", "RAM"))
 
 
 def result_lines(rendered: Rendered) -> list[str]:
@@ -190,8 +216,8 @@ def result_lines(rendered: Rendered) -> list[str]:
     return table(rows)
 
 
-def setting_lines(settings: Preset, sources: Mapping[str, Source]) -> list[str]:
-    """Every setting as TOML, each with where its value came from as a comment."""
+def setting_lines(settings: Preset, sources: Mapping[str, Source], columns: int = 0) -> list[str]:
+    """Every setting as TOML, each with where its value came from as a comment: above it where it does not fit."""
     from linfusion_cli.config.toml_text import shown
 
     rows: list[list[str]] = []
@@ -200,5 +226,12 @@ def setting_lines(settings: Preset, sources: Mapping[str, Source]) -> list[str]:
         rows += [
             [f"{name} = {shown(value)}", f"# {safe(sources[f'{section}.{name}'])}"] for name, value in table_of.items()
         ]
-    width = min(max(len(row[0]) for row in rows if row), 64)
-    return ["  ".join([row[0].ljust(width if row[1:] else 0), *row[1:]]) if row else "" for row in rows]
+    alone = [len(row[0]) for row in rows if row and (not columns or len((" " * GAP).join(row)) <= columns)]
+    width = min(max(alone, default=0), 64)
+    lines: list[str] = []
+    for row in rows:
+        line = (" " * GAP).join([row[0].ljust(width if row[1:] else 0), *row[1:]]) if row else ""
+        if columns and len(line) > columns:
+            line = (" " * GAP).join(row)
+        lines += [line] if not columns or len(line) <= columns else [*row[1:], row[0]]
+    return lines

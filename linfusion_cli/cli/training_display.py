@@ -17,6 +17,7 @@ from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
+from linfusion_cli.cli.wrapping import say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -77,7 +78,7 @@ class TrainingDisplay:
         if not self._quiet and has_live_terminal():
             from linfusion_cli.cli.live_bar import live_bar
 
-            self._bar = live_bar(sys.stderr, "bar", "clock", "text")
+            self._bar = live_bar(sys.stderr, "bar", "clock", "text", now=self._now)
             self._task = self._bar.add_task("", total=None, text="starting", since=self._now())
             self._bar.start()
         return self
@@ -106,7 +107,7 @@ class TrainingDisplay:
 
     def _show(self, item: object) -> None:
         if self._bar is None or self._task is None:
-            typer.echo(safe(item), err=True)
+            say(safe(item), err=True)
         elif isinstance(item, Advance):
             self._bar.update(self._task, completed=item.step, total=item.steps, text=safe(item), since=None)
         else:
@@ -117,7 +118,7 @@ class TrainingDisplay:
     def _show_result(self, item: Result) -> None:
         self._close()  # a bar must not be written over
         for line in item.lines() if self._first and not self._as_json else ():
-            typer.echo(safe(line))
+            (typer.echo if line.startswith("|") else say)(safe(line))  # tables are Markdown for files
 
     def _add_to_log(self, item: object) -> None:
         if self._log is None or not self._first:
