@@ -18,7 +18,7 @@ WORKDIR /source
 COPY constraints.txt ./
 RUN python3 -m venv /opt/linfusion \
  && /opt/linfusion/bin/pip install --constraint constraints.txt --index-url "${TORCH_INDEX}" --extra-index-url https://pypi.org/simple torch
-COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY pyproject.toml hatch_build.py README.md LICENSE NOTICE ./
 COPY presets ./presets
 COPY man ./man
 COPY linfusion_cli ./linfusion_cli

@@ -38,6 +38,13 @@ def user_path(text: str) -> Path:
         return Path(text)
 
 
+def config_folder() -> Path:
+    """Where a user's settings and presets are: ~/.config/linfusion on Linux (XDG), %APPDATA%\\linfusion on Windows."""
+    from platformdirs import user_config_path
+
+    return user_config_path("linfusion", appauthor=False, roaming=True)
+
+
 def leads_somewhere(path: Path) -> bool:
     """Whether there is something at a path; a name that is too long for any file leads nowhere. Raises OSError."""
     try:

@@ -71,6 +71,7 @@ def sheet(
     from linfusion_cli.cli.text import safe
     from linfusion_cli.output.atomic_file import check_writable
     from linfusion_cli.output.contact_sheet import write_sheet
+    from linfusion_cli.viewer.thumbnail import thumbnail
 
     path = _sheet_path(output)
     check_writable(path, 0, overwrite=overwrite)
@@ -82,7 +83,7 @@ def sheet(
         with LogFile(log_file) as log:
             code = grid.make(folder, log, as_json=as_json, quiet=quiet, yes=yes)
         drawn = grid.sheet(folder, cell)
-    write_sheet(drawn, path, overwrite=overwrite)
+    write_sheet(drawn, path, thumbnail, overwrite=overwrite)
     if as_json:
         emit(
             sys.stdout,

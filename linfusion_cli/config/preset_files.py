@@ -10,7 +10,7 @@ from pathlib import Path
 
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, UsageError, nearest
-from linfusion_cli.files import read_input
+from linfusion_cli.files import config_folder, read_input
 from linfusion_cli.toml_files import parse_toml
 
 DEFAULTS = "defaults"
@@ -53,9 +53,7 @@ def shipped_folder() -> Path:
 
 def user_folder() -> Path:
     """Where a user keeps presets of their own; it may not exist."""
-    from platformdirs import user_config_path
-
-    return user_config_path("linfusion") / "presets"
+    return config_folder() / "presets"
 
 
 def preset_files() -> dict[str, Path]:

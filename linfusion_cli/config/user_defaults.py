@@ -15,7 +15,7 @@ from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows, by_key
 from linfusion_cli.config.size_rows import SIZE_ROWS
 from linfusion_cli.errors import UsageError, nearest, nearest_name
-from linfusion_cli.files import read_input
+from linfusion_cli.files import config_folder, read_input
 from linfusion_cli.toml_files import parse_toml
 
 PREFIX = "LINFUSION_"
@@ -41,9 +41,7 @@ class UserDefault:
 
 def config_file() -> Path:
     """Where a user's defaults are: ~/.config/linfusion/config.toml on Linux (XDG), %APPDATA% on Windows."""
-    from platformdirs import user_config_path
-
-    return user_config_path("linfusion", appauthor=False, roaming=True) / "config.toml"
+    return config_folder() / "config.toml"
 
 
 def rows_with_defaults() -> tuple[OptionRow, ...]:

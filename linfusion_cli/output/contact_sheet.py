@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
-from linfusion_cli.images.opening import opened
 from linfusion_cli.output.atomic_file import AtomicFile
 
 if TYPE_CHECKING:
@@ -45,14 +43,15 @@ def in_rows(paths: Sequence[Path]) -> list[list[Path | None]]:
     return [padded[start : start + columns] for start in range(0, len(padded), columns)]
 
 
-def write_sheet(sheet: Sheet, path: Path, *, overwrite: bool) -> None:
+def write_sheet(sheet: Sheet, path: Path, make_thumbnail: Callable[[Path, int], Any], *, overwrite: bool) -> None:
     """Draws the sheet and writes it as a PNG, whole or not at all.
 
+    make_thumbnail: the image of a file in RGB, its longer side at most so many pixels
     Raises UsageError for a thumbnail that can't be read and for a sheet that is too large, OutputError.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    thumbnails = {file: _thumbnail(file, sheet.cell_px) for row in sheet.rows for file in row if file is not None}
+    thumbnails = {file: make_thumbnail(file, sheet.cell_px) for row in sheet.rows for file in row if file is not None}
     if not thumbnails:
         raise UsageError("there is no image to show")
     wide = max(thumbnail.width for thumbnail in thumbnails.values())
@@ -95,19 +94,6 @@ def _label(draw: ImageDraw, font: Any, text: str, x: int, y: int, wide: int, lin
     while len(text) > 4 and draw.textlength(text, font=font) > wide:
         text = f"{text[:-4]}..."
     draw.text((x + wide // 2, y + line_px // 2), text, fill=INK, font=font, anchor="mm")
-
-
-def _thumbnail(path: Path, cell_px: int) -> Any:
-    """The image in RGB, its longer side at most cell_px."""
-    from PIL import Image
-
-    try:
-        with opened(path) as image:
-            image.draft("RGB", (2 * cell_px, 2 * cell_px))
-            image.thumbnail((cell_px, cell_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
-            return image.convert("RGB")
-    except (ImageError, OSError, *DECODER_ERRORS) as error:
-        raise UsageError(f"{str(path)!r} can't be shown: {error}") from error
 
 
 def _write(image: Any, path: Path, *, overwrite: bool) -> None:

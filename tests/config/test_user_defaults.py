@@ -92,3 +92,19 @@ def test_the_names_are_options() -> None:
     assert {"controlnets", "ip_adapter"} < owners <= keys
     assert keys <= set(Request.__dataclass_fields__)
     assert len({variable_of(row) for row in rows_with_defaults()}) == len(keys)
+
+
+def test_settings_and_presets_lie_in_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every system: Windows has two kinds of folders, of which one follows the user."""
+    from platformdirs.windows import Windows
+
+    from linfusion_cli.config.preset_files import user_folder
+    from linfusion_cli.config.user_defaults import config_file
+
+    assert config_file().parent == user_folder().parent
+    monkeypatch.setattr(
+        "platformdirs.user_config_path", lambda *words, **more: Windows(*words, **more).user_config_path
+    )
+    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: f"C:/{name}")
+    assert str(config_file()).replace("\\", "/") == "C:/CSIDL_APPDATA/linfusion/config.toml"
+    assert str(user_folder()).replace("\\", "/") == "C:/CSIDL_APPDATA/linfusion/presets"

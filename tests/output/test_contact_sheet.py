@@ -11,6 +11,7 @@ from PIL import Image
 from linfusion_cli.errors import OutputError, UsageError
 from linfusion_cli.output import contact_sheet
 from linfusion_cli.output.contact_sheet import GAP_PX, Sheet, in_rows, write_sheet
+from linfusion_cli.viewer.thumbnail import thumbnail
 
 COLOURS = {"a": (250, 0, 0), "b": (0, 250, 0), "c": (0, 0, 250)}
 
@@ -23,7 +24,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
 
 
 def drawn(sheet: Sheet, folder: Path) -> np.ndarray:
-    write_sheet(sheet, folder / "sheet.png", overwrite=True)
+    write_sheet(sheet, folder / "sheet.png", thumbnail, overwrite=True)
     return np.asarray(Image.open(folder / "sheet.png"))
 
 
@@ -64,10 +65,10 @@ def test_what_can_not_be_drawn_is_refused(
         ([[None]], "no image to show"),
     ):
         with pytest.raises(UsageError, match=message):
-            write_sheet(Sheet(rows=rows), tmp_path / "sheet.png", overwrite=False)
+            write_sheet(Sheet(rows=rows), tmp_path / "sheet.png", thumbnail, overwrite=False)
     (tmp_path / "sheet.png").touch()
     with pytest.raises(OutputError, match="already exists"):
-        write_sheet(Sheet(rows=[[files["a"]]]), tmp_path / "sheet.png", overwrite=False)
+        write_sheet(Sheet(rows=[[files["a"]]]), tmp_path / "sheet.png", thumbnail, overwrite=False)
     monkeypatch.setattr(contact_sheet, "LARGEST_SHEET_PX", 1000)
     with pytest.raises(UsageError, match="give fewer images or a smaller cell"):
-        write_sheet(Sheet(rows=[[files["a"]]]), tmp_path / "large.png", overwrite=False)
+        write_sheet(Sheet(rows=[[files["a"]]]), tmp_path / "large.png", thumbnail, overwrite=False)

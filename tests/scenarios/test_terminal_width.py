@@ -17,9 +17,7 @@ LONG = "a forest at night with a long road and a moon above it"
 # (exit code, words)
 CASES = (
     (0, ("plan", "--size", "16k", "--max-memory", "2GB")),
-    (0, ("plan", "--ranks", "2", "--link", "1GB/s")),
     (0, ("generate", LONG, "--size", "16k", "--max-memory", "2GB", "--dry-run", "-o", "lake")),
-    (0, ("generate", LONG, *SMALL, "-o", "x.png")),
     (0, ("upscale", "in.png", "--dry-run")),
     (0, ("batch", "list.txt", "--dry-run")),
     (0, ("batch", "list.txt", *SMALL, "-o", "out")),
@@ -56,9 +54,10 @@ def may_be_long(line: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("columns", [60, 120])
-@pytest.mark.parametrize(("code", "words"), CASES, ids=lambda value: " ".join(value[:2]) if value is tuple else None)
-def test_lines_fit(code: int, words: tuple[str, ...], columns: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("columns", "code", "words"), [*((60, *case) for case in CASES), *((120, *CASES[at]) for at in (0, 1, 6, -1))]
+)
+def test_lines_fit(columns: int, code: int, words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text(f"a lake\n{LONG}\n")
     Image.new("RGB", (64, 32)).save(tmp_path / "in.png")
     ended, lines = on_terminal([*words], columns, tmp_path)
@@ -82,4 +81,5 @@ def test_a_clock_runs_while_the_engine_is_imported(tmp_path: Path) -> None:
     clocks = {line for line in lines if re.fullmatch(r"starting \S+ +[\d.]+ s", line)}
     assert code == 0
     assert len(clocks) > 1
+    assert max(map(len, lines)) <= 60
     assert any("stage 0 denoise" in line and "━" in line and "left" in line for line in lines)
