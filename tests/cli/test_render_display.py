@@ -119,7 +119,7 @@ def test_previews_are_drawn_in_a_terminal_that_can_and_the_bar_goes_on(
         for event in (DENOISE, PREVIEW, Progressed(done=1)):
             displays.notify(event)
     before, _, after = stream.getvalue().partition("\x1b_Ga=T,")
-    assert "2 steps" not in before
+    assert "1/2 steps" not in before
     assert "1/2 steps" in after
     assert after.index("\x1b\\\n") < after.index("1/2 steps")
 
