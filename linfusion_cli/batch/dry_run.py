@@ -11,7 +11,8 @@ from linfusion_cli.batch.note_counts import NoteCounts
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.config.job import Job, resolve
 from linfusion_cli.config.kind import Kind
-from linfusion_cli.errors import LinfusionError
+from linfusion_cli.errors import LinfusionError, OutputError
+from linfusion_cli.output.atomic_file import check_folder
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.prompt_notes import prompt_notes
@@ -59,6 +60,10 @@ class DryRun:
 def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
     """Plans the first image of each configuration; the notes about prompts are those of every image."""
     found, machine = DryRun(), cache(find_machine)
+    try:
+        check_folder(folder)
+    except OutputError as error:
+        found.obstacles.add(error.message, [task.id for task in tasks])
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())  # batch makes it
     kinds: dict[Kind, list[Task]] = {}
     for task in tasks:

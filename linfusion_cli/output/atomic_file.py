@@ -294,8 +294,9 @@ def _explained(path: Path, remark: str = "") -> Generator[None]:
 def check_folder(path: Path, *, parameter: str = "") -> None:
     """Raises OutputError if make_folder() could not make this folder, or write into it; changes nothing there."""
     above = nearest_folder(path)
-    if not above.is_dir() or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{str(above)!r} is not a folder", parameter=parameter)
+    for each in (path, *path.parents):  # a link that leads nowhere, or in a circle, can't be made a folder
+        if os.path.lexists(each) and not each.is_dir():
+            raise OutputError(f"{str(each)!r} is not a folder", parameter=parameter)
     if not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"{str(path)!r}: no permission to write in {str(above)!r}", parameter=parameter)
 

@@ -60,3 +60,13 @@ def test_of_very_many_configurations_the_first_are_planned(tmp_path: Path, monke
     assert len(found.planned) == 1
     (left_out,) = found.unplanned
     assert (left_out.images, left_out.size, left_out.preset, left_out.place) == (1, "128x64", "landscape", "list:2")
+
+
+def test_a_folder_that_cannot_be_made_is_an_obstacle_of_all_images(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    tasks = tasks_of({"prompt": "a lake"}, {"prompt": "a lake", "seed": 4})
+    for folder in ("file", "file/inside", "loop", "loop/inside"):
+        ((obstacle, images),) = dry_run(tasks, tmp_path / folder).obstacles.counts()
+        assert "is not a folder" in obstacle
+        assert images == 2
