@@ -71,6 +71,7 @@ class Estimate:
     resident:           all weights lie on the device, else a block's at a time
     disk_bytes:         free space for scratch files
     keep_text_encoders: the text and image encoders stay in RAM for the next image
+    together:           UNet and VAE stay on the card while the next prompt is encoded
     """
 
     job: Job
@@ -80,13 +81,28 @@ class Estimate:
     resident: bool = True
     disk_bytes: float = math.inf
     keep_text_encoders: bool = False
+    together: bool = False
 
     @property
     def model(self) -> ModelBytes:
         """The bytes of the weights."""
         return model_bytes(
-            self.architecture, self.dtype, controlnets=len(self.job.control_images), resident=self.resident
+            self.architecture,
+            self.dtype,
+            controlnets=len(self.job.control_images),
+            resident=self.resident,
+            leaving=self.keep_text_encoders and not self.components_stay,
         )
+
+    @property
+    def components_stay(self) -> bool:
+        """Whether UNet and VAE stay where they are while the next prompt is encoded: in one memory they do anyway."""
+        return self.keep_text_encoders and (self.machine.unified or self.together)
+
+    def within(self, budget_bytes: int) -> Estimate:
+        """The same, with UNet and VAE on a card beside the encoders where the budget allows that."""
+        beside = card_encoding_bytes(self.model, together=True) <= budget_bytes
+        return replace(self, together=self.keep_text_encoders and not self.machine.unified and beside)
 
     @property
     def denoising_bytes(self) -> float:
@@ -102,7 +118,7 @@ class Estimate:
             return unified_encoding_bytes(
                 self.model, self._runtime_bytes, self.job.ip_images, keep_text_encoders=self.keep_text_encoders
             )
-        return card_encoding_bytes(self.model)
+        return card_encoding_bytes(self.model, together=self.together)
 
     @property
     def _runtime_bytes(self) -> float:

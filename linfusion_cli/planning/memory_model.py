@@ -31,7 +31,7 @@ class ModelBytes:
     text_encoders: those of prompts, and an IP-Adapter's image encoder
     read:          everything that is read from files
     streamed:      what goes to the device in every pass of the UNet, layer by layer
-    pinned:        the page-locked RAM that it waits in
+    pinned:        the page-locked RAM in which weights wait: streamed ones, and those that make way for encoders
     """
 
     unet: int
@@ -49,14 +49,20 @@ class ModelBytes:
         return self.unet + self.adapters + self.vae
 
 
-def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, resident: bool) -> ModelBytes:
-    """resident: all weights of the UNet and the ControlNets stay on the device, else those of a block at a time."""
+def model_bytes(
+    architecture: Architecture, dtype: str, *, controlnets: int, resident: bool, leaving: bool = False
+) -> ModelBytes:
+    """resident: all weights of the UNet and the ControlNets stay on the device, else those of a block at a time.
+
+    leaving: they leave it, with the autoencoder's, while the next prompt is encoded
+    """
     unet, extras, number = architecture.unet, architecture.on_top, BYTES_OF[dtype]
     whole = unet.parameters + unet.linear_parameters + controlnets * unet.controlnet_parameters
     vae = architecture.vae.parameters * BYTES_OF[architecture.vae.dtype(dtype)]
     adapters = extras.mounted_parameters * number
     text_encoders = (architecture.text_parameters + extras.text_encoder_parameters) * number
     streamed = 0 if resident else whole * number
+    leaves = (whole * number if resident else 0) + adapters + vae if leaving else 0
     return ModelBytes(
         unet=(whole if resident else unet.streamed_parameters) * number,
         vae=vae,
@@ -65,7 +71,7 @@ def model_bytes(architecture: Architecture, dtype: str, *, controlnets: int, res
         text_encoders=text_encoders,
         read=whole * number + adapters + vae + text_encoders,
         streamed=streamed,
-        pinned=pinned_weight_bytes(streamed),
+        pinned=pinned_weight_bytes(streamed) + pinned_weight_bytes(leaves),
     )
 
 
@@ -104,6 +110,6 @@ def card_denoising_bytes(model: ModelBytes) -> float:
     return RUNTIME_BYTES["cuda"] + model.denoising
 
 
-def card_encoding_bytes(model: ModelBytes) -> float:
-    """The card while the prompt is encoded: UNet and VAE are moved to it later."""
-    return RUNTIME_BYTES["cuda"] + model.text_encoders
+def card_encoding_bytes(model: ModelBytes, *, together: bool = False) -> float:
+    """The card while a prompt is encoded. together: UNet and VAE are on it too, else they are moved to it later."""
+    return RUNTIME_BYTES["cuda"] + model.text_encoders + (model.denoising if together else 0)

@@ -89,7 +89,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
 
 def _timed(chosen: Plan, estimate: Estimate, machine: Machine) -> tuple[Phase, ...]:
     """The phases of a plan with the times of the machine as it was measured."""
-    own = replace(estimate, machine=machine, resident=chosen.weights_resident)
+    own = replace(estimate, machine=machine, resident=chosen.weights_resident).within(chosen.budget_bytes)
     return own.phases(chosen.stages, chosen.store_budget)
 
 
@@ -105,7 +105,7 @@ def _fitting(whole: Estimate, weights: JobWeights) -> Iterator[Plan]:
     """
     budget = _budget_bytes(whole)
     for resident in (True,) if whole.machine.unified else (True, False):
-        estimate = replace(whole, resident=resident)
+        estimate = replace(whole, resident=resident).within(budget)
         for ways in _ways(estimate):
             plans = [
                 _plan(estimate, stages, narrowest, budget, weights)
@@ -146,6 +146,7 @@ def _plan(
         store_budget=store_budget,
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,
+        components_stay=estimate.components_stay,
         budget_bytes=budget,
         notes=(*_notes(job, estimate.architecture, weights), *format_notes(job, machine), *machine.notes),
         row_bits=job.file.row_bits,

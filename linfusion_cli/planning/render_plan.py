@@ -180,7 +180,8 @@ class RenderPlan:
     start: an image to begin with, None for noise
     conditioned_size: the size in pixels that SD-XL is told, one that the model knows, at every stage
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
-    keep_text_encoders: they stay loaded for the next image; row_bits: 8 or 16, of each channel of the image's rows
+    keep_text_encoders: they stay loaded for the next image; components_stay: UNet and VAE stay on the device while its
+    prompt is encoded; row_bits: 8 or 16, of each channel of the image's rows
     preview: None for no previews
     """
 
@@ -206,6 +207,7 @@ class RenderPlan:
     notes: tuple[str, ...]
     row_bits: int = 8
     preview: PreviewSettings | None = None
+    components_stay: bool = False
 
     @property
     def upscales_image(self) -> bool:

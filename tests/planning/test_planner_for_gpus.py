@@ -133,3 +133,27 @@ def test_streamed_weights_take_time_and_page_locked_ram() -> None:
     passes = stage.steps + stage.guided_steps
     first = next(phase for phase in small.phases if phase.name == "denoise")
     assert first.seconds >= 0.999 * passes * estimate.model.streamed / link
+
+
+@pytest.mark.parametrize(("gigabytes", "stay"), [(8, False), (24, True), (80, True)])
+def test_the_unet_stays_on_a_card_with_space_for_the_encoders_beside_it(gigabytes: int, stay: bool) -> None:
+    """Over and back it is 6 GB for each image of a batch."""
+    card = machine("cuda:0", gigabytes, ram_gigabytes=64)
+    many, one = (make_plan(job("1024x1024", "sdxl-4k"), card, keep_text_encoders=keep) for keep in (True, False))
+    assert many.components_stay == stay
+    assert not one.components_stay
+    load = many.phases[0].peak_bytes
+    text = FAMILIES["sdxl"].text_parameters * 2
+    assert max(phase.peak_bytes for phase in many.phases) <= many.budget_bytes
+    denoising = Estimate(many.job, card, FAMILIES["sdxl"], many.dtype, resident=many.weights_resident).denoising_bytes
+    if stay:
+        assert load >= denoising + text - FAMILIES["sdxl"].vae.parameters * 2  # another autoencoder, in float16
+        assert many.ram_bytes == one.ram_bytes == 0
+    else:
+        waits = 5e9 if many.weights_resident else 0.1e9
+        assert many.ram_bytes >= one.ram_bytes + waits
+
+
+def test_in_one_memory_nothing_leaves() -> None:
+    for device in ("cpu", "mps"):
+        assert make_plan(job("512x512"), machine(device, 16), keep_text_encoders=True).components_stay

@@ -33,7 +33,9 @@ class ModelCache:
             self._clear()
         text_encoders = self._text_encoders = self._text_encoders or load_text_encoders(plan)
         if self._components is not None:
-            self._components.leave_device()
+            self._components.mounted.attend("softmax")  # as it was loaded: so it is signed
+            if not plan.components_stay:
+                self._components.leave_device()
         conditioning = encode(text_encoders, plan.conditioning, notify, torch.device(plan.machine.device))
         if not plan.keep_text_encoders:
             text_encoders.release()

@@ -5,7 +5,7 @@ The encoders that read the prompt are loaded by text_encoders.py.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from linfusion_cli.engine.controlnet.model import ControlNet
 from linfusion_cli.engine.controlnet.t2i_adapter import T2INet
 from linfusion_cli.engine.loading.from_config import maker
 from linfusion_cli.engine.loading.model_files import FileSource, FolderSource, Source
-from linfusion_cli.engine.loading.safetensors_loader import CPU, build, fill, own_all
+from linfusion_cli.engine.loading.safetensors_loader import build, fill, own_all
 from linfusion_cli.engine.loading.unet_source import prediction_of
 from linfusion_cli.engine.memory.dtypes import DTYPES
-from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.memory.weight_offload import WaitingWeights, Weights
 from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.model_shapes import family_architecture
@@ -39,12 +39,14 @@ class Components:
     """Everything that draws an image, and nothing that depends on its prompt or its size.
 
     mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
+    waiting: where their weights are while the device encodes a prompt
     """
 
     mounted: Mounted
     vae: Any
     scheduler_config: dict[str, Any]
     controlnets: tuple[ControlNet | T2INet, ...] = ()
+    waiting: WaitingWeights = field(default_factory=WaitingWeights)
 
     @property
     def unet(self) -> Any:
@@ -59,7 +61,7 @@ class Components:
         """Moves them off the device for the encoders: it need not hold both at once."""
         self.mounted.attend("softmax")
         for module in self.modules:
-            module.to(CPU)
+            self.waiting.take(module)
 
     def move(self, weights: Weights) -> None:
         """Moves everything to where the plan wants it."""

@@ -163,6 +163,33 @@ class Arenas:
         return arena, 0
 
 
+@dataclass(slots=True)
+class WaitingWeights:
+    """Page-locked RAM in which weights wait while a card is needed for something else, the same for every image.
+
+    From pageable RAM a card gets them at a fraction of the link's rate, and the copy there is as slow.
+    """
+
+    _arenas: Arenas = field(default_factory=Arenas)
+    _places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by id: a parameter, and its place
+
+    def take(self, module: Any) -> None:
+        """Moves the weights of a module off its device."""
+        for value in _values(module):
+            if value.device.type == "cuda":
+                value.data = self._filled(value)
+            elif value.device.type != "cpu":
+                own(value, CPU)
+
+    def _filled(self, value: Tensor) -> Tensor:
+        """The place of a parameter, with its numbers."""
+        if id(value) in self._places:
+            return self._places[id(value)][1].copy_(value.data)
+        place = self._arenas.placed(value.data)
+        self._places[id(value)] = value, place
+        return place
+
+
 def _values(module: Any) -> list[Tensor]:
     """Parameters and buffers, always in the same order."""
     return [*module.parameters(), *module.buffers()]

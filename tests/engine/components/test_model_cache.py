@@ -1,6 +1,7 @@
 """What is loaded when: what reads a prompt first, what draws it after; both once where they stay."""
 
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,18 @@ def test_a_load_that_fails_leaves_nothing_half_done(family: Family, monkeypatch:
             model_cache.take(plan, quiet)
     _, models = model_cache.take(plan, quiet)
     assert not hollow(models.unet)
+
+
+@pytest.mark.parametrize("stays", [True, False])
+def test_the_components_leave_the_device_only_where_the_plan_says_so(
+    family: Family, stays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(Components, "leave_device", lambda self: left.append(True))
+    model_cache, plan = ModelCache(), replace(plan_for(family, stay=True), components_stay=stays)
+    _, models = model_cache.take(plan, quiet)
+    models.mounted.attend("linear")
+    model_cache.take(plan, quiet)
+    assert left == ([] if stays else [True])
+    assert models.mounted.attend("softmax") is models.unet
+    assert not models.mounted._linear

@@ -2,12 +2,13 @@
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
 
 from linfusion_cli.engine.components.text_encoders import TextEncoders
 from linfusion_cli.engine.components.unet_and_vae import Components
-from linfusion_cli.engine.memory.weight_offload import Weights
+from linfusion_cli.engine.memory.weight_offload import Arenas, Weights
 
 CARD = torch.device("cuda:0")
 
@@ -26,6 +27,16 @@ class Movable(nn.Module):
         self.place = torch.device(device)
         return self
 
+    @property
+    def device(self) -> torch.device:
+        return self.place
+
+    def copy_(self, other: "Movable") -> "Movable":
+        return self.to("cpu")
+
+    def buffers(self, *_: object) -> "list[Movable]":  # type: ignore[override]
+        return []
+
     def untyped_storage(self) -> SimpleNamespace:
         return SimpleNamespace(resizable=lambda: True)
 
@@ -36,7 +47,8 @@ class Movable(nn.Module):
         return [self]
 
 
-def test_text_encoders_and_the_rest_are_never_on_the_card_together() -> None:
+def test_text_encoders_and_the_rest_are_never_on_the_card_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Arenas, "placed", lambda self, data: data.to("cpu"))  # page-locked RAM needs a card
     text, unet, vae, linear, control = (Movable() for _ in range(5))
     mounted = SimpleNamespace(unet=unet, modules=(linear,), attend=lambda attention: None)
     models = Components(mounted, vae, {}, (SimpleNamespace(model=control),))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from torch import nn
 
 from linfusion_cli.engine.memory import weight_offload
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.engine.memory.weight_offload import Arenas, WeightPrefetcher, Weights
+from linfusion_cli.engine.memory.weight_offload import Arenas, WaitingWeights, WeightPrefetcher, Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet
 
 CPU, CARD = torch.device("cpu"), torch.device("mps")  # of the card only its name is used
@@ -196,3 +196,47 @@ def test_weights_share_page_locked_arenas(monkeypatch: pytest.MonkeyPatch) -> No
         assert placed.stride() == weight.stride()
         assert placed.data_ptr() % 64 == 0
     assert sum(arena.nbytes for arena in made) == (1 << 17) + (1 << 16), "one large block of its own, and one arena"
+
+
+class OnCard:
+    """A weight that says it lies on a card, and a module of it."""
+
+    def __init__(self, data: torch.Tensor) -> None:
+        self.data, self.device = data, torch.device("cuda:0")
+
+    def parameters(self) -> list["OnCard"]:
+        return [self]
+
+    def buffers(self) -> list["OnCard"]:
+        return []
+
+
+def test_weights_wait_in_the_same_page_locked_place_for_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks: list[torch.Tensor] = []
+    empty = torch.empty
+
+    def pinned(*shape: Any, **options: Any) -> torch.Tensor:
+        assert options.pop("pin_memory")
+        blocks.append(empty(*shape, **options))
+        return blocks[-1]
+
+    monkeypatch.setattr(weight_offload, "WEIGHT_ARENA_BYTES", 1 << 16)
+    monkeypatch.setattr(torch, "empty", pinned)
+    shapes = ((8, 4, 3, 3), (5, 7), (3,))
+    weights = [OnCard(torch.randn(shape)) for shape in shapes]
+    weights[0].data = weights[0].data.to(memory_format=torch.channels_last)
+    waiting, places = WaitingWeights(), []
+    for image in range(3):
+        there = [weight.data.clone() + image for weight in weights]  # a LoRA may have changed them
+        for weight, data in zip(weights, there, strict=True):
+            weight.data = data
+            waiting.take(weight)
+        places.append([weight.data.data_ptr() for weight in weights])
+        assert all(torch.equal(weight.data, data) for weight, data in zip(weights, there, strict=True))
+        assert [weight.data.stride() for weight in weights] == [data.stride() for data in there]
+    assert places[0] == places[1] == places[2]
+    assert len(blocks) == 1
+    at_home = OnCard(torch.randn(3))
+    at_home.device, before = torch.device("cpu"), at_home.data
+    waiting.take(at_home)
+    assert at_home.data is before
