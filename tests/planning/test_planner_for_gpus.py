@@ -143,11 +143,12 @@ def test_the_unet_stays_on_a_card_with_space_for_the_encoders_beside_it(gigabyte
     assert many.components_stay == stay
     assert not one.components_stay
     load = many.phases[0].peak_bytes
-    text = FAMILIES["sdxl"].text_parameters * 2
+    sdxl = family_architecture("sdxl")
+    text = sdxl.text_parameters * 2
     assert max(phase.peak_bytes for phase in many.phases) <= many.budget_bytes
-    denoising = Estimate(many.job, card, FAMILIES["sdxl"], many.dtype, resident=many.weights_resident).denoising_bytes
+    denoising = Estimate(many.job, card, sdxl, many.dtype, resident=many.weights_resident).denoising_bytes
     if stay:
-        assert load >= denoising + text - FAMILIES["sdxl"].vae.parameters * 2  # another autoencoder, in float16
+        assert load >= denoising + text - sdxl.vae.parameters * 2  # another autoencoder, in float16
         assert many.ram_bytes == one.ram_bytes == 0
     else:
         waits = 5e9 if many.weights_resident else 0.1e9

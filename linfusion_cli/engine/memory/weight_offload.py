@@ -171,7 +171,7 @@ class WaitingWeights:
     """
 
     _arenas: Arenas = field(default_factory=Arenas)
-    _places: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by id: a parameter, and its place
+    _kept: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)  # by id: a parameter, and its RAM
 
     def take(self, module: Any) -> None:
         """Moves the weights of a module off its device."""
@@ -182,12 +182,12 @@ class WaitingWeights:
                 own(value, CPU)
 
     def _filled(self, value: Tensor) -> Tensor:
-        """The place of a parameter, with its numbers."""
-        if id(value) in self._places:
-            return self._places[id(value)][1].copy_(value.data)
-        place = self._arenas.placed(value.data)
-        self._places[id(value)] = value, place
-        return place
+        """The RAM of a parameter, with its numbers."""
+        if id(value) in self._kept:
+            return self._kept[id(value)][1].copy_(value.data)
+        kept = self._arenas.placed(value.data)
+        self._kept[id(value)] = value, kept
+        return kept
 
 
 def _values(module: Any) -> list[Tensor]:
