@@ -91,7 +91,9 @@ def _notes(image: Any, samples: Samples, value_range: Range | None, *, upper: bo
     if getattr(image, "n_frames", 1) > 1:
         yield f"the first of its {image.n_frames} images is taken"
     if upper or samples.lost_bits:
-        yield "its 16 bits per channel are read as 8" + (", since its profile is a table" if upper else "")
+        yield "its 16 bits per channel are read as 8" + (
+            ", since its profile is more than curves and a matrix" if upper else ""
+        )
     if image.format in DEEP_NAMED_8BIT:
         yield "8 bits per channel are read"
     if value_range and (upper or samples.number == "level"):
@@ -103,7 +105,11 @@ def _precision_note(samples: Samples, colours: Colours) -> str:
     if samples.number == "level":
         return ""
     if colours.conversion:
-        return "" if colours.conversion.exact else "its profile is a table, which is applied to 8 bits per channel"
+        return (
+            ""
+            if colours.conversion.exact
+            else "its profile is more than curves and a matrix, and is applied to 8 bits per channel"
+        )
     if samples.number == "float" and not colours.note and not colours.is_srgb:
         return "its float numbers are taken for sRGB as they are, with its curve, since no profile says otherwise"
     return ""
