@@ -24,7 +24,8 @@ MOST_NAMES = 150  # characters of them in an error
 def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
     """All that a preset needs; what ships inside, and the user's own folders, are requirements that are met."""
     model, extras = settings.model, settings.extras
-    requirements = [Requirement("model", model.repositories, model.revision, model.variant, model.family)]
+    replaced = tuple(part for part in ("unet", "vae") if getattr(model, part))
+    requirements = [Requirement("model", model.repositories, model.revision, model.variant, model.family, replaced)]
     if model.unet:
         requirements.append(Requirement("unet", (model.unet,), "", model.variant, model.family))
     if "linear" in (model.attention, model.base_attention):
@@ -74,7 +75,7 @@ def missing_weights(settings: Preset, preset: str, unused: frozenset[Kind] | Non
     gone = [
         requirement
         for requirement in requirements_of(settings)
-        if requirement.kind not in unused and requirement.found() is None
+        if requirement.kind not in unused and requirement.to_fetch()
     ]
     lost = [error for each in gone if (error := nowhere(each.locations, each.parameter))]
     away = [each for each in gone if each.locations and not nowhere(each.locations, each.parameter)]

@@ -10,7 +10,7 @@ from typing import Literal
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.adapter_files import OFFICIAL
-from linfusion_cli.weights.locate import find
+from linfusion_cli.weights.locate import cache_folder, find
 from linfusion_cli.weights.safetensors_header import ENDING, INDEX_ENDING, PICKLES, STEMS, VARIANT, weight_files
 
 Kind = Literal[
@@ -24,13 +24,17 @@ WORDS = (".json", "merges.txt", "vocab.txt")
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One thing to have: any of `locations` will do, the first that can be had is taken."""
+    """One thing to have: any of `locations` will do, the first that can be had is taken.
+
+    without: parts of a model whose weights are not read, as others are used in their place; their configs are
+    """
 
     kind: Kind
     locations: tuple[str, ...]
     revision: str
     variant: str
     family: str  # "" = not known yet
+    without: tuple[str, ...] = ()
 
     @property
     def parameter(self) -> str:
@@ -44,6 +48,11 @@ class Requirement:
         """Where it is on this machine, complete or not; None if it is not."""
         return next(self._present(), None)
 
+    def to_fetch(self) -> bool:
+        """Whether it is not on this machine, or not whole in the hub's cache, which has a part."""
+        path = self.found()
+        return path is None or (cache_folder() in path.parents and self.here() is None)
+
     def _present(self) -> Iterator[Path]:
         paths = (find(location, self.revision) for location in self.locations)
         return (path for path in paths if path is not None)
@@ -56,11 +65,11 @@ class Requirement:
         if self.kind == "ip-adapter":
             official = OFFICIAL.get(self.family, "")
             return bool(list(path.glob(f"*{ENDING}"))) or bool(official and (path / official).exists())
-        return not missing_parts(path, self.kind, self.variant)
+        return not missing_parts(path, self.kind, self.variant, self.without)
 
 
-def missing_parts(folder: Path, kind: Kind, variant: str) -> list[str]:
-    """Parts of a folder in diffusers layout that have no config or no weights."""
+def missing_parts(folder: Path, kind: Kind, variant: str, without: tuple[str, ...] = ()) -> list[str]:
+    """Parts of a folder in diffusers layout that have no config or no weights; of those `without`, no config."""
     if kind != "model":
         own = folder / kind if (folder / kind / "config.json").exists() else folder
         return [] if _has_weights(own, variant) else [kind]
@@ -72,7 +81,11 @@ def missing_parts(folder: Path, kind: Kind, variant: str) -> list[str]:
     return [
         part
         for part in parts
-        if not (_has_weights(folder / part, variant) if part in WEIGHTY else any((folder / part).glob("*.json")))
+        if not (
+            _has_weights(folder / part, variant)
+            if part in WEIGHTY and part not in without
+            else any((folder / part).glob("*.json"))
+        )
     ]
 
 
@@ -125,7 +138,8 @@ def _chosen(requirement: Requirement, names: list[str]) -> list[str]:
             for part in PARTS:
                 inside = [name for name in names if name.startswith(f"{part}/") and name.count("/") == 1]
                 chosen += [name for name in inside if name.endswith(WORDS) and f"{ENDING}.index." not in name]
-                chosen += _weights(inside, requirement.variant) if part in WEIGHTY else []
+                read = part in WEIGHTY and part not in requirement.without
+                chosen += _weights(inside, requirement.variant) if read else []
             return chosen
         case "ip-adapter":
             wanted = [OFFICIAL[requirement.family]] if requirement.family in OFFICIAL else list(OFFICIAL.values())

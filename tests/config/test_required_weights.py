@@ -179,3 +179,10 @@ def test_an_adapter_in_the_cache_without_its_encoder_is_fetched_with_the_others(
     options = [(part.key, part.value) for part in error.message.parts if not isinstance(part, str)]
     assert options == [("lora", "a/lora"), ("ip_adapter", "owner/ip")]
     assert missing_weights(settings(ip_adapter="owner/ip", ip_encoder=str(tmp_path)), "landscape") == ()
+
+
+def test_the_model_of_a_few_step_preset_is_fetched_without_its_unet() -> None:
+    model, unet, *_ = requirements_of(load_preset("sdxl-lightning-4k").settings)
+    assert (model.kind, model.without, unet.kind) == ("model", ("unet",), "unet")
+    whole, *_ = requirements_of(load_preset("sdxl-4k").settings)
+    assert whole.without == ()

@@ -75,6 +75,35 @@ def test_a_model_is_fetched_in_one_variant_and_without_what_nobody_reads() -> No
     assert f"vae/{STEM}.safetensors" in half, "a part without the variant is taken as it is"
 
 
+def test_of_a_part_that_is_replaced_only_the_config_is_fetched() -> None:
+    replaced = Requirement("model", ("owner/name",), "", "", "sd15", ("unet",))
+    found = files_of(replaced, "", MODEL)
+    assert "unet/config.json" in found
+    assert not any(name.startswith("unet/") and name.endswith(".safetensors") for name in found)
+    assert f"vae/{STEM}.safetensors" in found
+
+
+def test_a_model_without_the_weights_of_a_replaced_part_is_whole(model: Path) -> None:
+    for path in (model / "unet").glob("*.safetensors"):
+        path.unlink()
+    assert missing_parts(model, "model", "") == ["unet"]
+    assert missing_parts(model, "model", "", ("unet",)) == []
+    for path in (model / "unet").iterdir():
+        path.unlink()
+    assert missing_parts(model, "model", "", ("unet",)) == ["unet"]
+
+
+def test_what_is_in_the_hubs_cache_in_part_is_fetched(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = requirement("model", str(model))
+    assert not cached.to_fetch()
+    for path in (model / "unet").glob("*.safetensors"):
+        path.unlink()
+    assert not cached.to_fetch()  # a folder of the user's own: what it lacks is told by name
+    monkeypatch.setattr("linfusion_cli.weights.requirements.cache_folder", lambda: model.parent)
+    assert cached.to_fetch()
+    assert requirement("model", "owner/nowhere").to_fetch()
+
+
 def test_shards_come_with_the_index_that_names_them() -> None:
     shards = [f"unet/{STEM}-0000{number}-of-00002.safetensors" for number in (1, 2)]
     index = f"unet/{STEM}.safetensors.index.json"
