@@ -57,6 +57,9 @@ The path of the image is the only line on stdout; everything else goes to stderr
 Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 69 ranks, 74 file, 75 busy,
 129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM.
 """
+PromptFileFlag = Annotated[
+    str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
+]
 
 
 @with_flags("generate")
@@ -65,9 +68,7 @@ def generate(
     prompt: Annotated[
         str | None, typer.Argument(help="What to draw. - reads it from standard input.", show_default=False)
     ] = None,
-    prompt_file: Annotated[
-        str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")
-    ] = None,
+    prompt_file: PromptFileFlag = None,
     inputs: dict[str, Any],
     count: CountFlag = None,
     seeds: SeedsFlag = None,

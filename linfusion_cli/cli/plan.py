@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.flags import request_of, with_flags
+from linfusion_cli.cli.generate import PromptFileFlag, read_prompt
+from linfusion_cli.cli.image_series import CountFlag, SeedsFlag, series_of
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.wrapping import columns_of, say
@@ -20,12 +22,17 @@ if TYPE_CHECKING:
     from linfusion_cli.planning.rank_forecast import RankForecast
     from linfusion_cli.system.device import Machine
 
+USUAL_PROMPT = "a landscape"
 EPILOG = """\b
 Examples:
   linfusion plan --size 16384x8192
   linfusion plan --size 16384x8192 --max-memory 2GB
   linfusion plan --preset sdxl-16k --max-memory 8GB --json
   linfusion plan --size 16k --ranks 4 --link 20GB/s
+  linfusion plan "a mountain lake" -n 4 --cfg 5 --aspect 16:9
+
+\b
+It takes what generate takes: put plan in its place to see what a command would do.
 
 \b
 Times rest on a measurement of this machine of about a second, made once and kept; --measure makes it again.
@@ -35,8 +42,11 @@ Times rest on a measurement of this machine of about a second, made once and kep
 @with_flags("plan")
 def plan(
     *,
-    prompt: Annotated[str, typer.Argument(help="What would be drawn.", show_default=False)] = "a landscape",
+    prompt: Annotated[str | None, typer.Argument(help="What would be drawn.", show_default=False)] = None,
+    prompt_file: PromptFileFlag = None,
     inputs: dict[str, Any],
+    count: CountFlag = None,
+    seeds: SeedsFlag = None,
     ranks: Annotated[
         int | None,
         typer.Option("--ranks", metavar="N", min=2, max=1024, help="What N ranks would send, each on its own device."),
@@ -50,22 +60,37 @@ def plan(
     flags: dict[str, Any],
 ) -> None:
     """Show stages, bands, work, memory and time of an image, and stop."""
-    from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_fields, plan_lines, rank_lines
+    from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_fields, plan_lines, rank_lines, seconds_text
     from linfusion_cli.config.job import resolve
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 
-    job = resolve(request_of(prompt, {**inputs, **flags}))
-    made = make_plan(job, _measured(job, again=measure))
+    series = series_of(count, seeds, flags["seed"])
+    if series.seeds:
+        flags["seed"] = series.seeds[0]
+    words = USUAL_PROMPT if prompt is None and prompt_file is None else read_prompt(prompt, prompt_file)
+    job = resolve(request_of(words, {**inputs, **flags}))
+    made = make_plan(job, _measured(job, again=measure), keep_text_encoders=series.count > 1)
     stopped, by_ranks = obstacles(made), _by_ranks(made, ranks, link)
     if as_json:
-        several = {} if by_ranks is None else {"by_ranks": by_ranks.as_dict()}
+        several: dict[str, Any] = {} if by_ranks is None else {"by_ranks": by_ranks.as_dict()}
+        if series.count > 1:
+            several |= {"images": series.count, "all_seconds": round(_all_seconds(made, series.count), 1)}
         emit(sys.stdout, "plan", {**plan_fields(made), **several, "obstacles": [told(text) for text in stopped]})
         return
     more = [] if by_ranks is None else ["", *rank_lines(by_ranks, link)]
+    if series.count > 1:
+        all_text = seconds_text(_all_seconds(made, series.count))
+        more += ["", f"{series.count} images: {all_text}, with one load of the model"]
     columns = columns_of(sys.stdout)
     for line in [*plan_lines(made, columns)[1:], "", *phase_lines(made, columns), *more, *obstacle_lines(stopped)]:
         say(line)
+
+
+def _all_seconds(made: Plan, count: int) -> float:
+    """Of several images, whose model is loaded once."""
+    loading = sum(phase.seconds for phase in made.phases if phase.name == "load")
+    return loading + count * (made.seconds - loading)
 
 
 def _by_ranks(made: Plan, ranks: int | None, link: str | None) -> RankForecast | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from linfusion_cli.config.choices import DTYPES
-from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, PLAN, UPSCALE, OptionRow
+from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
 from linfusion_cli.config.size_rows import SIZE_ROWS
@@ -317,7 +317,6 @@ RUN_ROWS = (
         details="The file is replaced at each preview and has at most 1,024 pixels a side. The terminal must show "
         "images: kitty, iTerm2, WezTerm, Ghostty, Konsole, foot, mintty and others.",
         decides_pixels=False,
-        commands=COMMANDS - {PLAN},
         in_batch_rows=False,
     ),
     OptionRow(
@@ -328,7 +327,6 @@ RUN_ROWS = (
         range=Range(1, 500),
         decides_pixels=False,
         default_from="as often as 1 % of the time allows",
-        commands=COMMANDS - {PLAN},
         in_batch_rows=False,
     ),
     OptionRow(

@@ -4,15 +4,18 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from linfusion_cli import engine_import
-from linfusion_cli.cli.app import app
+from linfusion_cli.cli.app import app, main
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.options import options_of
 from linfusion_cli.planning.number_format import dtype_of
 from linfusion_cli.system import speed as speeds
 from linfusion_cli.system.device import Machine
@@ -130,3 +133,32 @@ def test_a_link_without_ranks_and_an_odd_one_are_refused() -> None:
         result = CliRunner().invoke(app, ["plan", "--device", "cpu", *words])
         assert result.exit_code != 0
         assert said in str(result.exception)
+
+
+NOT_OF_A_PLAN = {"dry_run", "yes", "quiet", "log_file"}  # a plan is a dry run that says what it finds
+
+
+def test_it_takes_what_generate_takes() -> None:
+    assert {row.key for row in options_of("plan")} == {row.key for row in options_of("generate")}
+    root: Any = get_command(app)
+    generate, plan = ({one.name: {*one.opts} for one in root.commands[name].params} for name in ("generate", "plan"))
+    assert generate.keys() - plan.keys() == NOT_OF_A_PLAN
+    assert {name: plan[name] for name in generate.keys() - NOT_OF_A_PLAN} == {
+        name: generate[name] for name in generate.keys() - NOT_OF_A_PLAN
+    }
+
+
+@pytest.mark.parametrize(("words", "images"), [(["-n", "3"], 3), (["--seeds", "5,7"], 2), (["--seed", "5"], 0)])
+def test_several_images_load_the_model_once(words: list[str], images: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "a lake", "--size", "256x128", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.get("images", 0) == images
+    if images:
+        assert found["seconds"] < found["all_seconds"] < images * found["seconds"]
+    assert found["seed"] == 5 or words[0] == "-n"
+
+
+def test_it_reads_the_prompt_from_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "prompt.txt").write_text("a castle")
+    assert main(["plan", "--size", "256x128", "--prompt-file", str(tmp_path / "prompt.txt")]) == 0
+    assert "castle" in capsys.readouterr().out
