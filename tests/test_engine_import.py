@@ -46,6 +46,7 @@ def test_a_larger_import_is_planned_again_within_the_limit(monkeypatch: pytest.M
     assert "torch and diffusers take 763 MB here, 375 MB more than planned. Planned again" in str(events[0])
 
 
+@pytest.mark.slow
 def test_a_plan_that_no_longer_fits_is_refused_with_the_budget_that_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_within("700MB")
     with pytest.raises(OutOfMemoryError, match=r"max_memory allows 0\.7 GB") as refused:

@@ -157,6 +157,7 @@ PIECES = [
 ]
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=60) | st.lists(st.sampled_from(PIECES), max_size=30).map(b"".join))
 @settings(max_examples=500, deadline=None)
 def test_any_bytes_are_an_object_or_an_error(data: bytes) -> None:
@@ -202,6 +203,7 @@ def test_hostile_texts_cost_little(kind: str) -> None:
     assert mebibytes < 300
 
 
+@pytest.mark.slow
 def test_many_short_lines_are_read_one_by_one_in_little_memory() -> None:
     line = json.dumps({"event": "done", "id": "a" * 64, "name": "a.png", "size_bytes": 12345, "modified_ns": 2**60})
     tracemalloc.start()

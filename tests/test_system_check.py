@@ -52,6 +52,7 @@ def test_a_broken_preset_and_a_full_disk_do_not_stop_it(nothing_cached: Path, mo
     assert found["disk for weights"].fix == "set HF_HOME to a folder on a larger disk"
 
 
+@pytest.mark.slow
 def test_the_command_says_no_token(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canaryCANARY")
     assert main(["doctor", "--json"]) == 0

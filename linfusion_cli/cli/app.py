@@ -7,7 +7,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from typer.exceptions import TyperException
@@ -127,6 +128,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _code_of(error)
 
 
+@cache
+def _built() -> Any:
+    """The command with all others in it; one process may run it several times."""
+    with paused():  # building them leaves no garbage; 4 ms of `linfusion --help`
+        return get_command(app)
+
+
 def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's pair
     """Runs the command and returns its exit code. debug: other libraries are heard, and errors are raised."""
     own_process()
@@ -134,9 +142,7 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
     libraries = _listening() if debug else nullcontext()
     try:
         with libraries:
-            with paused():  # building them leaves no garbage; 4 ms of `linfusion --help`
-                command = get_command(app)
-            code = command(words, prog_name="linfusion", standalone_mode=False)
+            code = _built()(words, prog_name="linfusion", standalone_mode=False)
         if code == INTERRUPTED:
             return _fail("Interrupted", _interrupted(words), INTERRUPTED, words)
         return code if isinstance(code, int) else 0

@@ -71,6 +71,7 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Batch:
     return Batch(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_each_image_is_made_once_and_said_where(batch: Batch) -> None:
     tasks = tasks_of(*(f"lake {number}" for number in range(7)))
     summary = batch.run(tasks)
@@ -114,6 +115,7 @@ def test_a_worker_tries_again_itself_where_only_its_process_died(batch: Batch) -
     assert any("CUDA error" in text for text in batch.texts("failed"))
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_not_shared_is_named(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ClusterError) as caught:

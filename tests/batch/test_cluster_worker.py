@@ -50,6 +50,7 @@ def assigned(task: Task, folder: Path, key: str = "") -> Assignment:
     return Assignment(order=order.as_json(), place=task.place)
 
 
+@pytest.mark.slow
 def test_it_makes_an_image_finds_it_again_and_stops(workers: list[ClusterWorker], tmp_path: Path) -> None:
     first, second = workers
     assert [worker.introduce().problem for worker in workers] == ["", ""]

@@ -103,6 +103,7 @@ def test_what_may_be_part_of_the_prompts_stays(text: str) -> None:
     assert without_marks(text) == (text, "")
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_any_text_keeps_its_lines(text: str) -> None:
     found, note = without_marks(text)

@@ -96,6 +96,7 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, name: str, text: st
     assert problem in problems[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SAME))
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
@@ -149,6 +150,7 @@ def test_what_of_pasted_settings_is_not_used_is_noted(tmp_path: Path) -> None:
     assert notes == [f"{path}:1: not used of the pasted settings: Model: dream, Hires steps: 3"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(['"a, {b"', '{"jobs": 1}', '{"prompt": ["x", "y"]}', "3"]), max_size=6), st.booleans())
 def test_entries_of_json_have_their_own_lines(entries: list[str], in_object: bool) -> None:
     text = ",\n".join(entries)

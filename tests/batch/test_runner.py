@@ -221,6 +221,7 @@ def test_damage_that_hides_is_found_by_verify(finished) -> None:
     check(path)
 
 
+@pytest.mark.slow
 def test_without_its_journal_a_batch_knows_its_images(finished) -> None:
     batch = finished
     (batch.folder / ".linfusion" / "journal.jsonl").unlink()

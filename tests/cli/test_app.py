@@ -54,6 +54,7 @@ def raising(error: BaseException) -> Any:
     return render
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
@@ -93,6 +94,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"linfusion {__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -152,6 +154,7 @@ def test_a_wrong_word_is_a_usage_error_with_the_way_to_the_help(
     assert f"See: linfusion {command}--help" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [UsageError("why"), ZeroDivisionError("why")])
 def test_a_traceback_is_for_debug_alone(
     fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception

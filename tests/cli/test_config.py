@@ -39,6 +39,7 @@ def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object
     return {"size": plan["size"], "steps": [stage["steps"] for stage in plan["stages"]]}
 
 
+@pytest.mark.slow
 def test_what_is_typed_beats_a_variable_and_this_the_file(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

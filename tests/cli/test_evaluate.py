@@ -40,6 +40,7 @@ def test_flags_that_would_do_nothing_are_refused(
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

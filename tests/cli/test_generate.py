@@ -131,6 +131,7 @@ def test_a_dry_run_shows_the_plan_and_renders_nothing(
     assert any(line.startswith("factor = 2.0") and line.endswith("# defaults.toml") for line in lines)
 
 
+@pytest.mark.slow
 def test_seed_minus_one_draws_a_seed_and_says_which(capsys: pytest.CaptureFixture[str]) -> None:
     seeds = set()
     for _ in range(2):

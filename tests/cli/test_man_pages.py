@@ -24,6 +24,7 @@ def test_the_pages_are_what_the_commands_make() -> None:
     assert {path.name: path.read_text(encoding="utf-8") for path in PAGES} == man_pages(), "make man"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_every_flag_is_in_the_page_of_its_command(path: Path) -> None:
     command: Any = get_command(app)

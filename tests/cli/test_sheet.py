@@ -37,6 +37,7 @@ def test_a_folder_gives_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFi
         assert json.loads(capsys.readouterr().out)["images"] == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -33,6 +33,7 @@ def jobs(fakes: SimpleNamespace) -> list[Any]:
     return planned
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "size"),
     [
@@ -57,6 +58,7 @@ def test_a_prompt_is_not_needed(photo: Path, jobs: list[Any]) -> None:
     assert jobs[0].prompt == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -71,6 +71,7 @@ def test_it_serves_until_it_is_interrupted(image: Path) -> None:
     assert (process.returncode, told) == (0, "stopped\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

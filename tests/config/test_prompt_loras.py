@@ -53,6 +53,7 @@ def test_a_tag_is_the_option_with_its_weight(weight: str, name: str) -> None:
     assert tagged.prompt_notes == ()
 
 
+@pytest.mark.slow
 @given(NUMBERS, NUMBERS)
 def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str) -> None:
     """As in A1111, while the option has the UNet's first; a note says so where they differ."""
@@ -91,6 +92,7 @@ def test_tags_are_added_to_the_options_or_the_presets_loras(models: Path, tmp_pa
     assert tagged.settings.extras.loras == (f"{armour}:0.3", ink)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "words"),
     [

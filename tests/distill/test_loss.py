@@ -66,6 +66,7 @@ def test_gradient_checkpointing_changes_no_gradient(family: str, teachers: dict[
         assert torch.allclose(plain, checkpointed, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_only_the_student_learns(teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers["sd15"]), CPU)
     unet = teacher.pipeline.unet

@@ -61,6 +61,7 @@ def test_a_teacher_is_frozen_float32_and_knows_its_sizes(family: str, teachers: 
     assert (teacher.pixels_per_latent, teacher.train_size_px) == (8, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_batch_depends_on_its_draw_alone(family: str, teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers[family]), CPU)
@@ -72,6 +73,7 @@ def test_a_batch_depends_on_its_draw_alone(family: str, teachers: dict[str, Path
     assert set(first.added) == ({"text_embeds", "time_ids"} if family == "sdxl" else set())
 
 
+@pytest.mark.slow
 def test_noise_and_velocity_targets(teachers: dict[str, Path]) -> None:
     for family in ("sd15", "sd21"):
         teacher = Teacher.load(str(teachers[family]), CPU)
@@ -85,6 +87,7 @@ def test_noise_and_velocity_targets(teachers: dict[str, Path]) -> None:
         assert torch.allclose(scheduler.add_noise(clean, noise, batch.timesteps), batch.noisy, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_a_tensor_that_is_missing_is_named_and_never_made_up(copy: Path, part: str) -> None:
     """Both libraries would draw it at random."""

@@ -26,6 +26,7 @@ def test_a_scene_does_not_depend_on_its_batch() -> None:
         assert torch.allclose(render([scene], 32, 32)[0], together[index], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sizes_show_the_same_scene() -> None:
     chosen = [scene for scene in scenes(10, seed=5) if not scene.stars]
     large = render(chosen, 256, 256)

@@ -135,6 +135,7 @@ def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
         make_plan(replace(asked, max_memory_bytes=5 * 10**9), LAPTOP)
 
 
+@pytest.mark.slow
 def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "free_bytes", lambda folder: 1000)
     with pytest.raises(OutputError, match=r"16384x8192 in 1\.0 GB of memory .*files.*scratch, or more max_memory"):
@@ -260,6 +261,7 @@ def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
         job("128x128", upscale_image=tmp_path / "small.png", upscale_strength=0.0)
 
 
+@pytest.mark.slow
 def test_the_autoencoders_own_number_format_counts() -> None:
     """That of the built-in model stays in float32: its phases need as much, the UNet's less."""
     exact, half = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", dtype="float16"), LAPTOP)
@@ -301,6 +303,7 @@ def test_what_reads_and_what_draws_are_not_loaded_together() -> None:
     assert estimate.encoding_bytes == 500e6 + 4 * large.text_parameters > estimate.denoising_bytes
 
 
+@pytest.mark.slow
 def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
     """Their weights, and the encoder of images that comes with the second."""
     layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -356,6 +359,7 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
         )
 
 
+@pytest.mark.slow
 def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     known = family_architecture("sd15")
     strange = replace(known, unet=replace(known.unet, bandable=False))

@@ -23,6 +23,7 @@ def by_ranks(plan: Plan, ranks: int, link: float | None) -> RankForecast:
     return forecast(plan, architecture_of(plan.job).unet, ranks, link)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3, 4, 7])
 def test_ranks_are_at_most_so_many_times_as_fast_and_a_slow_link_makes_them_slower(ranks: int) -> None:
     plan = planned(size="4096x4096")

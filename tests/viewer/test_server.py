@@ -97,6 +97,7 @@ def test_the_state_says_what_the_page_needs_and_no_text_leaves_its_script(served
     assert b"</script>" not in ask(served, "/data.js")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [

@@ -30,6 +30,7 @@ def test_the_built_in_model_fits(model: Path) -> None:
     check_shapes(headers(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [

@@ -20,6 +20,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family("sd15", tmp_path_factory.mktemp("family") / "all")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(224, 224), (640, 480), (481, 640), (333, 100), (50, 51), (1023, 769)])
 @pytest.mark.parametrize("side", [224, 336])
 def test_images_are_prepared_as_transformers_does(size: tuple[int, int], side: int) -> None:
@@ -72,6 +73,7 @@ def test_the_unet_is_told_what_diffusers_tells_it(family: Family, full: bool, tm
     } == {(0.7,)}
 
 
+@pytest.mark.slow
 def test_what_was_mounted_comes_off_and_goes_on_again(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     before, printed = pipeline.unet.attn_processors, repr(pipeline.unet)

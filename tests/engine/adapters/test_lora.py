@@ -100,6 +100,7 @@ def test_alpha_in_the_header_as_diffusers_saves_it(pipeline: Any, family: Family
     assert not torch.allclose(found, plain, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Path) -> None:
     down, up = factors(pipeline)
     before = LAYER.replace(".to_q", ".processor.to_q_lora")
@@ -261,6 +262,7 @@ def test_alpha_in_any_number_format(pipeline: Any, tmp_path: Path, alpha: Tensor
     assert torch.allclose(found, predicted(pipeline.unet), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [

@@ -32,6 +32,7 @@ def test_equals_the_official_code(family: str, data: Path) -> None:
     assert torch.allclose(predict(unet, tensors), tensors["noise_pred"], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_unmount_is_the_exact_inverse(family: str, data: Path) -> None:
     tensors, config = load_golden(data / f"unet_{family}.safetensors")

@@ -166,6 +166,7 @@ def test_words_of_a_users_own_with_weights(family: Family, tmp_path: Path) -> No
     assert changed == [2, 3]  # both vectors, and nothing else
 
 
+@pytest.mark.slow
 def test_a_weight_that_is_not_read_is_told_with_the_plan_and_not_again(family: Family) -> None:
     told: list[Event] = []
     plan = plan_for(family, "a (red:1.3) house", weights=False, negative_prompt="(fog:1.2)")

@@ -218,6 +218,7 @@ def test_shuffle_in_bands_and_beside_another_one(family: Family, tmp_path: Path)
     assert np.abs(in_bands(plan, 0) - in_bands(plan, 3)).max() <= 1
 
 
+@pytest.mark.slow
 def test_modes_are_checked_with_the_files(sdxl: Family, tmp_path: Path) -> None:
     union(loaded_pipeline(sdxl).unet, 6).save_pretrained(tmp_path / "union")
     plain = save_controlnet(loaded_pipeline(sdxl), tmp_path / "plain")

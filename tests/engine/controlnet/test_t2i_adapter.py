@@ -157,6 +157,7 @@ def test_features_do_not_depend_on_the_bands(kind: str, rows: int, in_channels: 
         assert torch.allclose(ours.rows(Band(0, ours.height)), theirs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_another_model_and_grey_files(family: Family, tmp_path: Path) -> None:
     unet = loaded_pipeline(family).unet
     T2IAdapter(3, [8, 24], 1, 8).save_pretrained(tmp_path / "narrow")

@@ -45,6 +45,7 @@ def test_an_autoencoder(prefix: str) -> None:
     assert same(to_diffusers(prefixed(prefix, ldm_vae(vae)), Named(prefix, "ldm_vae"), dict(vae.config), PATH), vae)
 
 
+@pytest.mark.slow
 def test_a_text_encoder_of_openclip_without_its_last_layers() -> None:
     encoder = tiny_pipeline("sdxl").text_encoder_2
     given = prefixed("x.", open_clip(encoder))

@@ -62,6 +62,7 @@ def test_the_next_request(asked: Band, band: Band, following: Band, scale: float
     assert next_request(asked, band, following, scale, 20) == expected
 
 
+@pytest.mark.slow
 @given(
     steps=st.lists(
         st.tuples(

@@ -82,6 +82,7 @@ def spoilt(tensor: Tensor) -> Tensor:
     return tensor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
 @given(place=st.integers(0, 99), seed=st.integers(0, 99))
 def test_one_bad_value_anywhere_is_found(bad: float | None, place: int, seed: int) -> None:

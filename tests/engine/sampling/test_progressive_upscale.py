@@ -73,6 +73,7 @@ def no_step(done: int, latents: torch.Tensor) -> None:
     assert done > 0
 
 
+@pytest.mark.slow
 def test_base_stage_equals_the_official_run(official: Official) -> None:
     latents = base(official.denoiser, official.clock(1.0), official.tensors["step000.in"], (0,), no_step)
     assert torch.allclose(latents, official.tensors["stage0.final_latents"], atol=1e-4)
@@ -201,6 +202,7 @@ def test_steps_of_a_stage_are_rounded_up_but_not_by_float_dust() -> None:
     assert [steps_run(50, s) for s in (0.32, 0.24000001, 0.16, 0.0800001, 0.001, 1.0)] == [16, 12, 8, 4, 1, 50]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SCHEDULERS if not missing_package(name, "normal")])
 def test_a_stage_that_ends_early_returns_the_clean_latents_of_its_last_prediction(name: str) -> None:
     """Beside it the same steps one by one, and x0 = (x - noise eps) / signal of the last prediction."""

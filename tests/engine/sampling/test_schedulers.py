@@ -76,6 +76,7 @@ def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
     assert torch.equal(stepped(1), stepped(2)) == (name not in DRAWING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_levels_are_signal_and_noise_at_each_timestep(name: str) -> None:
     scheduler = Scheduler.start(made(name), 8, 0.5, CPU)
@@ -87,6 +88,7 @@ def test_levels_are_signal_and_noise_at_each_timestep(name: str) -> None:
     assert scheduler.train_timesteps == 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_the_models_noise_schedule_is_kept(name: str) -> None:
     config = made(name).config
@@ -102,6 +104,7 @@ def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int,
     assert len(clock.timesteps) == len(times(name, steps, strength))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (50, 0.1), (2, 0.5)])
 def test_a_perfect_denoiser_finds_the_image_from_wherever_it_starts(name: str, steps: int, strength: float) -> None:

@@ -29,6 +29,7 @@ def by_pillow(image: torch.Tensor, size: Size, kernel: str) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.asarray(channel) for channel in channels]))[None].clamp(-1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'mode' parameter:DeprecationWarning")
 @given(
     source=st.tuples(st.integers(1, 150), st.integers(1, 150)),

@@ -43,6 +43,7 @@ def test_a_resnet(band_rows: int, out_channels: int, dilation: int) -> None:
     assert torch.allclose(ours, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("band_rows", [1, 4, 20])
 @pytest.mark.parametrize("depth", [1, 2, 3])
 @pytest.mark.parametrize("linear_projection", [False, True])

@@ -29,6 +29,7 @@ def naive(module: Attention, image: torch.Tensor, top: int, bottom: int, first: 
     return module.to_out[0](weights @ module.to_v(keys)).unflatten(0, (bottom - top, -1)).permute(2, 0, 1)
 
 
+@pytest.mark.slow
 @given(height=st.integers(1, 12), width=st.integers(1, 9), band=st.integers(1, 13), scores=st.integers(1, 500))
 @settings(deadline=None, max_examples=40)
 @torch.no_grad()

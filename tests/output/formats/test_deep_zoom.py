@@ -21,6 +21,7 @@ def test_levels() -> None:
     assert [level_size(size, level) for level in (0, 5, 9, 10)] == [Size(1, 1), Size(32, 1), Size(500, 15), size]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [Size(1, 1), Size(254, 255), Size(253, 509), Size(600, 511)])
 def test_tiles_of_every_level(tmp_path: Path, size: Size) -> None:
     path, image = tmp_path / "a.b.dzi", image_of(size)

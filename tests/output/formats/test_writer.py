@@ -90,6 +90,7 @@ def test_pixels_come_back(tmp_path: Path, name: str, given: dict[str, Any]) -> N
         assert np.abs(pixels.astype(int) - image).mean() <= 2
 
 
+@pytest.mark.slow
 @every_way
 def test_the_record_comes_back(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
     path, _ = written(tmp_path, name, ODD, **given)
@@ -98,6 +99,7 @@ def test_the_record_comes_back(tmp_path: Path, name: str, given: dict[str, Any])
     assert json.loads(text)["prompt"] == 'a <b> & "c"'
 
 
+@pytest.mark.slow
 @every_way
 def test_a_whole_file_is_known_and_a_cut_one_is_found(tmp_path: Path, name: str, given: dict[str, Any]) -> None:
     path, _ = written(tmp_path, name, ODD, **given)
@@ -119,6 +121,7 @@ def test_too_few_rows_leave_nothing(tmp_path: Path, name: str, given: dict[str, 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @every_way
 def test_a_full_disk_leaves_nothing(
     tmp_path: Path, name: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
