@@ -100,7 +100,8 @@ def test_what_would_stop_the_work_is_told(tmp_path: Path) -> None:
 
 def test_all_that_would_stop_the_work_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights, a package, the image, the log and the folder of stages: each with its option."""
-    factors = {f"lora_unet_x.lora_{name}.weight": torch.ones(2, 2) for name in ("down", "up")}
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+    factors = {f"{layer}.lora_down.weight": torch.ones(2, 128), f"{layer}.lora_up.weight": torch.ones(144, 2)}
     save_file(factors, tmp_path / "lora.safetensors")
     (tmp_path / "file").write_bytes(b"")
     find_spec = importlib.util.find_spec
