@@ -151,8 +151,8 @@ class ClaimsReport:
 
 def claims_table(rows: list[tuple[Claim, dict[str, Score]]]) -> Iterator[str]:
     """Yields the lines of a Markdown table: a row per claim, its size in training sides."""
-    yield "| | size | prompts | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
+    yield "| | size | prompts | " + " | ".join(column.heading for column in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 3) + "|"
     for claim, row in rows:
-        values = " | ".join(row[key].text(scale, digits) if key in row else "-" for key, _, scale, digits in COLUMNS)
+        values = " | ".join(column.text(row) for column in COLUMNS)
         yield f"| {claim.name} | {claim.times}× | {claim.count} | {values} |"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -283,28 +283,37 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
     return found
 
 
-# Name of a score, heading, factor and decimals in tables.
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A score in tables: its name in a row, its heading, the factor that it is shown with, and the decimals."""
+
+    key: str
+    heading: str
+    factor: float
+    digits: int
+
+    def text(self, row: Mapping[str, Score]) -> str:
+        """The score of a row of scores; "-" if it has none."""
+        return row[self.key].text(self.factor, self.digits) if self.key in row else "-"
+
+
 COLUMNS = (
-    ("fidelity", "prompt fidelity, %", 100, 1),
-    ("distance whole", "Fréchet, whole", 1, 2),
-    ("distance crops", "Fréchet, crops", 1, 2),
-    ("one body", "one sun or moon, %", 100, 1),
-    ("seams", "seams", 1, 2),
-    ("detail 2-4 px", "detail 2-4 px, dB", 1, 1),
-    ("detail 4-8 px", "detail 4-8 px, dB", 1, 1),
+    Column("fidelity", "prompt fidelity, %", 100, 1),
+    Column("distance whole", "Fréchet, whole", 1, 2),
+    Column("distance crops", "Fréchet, crops", 1, 2),
+    Column("one body", "one sun or moon, %", 100, 1),
+    Column("seams", "seams", 1, 2),
+    Column("detail 2-4 px", "detail 2-4 px, dB", 1, 1),
+    Column("detail 4-8 px", "detail 4-8 px, dB", 1, 1),
 )
 
 
 def table(rows: dict[str, dict[str, Score]]) -> Iterator[str]:
     """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute."""
-    yield "| | " + " | ".join(title for _, title, _, _ in COLUMNS) + " |"
+    yield "| | " + " | ".join(column.heading for column in COLUMNS) + " |"
     yield "|---" * (len(COLUMNS) + 1) + "|"
     for name, row in rows.items():
-        yield (
-            f"| {name} | "
-            + " | ".join(row[key].text(scale, digits) if key in row else "-" for key, _, scale, digits in COLUMNS)
-            + " |"
-        )
+        yield (f"| {name} | " + " | ".join(column.text(row) for column in COLUMNS) + " |")
     yield ""
     present = [name for name in ATTRIBUTES if any(f"fidelity {name}" in row for row in rows.values())]
     yield "| fidelity, % | " + " | ".join(present) + " |"
