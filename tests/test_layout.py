@@ -167,10 +167,13 @@ def our_rooms(path: Path) -> set[str]:
     return {room_of(name) for name in imports_of(path) if name.split(".")[0] == "linfusion_cli"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_imports_are_permitted(path: Path) -> None:
-    room = room_of_file(path)
-    assert our_rooms(path) - {room} <= set(IMPORTS.get(room, "").split()), f"{room} may not import these"
+def test_imports_are_permitted() -> None:
+    forbidden = {
+        name: rooms
+        for name, path in zip(IDS, FILES, strict=True)
+        if (rooms := our_rooms(path) - {room := room_of_file(path)} - set(IMPORTS.get(room, "").split()))
+    }
+    assert forbidden == {}, "the module may not import these rooms"
 
 
 @pytest.mark.parametrize("room", IMPORTS)
@@ -185,11 +188,11 @@ def test_permissions_lead_down(room: str) -> None:
     assert all(floor[other] > floor[room] for other in IMPORTS[room].split())
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_torch_lives_in_the_engine_and_in_training(path: Path) -> None:
-    if room_of_file(path).split(".")[0] not in TORCH_ROOMS:
-        top = {name.split(".")[0] for name in imports_of(path)}
-        assert not top & {"torch", "diffusers", "transformers"}
+def test_torch_lives_in_the_engine_and_in_training() -> None:
+    for name, path in zip(IDS, FILES, strict=True):
+        if room_of_file(path).split(".")[0] not in TORCH_ROOMS:
+            top = {module.split(".")[0] for module in imports_of(path)}
+            assert not top & {"torch", "diffusers", "transformers"}, name
 
 
 # A location becomes a path, and a header is read, in WeightFile.resolve() alone. Name -> the modules that call it.
@@ -229,23 +232,22 @@ def test_weights_are_found_and_their_headers_read_in_one_module(name: str) -> No
     assert calling == RESOLVING[name]
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_the_engine_looks_for_no_file(path: Path) -> None:
+def test_the_engine_looks_for_no_file() -> None:
     """The plan has found all weights (weights/weight_file.py); the engine opens these, and checks them on the way."""
-    if room_of_file(path).startswith("engine"):
-        assert "linfusion_cli.weights.locate" not in imports_of(path)
+    for name, path in zip(IDS, FILES, strict=True):
+        if room_of_file(path).startswith("engine"):
+            assert "linfusion_cli.weights.locate" not in imports_of(path), name
 
 
-@pytest.mark.parametrize("path", FILES, ids=IDS)
-def test_files_and_functions_stay_short(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= 400
-    tree = tree_of(path)
-    assert ast.get_docstring(tree), "every module says in a sentence what it is"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef):
-            documentation = (ast.get_docstring(node, clean=False) or "").count("\n")
-            assert (node.end_lineno or 0) - node.lineno + 1 - documentation <= 60, node.name
+def test_files_and_functions_stay_short() -> None:
+    for name, path in zip(IDS, FILES, strict=True):
+        assert path.read_text().count("\n") <= 400, name
+        tree = tree_of(path)
+        assert ast.get_docstring(tree), f"{name}: every module says in a sentence what it is"
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                documentation = (ast.get_docstring(node, clean=False) or "").count("\n")
+                assert (node.end_lineno or 0) - node.lineno + 1 - documentation <= 60, f"{name}: {node.name}"
 
 
 def test_every_module_has_a_test_file_of_its_name() -> None:

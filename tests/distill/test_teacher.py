@@ -96,6 +96,7 @@ def test_a_tensor_that_is_missing_is_named_and_never_made_up(copy: Path, part: s
     assert f"{part}: lacks {name}" in refusal(copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_a_tensor_that_nothing_reads_is_named(copy: Path, part: str) -> None:
     rewrite(copy / part, lambda tensors: tensors | {"odd": torch.ones(1)})

@@ -101,6 +101,7 @@ def test_code_points_that_are_not_known_are_told(tmp_path: Path, points: tuple[i
     assert f"the code points of its cICP ({points[0]}, {points[1]}, {points[2]}) are not known" in notes(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("primaries", PRIMARIES)
 @pytest.mark.parametrize("curve", CURVES)
 def test_white_stays_white_and_black_black(tmp_path: Path, primaries: int, curve: int) -> None:

@@ -50,6 +50,7 @@ def wanted(data: np.ndarray, photometric: str, alpha: str) -> np.ndarray:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("tile", [None, (32, 32)])

@@ -15,6 +15,9 @@ from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights import weight_file
 from linfusion_cli.weights.safetensors_header import Header, read_header
 
+LAYER = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"  # of the built-in model
+FITTING = {f"{LAYER}.lora_down.weight": zeros(2, 128), f"{LAYER}.lora_up.weight": zeros(144, 2)}
+
 
 def job(**changes: Any) -> Job:
     return resolve(Request(prompt="a lake", size="64x64", seed=1, output=Path("x.png"), **changes))
@@ -49,7 +52,7 @@ def test_each_header_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     real, read = weight_file.read_header, list[Path]()
     monkeypatch.setattr(weight_file, "read_header", lambda path: (read.append(path), real(path))[1])
-    save_file({"lora_unet_one.lora_down.weight": zeros(2, 3)}, tmp_path / "a.safetensors")
+    save_file(FITTING, tmp_path / "a.safetensors")
     plan = make_plan(job(loras=(str(tmp_path / "a.safetensors"),)), find_machine("cpu"))
     assert len(read) == len(set(read))
     assert tmp_path / "a.safetensors" in read
@@ -59,7 +62,7 @@ def test_each_header_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_a_plan_reads_each_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job tells the family by the model's headers; the plan reads each file's header, and no more."""
     lora = tmp_path / "hyper.safetensors"
-    save_file({"lora_unet_conv_in.lora_down.weight": zeros(2, 4, 1, 1)}, lora, {"name": "lcm"})
+    save_file(FITTING, lora, {"name": "lcm"})
     asked = job(loras=(str(lora),))
     read: list[Path] = []
 

@@ -40,6 +40,7 @@ def test_a_rounding_error_is_no_step(steps: int, strength: float, run: int) -> N
     assert steps_run(steps, strength) == run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @given(steps=STEPS, strength=STRENGTH)
 @settings(deadline=None)
@@ -88,6 +89,7 @@ def stages_of(scheduler: str, early_end: float) -> tuple[Stage, ...]:
     return plan_stages(replace(job, settings=job.settings.model_copy(update={"upscale": upscale})), "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["ddim", "heun", "dpm2", "pndm"])
 @given(early_end=st.floats(0, 1))
 @settings(deadline=None, max_examples=20)

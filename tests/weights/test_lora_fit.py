@@ -61,6 +61,7 @@ def changed(tensors: dict[str, Tensor], change: str) -> dict[str, Tensor]:
             return tensors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize("change", ["none", "layer", "size", "half", "alpha", "third encoder"])
 def test_the_plan_says_what_loading_says(family: Family, tmp_path: Path, layout: int, change: str) -> None:

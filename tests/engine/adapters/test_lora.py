@@ -166,6 +166,7 @@ def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, 
     assert torch.allclose(predicted(unet), found, atol=1e-5)  # the merged convolution lies otherwise in memory
 
 
+@pytest.mark.slow
 def test_several_files_on_one_layer_add_up_and_come_off(pipeline: Any, tmp_path: Path) -> None:
     unet, stem = pipeline.unet, f"lora_unet_{LAYER.replace('.', '_')}"
     down, up = factors(pipeline)
@@ -308,6 +309,7 @@ def test_a_lora_of_the_text_encoder_without_its_attention(family: Family, tmp_pa
     assert torch.allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"unet.lora_alpha": "much"})])
 def test_a_damaged_configuration_in_the_header(pipeline: Any, tmp_path: Path, text: str) -> None:
     down, up = factors(pipeline)

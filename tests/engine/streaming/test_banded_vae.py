@@ -28,6 +28,7 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[
 STORE = ActivationStore.unlimited(torch.device("cpu"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("band_px", [1, 2, 3, 7, 24, 1000])
