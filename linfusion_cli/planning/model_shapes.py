@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,15 @@ def read_on_top(loras: Iterable[WeightFile], ip_adapter: WeightFile | None, ip_e
         return OnTop(mounted, 0, held_bytes)
     encoder = sum(header.parameters for header in ip_encoder.headers) if ip_encoder is not None else 0
     return OnTop(mounted + ip_adapter.header.parameters, encoder, held_bytes)
+
+
+def with_controlnets(unet: UNetShape, controlnets: Iterable[WeightFile]) -> UNetShape:
+    """The shape with as many parameters per ControlNet as the largest here has, if these are more than usual.
+
+    A ControlNet-union has those of its transformer and its modes, too.
+    """
+    counts = [sum(header.parameters for header in net.headers) for net in controlnets]
+    return replace(unet, controlnet_parameters=max(unet.controlnet_parameters, *counts, 0))
 
 
 def read_vae(folder: Path, headers: Iterable[Header], like: VaeShape) -> VaeShape:

@@ -34,6 +34,7 @@ from linfusion_cli.planning.model_shapes import (
     read_architecture,
     read_on_top,
     read_vae,
+    with_controlnets,
 )
 from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
@@ -198,7 +199,8 @@ def _architecture(job: Job, weights: JobWeights) -> Architecture:
         told = guidance_embedding_dim(drawing.tensors) > 0
         known = replace(known, unet=replace(known.unet, told_guidance=told))
     on_top = read_on_top(weights.loras, weights.ip_adapter, weights.ip_encoder)
-    return replace(known, vae=_vae(model, weights, known.vae), on_top=on_top)
+    shape = with_controlnets(known.unet, weights.controlnets)
+    return replace(known, unet=shape, vae=_vae(model, weights, known.vae), on_top=on_top)
 
 
 def _vae(model: ModelSettings, weights: JobWeights, own: VaeShape) -> VaeShape:

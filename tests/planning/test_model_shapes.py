@@ -13,7 +13,13 @@ from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
-from linfusion_cli.planning.model_shapes import OnTop, family_architecture, read_architecture, read_on_top
+from linfusion_cli.planning.model_shapes import (
+    OnTop,
+    family_architecture,
+    read_architecture,
+    read_on_top,
+    with_controlnets,
+)
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights.families import FAMILY_ROWS
@@ -156,3 +162,13 @@ def test_a_layer_whose_update_is_merged_is_counted(names: tuple[str, str], mark:
 def test_an_autoencoder_for_which_float16_is_too_narrow() -> None:
     assert [family_architecture(name).vae.dtype("float16") for name in ("sd15", "sdxl")] == ["float16", "float32"]
     assert family_architecture("sdxl").vae.dtype("bfloat16") == "bfloat16"
+
+
+def test_a_controlnet_that_is_larger_than_usual_counts_in_full(tmp_path: Path) -> None:
+    like = family_architecture("sd15").unet
+    small = replace(like, controlnet_parameters=100)
+    save_file({"controlnet_mid_block.weight": torch.zeros(11, 11)}, tmp_path / "net.safetensors")
+    net = WeightFile.resolve((str(tmp_path / "net.safetensors"),), "", "controlnet")
+    assert with_controlnets(small, [net, net]).controlnet_parameters == 121
+    assert with_controlnets(like, [net]) == like
+    assert with_controlnets(like, []) == like
