@@ -14,6 +14,7 @@ os.environ.update(
     DIFFUSERS_DISABLE_REMOTE_CODE="1",
     TRANSFORMERS_VERBOSITY="error",
     HF_HUB_DISABLE_PROGRESS_BARS="1",
+    TRITON_INTERPRET="1",  # its kernels run on the CPU; read when torch imports it
 )
 # Before torch is imported. The workers share the cores, and tiny networks gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

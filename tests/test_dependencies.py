@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = canonicalize_name(PROJECT["name"])
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
-UNINSTALLED = {"torchmetrics", "torch-fidelity", "ray"}  # of the extras `eval` and `ray`: the tests do without
+UNINSTALLED = {"torchmetrics", "torch-fidelity", "ray", "triton"}  # of extras that the tests do without
 MODULES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}  # others have their distribution's name
 
 

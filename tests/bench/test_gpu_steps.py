@@ -15,6 +15,7 @@ from bench.gpu.dispatches import Dispatches
 from bench.gpu.shapes import Measured
 from bench.gpu.steps import step_of
 from linfusion_cli.engine.attention import linear_attention
+from linfusion_cli.engine.attention.fused_attention import has_triton
 from linfusion_cli.engine.streaming.row_source import Parked
 
 
@@ -140,6 +141,16 @@ def test_kernels(setting: Setting) -> None:
     counted = [case.found for case in found.values() if case.name.endswith(": calls")]
     assert len(counted) == 3
     assert all(one["calls"] > 100 and one["waits"] == 0 for one in counted)
+
+
+@pytest.mark.slow
+def test_fused_kernels(setting: Setting) -> None:
+    found = cases("fused", setting)
+    assert not wrong(found)
+    if has_triton():
+        assert sum(case.ok is True for case in found.values()) == 2
+    else:
+        assert found["Triton"].found == {"installed": False}
 
 
 @pytest.mark.slow

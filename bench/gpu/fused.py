@@ -1,0 +1,83 @@
+"""The two Triton kernels of linear attention against the plain operators: the same numbers, and how long both take.
+
+No render uses the kernels yet. The stand-in runs them in Triton's interpreter where Triton is installed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from bench.gpu.case import Case, Setting, attempt
+
+# heads, width of a head, tokens: SD-XL's levels at 16384x8192, SD-v1.5's widest and narrowest heads; the stand-in's
+SHAPES = ((10, 64, 524_288), (20, 64, 131_072), (8, 40, 262_144), (8, 160, 32_768))
+TINY_SHAPES = ((2, 24, 70),)
+RUNS = 5
+
+
+def cases(setting: Setting) -> Iterator[Case]:
+    if setting.kind == "cpu":
+        os.environ.setdefault("TRITON_INTERPRET", "1")  # before torch is imported, which imports Triton
+    from linfusion_cli.engine.attention.fused_attention import has_triton
+
+    if not has_triton():
+        yield Case("Triton", None, {"installed": False})
+        return
+    for dtype in ("float32", "float16") if setting.kind == "cpu" else ("float32", "float16", "bfloat16"):
+        for heads, dim, tokens in TINY_SHAPES if setting.quick else SHAPES:
+            name = f"{tokens} tokens, {heads} heads of {dim}, {dtype}"
+            yield attempt(name, partial(_beside, name, setting, heads, dim, tokens, dtype))
+
+
+def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtype_name: str) -> Case:
+    import torch
+
+    from bench.gpu.parity import TOLERANCES, error_of, exact_floats
+    from linfusion_cli.engine.attention import fused_attention
+    from linfusion_cli.engine.attention.linear_attention import BLOCK_TOKENS, AttentionState, feature_map
+
+    exact_floats()
+    dtype = getattr(torch, dtype_name)
+    torch.manual_seed(8)
+    query, key, value = (torch.randn(1, tokens, heads * dim, device=setting.device).to(dtype) for _ in range(3))
+
+    def split(x: Any) -> Any:
+        return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+    def plain() -> Any:
+        state = AttentionState.empty(heads, key)
+        whole = tokens // BLOCK_TOKENS * BLOCK_TOKENS
+        for part, blocks in ((slice(0, whole), whole // BLOCK_TOKENS), (slice(whole, tokens), 1)):
+            if part.stop > part.start:
+                state.add(feature_map(split(key[:, part])), split(value[:, part]), blocks)
+        return state.read(feature_map(split(query))).transpose(1, 2).flatten(2)
+
+    def fused() -> Any:
+        state = AttentionState.empty(heads, key)
+        fused_attention.add_keys(state, key, value)
+        return fused_attention.read(state, query)
+
+    with torch.inference_mode():
+        error = error_of(fused(), plain())
+        found = {"error": error, "allowed": TOLERANCES[dtype]}
+        for who, run in (("plain", plain), ("fused", fused)):
+            found[f"{who}_ms"] = round(1e3 * _fastest(run, torch, setting), 3)
+    found["plain_over_fused"] = round(found["plain_ms"] / max(found["fused_ms"], 1e-9), 2)
+    return Case(name, error <= TOLERANCES[dtype], found)
+
+
+def _fastest(run: Callable[[], object], torch: Any, setting: Setting) -> float:
+    seconds = []
+    for _ in range(1 if setting.quick else RUNS):
+        if setting.kind == "cuda":
+            torch.cuda.synchronize(setting.device)
+        started = time.perf_counter()
+        run()
+        if setting.kind == "cuda":
+            torch.cuda.synchronize(setting.device)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

@@ -1,0 +1,102 @@
+"""Linear attention in two kernels: one sums over keys and values, one reads; equal to the plain operators.
+
+The plain path writes phi(K), phi(Q), their float32 copies and every intermediate result to memory; here each token is
+read once and written once. Products take half precision in and add in float32; sums of chunks are added in float64.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from linfusion_cli.engine.attention.linear_attention import BLOCK_TOKENS, EPSILON, AttentionState
+from linfusion_cli.engine.memory.dtypes import for_sums
+
+ROWS = {torch.float16: 64, torch.bfloat16: 64, torch.float32: 32}  # tokens of a program at a time
+COLUMNS = 64  # of a state: more would not fit into a multiprocessor's registers
+LEAST_DIM, MOST_DIM = 16, 256  # that a product of tensor cores takes, and that the registers hold
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed; the CUDA builds of torch bring it on Linux."""
+    return importlib.util.find_spec("triton") is not None
+
+
+def can_fuse(hidden: Tensor, heads: int) -> bool:
+    """Whether the kernels can take tokens (batch, tokens, heads * dim) of this dtype, on this device."""
+    dim = hidden.shape[-1] // heads
+    return hidden.dtype in ROWS and dim <= MOST_DIM and hidden.device.type == "cuda" and has_triton()
+
+
+def add_keys(state: AttentionState, key: Tensor, value: Tensor) -> None:
+    """As AttentionState.add(), for keys without phi.
+
+    key, value: (batch, tokens, heads * dim), of one dtype and device
+    """
+    heads, dim = state.key_value.shape[1], state.key_value.shape[-1]
+    batch, tokens, _ = key.shape
+    chunks = -(-tokens // BLOCK_TOKENS)
+    products = torch.empty(batch, chunks, heads, dim, dim, dtype=torch.float32, device=key.device)
+    sums = torch.empty(batch, chunks, heads, dim, dtype=torch.float32, device=key.device)
+    padded, columns = _padded(dim)
+    grid = (chunks, -(-dim // columns), batch * heads)
+    _kernels().sum_keys[grid](
+        key.contiguous(),
+        value.contiguous(),
+        products,
+        sums,
+        tokens,
+        heads,
+        chunks,
+        DIM=dim,
+        PADDED=padded,
+        COLUMNS=columns,
+        ROWS=ROWS[key.dtype],
+        CHUNK=BLOCK_TOKENS,
+        PRECISION="ieee",  # of float32 alone: half precision is exact in a product
+    )
+    state.key_value += products.sum(1, dtype=for_sums(products))
+    state.key += sums.sum(1, dtype=for_sums(sums))
+    state.tokens += tokens
+
+
+def read(state: AttentionState, query: Tensor) -> Tensor:
+    """As AttentionState.read(), for queries without phi: (batch, tokens, heads * dim) to the same shape and dtype."""
+    heads, dim = state.key_value.shape[1], state.key_value.shape[-1]
+    batch, tokens, _ = query.shape
+    query, out = query.contiguous(), torch.empty_like(query, memory_format=torch.contiguous_format)
+    padded, columns = _padded(dim)
+    rows = ROWS[query.dtype]
+    grid = (-(-tokens // rows), -(-dim // columns), batch * heads)
+    _kernels().read_queries[grid](
+        query,
+        (state.key_value / state.tokens).float(),
+        (state.key / state.tokens).float(),
+        out,
+        tokens,
+        heads,
+        EPSILON=EPSILON,
+        DIM=dim,
+        PADDED=padded,
+        COLUMNS=columns,
+        ROWS=rows,
+        PRECISION="ieee" if query.dtype == torch.float32 else "tf32",  # ten bits: as many as the half that comes out
+    )
+    return out
+
+
+def _padded(dim: int) -> tuple[int, int]:
+    """A head's width and the columns of a program, as powers of two that a product of tensor cores takes."""
+    padded = max(LEAST_DIM, 1 << (dim - 1).bit_length())
+    return padded, min(COLUMNS, padded)
+
+
+def _kernels() -> Any:
+    from linfusion_cli.engine.attention import triton_kernels  # needs Triton, which not every build of torch brings
+
+    return triton_kernels
