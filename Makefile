@@ -4,8 +4,8 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch same-pixels soak soak-full \
-  gpu gpu-wheels clean gallery claims man docs
+.PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
+  soak soak-full gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ bench-long: $(VENV)/.installed  ## adds large sizes, the cost of exact methods, 
 
 bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journal, start, long lists
 	$(BIN)/python bench/batch.py
+
+bench-ranks: $(VENV)/.installed  ## one image by two processes of one thread against one of two: time, memory, bytes
+	$(BIN)/python bench/ranks.py $(RANKS_FLAGS)
 
 reference: $(VENV)/.installed  ## writes docs/reference.md, docs/families.md and presets/defaults.toml's comments
 	$(BIN)/python -m linfusion_cli.cli.reference

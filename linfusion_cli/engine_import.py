@@ -50,7 +50,7 @@ def as_measured(plan: Plan, notify: Notify) -> Plan:
     if plan.machine.kind != "cpu" or more <= UNCOUNTED_BYTES:
         return plan
     machine = replace(plan.machine, imported_bytes=held)
-    again = make_plan(plan.job, machine, keep_text_encoders=plan.keep_text_encoders)
+    again = make_plan(plan.job, machine, keep_text_encoders=plan.keep_text_encoders, ranks=plan.ranks)
     quiet_libraries(again.prepared_convolutions)
     text = (
         f"torch and diffusers take {held / 1e6:.0f} MB here, {more / 1e6:.0f} MB more than planned. "

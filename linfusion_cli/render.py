@@ -20,7 +20,7 @@ from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.engine_import import as_measured, import_engine
-from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, RanksError, option, ran_out_of_memory
 from linfusion_cli.events import (
     Event,
     MemorySampled,
@@ -56,11 +56,22 @@ CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankUse:
+    """What one of several ranks took: its peak of memory, and the bytes that it sent to others."""
+
+    peak_bytes: int
+    halo_bytes: int
+    statistics_bytes: int
+    gathered_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
     """A finished image and what was measured while it was made.
 
     plan: as carried out. seconds: from the call of render() to its end. peak_bytes: resident memory of this process.
     device_peak_bytes: memory of the accelerator, 0 on a CPU. record: what the file holds, as record_of() returns it.
+    rank_uses: of each of several ranks, where all of them were there to tell.
     """
 
     plan: Plan
@@ -69,19 +80,28 @@ class Rendered:
     peak_bytes: int
     device_peak_bytes: int
     record: dict[str, Any]
+    rank_uses: tuple[RankUse, ...] = ()
 
 
-def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ranks: Ranks | None = None) -> Rendered:
+def render(
+    plan: Plan,
+    notify: Notify,
+    model_cache: ModelCache | None = None,
+    ranks: Ranks | None = None,
+    *,
+    tidied: bool = False,
+) -> Rendered:
     """Makes the plan's image and writes it, whole or not at all. Resumes from the checkpoint of an interrupted run.
 
     notify: is called with every event, also from the thread that samples the memory. model_cache: keeps components
     loaded between images. ranks: the processes that compute the image, this one as rank 0; see render_ranks.py.
+    tidied: what dead processes left in the folder is removed already; a folder of a million images takes long to list.
 
     Raises OutputError before any work if the image can't be written, BusyError if another process makes the same
     image, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
     """
     started, job = time.monotonic(), plan.job
-    prepare(plan)
+    prepare(plan, tidied=tidied)
     measured = _Measured()
     stopper = _Stopper(notify)
     preview_file = PreviewFile(None if job.preview == NO_FILE else job.preview, notify)
@@ -121,7 +141,25 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
         peak_bytes=process_peak_bytes(),
         device_peak_bytes=device_peak,
         record=record,
+        rank_uses=() if ranks is None else rank_uses(ranks),
     )
+
+
+def rank_uses(ranks: Ranks) -> tuple[RankUse, ...]:
+    """What each rank took. All call it at their end: the image is there, and a rank that is lost by then is no loss."""
+    from linfusion_cli.engine.memory.meter import process_peak_bytes
+
+    sent = ranks.world.traffic
+    own = RankUse(
+        peak_bytes=process_peak_bytes(),
+        halo_bytes=sent.halos,
+        statistics_bytes=sent.statistics,
+        gathered_bytes=sent.gathered,
+    )
+    try:
+        return tuple(ranks.world.all_objects(own))
+    except RanksError:
+        return ()
 
 
 def check_ready(plan: Plan) -> None:
@@ -137,7 +175,7 @@ def check_ready(plan: Plan) -> None:
         file.refuse_changed()
 
 
-def prepare(plan: Plan) -> None:
+def prepare(plan: Plan, *, tidied: bool = False) -> None:
     """Checks what the plan needs and where its images go, before any work; removes temporary files of dead processes.
 
     Raises what check_ready() raises, and OutputError if a file can't be written.
@@ -146,7 +184,8 @@ def prepare(plan: Plan) -> None:
     check_ready(plan)
     check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
     check_texts(record_texts(record_of(plan, [])), job.file)  # a text that can't be stored is found now
-    tidy(job.output.parent)
+    if not tidied:
+        tidy(job.output.parent)
     if job.stages_folder is not None:
         make_folder(job.stages_folder, parameter="stages_folder")
         for stage in _stages_with_images(plan):

@@ -25,7 +25,7 @@ from linfusion_cli.events import Notify
 from linfusion_cli.files import write_atomically
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.rank_timeout import silent_seconds
-from linfusion_cli.render import Rendered, check_ready, render
+from linfusion_cli.render import Rendered, check_ready, rank_uses, render
 from linfusion_cli.system.device import Machine, usable_cores
 from linfusion_cli.system.process_setup import importing, libc, own_process
 
@@ -55,8 +55,7 @@ def shared_machine(machine: Machine, ranks: int) -> Machine:
 
 def in_bands(plan: Plan) -> Plan:
     """The plan with the UNet in bands at every stage: ranks divide the bands among them."""
-    stages = (replace(stage, bands=replace(stage.bands, unet_latent=stage.band_latent or 1)) for stage in plan.stages)
-    return replace(plan, stages=tuple(stages))
+    return replace(plan, stages=tuple(stage.in_bands() for stage in plan.stages))
 
 
 def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
@@ -205,6 +204,7 @@ def compute(plan: Plan, ranks: Any) -> None:
         if image.final or plan.job.stages_folder is not None:  # as rank 0 reads them
             for _ in image.rows:
                 pass
+    rank_uses(ranks)
 
 
 def _tell(error: Exception, file: Path) -> int:

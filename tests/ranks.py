@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-TIMEOUT_SECONDS = 120.0
+TIMEOUT_SECONDS = 600.0  # a machine may be busy
 MOST = 7
 SIZES = (2, 3, 4, 7)
 

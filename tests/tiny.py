@@ -10,6 +10,8 @@ from torch import Tensor
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.geometry import Band
 from linfusion_cli.planning.memory_budget import Keep
+from linfusion_cli.planning.model_shapes import UNetShape, _unet_shape, family_architecture
+from linfusion_cli.weights.families import FAMILY_ROWS
 
 DATA = Path(__file__).parent / "data"
 KEEPS: list[tuple[Keep, ...]] = [
@@ -30,6 +32,13 @@ def mounted(family: str) -> tuple[UNet2DConditionModel, dict[str, Tensor]]:
         LinFusion.load(DATA / f"linfusion_{family}").mount(unet)
         UNETS[family] = unet.double(), tensors
     return UNETS[family]
+
+
+def shape_of(family: str) -> UNetShape:
+    """The shape of the tiny UNet of a family."""
+    _, config = load_golden(DATA / f"unet_{family}.safetensors")
+    like = family_architecture(family).unet
+    return _unet_shape(config["unet_config"], FAMILY_ROWS[family], like.parameters, like.linear_parameters)
 
 
 def tiny_vae(*, attention: bool = False, levels: int = 3) -> AutoencoderKL:

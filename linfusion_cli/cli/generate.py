@@ -150,8 +150,8 @@ def make(
     from linfusion_cli.render import obstacles
 
     several = len(jobs) > 1
-    with planned_for(jobs[0].device, ranks, dry_run=dry_run) as (machine, run):
-        shared = make_plan(jobs[0], machine, **({"keep_text_encoders": True} if several else {}))
+    with planned_for(jobs[0].device, ranks, dry_run=dry_run) as (machine, count, run):
+        shared = make_plan(jobs[0], machine, keep_text_encoders=several, ranks=count)
         plans = [replace(shared, job=job, seed=job.seed) for job in jobs] if several else [shared]
         if dry_run:
             show_plan(shared, tuple(text for plan in plans for text in obstacles(plan)), as_json=as_json, jobs=jobs)

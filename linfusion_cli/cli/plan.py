@@ -49,7 +49,7 @@ def plan(
     seeds: SeedsFlag = None,
     ranks: Annotated[
         int | None,
-        typer.Option("--ranks", metavar="N", min=2, max=1024, help="What N ranks would send, each on its own device."),
+        typer.Option("--ranks", metavar="N", min=2, max=1024, help="The plan of one of N ranks, and what they send."),
     ] = None,
     link: Annotated[
         str | None,
@@ -70,7 +70,7 @@ def plan(
         flags["seed"] = series.seeds[0]
     words = USUAL_PROMPT if prompt is None and prompt_file is None else read_prompt(prompt, prompt_file)
     job = resolve(request_of(words, {**inputs, **flags}))
-    made = make_plan(job, _measured(job, again=measure), keep_text_encoders=series.count > 1)
+    made = make_plan(job, _measured(job, again=measure), keep_text_encoders=series.count > 1, ranks=ranks or 1)
     stopped, by_ranks = obstacles(made), _by_ranks(made, ranks, link)
     if as_json:
         several: dict[str, Any] = {} if by_ranks is None else {"by_ranks": by_ranks.as_dict()}
@@ -107,7 +107,7 @@ def _by_ranks(made: Plan, ranks: int | None, link: str | None) -> RankForecast |
         rate = None if link is None else float(parse_bytes(link.strip().removesuffix("/s")))
     except UsageError:
         raise UsageError(f'--link "{link}": write bytes per second, for example 20GB/s or 1.25GB/s') from None
-    return forecast(made, architecture_of(made.job).unet, ranks, rate)
+    return forecast(made, architecture_of(made.job), ranks, rate)
 
 
 def _measured(job: Job, *, again: bool) -> Machine:

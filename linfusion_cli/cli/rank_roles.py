@@ -33,8 +33,8 @@ def followed(device: str, *, dry_run: bool) -> bool:
 
 
 @contextmanager
-def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Machine, Run]]:
-    """The machine to plan for, and what renders the plan: alone, with `ranks` - 1 processes more, or as a leader.
+def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Machine, int, Run]]:
+    """The machine and the number of ranks to plan for, and what renders the plan: alone, with more ranks, or as leader.
 
     Raises UsageError for ranks inside a launcher's processes; RanksError if these don't meet.
     """
@@ -45,18 +45,18 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
     if launch is not None and ranks > 1:
         raise UsageError(f"{ranks}: a launcher started {launch.size} ranks already; leave it out", parameter="ranks")
     if launch is not None and dry_run:
-        yield launch.machine(device), render
+        yield launch.machine(device), launch.size, render
     elif launch is not None:
         from linfusion_cli.launched_ranks import Leader
 
         with Leader.met(launch, device) as leader:
-            yield leader.machine, leader.render
+            yield leader.machine, launch.size, leader.render
     elif ranks > 1:
         from linfusion_cli.render_ranks import render_by_ranks, share
 
-        yield share(find_machine(device), ranks), partial(render_by_ranks, ranks)
+        yield share(find_machine(device), ranks), ranks, partial(render_by_ranks, ranks)
     else:
-        yield find_machine(device), render
+        yield find_machine(device), 1, render
 
 
 def is_first_process() -> bool:

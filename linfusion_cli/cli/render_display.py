@@ -233,6 +233,7 @@ class JsonDisplay:
             "seconds": rendered.seconds,
             "peak_bytes": rendered.peak_bytes,
             "device_peak_bytes": rendered.device_peak_bytes,
+            **({"ranks": [asdict(use) for use in rendered.rank_uses]} if rendered.rank_uses else {}),
         }
         image = {"path": str(rendered.path), "seed": self._plan.job.seed}
         with suppress(StandardOutputError):  # the image is there: main() has nothing more to fail

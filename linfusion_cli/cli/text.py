@@ -145,8 +145,8 @@ def plan_fields(plan: Plan) -> dict[str, object]:
 def rank_lines(forecast: RankForecast, link: str | None) -> list[str]:
     """What several ranks would send, and how long they would take; each is as fast as this machine."""
     sent = (
-        f"{forecast.ranks} ranks: at most the memory above each; in the UNet's passes all send "
-        f"{bytes_text(forecast.sent_bytes)}, each {bytes_text(forecast.rank_bytes)}"
+        f"{forecast.ranks} ranks, each with the memory above; all send {bytes_text(forecast.sent_bytes)}, each "
+        f"{bytes_text(forecast.rank_bytes)}"
     )
     if forecast.seconds is None or forecast.speed_up is None:
         return [sent]

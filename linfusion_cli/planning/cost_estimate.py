@@ -24,6 +24,7 @@ from linfusion_cli.planning.memory_model import (
     unified_runtime_bytes,
 )
 from linfusion_cli.planning.model_shapes import Architecture
+from linfusion_cli.planning.rank_share import unet_share, vae_share
 from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.planning.vae_cost import vae_cost
@@ -72,6 +73,8 @@ class Estimate:
     disk_bytes:         free space for scratch files
     keep_text_encoders: the text and image encoders stay in RAM for the next image
     together:           UNet and VAE stay on the card while the next prompt is encoded
+    ranks:              processes that make the image together: memory is that of the busiest, time that of all their
+                        work on this machine
     """
 
     job: Job
@@ -82,6 +85,7 @@ class Estimate:
     disk_bytes: float = math.inf
     keep_text_encoders: bool = False
     together: bool = False
+    ranks: int = 1
 
     @property
     def model(self) -> ModelBytes:
@@ -214,6 +218,7 @@ class Estimate:
         return reduce(_joined, branches)
 
     def _unet_cost(self, stage: Stage, budget: StoreBudget, dilation: int) -> CostCounter:
+        part = unet_share(stage, self.architecture.unet, self.ranks, dilation)
         cost = unet_cost(
             self.architecture.unet,
             stage.canvas.latent(),
@@ -224,16 +229,21 @@ class Estimate:
             linear=stage.attention == "linear",
             controlnets=len(self.job.control_images),
             guided=stage.guided_steps > 0,
+            share=part.share,
         )
+        cost.band_values += part.fetched_values
         cost.copied_bytes["memory"] += self.model.streamed
         return cost
 
     def _vae_cost(self, stage: Stage, budget: StoreBudget, waiting_px: float, *, encode: bool) -> CostCounter:
         """waiting_px: pixels of a float32 image that waits meanwhile."""
         vae, window = self.architecture.vae, self.job.settings.upscale.vae_window_latents
-        counter = CostCounter(budget, BYTES_OF[vae.dtype(self.dtype)])
+        part = vae_share(stage, vae, len(self.architecture.unet.channels), self.ranks, window)
+        counter = CostCounter(budget, BYTES_OF[vae.dtype(self.dtype)], part.share)
         counter.allocate(int(IMAGE_BYTES * waiting_px) / counter.number_bytes)
-        return vae_cost(vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, counter, encode=encode)
+        vae_cost(vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, counter, encode=encode)
+        counter.band_values += part.fetched_values
+        return counter
 
     def _phase(
         self, name: str, stage: Stage, cost: CostCounter, passes: float = 1, images: tuple[InputImage, ...] = ()

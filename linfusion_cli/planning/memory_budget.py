@@ -110,9 +110,9 @@ class CostCounter:
     band_values:  the most values of a band that are alive at once, beside the slabs
     """
 
-    def __init__(self, budget: StoreBudget, number_bytes: int) -> None:
-        """number_bytes: of one activation (4 for float32)."""
-        self.number_bytes = number_bytes
+    def __init__(self, budget: StoreBudget, number_bytes: int, share: float = 1.0) -> None:
+        """number_bytes: of one activation (4 for float32). share: the part of each slab that lies here, 0 to 1."""
+        self.number_bytes, self.share = number_bytes, share
         self.usage = TierUsage(budget)
         self.macs = self.values = self.band_values = 0.0
         self.calls = 0
@@ -125,7 +125,7 @@ class CostCounter:
 
     def allocate(self, values: float) -> PlannedSlab:
         """A slab for an activation of so many values."""
-        size_bytes = values * self.number_bytes
+        size_bytes = self.share * values * self.number_bytes
         slab = PlannedSlab(self.usage.tier_for(size_bytes), size_bytes)
         self.usage.add(slab.tier, size_bytes)
         return slab
@@ -138,7 +138,7 @@ class CostCounter:
     def count_copies(self, *slabs: PlannedSlab) -> None:
         """One read or one write of each slab; a slab that is named twice is copied twice."""
         for slab in slabs:
-            self.copied_bytes[slab.tier] += slab.size_bytes
+            self.copied_bytes[slab.tier] += slab.size_bytes / self.share  # other ranks copy their parts
 
     def count_buffers(self, share: float, *slabs: PlannedSlab) -> None:
         """The buffers of a sweep over these slabs, in bands of `share` of their rows (0 to 1].

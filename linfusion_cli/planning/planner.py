@@ -10,7 +10,7 @@ from typing import NoReturn
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
-from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, option
+from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, UsageError, option
 from linfusion_cli.files import free_bytes
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
@@ -60,15 +60,21 @@ class Plan(RenderPlan):
     job: Job
 
 
-def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -> Plan:
+def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False, ranks: int = 1) -> Plan:
     """Chooses bands, and where activations wait between their sweeps, for the budget.
 
     Of the plans that are nearly the fastest on such a kind of device, the one with the highest bands is taken; its
     times are those of this machine. keep_text_encoders: the text and image encoders stay loaded, for the next image.
+    ranks: that make the image together; the plan's memory is that of one of them, its bands are for all.
     Raises OutOfMemoryError, with the smallest budget that would do, if no plan fits.
     """
     disk, weights, dtype = free_bytes(job.scratch_folder), JobWeights.of(job), dtype_of(job, machine)
     check_inputs(job, weights)
+    if ranks > 1 and not _architecture(job, weights).unet.bandable:
+        raise UsageError(
+            f"{ranks}: this UNet has blocks that can't run in bands, and ranks divide bands. Nearest: 1",
+            parameter="ranks",
+        )
     estimate = Estimate(
         job,
         _for_choices(machine, dtype),
@@ -76,6 +82,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False) -
         dtype,
         disk_bytes=disk,
         keep_text_encoders=keep_text_encoders,
+        ranks=ranks,
     )
     fitting = list(_fitting(estimate, weights))
     if not fitting:
@@ -152,6 +159,7 @@ def _plan(
         notes=(*_notes(job, estimate.architecture, weights), *format_notes(job, machine), *machine.notes),
         row_bits=job.file.row_bits,
         preview=preview_settings(job),
+        ranks=estimate.ranks,
     )
 
 
@@ -159,13 +167,16 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
     """For each height of bands: the UNet in bands, and on the whole image at once, where these make sense."""
     job, machine, architecture = estimate.job, estimate.machine, estimate.architecture
     levels, bandable = len(architecture.vae.channels), architecture.unet.bandable
-    bands_alone = (
-        bandable and machine.kind == "cpu" and job.settings.model.attention == "linear"
-    )  # there as fast as the whole image
+    bands_alone = bandable and (
+        estimate.ranks > 1  # which divide the bands
+        or (machine.kind == "cpu" and job.settings.model.attention == "linear")  # there as fast as the whole image
+    )
     for halvings in range(BAND_HALVINGS):
         stages = plan_stages(job, machine.kind, halvings, levels)
         if architecture.unet.told_guidance:
             stages = tuple(replace(stage, guided_steps=0) for stage in stages)
+        if estimate.ranks > 1:
+            stages = tuple(stage.in_bands() for stage in stages)
         whole = tuple(_on_the_whole_image(stage, estimate) for stage in stages)
         first_whole = (whole[0], *stages[1:])  # small: its many bands would cost a GPU more than their work
         at_once = estimate.resident and not bands_alone  # weights are streamed layer by layer, in bands only

@@ -6,13 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size
 from linfusion_cli.planning.memory_model import BYTES_OF
-from linfusion_cli.planning.model_shapes import UNetShape
+from linfusion_cli.planning.model_shapes import Architecture
+from linfusion_cli.planning.rank_share import halves
 from linfusion_cli.planning.rank_traffic import RankTraffic, unet_traffic
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.row_split import RowSplit, useful_ranks
 from linfusion_cli.planning.unet_cost import LATENT_CHANNELS
 from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.planning.vae_traffic import VaeTraffic
 
 WAIT_SECONDS = 5e-5  # until a small message has come, over a link within one machine or between neighbours
 
@@ -21,7 +24,7 @@ WAIT_SECONDS = 5e-5  # until a small message has come, over a link within one ma
 class RankForecast:
     """An image by several ranks.
 
-    sent_bytes:      by all ranks, in all passes of the UNet; what the autoencoder sends is not counted
+    sent_bytes:      by all ranks, in all passes of the UNet, in the autoencoder, and to the one that writes the image
     rank_bytes:      the most that one rank sends, on average over the ranks
     alone_seconds:   by one process, as the plan says; seconds: by the ranks, None where no link was given
     """
@@ -41,18 +44,22 @@ class RankForecast:
         return {**asdict(self), "speed_up": self.speed_up}
 
 
-def forecast(plan: RenderPlan, shape: UNetShape, ranks: int, link_bytes_per_second: float | None) -> RankForecast:
-    """shape: of the plan's UNet; link_bytes_per_second: of each rank's link, in each direction.
+def forecast(plan: RenderPlan, shapes: Architecture, ranks: int, link_bytes_per_second: float | None) -> RankForecast:
+    """shapes: of the plan's model; link_bytes_per_second: of each rank's link, in each direction.
 
     Raises UsageError for more ranks than have rows.
     """
-    last, levels = plan.stages[-1], len(shape.channels)
-    useful = useful_ranks(ranks, last.canvas.latent().height, levels, guided=_guided(last))
+    last, levels = plan.stages[-1], len(shapes.unet.channels)
+    useful = useful_ranks(ranks, last.canvas.latent().height, levels, guided=halves(last, 2) == 2)
     if ranks > useful:
         raise UsageError(
             f"{ranks}: some would have no rows of {last.size} to compute. Nearest: {useful}", parameter="ranks"
         )
-    stages = [_StageForecast(stage, shape, ranks, BYTES_OF[plan.dtype]) for stage in plan.stages]
+    before = [None, *(stage.canvas if stage.steps else None for stage in plan.stages)]
+    stages = [
+        _StageForecast(plan, stage, previous, shapes, ranks)
+        for stage, previous in zip(plan.stages, before, strict=False)
+    ]
     sent = sum(stage.sent_bytes for stage in stages)
     seconds = None
     if link_bytes_per_second is not None:
@@ -67,27 +74,27 @@ def forecast(plan: RenderPlan, shape: UNetShape, ranks: int, link_bytes_per_seco
     )
 
 
-def _guided(stage: Stage) -> bool:
-    return bool(stage.steps) and stage.guided_steps == stage.steps
-
-
 @dataclass(frozen=True, slots=True)
 class _StageForecast:
-    """A stage on the ranks: in two halves for guidance, where every step is guided and their number is even."""
+    """A stage on the ranks: in two halves for guidance, where every step is guided and their number is even.
 
+    before: the size of the image that was decoded before it, which the ranks have in parts; None for a user's
+    """
+
+    plan: RenderPlan
     stage: Stage
-    shape: UNetShape
+    before: Size | None
+    shapes: Architecture
     ranks: int
-    number_bytes: int
 
     @property
     def halves(self) -> int:
-        return 2 if self.ranks % 2 == 0 and _guided(self.stage) else 1
+        return halves(self.stage, self.ranks)
 
     @property
     def sent_bytes(self) -> int:
         passes = sum(count * self._traffic(dilation).total_bytes for dilation, count in self._passes())
-        return int(passes + self._exchanged_bytes())
+        return int(passes + self._exchanged_bytes() + self._autoencoder().total_bytes)
 
     def message_seconds(self, bytes_per_second: float) -> float:
         """The halves send beside each other."""
@@ -96,13 +103,14 @@ class _StageForecast:
             count / self.halves * self._traffic(dilation).seconds(group, bytes_per_second, WAIT_SECONDS)
             for dilation, count in self._passes()
         )
-        return passes + self._exchanged_bytes() / self.ranks / bytes_per_second
+        autoencoder = self._autoencoder().seconds(self.ranks, bytes_per_second, WAIT_SECONDS)
+        return passes + autoencoder + self._exchanged_bytes() / self.ranks / bytes_per_second
 
     def share(self, phase: str) -> float:
         """The part of a phase's work that the busiest rank does."""
         split = self.halves if phase == "denoise" else 1
         height = self.stage.canvas.latent().height
-        rows = RowSplit.of(height, len(self.shape.channels), self.ranks // split).all(height)
+        rows = self._split(height, self.ranks // split).all(height)
         return max(band.height for band in rows) / height / split
 
     def _passes(self) -> list[tuple[int, float]]:
@@ -113,17 +121,38 @@ class _StageForecast:
 
     def _traffic(self, dilation: int) -> RankTraffic:
         return unet_traffic(
-            self.shape,
+            self.shapes.unet,
             self.stage.canvas.latent(),
             self.ranks // self.halves,
-            number_bytes=self.number_bytes,
+            number_bytes=BYTES_OF[self.plan.dtype],
             linear=self.stage.attention == "linear",
             dilation=dilation,
         )
+
+    def _split(self, latent_rows: int, ranks: int) -> RowSplit:
+        return RowSplit.of(latent_rows, len(self.shapes.unet.channels), ranks)
+
+    def _autoencoder(self) -> RankTraffic:
+        """Of the stage's decode and encode, where it has them, and of the rows that go to the writer."""
+        plan, canvas = self.plan, self.stage.canvas
+        phases = {phase.name for phase in plan.phases if phase.stage == self.stage.index}
+        split = self._split(canvas.latent().height, self.ranks)
+        vae, found = self.shapes.vae, []
+        for name in phases & {"encode", "decode"}:
+            passes = VaeTraffic(
+                vae, canvas, split, BYTES_OF[vae.dtype(plan.dtype)], self.stage.bands.keep, plan.join.vae_window_latents
+            )
+            before = None if self.before is None else self._split(self.before.latent().height, self.ranks)
+            found.append(passes.decode() if name == "decode" else passes.encode(self.before, before))
+        if self.stage is plan.stages[-1]:
+            others = canvas.height - split.own(0, canvas.height).height
+            pixels = 3 * self.stage.size.width * others * plan.row_bits // 8
+            found.append(RankTraffic(halo_bytes=0, statistics_bytes=0, gathered_bytes=pixels, waits=0))
+        return sum(found, RankTraffic(halo_bytes=0, statistics_bytes=0, gathered_bytes=0, waits=0))
 
     def _exchanged_bytes(self) -> float:
         """Each rank of a half sends its prediction to the same one of the other half, in every pass of its own."""
         if self.halves == 1:
             return 0
-        own = LATENT_CHANNELS * self.stage.canvas.latent().area * self.number_bytes
+        own = LATENT_CHANNELS * self.stage.canvas.latent().area * BYTES_OF[self.plan.dtype]
         return self.ranks * own * sum(count for _, count in self._passes()) / 2

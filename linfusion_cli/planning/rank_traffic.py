@@ -34,6 +34,14 @@ class RankTraffic:
     def total_bytes(self) -> int:
         return self.halo_bytes + self.statistics_bytes + self.gathered_bytes
 
+    def __add__(self, other: RankTraffic) -> RankTraffic:
+        return RankTraffic(
+            halo_bytes=self.halo_bytes + other.halo_bytes,
+            statistics_bytes=self.statistics_bytes + other.statistics_bytes,
+            gathered_bytes=self.gathered_bytes + other.gathered_bytes,
+            waits=self.waits + other.waits,
+        )
+
     def seconds(self, ranks: int, bytes_per_second: float, wait_seconds: float) -> float:
         """How long the messages of a pass take, each rank sending its part over a link of its own, one after another.
 

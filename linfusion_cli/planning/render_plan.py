@@ -182,7 +182,7 @@ class RenderPlan:
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
     keep_text_encoders: they stay loaded for the next image; components_stay: UNet and VAE stay on the device while its
     prompt is encoded; row_bits: 8 or 16, of each channel of the image's rows
-    preview: None for no previews
+    preview: None for no previews; ranks: processes that make the image together, whose busiest has this memory
     """
 
     size: Size
@@ -208,6 +208,7 @@ class RenderPlan:
     row_bits: int = 8
     preview: PreviewSettings | None = None
     components_stay: bool = False
+    ranks: int = 1
 
     @property
     def upscales_image(self) -> bool:

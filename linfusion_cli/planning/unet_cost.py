@@ -203,14 +203,15 @@ def unet_cost(
     linear: bool,
     controlnets: int = 0,
     guided: bool = False,
+    share: float = 1.0,
 ) -> CostCounter:
     """Counts one pass for one sample, in bands of `band_rows` rows of each level, or (0) of the whole image at once.
 
     At once, all of a level's values are alive in its hungriest layer, and everything lies on the device. Where a guided
-    pass of a small image is a batch, the values of two samples are.
+    pass of a small image is a batch, the values of two samples are. share: the part of each slab that lies here.
     """
     if band_rows:
-        counter = CostCounter(store_budget, number_bytes)
+        counter = CostCounter(store_budget, number_bytes, share)
         return UNetCost(shape, latent, band_rows, dilation, linear, counter).run(controlnets)
     whole = CostCounter(StoreBudget.unlimited(), number_bytes)
     UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from linfusion_cli.config.extras import grown_from
@@ -70,6 +70,10 @@ class Stage:
     def band_latent(self) -> int:
         """Rows of latents in a band of the UNet; half the image, for the fallback, where the plain UNet runs."""
         return self.bands.unet_latent or self.canvas.latent().height // 2
+
+    def in_bands(self) -> Stage:
+        """The stage with the UNet in bands, which ranks divide among them."""
+        return replace(self, bands=replace(self.bands, unet_latent=self.band_latent or 1))
 
 
 def plan_stages(job: Job, kind: str, halvings: int = 0, levels: int = 4) -> tuple[Stage, ...]:

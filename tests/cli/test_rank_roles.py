@@ -21,8 +21,8 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_a_process_of_its_own_leads_nobody_and_follows_nobody() -> None:
     refuse_launcher()
     assert not followed("cpu", dry_run=False)
-    with planned_for("cpu", 1, dry_run=False) as (machine, run):
-        assert (machine.device, run) == ("cpu", render)
+    with planned_for("cpu", 1, dry_run=False) as (machine, count, run):
+        assert (machine.device, count, run) == ("cpu", 1, render)
 
 
 def test_a_batch_in_a_launcher_is_told_its_shard(launched: pytest.MonkeyPatch) -> None:
@@ -41,7 +41,8 @@ def test_ranks_within_ranks_are_refused(launched: pytest.MonkeyPatch) -> None:
 
 
 def test_a_dry_run_in_a_launcher_plans_a_ranks_part_and_meets_nobody(launched: pytest.MonkeyPatch) -> None:
-    with planned_for("cpu", 1, dry_run=True) as (machine, _):
+    with planned_for("cpu", 1, dry_run=True) as (machine, count, _):
+        assert count == 2
         assert machine.free_bytes == pytest.approx(find_machine("cpu").free_bytes / 2, rel=0.1)
     launched.setenv("RANK", "1")
     assert followed("cpu", dry_run=True)

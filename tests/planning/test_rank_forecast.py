@@ -20,7 +20,7 @@ def planned(**options: object) -> Plan:
 
 
 def by_ranks(plan: Plan, ranks: int, link: float | None) -> RankForecast:
-    return forecast(plan, architecture_of(plan.job).unet, ranks, link)
+    return forecast(plan, architecture_of(plan.job), ranks, link)
 
 
 @pytest.mark.slow

@@ -4,15 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from golden import load_golden
 from rank_work import unet_pass
 from ranks import SIZES, Ranks
-from tiny import DATA
+from tiny import shape_of
 
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.model_shapes import UNetShape, _unet_shape, family_architecture
+from linfusion_cli.planning.model_shapes import family_architecture
 from linfusion_cli.planning.rank_traffic import unet_traffic
-from linfusion_cli.weights.families import FAMILY_ROWS
 
 
 @pytest.fixture(scope="module")
@@ -20,12 +18,6 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     started = Ranks(tmp_path_factory.mktemp("traffic"))
     yield started
     started.stop()
-
-
-def shape_of(family: str) -> UNetShape:
-    _, config = load_golden(DATA / f"unet_{family}.safetensors")
-    like = family_architecture(family).unet
-    return _unet_shape(config["unet_config"], FAMILY_ROWS[family], like.parameters, like.linear_parameters)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])

@@ -1,0 +1,65 @@
+"""What one of several ranks holds of an image: its rows of every activation, and rows of others during a sweep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from linfusion_cli.planning.model_shapes import UNetShape, VaeShape
+from linfusion_cli.planning.row_split import RowSplit
+from linfusion_cli.planning.upscale_schedule import Stage
+
+FUSED_ROWS = 8  # that a chain of layers of the autoencoder reads beyond a row, where nothing waits between them
+BLOCK_ROWS = 16  # of latents that attend to the same ones, as in engine/streaming/vae_attention.py
+
+
+@dataclass(frozen=True, slots=True)
+class RankShare:
+    """share: the part of a slab's rows that the busiest rank stores, 0 to 1; fetched_values: the most of others' rows
+    that it holds at a time."""
+
+    share: float = 1.0
+    fetched_values: float = 0.0
+
+
+def halves(stage: Stage, ranks: int) -> int:
+    """2 where one half of the ranks computes the prompt's predictions and the other the negative prompt's, else 1."""
+    guided = bool(stage.steps) and stage.guided_steps == stage.steps
+    return 2 if ranks % 2 == 0 and guided else 1
+
+
+def unet_share(stage: Stage, shape: UNetShape, ranks: int, dilation: int) -> RankShare:
+    """Of the UNet's activations, in a pass of that dilation."""
+    group = ranks // halves(stage, ranks)
+    if group == 1:
+        return RankShare()
+    latent, channels = stage.canvas.latent(), shape.channels
+    read = [
+        (channels[min(level + 1, len(channels) - 1)] + width) * -(-latent.width >> level)
+        for level, width in enumerate(channels)
+    ]
+    fetched = 2 * (dilation + 1) * max(read)
+    if stage.attention != "linear":  # keys and values of all tokens
+        fetched = max(fetched, 2 * channels[0] * latent.area)
+    return RankShare(_largest(latent.height, len(channels), group), fetched)
+
+
+def vae_share(stage: Stage, shape: VaeShape, unet_levels: int, ranks: int, window: int) -> RankShare:
+    """Of the autoencoder's activations. window: how many latents its attention sees."""
+    if ranks == 1:
+        return RankShare()
+    latent, keep = stage.canvas.latent(), stage.bands.keep
+    fetched = 0
+    for level, channels in enumerate(shape.channels):
+        if keep[level] != "nothing":
+            reach = FUSED_ROWS if level and keep[level - 1] == "nothing" else 2
+            fetched = max(fetched, 2 * reach * 2 * channels * (stage.canvas.width >> level))
+    if shape.attention:
+        seen = min(latent.area, window + 2 * BLOCK_ROWS * latent.width)
+        fetched = max(fetched, shape.channels[-1] * seen)
+    return RankShare(_largest(latent.height, unet_levels, ranks), fetched)
+
+
+def _largest(latent_rows: int, levels: int, ranks: int) -> float:
+    """The part of the rows that the busiest rank has."""
+    rows = RowSplit.of(latent_rows, levels, ranks).all(latent_rows)
+    return max(band.height for band in rows) / latent_rows
