@@ -34,16 +34,20 @@ LOCAL_NAMES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """What a launcher says of this process: its rank of all, and of those on its machine."""
+    """What a launcher says of this process: its rank of all, and of those on its machine.
+
+    command: what it was told to do, which has to be the same for all
+    """
 
     rank: int
     size: int
     local_rank: int
     local_size: int
     address: str
+    command: str = ""
 
     @staticmethod
-    def of(environment: Mapping[str, str]) -> Launch | None:
+    def of(environment: Mapping[str, str], command: str = "") -> Launch | None:
         """None if no launcher started this process, or it started no other. Raises UsageError for odd numbers."""
         if not all(environment.get(name) for name in NAMES):
             return None
@@ -58,7 +62,9 @@ class Launch:
                 "start all with torchrun, which numbers them from 0"
             )
         address = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
-        made = Launch(rank=rank, size=size, local_rank=local_rank, local_size=local_size, address=address)
+        made = Launch(
+            rank=rank, size=size, local_rank=local_rank, local_size=local_size, address=address, command=command
+        )
         return made if size > 1 else None
 
     def machine(self, device: str) -> Machine:
@@ -136,6 +142,7 @@ def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
     try:
         world.require_same("versions", __version__)
         world.require_same("devices", machine.kind)
+        world.require_same("commands", launch.command)
         least = min(int(free) for free in world.all_objects(machine.free_bytes))
         yield world, replace(machine, free_bytes=least)
     finally:

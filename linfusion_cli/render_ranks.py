@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from linfusion_cli.files import write_atomically
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.rank_timeout import silent_seconds
 from linfusion_cli.render import Rendered, check_ready, rank_uses, render
-from linfusion_cli.system.device import Machine, usable_cores
+from linfusion_cli.system.device import Machine, find_machine, usable_cores
 from linfusion_cli.system.process_setup import importing, libc, own_process
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,16 +36,30 @@ CAUSE_SECONDS = 5.0  # after a lost message, until the failed rank has written i
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 
 
-def share(machine: Machine, ranks: int) -> Machine:
-    """The part of a machine's memory that one of its ranks may plan with. Raises UsageError for another than a CPU."""
-    if machine.kind != "cpu":
+def rank_machines(device: str, ranks: int) -> tuple[Machine, ...]:
+    """What each of the ranks on this machine plans with: an equal part of the CPU's memory, or a card of its own.
+
+    Raises UsageError for fewer cards than ranks, one card by its number, and devices that ranks don't compute on.
+    """
+    machine = find_machine(device)
+    if machine.kind == "cpu":
+        return (shared_machine(machine, ranks),) * ranks
+    if machine.kind != "cuda" or device.startswith("cuda:"):
+        what = f"{device} is one card, and each takes one" if machine.kind == "cuda" else f"not on {machine.device}"
         raise UsageError(
-            f"{ranks}: ranks on one machine compute on its CPU, not on {machine.device}. Give ",
-            option("device", "cpu"),
-            " or leave it out",
+            f"{ranks}: ranks compute on a CPU or on CUDA ({what}). Give ",
+            option("device", machine.kind if machine.kind == "cuda" else "cpu"),
             parameter="ranks",
         )
-    return shared_machine(machine, ranks)
+    cards: list[Machine] = []
+    with contextlib.suppress(UsageError):  # the first card that is not there
+        cards.extend(find_machine(f"cuda:{number}") for number in range(ranks))
+    if len(cards) < ranks:
+        raise UsageError(
+            f"{ranks}: each takes a card, and torch sees {len(cards)}. Nearest: {len(cards)}", parameter="ranks"
+        )
+    least = min(card.free_bytes for card in cards)
+    return tuple(replace(card, free_bytes=least, ram_bytes=card.ram_bytes // ranks) for card in cards)
 
 
 def shared_machine(machine: Machine, ranks: int) -> Machine:
@@ -58,8 +72,8 @@ def in_bands(plan: Plan) -> Plan:
     return replace(plan, stages=tuple(stage.in_bands() for stage in plan.stages))
 
 
-def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
-    """As render(), by this process and size - 1 others, each with an equal share of the CPU cores.
+def render_by_ranks(devices: Sequence[str], plan: Plan, notify: Notify) -> Rendered:
+    """As render(), by this process and one for each device after the first; on a CPU each has its part of the cores.
 
     Raises what render() raises, UsageError if there are more ranks than bands of rows, the error of another rank, and
     RanksError if a rank was killed or sent nothing for silent_seconds(plan).
@@ -67,9 +81,9 @@ def render_by_ranks(size: int, plan: Plan, notify: Notify) -> Rendered:
     check_ready(plan)
     import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
     plan = in_bands(as_measured(plan, notify))
-    with importing(plan.prepared_convolutions), _started(plan, size) as (folder, others):
+    with importing(plan.prepared_convolutions), _started(plan, devices) as (folder, others):
         try:
-            return render(plan, notify, ranks=_joined(plan, folder, 0, size))
+            return render(plan, notify, ranks=_joined(plan, folder, 0, len(devices)))
         except RanksError as error:
             _leave()  # so that the others notice
             raise _cause(others, error) from error
@@ -104,8 +118,9 @@ def _error(message: str, code: int) -> LinfusionError:
 
 
 @contextmanager
-def _started(plan: Plan, size: int) -> Iterator[tuple[Path, list[_Other]]]:
-    """Ranks 1 to size - 1, which read the plan from a private folder. All have ended when the block is left."""
+def _started(plan: Plan, devices: Sequence[str]) -> Iterator[tuple[Path, list[_Other]]]:
+    """The ranks from 1 on, which read the plan from a private folder. All have ended when the block is left."""
+    size = len(devices)
     folder = Path(tempfile.mkdtemp(prefix="linfusion-ranks-"))
     others: list[_Other] = []
     try:
@@ -116,7 +131,7 @@ def _started(plan: Plan, size: int) -> Iterator[tuple[Path, list[_Other]]]:
             "LINFUSION_PARENT": str(os.getpid()),
         }
         for rank in range(1, size):
-            command = [sys.executable, "-P", "-c", START, str(ROOT), str(folder), str(rank), str(size)]
+            command = [sys.executable, "-P", "-c", START, str(ROOT), str(folder), str(rank), str(size), devices[rank]]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment, start_new_session=True
             )  # a session of its own: Ctrl-C reaches rank 0 alone, which ends the others
@@ -162,7 +177,7 @@ def _joined(plan: Plan, folder: Path, rank: int, size: int) -> Any:
     world = join(
         rank,
         size,
-        "cpu",
+        plan.machine.device,
         f"file://{folder / 'meeting'}",
         local_size=size,
         meeting_seconds=MEETING_SECONDS,
@@ -180,14 +195,15 @@ def _leave() -> None:
 def main() -> int:
     """Runs a rank above 0: computes its part of the plan, writes no image. Returns the exit code.
 
-    Its arguments are the root of the package, the folder with the plan, its rank, and the number of ranks.
+    Its arguments are the root of the package, the folder with the plan, its rank, the number of ranks, and its device.
     """
     own_process()
-    _, folder_name, rank, size = sys.argv[1:5]
+    _, folder_name, rank, size, device = sys.argv[1:6]
     folder = Path(folder_name)
     _die_with_parent()
     try:
         plan: Plan = pickle.loads((folder / "plan").read_bytes())
+        plan = replace(plan, machine=replace(plan.machine, device=device))
         with importing(plan.prepared_convolutions):
             ranks = _joined(plan, folder, int(rank), int(size))
         compute(plan, ranks)

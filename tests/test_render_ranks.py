@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import psutil
 import pytest
 from PIL import Image
 
+from linfusion_cli import render_ranks
 from linfusion_cli.cli.app import main
 from linfusion_cli.errors import RanksError, UsageError
-from linfusion_cli.render_ranks import share
-from linfusion_cli.system.device import find_machine
+from linfusion_cli.render_ranks import rank_machines
+from linfusion_cli.system.device import Machine, find_machine
 
 ROOT = Path(__file__).parents[1]
 COMMAND = ["generate", "a lake", "--seed", "3", "--quiet", "--size"]
@@ -97,12 +99,61 @@ def test_ranks_without_rows_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_rank_plans_with_its_part_of_the_memory() -> None:
-    machine = find_machine("cpu")
-    assert share(machine, 3).free_bytes == machine.free_bytes // 3
+    machines = rank_machines("cpu", 3)
+    assert [machine.device for machine in machines] == ["cpu"] * 3
+    assert machines[0].free_bytes == pytest.approx(find_machine("cpu").free_bytes / 3, rel=0.1)
 
 
-def test_another_device_is_refused() -> None:
-    from dataclasses import replace
+@pytest.fixture
+def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with two cards, of which the second has less free memory; "mps" is there as well."""
 
-    with pytest.raises(UsageError, match="ranks 2: ranks on one machine compute on its CPU, not on cuda:0"):
-        share(replace(find_machine("cpu"), device="cuda:0"), 2)
+    def find(device: str) -> Machine:
+        number = int(device.partition(":")[2] or 0)
+        if number > 1:
+            raise UsageError(f"{device}: torch sees 2 cards", parameter="device")
+        free = (40 - 10 * number) * 10**9
+        name = "mps" if device == "mps" else f"cuda:{number}"
+        return replace(find_machine("cpu"), device=name, free_bytes=free, ram_bytes=64 * 10**9)
+
+    monkeypatch.setattr(render_ranks, "find_machine", find)
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_on_gpus_each_rank_takes_a_card_and_plans_for_the_smallest(two_cards: None, device: str) -> None:
+    machines = rank_machines(device, 2)
+    assert [machine.device for machine in machines] == ["cuda:0", "cuda:1"]
+    assert {machine.free_bytes for machine in machines} == {30 * 10**9}
+    assert {machine.ram_bytes for machine in machines} == {32 * 10**9}
+
+
+def test_more_ranks_than_cards_one_card_and_other_devices_are_refused(two_cards: None) -> None:
+    with pytest.raises(UsageError, match=r"ranks 3: each takes a card, and torch sees 2\. Nearest: 2"):
+        rank_machines("cuda", 3)
+    with pytest.raises(UsageError, match="cuda:1 is one card, and each takes one"):
+        rank_machines("cuda:1", 2)
+    with pytest.raises(UsageError, match=r'not on mps.*device="cpu"'):
+        rank_machines("mps", 2)
+
+
+def test_every_other_rank_is_started_on_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a card: the commands of the processes, and what is left of them."""
+    started: list[list[str]] = []
+
+    class Process:
+        def __init__(self, command: list[str], **_: object) -> None:
+            started.append(command)
+
+        def wait(self, seconds: float = 0) -> int:
+            return 0
+
+        def poll(self) -> int:
+            return 0
+
+    monkeypatch.setattr(render_ranks.subprocess, "Popen", Process)
+    monkeypatch.setattr(render_ranks.pickle, "dumps", lambda plan: b"")
+    with render_ranks._started(None, ["cuda:0", "cuda:1", "cuda:2"]) as (folder, others):  # type: ignore[arg-type]
+        assert folder.is_dir()
+        assert [other.rank for other in others] == [1, 2]
+    assert [command[-3:] for command in started] == [["1", "3", "cuda:1"], ["2", "3", "cuda:2"]]
+    assert not folder.exists()

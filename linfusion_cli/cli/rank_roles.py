@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -52,9 +54,10 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
         with Leader.met(launch, device) as leader:
             yield leader.machine, launch.size, leader.render
     elif ranks > 1:
-        from linfusion_cli.render_ranks import render_by_ranks, share
+        from linfusion_cli.render_ranks import rank_machines, render_by_ranks
 
-        yield share(find_machine(device), ranks), ranks, partial(render_by_ranks, ranks)
+        machines = rank_machines(device, ranks)
+        yield machines[0], ranks, partial(render_by_ranks, [machine.device for machine in machines])
     else:
         yield find_machine(device), 1, render
 
@@ -86,4 +89,4 @@ def _launch() -> Launch | None:
         return None
     from linfusion_cli.launched_ranks import Launch
 
-    return Launch.of(os.environ)
+    return Launch.of(os.environ, shlex.join(sys.argv[1:]))
