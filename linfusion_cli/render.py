@@ -20,7 +20,7 @@ from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.engine_import import as_measured, import_engine
-from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, RanksError, option, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import (
     Event,
     MemorySampled,
@@ -49,20 +49,10 @@ from linfusion_cli.weights.requirements import Kind
 
 if TYPE_CHECKING:
     from linfusion_cli.engine.components.model_cache import ModelCache
-    from linfusion_cli.engine.distributed.ranks import Ranks
+    from linfusion_cli.engine.distributed.ranks import Ranks, RankUse
     from linfusion_cli.engine.pipeline import StageImage
 
 CHECKPOINT_COPIES = 16  # of the latents; the schedulers with the most remember four earlier steps
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankUse:
-    """What one of several ranks took: its peak of memory, and the bytes that it sent to others."""
-
-    peak_bytes: int
-    halo_bytes: int
-    statistics_bytes: int
-    gathered_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +60,7 @@ class Rendered:
     """A finished image and what was measured while it was made.
 
     plan: as carried out. seconds: from the call of render() to its end. peak_bytes: resident memory of this process.
-    device_peak_bytes: memory of the accelerator, 0 on a CPU. record: what the file holds, as record_of() returns it.
-    rank_uses: of each of several ranks, where all of them were there to tell.
+    device_peak_bytes: memory of the accelerator, 0 on a CPU. record: what the file holds. rank_uses: of each rank.
     """
 
     plan: Plan
@@ -83,25 +72,17 @@ class Rendered:
     rank_uses: tuple[RankUse, ...] = ()
 
 
-def render(
-    plan: Plan,
-    notify: Notify,
-    model_cache: ModelCache | None = None,
-    ranks: Ranks | None = None,
-    *,
-    tidied: bool = False,
-) -> Rendered:
+def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ranks: Ranks | None = None) -> Rendered:
     """Makes the plan's image and writes it, whole or not at all. Resumes from the checkpoint of an interrupted run.
 
     notify: is called with every event, also from the thread that samples the memory. model_cache: keeps components
     loaded between images. ranks: the processes that compute the image, this one as rank 0; see render_ranks.py.
-    tidied: what dead processes left in the folder is removed already; a folder of a million images takes long to list.
 
     Raises OutputError before any work if the image can't be written, BusyError if another process makes the same
     image, WeightsError if weights are missing, and OutOfMemoryError if memory runs out on the way.
     """
     started, job = time.monotonic(), plan.job
-    prepare(plan, tidied=tidied)
+    prepare(plan)
     measured = _Measured()
     stopper = _Stopper(notify)
     preview_file = PreviewFile(None if job.preview == NO_FILE else job.preview, notify)
@@ -141,25 +122,8 @@ def render(
         peak_bytes=process_peak_bytes(),
         device_peak_bytes=device_peak,
         record=record,
-        rank_uses=() if ranks is None else rank_uses(ranks),
+        rank_uses=() if ranks is None else ranks.uses(),
     )
-
-
-def rank_uses(ranks: Ranks) -> tuple[RankUse, ...]:
-    """What each rank took. All call it at their end: the image is there, and a rank that is lost by then is no loss."""
-    from linfusion_cli.engine.memory.meter import process_peak_bytes
-
-    sent = ranks.world.traffic
-    own = RankUse(
-        peak_bytes=process_peak_bytes(),
-        halo_bytes=sent.halos,
-        statistics_bytes=sent.statistics,
-        gathered_bytes=sent.gathered,
-    )
-    try:
-        return tuple(ranks.world.all_objects(own))
-    except RanksError:
-        return ()
 
 
 def check_ready(plan: Plan) -> None:
@@ -175,7 +139,7 @@ def check_ready(plan: Plan) -> None:
         file.refuse_changed()
 
 
-def prepare(plan: Plan, *, tidied: bool = False) -> None:
+def prepare(plan: Plan) -> None:
     """Checks what the plan needs and where its images go, before any work; removes temporary files of dead processes.
 
     Raises what check_ready() raises, and OutputError if a file can't be written.
@@ -184,8 +148,7 @@ def prepare(plan: Plan, *, tidied: bool = False) -> None:
     check_ready(plan)
     check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
     check_texts(record_texts(record_of(plan, [])), job.file)  # a text that can't be stored is found now
-    if not tidied:
-        tidy(job.output.parent)
+    tidy(job.output.parent)
     if job.stages_folder is not None:
         make_folder(job.stages_folder, parameter="stages_folder")
         for stage in _stages_with_images(plan):
@@ -351,8 +314,7 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
     if folder is None or plan.join.between != "pixel":
         return
     stages = _stages_with_images(plan)
-    missing = [str(stage.index) for stage in stages if not _stage_path(plan.job, folder, stage).exists()]
-    if missing:
+    if missing := [str(stage.index) for stage in stages if not _stage_path(plan.job, folder, stage).exists()]:
         notify(
             Note(
                 text=Message(

@@ -25,7 +25,7 @@ from linfusion_cli.events import Notify
 from linfusion_cli.files import write_atomically
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.rank_timeout import silent_seconds
-from linfusion_cli.render import Rendered, check_ready, rank_uses, render
+from linfusion_cli.render import Rendered, check_ready, render
 from linfusion_cli.system.device import Machine, find_machine, usable_cores
 from linfusion_cli.system.process_setup import importing, libc, own_process
 
@@ -220,7 +220,7 @@ def compute(plan: Plan, ranks: Any) -> None:
         if image.final or plan.job.stages_folder is not None:  # as rank 0 reads them
             for _ in image.rows:
                 pass
-    rank_uses(ranks)
+    ranks.uses()
 
 
 def _tell(error: Exception, file: Path) -> int:

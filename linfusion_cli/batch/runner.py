@@ -339,7 +339,6 @@ class Runner:
 
     def _death(self, worker: WorkerProcess, *, stopping: bool) -> Outcome:
         self._drop_worker(WorkerProcess.end)
-        tidy(self._journal.folder)  # the file that it was writing
         if stopping:
             return Stopped()
         return replace(
@@ -350,7 +349,6 @@ class Runner:
 
     def _hang(self, *, stopping: bool, silent: bool) -> Outcome:
         self._drop_worker(WorkerProcess.kill)
-        tidy(self._journal.folder)
         if stopping:
             return Stopped()
         what = f"gave no sign for {HANG_SECONDS:.0f} s" if silent else f"got no further for {self._stall_seconds:.0f} s"

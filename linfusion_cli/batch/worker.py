@@ -91,7 +91,7 @@ class _Maker:
         if not self._has_room(plan):
             self._say(Outgrown())
             return
-        rendered = render(plan, self._tell, self._model_cache, tidied=True)
+        rendered = render(plan, self._tell, self._model_cache)
         self._say(
             Made(
                 name=rendered.path.name,

@@ -13,7 +13,8 @@ from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
 from linfusion_cli.engine.distributed.process_group import Group, Parcel
 from linfusion_cli.engine.distributed.shared_store import SharedStore
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.errors import UsageError
+from linfusion_cli.engine.memory.meter import process_peak_bytes
+from linfusion_cli.errors import RanksError, UsageError
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.row_split import RowSplit, useful_ranks
 
@@ -28,6 +29,16 @@ class Keeper(Protocol):
     def keep(self, name: str, data: bytes) -> None: ...
 
     def due(self, *, finished: bool) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankUse:
+    """What one of several ranks took: its peak of memory, and the bytes that it sent to others."""
+
+    peak_bytes: int
+    halo_bytes: int
+    statistics_bytes: int
+    gathered_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,20 @@ class Ranks:
                 f"{self.world.size}: some would have no rows of {last.size} to compute. Nearest: {useful}",
                 parameter="ranks",
             )
+
+    def uses(self) -> tuple[RankUse, ...]:
+        """What each rank took. All call it at their end: the image is there, and a rank lost by then is no loss."""
+        sent = self.world.traffic
+        own = RankUse(
+            peak_bytes=process_peak_bytes(),
+            halo_bytes=sent.halos,
+            statistics_bytes=sent.statistics,
+            gathered_bytes=sent.gathered,
+        )
+        try:
+            return tuple(self.world.all_objects(own))
+        except RanksError:
+            return ()
 
     def store(self, store: ActivationStore) -> SharedStore:
         """A store of which every rank holds its own rows; use its `at`."""
