@@ -28,7 +28,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.config.job import Job, Request, resolve
+from linfusion_cli.config.job import Job
+from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.evaluate.attributes import Asked, fixed_prompts

@@ -81,8 +81,8 @@ def make_checkpoint(folder: Path, family: str = "sd15") -> None:
 
 def plan_of(model: str, extends: str, dtype: str, side_px: int, folder: Path) -> Any:
     """The plan of one image of the base size; `folder` holds what is written."""
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.request import Request
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.system.device import find_machine
 

@@ -74,8 +74,8 @@ def banding() -> None:
 
 
 def banding_child(way: str) -> dict[str, float]:
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.request import Request
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.events import Event, PhaseFinished
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import render
@@ -199,8 +199,8 @@ def sd15_child() -> dict[str, float]:
     import torch
     from diffusers import UNet2DConditionModel
 
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.request import Request
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.engine.attention.linfusion import LinFusion
     from linfusion_cli.engine.memory.activation_store import ActivationStore
     from linfusion_cli.engine.memory.weight_offload import Weights

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError, nearest
 from linfusion_cli.events import Event
 from linfusion_cli.planning.planner import Plan, make_plan

@@ -12,11 +12,11 @@ from typing import Literal
 
 import psutil
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.model_names import configured_folders, load_named
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.required_weights import requirements_of
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
 from linfusion_cli.files import free_bytes, nearest_folder
 from linfusion_cli.planning.planner import make_plan

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.system.device import Machine
 
 

@@ -13,8 +13,8 @@ from golden import golden_unet, load_golden
 from tiny import DATA, mounted, tiny_vae
 from torch import Tensor
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.distributed.guidance_split import GuidanceSplit
 from linfusion_cli.engine.distributed.process_group import Group, Parcel, Traffic

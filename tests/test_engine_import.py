@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli import engine_import
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import OutOfMemoryError
 from linfusion_cli.events import Event, Note

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from linfusion_cli import render
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine import pipeline
 from linfusion_cli.engine.pipeline import StageImage
 from linfusion_cli.errors import OutOfMemoryError, OutputError, WeightsError

@@ -231,8 +231,8 @@ def pixels(
 
     changed: what is done to the plan before it runs; notify: gets the events
     """
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.request import Request
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.engine.pipeline import images
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.system.device import find_machine

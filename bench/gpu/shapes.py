@@ -17,8 +17,8 @@ import torch
 
 from bench.gpu.case import Case, Setting, Step, attempt
 from bench.gpu.models import RandomModels, full_models, tiny_models
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.memory.async_copies import CudaStreams
 from linfusion_cli.engine.memory.meter import process_peak_bytes
 from linfusion_cli.engine.pipeline import images

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from linfusion_cli.batch.note_counts import NoteCounts
 from linfusion_cli.batch.task_list import Task
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.kind import Kind
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, OutputError
 from linfusion_cli.output.atomic_file import check_folder
 from linfusion_cli.planning.job_weights import JobWeights

@@ -25,8 +25,9 @@ from linfusion_cli.batch.messages import (
     answer_as_json,
     failure,
 )
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
 from linfusion_cli.events import Event, Note, PreviewMade
 from linfusion_cli.json_files import parse_json

@@ -99,8 +99,8 @@ def batch(
 ) -> int:
     """Make the images of one or more lists of prompts."""
     from linfusion_cli.batch.runner import Options
-    from linfusion_cli.config.job import checked_seconds
     from linfusion_cli.config.model_names import check_model
+    from linfusion_cli.config.resolve import checked_seconds
     from linfusion_cli.output.atomic_file import make_folder
 
     refuse_launcher()

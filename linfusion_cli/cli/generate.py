@@ -126,7 +126,7 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
 
 def resolved(request: Request) -> Job:
     """The job of a request. Without a given seed it has that of an interrupted run, so that the command resumes it."""
-    from linfusion_cli.config.job import resolve
+    from linfusion_cli.config.resolve import resolve
 
     job = resolve(request)
     from linfusion_cli.render import interrupted_seed

@@ -79,8 +79,8 @@ def jobs_of(request: Request, series: Series, *, remember: bool) -> Iterator[lis
     with the same seeds. remember: False for a dry run, which leaves nothing.
     Raises UsageError, and BusyError while another process makes the same series.
     """
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.job_hash import unseeded_hash
+    from linfusion_cli.config.resolve import resolve
 
     request = replace(request, seed=None if request.seed == RANDOM_SEED else request.seed)
     if series.count > 1:
@@ -120,7 +120,7 @@ def _last_first(count: int) -> int:
 
 
 def _jobs(request: Request, seeds: Sequence[int]) -> list[Job]:
-    from linfusion_cli.config.job import resolve
+    from linfusion_cli.config.resolve import resolve
 
     jobs = [resolve(replace(request, seed=seed, index=index)) for index, seed in enumerate(seeds, 1)]
     names = {job.output.name.casefold() for job in jobs}

@@ -61,7 +61,7 @@ def plan(
 ) -> None:
     """Show stages, bands, work, memory and time of an image, and stop."""
     from linfusion_cli.cli.text import obstacle_lines, phase_lines, plan_fields, plan_lines, rank_lines, seconds_text
-    from linfusion_cli.config.job import resolve
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.planning.planner import make_plan
     from linfusion_cli.render import obstacles
 

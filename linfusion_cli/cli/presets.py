@@ -132,10 +132,10 @@ def check(
 ) -> None:
     """Say whether a preset can be used, and if not, which line or which of its weights is wrong."""
     from linfusion_cli.cli.text import safe
-    from linfusion_cli.config.job import resolve
     from linfusion_cli.config.model_names import configured_folders, load_named
     from linfusion_cli.config.request import Request
     from linfusion_cli.config.required_weights import joined, lost_weights, missing_weights
+    from linfusion_cli.config.resolve import resolve
     from linfusion_cli.planning.input_check import check_inputs
     from linfusion_cli.planning.job_weights import JobWeights
 

@@ -52,7 +52,7 @@ def upscale(
     """Make an image of yours larger, and draw the detail that it lacks."""
     if followed(flags["device"], dry_run=dry_run):
         return
-    from linfusion_cli.config.job import USUAL_SCALE
+    from linfusion_cli.config.resolve import USUAL_SCALE
     from linfusion_cli.config.size_options import SIZE_KEYS
 
     sizes = [key for key in ("size", *SIZE_KEYS) if flags[key] is not None]

@@ -5,14 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cache
-from typing import TYPE_CHECKING
 
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_keys import preset_keys
+from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.weights.families import FAMILY_ROWS
-
-if TYPE_CHECKING:
-    from linfusion_cli.config.job import Job
-    from linfusion_cli.config.preset_schema import SamplingSettings
 
 PIXELS_VERSION = 2  # raised when the same job starts to give other pixels
 ZEROED_VERSION = 3  # of SD-XL without a negative prompt, whose embedding is zeros since

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from linfusion_cli.config.filename_template import Origin, checked_name, expand, slug
-
-if TYPE_CHECKING:
-    from linfusion_cli.config.job import Job
+from linfusion_cli.config.job import Job
 
 ID_DIGITS = 8  # of the job's hash in names
 

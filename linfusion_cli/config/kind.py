@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from linfusion_cli.config.filename_template import Origin
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import finished_digest, shared_digest
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.request_checks import checked_number, checked_prompt
+from linfusion_cli.config.resolve import resolve
 
 
 class Kind:

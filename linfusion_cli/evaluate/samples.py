@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import load_variant
 from linfusion_cli.engine.adapters.adapter_stack import Mounted

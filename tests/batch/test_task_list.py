@@ -22,9 +22,9 @@ from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks
 from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 
 
 def tasks_of(

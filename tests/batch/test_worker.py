@@ -13,9 +13,9 @@ from linfusion_cli import engine_import, render
 from linfusion_cli.batch import worker
 from linfusion_cli.batch.messages import Answer, Failed, Happened, Made, Order, Outgrown, Planned, answer_from_json
 from linfusion_cli.batch.worker import _Maker, _speaker
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import DiskFullError, OutOfMemoryError
 from linfusion_cli.events import Event, Note, PreviewMade, Progressed
 from linfusion_cli.planning import planner

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from clock import Clock
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
 

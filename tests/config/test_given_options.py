@@ -12,9 +12,9 @@ from linfusion_cli.batch.row_values import row_types
 from linfusion_cli.cli.reference import reference
 from linfusion_cli.config import options
 from linfusion_cli.config.given_options import given_options, overrides
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 
 ASKED = Request(prompt="a")

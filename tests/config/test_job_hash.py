@@ -1,7 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import (
     PIXELS_VERSION,
     ZEROED_VERSION,
@@ -11,6 +10,7 @@ from linfusion_cli.config.job_hash import (
     what_decides_pixels,
 )
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 
 ASKED = Request(prompt="a lake", seed=5, size="1024x512")
 

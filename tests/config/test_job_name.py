@@ -1,8 +1,8 @@
 from pathlib import Path
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_name import image_name, shared_fields
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import option
 
 FIELDS = {"width": 8, "height": 16, "size": "8x16", "preset": "landscape"}

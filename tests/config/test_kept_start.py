@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image, PngImagePlugin
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.kept_start import INIT, KEPT, KEPT_STRENGTH, UPSCALE
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 
 
 @pytest.fixture

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import pytest
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError, option
 
 ASKED = Request(prompt="", size="256x128")

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.model_names import configured_folders, load_named, with_paths
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.config.user_defaults import config_file
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.model_folders import FOLDERS, ModelFolders, model_roots

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from preset_text import refusal, written
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.preset_files import preset_files, shipped_folder
 from linfusion_cli.config.preset_schema import schema
 from linfusion_cli.config.presets import Given, load_preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import option
 
 pytestmark = pytest.mark.usefixtures("own_folder")

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.extras import Weighted
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError
 from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.prompt_weighting import WeightedPrompt, parse_weights, plain_text
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 
 

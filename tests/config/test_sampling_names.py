@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash, what_decides_pixels
 from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 
 

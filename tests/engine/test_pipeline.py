@@ -11,8 +11,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.prompt_encoder import encode
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.pipeline import StageImage, images

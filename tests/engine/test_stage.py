@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.stage import Run, StageRun
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine

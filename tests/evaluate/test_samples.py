@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import save_variant, varied
 from linfusion_cli.engine.attention.linfusion import LinFusion

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.engine_inputs import components, conditioning_inputs, preview_settings
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.families import BUILTIN_COLORS, FAMILY_ROWS

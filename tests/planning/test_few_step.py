@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_files import shipped_folder
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.few_step import KINDS, few_step_note
 from linfusion_cli.planning.job_weights import JobWeights
 

@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.foreign_start import foreign_start_note
 
 

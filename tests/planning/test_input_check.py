@@ -12,8 +12,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.config import schedulers
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, UsageError, WeightsError
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.planning.input_check import check_inputs

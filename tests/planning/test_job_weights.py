@@ -7,8 +7,9 @@ import pytest
 from safetensors.torch import save_file
 from torch import zeros
 
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine

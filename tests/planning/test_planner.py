@@ -15,9 +15,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.config.input_images import inspect_image
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import OutOfMemoryError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.prompt_notes import TOKEN, prompt_notes
 

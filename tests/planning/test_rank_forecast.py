@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 from linfusion_cli.planning.planner import Plan, architecture_of, make_plan
 from linfusion_cli.planning.rank_forecast import RankForecast, forecast

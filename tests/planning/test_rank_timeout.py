@@ -6,8 +6,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.rank_timeout import LEAST_SECONDS, MOST_SECONDS, TIMES, silent_seconds
 from linfusion_cli.system.device import find_machine

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.system.device import find_machine

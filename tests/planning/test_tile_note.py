@@ -8,8 +8,9 @@ from PIL import Image
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.extras import is_tile
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 from linfusion_cli.planning.tile_note import is_upscaled, tile_note
 

@@ -12,8 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import Job, resolve
+from linfusion_cli.config.job import Job
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.landscapes import scene as scenes
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.models.landscape_words import PHRASES, vocabulary

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.config.schedulers import SCHEDULERS
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.upscale_schedule import (

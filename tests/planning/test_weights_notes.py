@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.weights_notes import weights_notes
 
 

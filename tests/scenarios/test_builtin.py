@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline
 from PIL import Image
 
 from linfusion_cli import render
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.streaming.banded_vae import Sweeper

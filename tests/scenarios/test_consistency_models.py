@@ -18,8 +18,8 @@ from families import Family, lively, loaded_pipeline, make_family, tensors_of, t
 from original_layout import ldm_unet_pairs, renamed
 from safetensors.torch import save_file
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian, generator
 from linfusion_cli.planning.planner import Plan, make_plan

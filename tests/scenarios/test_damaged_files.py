@@ -11,8 +11,8 @@ from families import Family, make_family, tiny_pipeline
 from PIL import Image
 from tiny_adapters import save_controlnet
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import load
 from linfusion_cli.errors import UsageError, WeightsError

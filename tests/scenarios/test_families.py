@@ -14,8 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.events import Event

@@ -10,8 +10,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, TCDScheduler
 from families import Family, loaded_pipeline, make_family, tiny_unet
 from safetensors.torch import save_file
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian, generator
 from linfusion_cli.planning.planner import Plan, make_plan

@@ -14,8 +14,8 @@ from original_layout import ldm_unet_pairs, renamed
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import load
 from linfusion_cli.engine.pipeline import images

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from linfusion_cli import render
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import BusyError
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseStarted, Progressed
 from linfusion_cli.planning.planner import Plan, make_plan

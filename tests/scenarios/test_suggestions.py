@@ -20,12 +20,12 @@ from linfusion_cli.cli.app import app
 from linfusion_cli.cli.foreign_flags import unknown_flag
 from linfusion_cli.cli.spelling import other_words
 from linfusion_cli.config.choices import OTHER_WORDS
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.preset_schema import schema
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.config.sampler_names import sampler_named
 from linfusion_cli.errors import UsageError, nearest_name
 from linfusion_cli.geometry import parse_size

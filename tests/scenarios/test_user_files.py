@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.engine.pipeline import images

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from tiny_adapters import save_loras
 from torch import Tensor
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.adapters.lora import Lora
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.planner import make_plan

@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.errors import WeightsError

@@ -11,8 +11,8 @@ from families import Family, loaded_pipeline, make_family
 from PIL import Image
 from tiny_adapters import save_ip_adapter, save_loras
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components import model_cache as module
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.text_encoders import TextEncoders

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.text_encoders import (
     TextEncoders,
     load_text_encoders,

@@ -10,9 +10,9 @@ import torch
 from families import FAMILIES, Family, loaded_pipeline, make_family
 from safetensors.torch import save_file
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.prompt_weighting import parse_weights
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.prompt_encoder import encode
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.weighted_embeddings import encode_weighted, encoders

@@ -19,7 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_adapters import save_controlnet
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.controlnet.banded import BandedUnion
 from linfusion_cli.engine.controlnet.model import ControlNet, PlainUnion, skip_sizes
 from linfusion_cli.engine.memory.activation_store import ActivationStore

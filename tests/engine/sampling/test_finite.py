@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from linfusion_cli.config.job import Request, resolve
+from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.finite import is_finite, wider_dtype
 from linfusion_cli.engine.sampling.latent_checkpoint import LATENTS, pack, unpack

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.config.schedulers import SCHEDULERS, missing_package
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.denoiser import Conditioning

@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.clean_prediction import CleanPrediction
 from linfusion_cli.engine.sampling.preview import LONG_SIDE_PX, Previews, preview_of
