@@ -7,8 +7,8 @@ import pytest
 from lone_rank import stored_peaks
 from tiny import shape_of
 
-from linfusion_cli.config.job import resolve
 from linfusion_cli.config.request import Request
+from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning import planner
