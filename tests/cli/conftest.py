@@ -18,7 +18,7 @@ from linfusion_cli.events import Note, PhaseFinished, PhaseStarted, Progressed
 from linfusion_cli.geometry import Size
 
 
-def fake_plan(job: Job, machine: object) -> Any:
+def fake_plan(job: Job, machine: object, **_: object) -> Any:
     stages = (
         SimpleNamespace(
             index=0,
@@ -80,6 +80,7 @@ def fake_render(plan: Any, notify: Callable[[object], None]) -> Any:
         seconds=12.0,
         peak_bytes=2_000_000_000,
         device_peak_bytes=0,
+        rank_uses=(),
         record={"seed": plan.job.seed},
     )
 
@@ -114,7 +115,7 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     ):
         stand_in = ModuleType(f"linfusion_cli.{module}")
         for name in names:
-            setattr(stand_in, name, lambda *given, name=name: getattr(parts, name)(*given))
+            setattr(stand_in, name, lambda *given, name=name, **named: getattr(parts, name)(*given, **named))
         monkeypatch.setitem(sys.modules, f"linfusion_cli.{module}", stand_in)
     return parts
 
@@ -128,5 +129,6 @@ def rendered(plan: Any) -> Any:
         seconds=12.0,
         peak_bytes=2_000_000_000,
         device_peak_bytes=0,
+        rank_uses=(),
         record={"seed": 5},
     )

@@ -25,7 +25,7 @@ def jobs(fakes: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     seen: list[Job] = []
     make_plan = fakes.make_plan
 
-    def watched(job: Job, machine: object) -> Any:
+    def watched(job: Job, machine: object, **_: object) -> Any:
         seen.append(job)
         return make_plan(job, machine)
 

@@ -56,7 +56,7 @@ def test_generate_tells_its_story_to_the_log(
 def test_what_ends_generate_is_in_the_log(
     fakes: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     monkeypatch.chdir(tmp_path)

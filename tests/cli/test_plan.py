@@ -120,7 +120,7 @@ def test_all_that_would_stop_the_work_is_told_at_once(tmp_path: Path, monkeypatc
 
 
 def test_ranks_are_forecast_with_a_link_and_without() -> None:
-    assert "2 ranks: at most the memory above each" in plan("--size", "1024x512", "--ranks", "2")
+    assert "2 ranks, each with the memory above" in plan("--size", "1024x512", "--ranks", "2")
     told = json.loads(plan("--size", "1024x512", "--ranks", "2", "--link", "20GB/s", "--json"))["by_ranks"]
     assert told["ranks"] == 2
     assert 1 < told["speed_up"] <= 2

@@ -25,7 +25,7 @@ def jobs(fakes: SimpleNamespace) -> list[Any]:
     planned: list[Any] = []
     make_plan = fakes.make_plan
 
-    def noted(job: Any, machine: Any) -> Any:
+    def noted(job: Any, machine: Any, **_: object) -> Any:
         planned.append(job)
         return make_plan(job, machine)
 
