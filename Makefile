@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: reference help demo test test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
+.PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
   soak soak-full gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
@@ -14,11 +14,14 @@ demo: $(VENV)/.installed  ## renders the first image with the built-in model
 	$(BIN)/linfusion generate "purple mountains at dusk, full moon, by a lake" --seed 12 --size 4k --overwrite \
 	  --output dusk.png
 
-test: $(VENV)/.tested  ## runs the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/.tested  ## runs the test suite, but for what takes minutes: see test-long
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not long"
+
+test-long: $(VENV)/.tested  ## seven processes at one image, and the steps of `make gpu` on a CPU
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
 test-fast: $(VENV)/.tested  ## the tests that are not marked slow; less than a minute
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not long"
 
 check: lint  ## style and types, then the fast tests with their coverage (reported, not enforced)
 	-$(MAKE) coverage
@@ -29,7 +32,7 @@ lint: $(VENV)/.developed  ## style and types alone
 	$(BIN)/mypy
 
 coverage: $(VENV)/.developed  ## the fast tests, and the lines of the package that they run
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" --cov=linfusion_cli --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not long" --cov=linfusion_cli --cov-report=term:skip-covered
 
 bench: $(VENV)/.installed  ## the README's table, measured on this machine
 	$(BIN)/python bench/bench.py

@@ -28,6 +28,9 @@ hypothesis.settings.load_profile("linfusion")
 sys.path.insert(0, str(Path(__file__).parent))
 
 
+MANY_RANKS = 7
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     return Path(__file__).parent / "data"
@@ -42,9 +45,14 @@ def host_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What spans packages, and what seven processes compute together, is slow: `make test-fast` leaves it out."""
+    """What spans packages, and what processes compute together, is slow: `make test-fast` leaves it out.
+
+    What seven processes compute is long, but for whole images: `make test` leaves it out, `make test-long` runs it.
+    """
     for item in items:
         started = "ranks" in getattr(item, "fixturenames", ())
+        if started and getattr(item, "callspec", None) and item.callspec.params.get("size") == MANY_RANKS:
+            item.add_marker("slow" if item.path.name == "test_ranks.py" else "long")
         if started or (Path(__file__).parent / "scenarios") in item.path.parents:
             item.add_marker("slow")
         _check_families(item)

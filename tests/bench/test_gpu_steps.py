@@ -95,7 +95,7 @@ def test_what_is_no_number_is_no_parity() -> None:
     assert parity.error_of(truth, truth) == 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_memory_that_runs_out(setting: Setting) -> None:
     found = cases("memory", setting)
     assert not wrong(found)
@@ -122,7 +122,7 @@ def test_rows_that_lie_elsewhere_are_seen(setting: Setting, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("name", ["sdxl", "sdxl-8gb", "sd15", "sdxl-full"])
-@pytest.mark.slow
+@pytest.mark.long
 def test_whole_images(name: str, setting: Setting) -> None:
     found = cases(name, setting)
     assert not wrong(found)
@@ -134,7 +134,7 @@ def test_whole_images(name: str, setting: Setting) -> None:
     }
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_kernels(setting: Setting) -> None:
     found = cases("kernels", setting)
     assert not wrong(found)
@@ -143,7 +143,7 @@ def test_kernels(setting: Setting) -> None:
     assert all(one["calls"] > 100 and one["waits"] == 0 for one in counted)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fused_kernels(setting: Setting) -> None:
     found = cases("fused", setting)
     assert not wrong(found)
@@ -153,7 +153,7 @@ def test_fused_kernels(setting: Setting) -> None:
         assert found["Triton"].found == {"installed": False}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_batch(setting: Setting) -> None:
     assert not wrong(cases("resume", setting))
 
@@ -178,7 +178,7 @@ def test_a_batch_that_loses_an_image_is_seen(setting: Setting, monkeypatch: pyte
     assert last.found["images as without the kill"] is False
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_ranks(setting: Setting) -> None:
     found = cases("ranks", setting)
     assert not wrong(found)
