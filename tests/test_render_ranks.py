@@ -1,5 +1,6 @@
 """`--ranks N` from the command line: the image of one process, a killed rank, too many ranks, another device."""
 
+import re
 import subprocess
 import sys
 import time
@@ -84,7 +85,8 @@ def test_a_hung_rank_ends_all_and_is_named(tmp_path: Path) -> None:
     children[1].suspend()
     _, told = process.communicate(timeout=120)
     assert process.returncode == RanksError.exit_code, told
-    assert "rank 2 does not go on and was ended" in told
+    # a rank that answers late, because the machine is busy, may be named beside it
+    assert re.search(r"rank (\d, )*2(, \d)* does not go on and was ended", told), told
     assert "silent for 30 seconds" in told
     assert not any(child.is_running() for child in children)
     assert not (tmp_path / "never.png").exists()
