@@ -217,3 +217,17 @@ def test_bad_input_is_refused_before_any_plan(
     assert message in captured.err
     assert "Traceback" not in captured.err
     assert (captured.out, jobs) == ("", [])
+
+
+def test_what_would_stop_the_work_is_told_without_a_question_before_it(
+    fakes: SimpleNamespace, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr("linfusion_cli.cli.generate.can_ask", lambda *, yes: True)
+    monkeypatch.setattr(
+        "linfusion_cli.cli.generate.ask_before_long_work", lambda seconds, *, yes: asked.append(seconds)
+    )
+    for obstacles, questions in ((("no weights",), 0), ((), 1)):
+        fakes.obstacles = lambda plan, told=obstacles: told
+        assert main([*COMMAND, "--overwrite"]) == 0
+        assert len(asked) == questions
