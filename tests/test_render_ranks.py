@@ -78,7 +78,7 @@ def test_a_killed_rank_ends_all_and_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "never.png").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_hung_rank_ends_all_and_is_named(tmp_path: Path) -> None:
     process = start(tmp_path, "2048x1024", "-o", "never.png", "--ranks", "3", program=("-c", IMPATIENT))
     children = at_work(process)
