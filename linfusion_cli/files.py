@@ -94,6 +94,14 @@ def open_regular(path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def sha256_of(path: Path) -> str:
+    """The hash of a file's contents, 64 hexadecimal digits. Raises OSError."""
+    import hashlib  # loads OpenSSL, which no help text needs
+
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_atomically(path: Path, data: bytes | str, *, durable: bool = True) -> None:
     """Writes a small file: path holds either what it held before or all of data, also after a crash.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 from bench.gpu.case import Case
 from bench.gpu.steps import STEPS
+from linfusion_cli.files import write_atomically
 
 State = Literal["ended", "failed", "timed out", "skipped"]
 FILE, TABLE = "gpu.json", "gpu.md"
@@ -51,10 +51,7 @@ class Report:
 
     def write(self) -> None:
         """Replaces the file as a whole: a run that is stopped keeps what it had."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        part = self.folder / f"{FILE}.part"
-        part.write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        os.replace(part, self.folder / FILE)
+        write_atomically(self.folder / FILE, json.dumps(self.as_dict(), indent=1) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

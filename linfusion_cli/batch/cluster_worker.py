@@ -7,7 +7,6 @@ What it is sent and what it returns are plain values; pixels leave the machine i
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
 import os
 from collections.abc import Mapping
@@ -25,14 +24,13 @@ from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.request import Request
 from linfusion_cli.errors import TERMINATED, BusyError, LinfusionError, Message, OutputError
 from linfusion_cli.events import Note
-from linfusion_cli.files import read_regular
+from linfusion_cli.files import read_regular, sha256_of
 from linfusion_cli.output.checkpoint_folder import HIDDEN
 from linfusion_cli.platform_files import host_name
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.system.signals import STOP
 
 PROBE_BYTES = 64
-PIECE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +197,7 @@ class ClusterWorker:
             host=host_name(),
             state=state,
             made=seen.made,
-            sha256=_sha256(path) if state in ("made", "found") else "",
+            sha256=sha256_of(path) if state in ("made", "found") else "",
             failed=(failed.error, failed.message.as_json(), failed.exit_code) if failed else None,
             retries=tuple(seen.retries),
             notes=tuple(note.as_json() for note in seen.notes),
@@ -239,11 +237,3 @@ def _kind(request: Request) -> Kind:
 
 def _plain(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name)[:60]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()

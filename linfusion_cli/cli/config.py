@@ -49,7 +49,7 @@ def config(
         there = {"file": str(path), "exists": path.exists()}
         emit(sys.stdout, "config", {**there, "defaults": defaults, "unknown": unknown_variables()})
         return
-    typer.echo(safe(f"{path}{'' if path.exists() else ' (not there yet)'}"))
+    say(safe(f"{path}{'' if path.exists() else ' (not there yet)'}"))
     rows = [[f"{key} = {shown(plain[key])}", f"# {one.source}"] for key, one in found.items()]
     for line in table(rows, left=2) if rows else ["no default is set; linfusion config --help shows how"]:
         say(safe(line))

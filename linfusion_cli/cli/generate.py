@@ -14,7 +14,7 @@ import typer
 from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.image_series import CountFlag, SeedsFlag, is_done, jobs_of, series_of
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.long_work import YesFlag, ask_before_long_work, can_ask
+from linfusion_cli.cli.long_work import YesFlag, ask_before_long_work
 from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_several
 from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
 from linfusion_cli.cli.streams import announce
@@ -157,9 +157,9 @@ def make(
             show_plan(shared, tuple(text for plan in plans for text in obstacles(plan)), as_json=as_json, jobs=jobs)
             return
         missing = _not_done(plans, as_json=as_json, quiet=quiet) if several else plans
-        # what would stop the work is told at once, without a question before it
-        if not as_json and can_ask(yes=yes) and not any(map(obstacles, missing)):
-            ask_before_long_work(sum(plan.seconds for plan in missing), yes=yes)
+        if not as_json:
+            seconds = sum(plan.seconds for plan in missing)
+            ask_before_long_work(seconds, yes=yes, is_stopped=lambda: any(map(obstacles, missing)))
         if several and missing:
             from linfusion_cli.engine_import import make_model_cache
             from linfusion_cli.render import render

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,12 +22,13 @@ def can_ask(*, yes: bool) -> bool:
     return not yes and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def ask_before_long_work(seconds: float, *, yes: bool) -> None:
+def ask_before_long_work(seconds: float, *, yes: bool, is_stopped: Callable[[], bool] = lambda: False) -> None:
     """Asks at a terminal whether to start work of `seconds` predicted seconds, if that is long.
 
     Raises typer.Exit if the answer is no. Scripts and cron jobs are not asked.
+    is_stopped: whether something would stop the work, which is told at once, without a question before it
     """
-    if seconds <= LONG_SECONDS or not can_ask(yes=yes):
+    if seconds <= LONG_SECONDS or not can_ask(yes=yes) or is_stopped():
         return
     from linfusion_cli.cli.text import seconds_text
 

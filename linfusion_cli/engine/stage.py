@@ -301,7 +301,7 @@ class StageRun:
     def _denoiser(self, clock: Clock) -> Denoiser | RecomputingDenoiser:
         shared, stage = self.shared, self.stage
         components, weights, store, split = shared.components, shared.weights, self.store, None
-        if shared.ranks is not None and stage.guided_steps == stage.steps:
+        if shared.ranks is not None and stage.is_guided_throughout:
             store, split = shared.ranks.for_guidance(store, stage.canvas.latent().height, self._levels)
         mounted = weights.move(components.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of

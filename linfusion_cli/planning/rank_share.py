@@ -9,7 +9,7 @@ from linfusion_cli.planning.row_split import RowSplit
 from linfusion_cli.planning.upscale_schedule import Stage
 
 FUSED_ROWS = 8  # that a chain of layers of the autoencoder reads beyond a row, where nothing waits between them
-BLOCK_ROWS = 16  # of latents that attend to the same ones, as in engine/streaming/vae_attention.py
+BLOCK_ROWS = 16  # of latents that attend to the same ones in the autoencoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,7 @@ class RankShare:
 
 def halves(stage: Stage, ranks: int) -> int:
     """2 where one half of the ranks computes the prompt's predictions and the other the negative prompt's, else 1."""
-    guided = bool(stage.steps) and stage.guided_steps == stage.steps
-    return 2 if ranks % 2 == 0 and guided else 1
+    return 2 if ranks % 2 == 0 and stage.is_guided_throughout else 1
 
 
 def unet_share(stage: Stage, shape: UNetShape, ranks: int, dilation: int) -> RankShare:

@@ -67,6 +67,11 @@ class Stage:
     ends_early: bool = False
 
     @property
+    def is_guided_throughout(self) -> bool:
+        """Whether every prediction has guidance: then two halves of several ranks may compute one half each."""
+        return bool(self.steps) and self.guided_steps == self.steps
+
+    @property
     def band_latent(self) -> int:
         """Rows of latents in a band of the UNet; half the image, for the fallback, where the plain UNet runs."""
         return self.bands.unet_latent or self.canvas.latent().height // 2

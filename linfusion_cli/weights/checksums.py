@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shlex
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.files import write_atomically
+from linfusion_cli.files import sha256_of, write_atomically
 from linfusion_cli.json_files import read_json
 from linfusion_cli.weights.safetensors_header import ENDING, read_header
 
@@ -41,12 +40,6 @@ def _listed(sums: Path) -> dict[str, str]:
         return {}
     rows = filter(None, map(LISTED.fullmatch, lines))
     return {row[2].removeprefix("./"): row[1].lower() for row in rows}
-
-
-def sha256_of(path: Path) -> str:
-    """The hash of a file's contents."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def verify(path: Path, *, again: bool = False) -> None:

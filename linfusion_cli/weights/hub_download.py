@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import BusyError, WeightsError
-from linfusion_cli.files import free_bytes
+from linfusion_cli.files import free_bytes, sha256_of
 from linfusion_cli.redaction import redacted
 from linfusion_cli.weights.adapter_files import ENCODER, encoder_folder
-from linfusion_cli.weights.checksums import sha256_of, verify
+from linfusion_cli.weights.checksums import verify
 from linfusion_cli.weights.hub_compat import download, file_location, transport_errors
 from linfusion_cli.weights.locate import HubLocation, cache_folder
 from linfusion_cli.weights.requirements import Requirement, encoder_weights, files_of

@@ -11,7 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 
+from linfusion_cli.cli import long_work
 from linfusion_cli.cli.app import main
 from linfusion_cli.config.job import Job
 
@@ -222,11 +224,10 @@ def test_bad_input_is_refused_before_any_plan(
 def test_what_would_stop_the_work_is_told_without_a_question_before_it(
     fakes: SimpleNamespace, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[float] = []
-    monkeypatch.setattr("linfusion_cli.cli.generate.can_ask", lambda *, yes: True)
-    monkeypatch.setattr(
-        "linfusion_cli.cli.generate.ask_before_long_work", lambda seconds, *, yes: asked.append(seconds)
-    )
+    asked: list[str] = []
+    monkeypatch.setattr(long_work, "can_ask", lambda *, yes: True)
+    monkeypatch.setattr(long_work, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(typer, "confirm", lambda question, **_: asked.append(question) or True)
     for obstacles, questions in ((("no weights",), 0), ((), 1)):
         fakes.obstacles = lambda plan, told=obstacles: told
         assert main([*COMMAND, "--overwrite"]) == 0

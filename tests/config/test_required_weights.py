@@ -19,7 +19,8 @@ from linfusion_cli.config.required_weights import (
     requirements_of,
 )
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.checksums import SUMS, sha256_of
+from linfusion_cli.files import sha256_of
+from linfusion_cli.weights.checksums import SUMS
 
 
 def settings(preset: str = "landscape", model: dict[str, Any] | None = None, **extras: Any) -> Preset:

@@ -17,12 +17,13 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.events import Event
+from linfusion_cli.files import sha256_of
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.output.png_reader import check
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.upscale_schedule import Bands
 from linfusion_cli.system.device import find_machine
-from linfusion_cli.weights.checksums import known_sha256, sha256_of
+from linfusion_cli.weights.checksums import known_sha256
 
 
 def plan_for(folder: Path, **changes: object) -> Plan:

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.files import sha256_of
 from linfusion_cli.weights import checksums
-from linfusion_cli.weights.checksums import SUMS, known_sha256, sha256_of, verify
+from linfusion_cli.weights.checksums import SUMS, known_sha256, verify
 
 DATA = b"weights"
 SUM = hashlib.sha256(DATA).hexdigest()

@@ -60,8 +60,8 @@ class Ranks:
         """
         self.world.require_same("weights", made_with)
         last = plan.stages[-1]
-        guided = bool(last.steps) and last.guided_steps == last.steps
-        useful = useful_ranks(self.world.size, last.canvas.latent().height, levels, guided=guided)
+        rows, guided = last.canvas.latent().height, last.is_guided_throughout
+        useful = useful_ranks(self.world.size, rows, levels, guided=guided)
         if self.world.size > useful:
             raise UsageError(
                 f"{self.world.size}: some would have no rows of {last.size} to compute. Nearest: {useful}",

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from linfusion_cli.engine.streaming.row_source import Derived, Field, tokens_of
 from linfusion_cli.geometry import Band, bands
+from linfusion_cli.planning.rank_share import BLOCK_ROWS
 
-BLOCK_ROWS = 16
 SCORES = 1 << 24  # products of a query and a key that are alive at once
 
 
