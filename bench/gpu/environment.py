@@ -6,12 +6,12 @@ import importlib.util
 import os
 import platform
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from bench.gpu.case import STAND_IN, Case, Setting, attempt
+from bench.gpu.timing import seconds_of
 
 LEAST_TORCH = (2, 10)
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "psutil", "pillow")
@@ -140,8 +140,8 @@ def _copies(torch: Any, setting: Setting) -> Case:
         if pinned and setting.kind == "cpu":
             continue
         ram = torch.zeros(size, dtype=torch.uint8, pin_memory=pinned)
-        up = _best(lambda ram=ram: on_device.copy_(ram, non_blocking=True), torch, setting)  # type: ignore[misc]
-        down = _best(lambda ram=ram: ram.copy_(on_device, non_blocking=True), torch, setting)  # type: ignore[misc]
+        up = _best(lambda ram=ram: on_device.copy_(ram, non_blocking=True), setting)  # type: ignore[misc]
+        down = _best(lambda ram=ram: ram.copy_(on_device, non_blocking=True), setting)  # type: ignore[misc]
         found |= {
             f"{name}_to_device_gb_s": round(size / up / 1e9, 2),
             f"{name}_to_ram_gb_s": round(size / down / 1e9, 2),
@@ -149,13 +149,6 @@ def _copies(torch: Any, setting: Setting) -> Case:
     return Case("copies", None, found)
 
 
-def _best(copy: Callable[[], object], torch: Any, setting: Setting) -> float:
+def _best(copy: Callable[[], object], setting: Setting) -> float:
     """Seconds of the fastest of four; the first one does not count."""
-    seconds = []
-    for _ in range(4):
-        started = time.perf_counter()
-        copy()
-        if setting.kind == "cuda":
-            torch.cuda.synchronize(setting.device)
-        seconds.append(time.perf_counter() - started)
-    return max(min(seconds[1:]), 1e-9)
+    return max(min([seconds_of(copy, setting) for _ in range(4)][1:]), 1e-9)

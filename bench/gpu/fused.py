@@ -6,12 +6,12 @@ No render uses the kernels yet. The stand-in runs them in Triton's interpreter w
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 from bench.gpu.case import Case, Setting, attempt
+from bench.gpu.timing import seconds_of
 
 # heads, width of a head, tokens: SD-XL's levels at 16384x8192, SD-v1.5's widest and narrowest heads; the stand-in's
 SHAPES = ((10, 64, 524_288), (20, 64, 131_072), (8, 40, 262_144), (8, 160, 32_768))
@@ -65,19 +65,7 @@ def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtyp
         error = error_of(fused(), plain())
         found = {"error": error, "allowed": TOLERANCES[dtype]}
         for who, run in (("plain", plain), ("fused", fused)):
-            found[f"{who}_ms"] = round(1e3 * _fastest(run, torch, setting), 3)
+            fastest = min(seconds_of(run, setting) for _ in range(1 if setting.quick else RUNS))
+            found[f"{who}_ms"] = round(1e3 * fastest, 3)
     found["plain_over_fused"] = round(found["plain_ms"] / max(found["fused_ms"], 1e-9), 2)
     return Case(name, error <= TOLERANCES[dtype], found)
-
-
-def _fastest(run: Callable[[], object], torch: Any, setting: Setting) -> float:
-    seconds = []
-    for _ in range(1 if setting.quick else RUNS):
-        if setting.kind == "cuda":
-            torch.cuda.synchronize(setting.device)
-        started = time.perf_counter()
-        run()
-        if setting.kind == "cuda":
-            torch.cuda.synchronize(setting.device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)

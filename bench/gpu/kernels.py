@@ -13,6 +13,7 @@ from bench.gpu.case import Case, Setting, attempt
 from bench.gpu.dispatches import Dispatches
 from bench.gpu.models import RandomModels, full_models, tiny_models
 from bench.gpu.shapes import Image, plan_of, request_of
+from bench.gpu.timing import finish
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
@@ -61,8 +62,7 @@ def _one_pass(models: RandomModels, plan: Plan, size: Size, rows: int, unet: Any
         BandedUNet(unet, rows, ActivationStore.unlimited(device), Weights(device, resident=True))(*arguments)
     else:
         PlainUNet(unet)(*arguments)
-    if setting.kind == "cuda":
-        torch.cuda.synchronize(device)
+    finish(setting)
 
 
 def _dispatched(name: str, run: Any) -> Case:

@@ -7,7 +7,6 @@ Everything of the official code runs as it is; only its weights are ours, which 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -20,6 +19,7 @@ from bench.gpu.case import Case, Setting, attempt
 from bench.gpu.models import RandomModels, full_models, tiny_models
 from bench.gpu.parity import TOLERANCES, error_of
 from bench.gpu.shapes import Image, plan_of, request_of
+from bench.gpu.timing import finish, seconds_of
 from linfusion_cli.engine.attention.linear_attention import LinearAttention
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.memory.activation_store import ActivationStore
@@ -102,15 +102,11 @@ def _beside(
 
 def _timed(run: Callable[[], object], setting: Setting) -> tuple[float, float]:
     cuda = setting.kind == "cuda"
+    finish(setting)
     if cuda:
-        torch.cuda.synchronize(setting.device)
         torch.cuda.reset_peak_memory_stats(setting.device)
     before = torch.cuda.memory_allocated(setting.device) if cuda else 0
-    started = time.perf_counter()
-    run()
-    if cuda:
-        torch.cuda.synchronize(setting.device)
-    seconds = time.perf_counter() - started
+    seconds = seconds_of(run, setting)
     peak = torch.cuda.max_memory_allocated(setting.device) - before if cuda else 0
     return seconds, round(peak / 1e9, 3)
 

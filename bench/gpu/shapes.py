@@ -17,6 +17,7 @@ import torch
 
 from bench.gpu.case import Case, Setting, Step, attempt
 from bench.gpu.models import RandomModels, full_models, tiny_models
+from bench.gpu.timing import finish
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.memory.async_copies import CudaStreams
@@ -184,8 +185,7 @@ def _run(name: str, plan: Plan, setting: Setting, models: RandomModels, found: l
                 rows += len(part)
                 levels += np.bincount(part.ravel()[:: max(1, part.size >> 16)], minlength=256)
             list(made.rows)
-    if setting.kind == "cuda":
-        torch.cuda.synchronize(setting.device)
+    finish(setting)
     found += [_phase(name, plan, event, passes) for event, passes in seen.phases]
     peak = max(event.device_peak_bytes for event, _ in seen.phases)
     whole = {

@@ -18,6 +18,7 @@ from linfusion_cli.engine.sampling.preview import Watch, watch_nothing
 from linfusion_cli.engine.sampling.schedulers import Scheduler
 from linfusion_cli.engine.sampling.structure_guidance import StructureGuidance, noise_share
 from linfusion_cli.planning.render_plan import UpscaleRecipe
+from linfusion_cli.planning.upscale_schedule import Stage
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
 OnStep = Callable[[int, Tensor], None]  # steps done, latents
@@ -63,6 +64,11 @@ class Clock:
         """
         started = Scheduler.start(scheduler, steps, strength, device)
         return Clock(started, len(started.timesteps) if predictions is None else predictions)
+
+    @staticmethod
+    def of_stage(stage: Stage, scheduler: object, steps: int, device: torch.device) -> Clock:
+        """Sets the scheduler to `steps` steps, of which the stage runs its part."""
+        return Clock.start(scheduler, steps, stage.strength, device, stage.steps if stage.ends_early else None)
 
     @property
     def timesteps(self) -> Tensor:

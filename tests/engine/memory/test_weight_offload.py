@@ -174,8 +174,9 @@ def test_a_block_that_two_sweeps_need_is_copied_once() -> None:
     assert ahead.hits == before - 1
 
 
-def test_weights_share_page_locked_arenas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each keeps its values and its layout; a block of its own for each would take up to twice the RAM."""
+@pytest.fixture
+def pinned_blocks(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """The blocks of page-locked RAM that were asked for, of ordinary RAM; arenas are small."""
     made: list[torch.Tensor] = []
     empty = torch.empty
 
@@ -186,6 +187,11 @@ def test_weights_share_page_locked_arenas(monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(weight_offload, "WEIGHT_ARENA_BYTES", 1 << 16)
     monkeypatch.setattr(torch, "empty", pinned)
+    return made
+
+
+def test_weights_share_page_locked_arenas(pinned_blocks: list[torch.Tensor]) -> None:
+    """Each keeps its values and its layout; a block of its own for each would take up to twice the RAM."""
     torch.manual_seed(0)
     weights = [torch.randn(size, size, 3, 3).half().to(memory_format=torch.channels_last) for size in (5, 30, 17, 40)]
     weights += [torch.randn(7), torch.randn(100, 300), torch.randn(3, 5).t(), torch.randn(())]
@@ -195,7 +201,9 @@ def test_weights_share_page_locked_arenas(monkeypatch: pytest.MonkeyPatch) -> No
         assert torch.equal(placed, weight)
         assert placed.stride() == weight.stride()
         assert placed.data_ptr() % 64 == 0
-    assert sum(arena.nbytes for arena in made) == (1 << 17) + (1 << 16), "one large block of its own, and one arena"
+    assert sum(arena.nbytes for arena in pinned_blocks) == (1 << 17) + (1 << 16), (
+        "one large block of its own, and one arena"
+    )
 
 
 class OnCard:
@@ -211,17 +219,7 @@ class OnCard:
         return []
 
 
-def test_weights_wait_in_the_same_page_locked_place_for_every_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks: list[torch.Tensor] = []
-    empty = torch.empty
-
-    def pinned(*shape: Any, **options: Any) -> torch.Tensor:
-        assert options.pop("pin_memory")
-        blocks.append(empty(*shape, **options))
-        return blocks[-1]
-
-    monkeypatch.setattr(weight_offload, "WEIGHT_ARENA_BYTES", 1 << 16)
-    monkeypatch.setattr(torch, "empty", pinned)
+def test_weights_wait_in_the_same_page_locked_place_for_every_image(pinned_blocks: list[torch.Tensor]) -> None:
     shapes = ((8, 4, 3, 3), (5, 7), (3,))
     weights = [OnCard(torch.randn(shape)) for shape in shapes]
     weights[0].data = weights[0].data.to(memory_format=torch.channels_last)
@@ -235,7 +233,7 @@ def test_weights_wait_in_the_same_page_locked_place_for_every_image(monkeypatch:
         assert all(torch.equal(weight.data, data) for weight, data in zip(weights, there, strict=True))
         assert [weight.data.stride() for weight in weights] == [data.stride() for data in there]
     assert places[0] == places[1] == places[2]
-    assert len(blocks) == 1
+    assert len(pinned_blocks) == 1
     at_home = OnCard(torch.randn(3))
     at_home.device, before = torch.device("cpu"), at_home.data
     waiting.take(at_home)
