@@ -11,6 +11,13 @@ import triton.language as tl
 
 
 @triton.jit  # type: ignore[untyped-decorator]
+def feature_map(u, inside):  # type: ignore[no-untyped-def]
+    """phi(u) where it lies inside, else 0; rounded to the dtype of u, as the plain path rounds it."""
+    x = u.to(tl.float32)
+    return tl.where(inside, tl.where(x > 0, x + 1.0, tl.exp(tl.minimum(x, 0.0))), 0.0).to(u.dtype)
+
+
+@triton.jit  # type: ignore[untyped-decorator]
 def sum_keys(  # type: ignore[no-untyped-def]
     key,
     value,
@@ -41,10 +48,7 @@ def sum_keys(  # type: ignore[no-untyped-def]
         inside = here & (dims[None, :] < DIM)
         k = tl.load(key + lines + dims[None, :], mask=inside, other=0.0)
         v = tl.load(value + lines + columns[None, :], mask=here & (columns[None, :] < DIM), other=0.0)
-        x = k.to(tl.float32)
-        p = tl.where(inside, tl.where(x > 0, x + 1.0, tl.exp(tl.minimum(x, 0.0))), 0.0).to(
-            k.dtype
-        )  # rounded as the plain path rounds it
+        p = feature_map(k, inside)
         products += tl.dot(tl.trans(p), v, input_precision=PRECISION)
         sums += tl.sum(p.to(tl.float32), axis=0)
     index = (batch * chunks + chunk).to(tl.int64) * heads + head
@@ -80,8 +84,7 @@ def read_queries(  # type: ignore[no-untyped-def]
     here = rows[:, None] < tokens
     inside = here & (dims[None, :] < DIM)
     q = tl.load(query + lines + dims[None, :], mask=inside, other=0.0)
-    x = q.to(tl.float32)
-    p = tl.where(inside, tl.where(x > 0, x + 1.0, tl.exp(tl.minimum(x, 0.0))), 0.0).to(q.dtype).to(tl.float32)
+    p = feature_map(q, inside).to(tl.float32)
     index = (batch * heads + head).to(tl.int64)
     mean = tl.load(key + index * DIM + dims, mask=dims < DIM, other=0.0)
     wide = columns[None, :] < DIM
