@@ -20,7 +20,7 @@ from linfusion_cli import __version__
 from linfusion_cli.batch.cluster_worker import Assignment, Introduction, Probe, Report
 from linfusion_cli.batch.journal import Journal
 from linfusion_cli.batch.messages import Failed, Happened, Made, Order, TaskState, Told, failure
-from linfusion_cli.batch.runner import PATIENCE_SECONDS, Options, Summary, clock
+from linfusion_cli.batch.runner import PATIENCE_SECONDS, Options, Summary, clock, ends, unfinished
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.errors import BusyError, ClusterError, DiskFullError, Message, Spell, option
 from linfusion_cli.events import Note
@@ -125,15 +125,9 @@ class ClusterRunner:
         return self.summary
 
     def _open(self, tasks: Sequence[Task]) -> None:
-        for task in tasks:
-            state = self.journal.state(task, thorough=self.options.thorough)
-            if state == "done":
-                self.summary.skipped += 1
-                if task.id not in self.journal.done:
-                    self.journal.add_done(task, self.journal.name_of(task), found=True)
-                continue
-            task = replace(task, name=self.journal.name_of(task))
-            if state == "damaged":
+        for listed, damaged in unfinished(tasks, self.journal, self.options, self.summary):
+            task = replace(listed, name=self.journal.name_of(listed))
+            if damaged:
                 self._tell_of(TaskState.REDO, task, f"{task.name} is damaged and made again")
             self._pending.append(_Pending(task))
         self.summary.left = len(self._pending)
@@ -161,17 +155,7 @@ class ClusterRunner:
         return any(self._at_work.values())
 
     def _ends(self) -> bool:
-        """Whether no more images are begun."""
-        options, summary = self.options, self.summary
-        if STOP.code:
-            return True
-        if options.limit and summary.made >= options.limit:
-            summary.stopped = f"{self.spell(option('limit'))} is reached"
-        elif options.deadline and clock() >= options.deadline:
-            summary.stopped = "the time is up"
-        elif summary.failed and not options.keep_going:
-            summary.stopped = f"an image failed; {self.spell(option('keep_going'))} goes on with the others"
-        return bool(summary.stopped)
+        return ends(self.options, self.summary, self.spell)
 
     def _stop(self) -> None:
         if not self._stopped_at:

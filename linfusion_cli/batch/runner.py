@@ -108,6 +108,41 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
+def unfinished(
+    tasks: Sequence[Task], journal: Journal, options: Options, summary: Summary
+) -> Iterator[tuple[Task, bool]]:
+    """Yields each task whose image is missing, as the list has it, and whether one is there but damaged.
+
+    The others are counted as skipped, and noted in the journal where it does not know them.
+    """
+    for task in tasks:
+        state = journal.state(task, thorough=options.thorough)
+        if state != "done":
+            yield task, state == "damaged"
+            continue
+        summary.skipped += 1
+        if task.id not in journal.done:
+            journal.add_done(task, journal.name_of(task), found=True)
+
+
+def ends(options: Options, summary: Summary, spell: Spell) -> bool:
+    """Whether no more images are begun; summary.stopped says why, but for a signal."""
+    if STOP.code:
+        return True
+    if options.limit and summary.made >= options.limit:
+        summary.stopped = f"{spell(option('limit'))} is reached"
+    elif time_is_up(options):
+        summary.stopped = "the time is up"
+    elif summary.failed and not options.keep_going:
+        summary.stopped = f"an image failed; {spell(option('keep_going'))} goes on with the others"
+    return bool(summary.stopped)
+
+
+def time_is_up(options: Options) -> bool:
+    """Whether the deadline has passed."""
+    return bool(options.deadline) and clock() >= options.deadline
+
+
 class Runner:
     """Runs the tasks of one folder, one after the other, in a worker process.
 
@@ -159,38 +194,17 @@ class Runner:
     def _open(self, tasks: Sequence[Task]) -> list[_Try]:
         """A first try for each task whose image is missing or damaged."""
         tries: list[_Try] = []
-        for task in tasks:
-            state = self._journal.state(task, thorough=self._options.thorough)
-            if state == "done":
-                self._summary.skipped += 1
-                if task.id not in self._journal.done:
-                    self._journal.add_done(task, self._journal.name_of(task), found=True)
-                continue
-            if state == "damaged":
-                self._tell_of(TaskState.REDO, task, f"{self._journal.name_of(task)} is damaged and made again")
-            tries.append(_Try(replace(task, name=self._journal.name_of(task)), overwrite=state == "damaged"))
-            tries[-1].less_bytes = self._options.most_bytes
+        for task, damaged in unfinished(tasks, self._journal, self._options, self._summary):
+            name = self._journal.name_of(task)
+            if damaged:
+                self._tell_of(TaskState.REDO, task, f"{name} is damaged and made again")
+            tries.append(_Try(replace(task, name=name), overwrite=damaged, less_bytes=self._options.most_bytes))
         self._summary.left = len(tries)
         return tries
 
     def _run(self, tries: deque[_Try]) -> None:
-        while tries and self._goes_on():
+        while tries and not ends(self._options, self._summary, self._spell):
             self._try(tries.popleft(), tries)
-
-    def _goes_on(self) -> bool:
-        options, summary = self._options, self._summary
-        if STOP.code:
-            return False
-        if options.limit and summary.made >= options.limit:
-            summary.stopped = f"{self._spell(option('limit'))} is reached"
-        elif self._time_is_up():
-            summary.stopped = "the time is up"
-        elif summary.failed and not options.keep_going:
-            summary.stopped = f"an image failed; {self._spell(option('keep_going'))} goes on with the others"
-        return not summary.stopped
-
-    def _time_is_up(self) -> bool:
-        return bool(self._options.deadline) and clock() >= self._options.deadline
 
     def _try(self, attempt: _Try, tries: deque[_Try]) -> None:
         """Makes one image, or puts it back where a new worker is needed; what becomes of it is told."""
@@ -285,7 +299,7 @@ class Runner:
                     pass
             if worker.dead:
                 return self._death(worker, stopping=bool(asked_to_stop))
-            if not asked_to_stop and (STOP.code or self._time_is_up()):
+            if not asked_to_stop and (STOP.code or time_is_up(self._options)):
                 asked_to_stop = clock()
                 worker.stop()
             overdue = bool(asked_to_stop) and clock() - asked_to_stop > PATIENCE_SECONDS

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit
 def feature_map(u, inside):  # type: ignore[no-untyped-def]
     """phi(u) where it lies inside, else 0; rounded to the dtype of u, as the plain path rounds it."""
     x = u.to(tl.float32)
