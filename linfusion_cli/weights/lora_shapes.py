@@ -81,6 +81,8 @@ def _lokr(parts: Shapes, weight: Shape) -> Shape:
         right = _tucker(parts["lokr_t2"], parts["lokr_w2_a"], parts["lokr_w2_b"])
     else:
         right = _multiplied(parts["lokr_w2_a"], parts["lokr_w2_b"])
+    if len(left) != 2:
+        raise ValueError
     return (left[0] * right[0], left[1] * right[1], *right[2:])
 
 

@@ -87,6 +87,24 @@ def test_tucker_cores(kind: str, shapes: dict[str, Shape]) -> None:
     assert misfit(kind, shapes | dict.fromkeys(list(shapes)[:1], (9, 9)), (4, 6, 3, 3))
 
 
+@pytest.mark.parametrize(
+    ("kind", "shapes", "weight"),
+    [
+        ("lokr", {"lokr_w1": (1, 1), "lokr_w2_a": (2, 2, 1, 1), "lokr_w2_b": (2, 1, 3, 3)}, (2, 1, 3, 3)),
+        ("loha", {f"hada_w{n}_a": (4, 2, 1, 1) for n in "12"} | {f"hada_w{n}_b": (2, 6) for n in "12"}, (4, 6)),
+        ("lora", {"up": (4, 2, 1, 1), "down": (2, 6)}, (4, 6)),
+        ("lora", {"up": (2, 1), "down": (1, 1), "dora_scale": (1, 2)}, (2, 1)),
+    ],
+)
+def test_factors_with_dimensions_of_one(kind: str, shapes: dict[str, Shape], weight: Shape) -> None:
+    assert (misfit(kind, shapes, weight), merges(kind, shapes, weight)) == ("", True)
+
+
+def test_a_kronecker_factor_of_a_convolution_is_refused() -> None:
+    shapes = {"lokr_w1": (2, 2, 3, 3), "lokr_w2": (2, 3, 3, 3)}
+    assert misfit("lokr", shapes, (4, 6, 3, 3)) == "has other shapes in the file than the model's (4, 6, 3, 3)"
+
+
 def test_a_bias_alone() -> None:
     assert misfit("full", {"diff_b": (4,)}, (4, 6)) == ""
     assert misfit("full", {"diff_b": (5,)}, (4, 6)) == "has a bias of 5 in the file, 4 in the model"

@@ -107,7 +107,7 @@ BIAS_ALONE = {"bias", "diff_b", "b_norm"}
 
 def _shaped(magnitude: Tensor, weight: Tensor) -> Tensor:
     """A DoRA magnitude as it broadcasts over a weight: per output if nothing says that it is per input."""
-    if magnitude.ndim == weight.ndim:
+    if magnitude.ndim == weight.ndim and magnitude.shape[:2] == (1, weight.shape[1]):
         return magnitude
     return magnitude.reshape(-1, *[1] * (weight.ndim - 1))
 
@@ -130,10 +130,15 @@ def _lora(parts: Parts, like: Tensor) -> Tensor:
     tucker: a core (rank, rank, height, width) between 1x1 factors
     """
     given = _floats(parts, like)
-    down, up = given["down"], given["up"].flatten(1)
+    down, up = given["down"], given["up"]
     if "mid" in given:
-        return torch.einsum("mnhw,om,ni->oihw", given["mid"], up, down.flatten(1))
-    return (up @ down.flatten(1)).reshape(len(up), *down.shape[1:])
+        return torch.einsum("mnhw,om,ni->oihw", given["mid"], up.flatten(1), down.flatten(1))
+    return _product(up, down)
+
+
+def _product(first: Tensor, second: Tensor) -> Tensor:
+    """first (out, rank, ...), second (rank, ...) -> (out, ...): a matrix product, the dimensions of second kept."""
+    return (first.flatten(1) @ second.flatten(1)).reshape(len(first), *second.shape[1:])
 
 
 def _tucker(core: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -148,21 +153,20 @@ def _loha(parts: Parts, like: Tensor) -> Tensor:
     for number in "12":
         first, second = given[f"hada_w{number}_a"], given[f"hada_w{number}_b"]
         core = given.get(f"hada_t{number}")
-        halves.append(first @ second if core is None else _tucker(core, first, second))
+        halves.append(_product(first, second) if core is None else _tucker(core, first, second))
     return halves[0] * halves[1]
 
 
 def _lokr(parts: Parts, like: Tensor) -> Tensor:
     """The Kronecker product of two matrices, each whole or in factors."""
     given = _floats(parts, like)
-    left = given["lokr_w1"] if "lokr_w1" in given else given["lokr_w1_a"] @ given["lokr_w1_b"]
+    left = given["lokr_w1"] if "lokr_w1" in given else _product(given["lokr_w1_a"], given["lokr_w1_b"])
     if "lokr_w2" in given:
         right = given["lokr_w2"]
     elif "lokr_t2" in given:
         right = _tucker(given["lokr_t2"], given["lokr_w2_a"], given["lokr_w2_b"])
     else:
-        right = given["lokr_w2_a"] @ given["lokr_w2_b"].flatten(1)
-        right = right.reshape(len(right), *given["lokr_w2_b"].shape[1:])
+        right = _product(given["lokr_w2_a"], given["lokr_w2_b"])
     return torch.kron(left.reshape(*left.shape, *[1] * (right.ndim - 2)), right.contiguous())
 
 
