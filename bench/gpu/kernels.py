@@ -28,7 +28,8 @@ IMAGE = Image("sdxl", "4096x4096", 4, "128x128")
 
 def cases(setting: Setting) -> Iterator[Case]:
     make = tiny_models if setting.quick else full_models
-    models, presets = make("sdxl", setting.device, *([setting.scratch] if setting.quick else []))  # type: ignore[operator]
+    scratch = [setting.scratch] if setting.quick else []
+    models, presets = make("sdxl", setting.device, *scratch)  # type: ignore[operator]
     plan = plan_of(request_of(IMAGE, setting, presets["4k"]), setting.device)
     unet, linfusion, _ = models.networks(plan.dtype)
     linfusion.mount(unet)

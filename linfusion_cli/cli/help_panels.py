@@ -6,6 +6,7 @@ from typing import Any
 
 from typer.core import TyperCommand
 
+from linfusion_cli.config.default_words import default_words
 from linfusion_cli.config.options import by_key
 
 WIDEST_COLUMNS = 120
@@ -41,6 +42,4 @@ def preset_default(key: str) -> str:
     row = by_key().get(key)
     if row is None or not row.preset_key:
         return ""
-    from linfusion_cli.cli.reference import default_words
-
     return f" Default: {default_words(row).replace('`', '')}."

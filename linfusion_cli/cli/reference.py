@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import cast
 
 from linfusion_cli.cli import json_reference, man_pages
 from linfusion_cli.cli.spelling import declarations
+from linfusion_cli.config.default_words import default_words
 from linfusion_cli.config.defaults_comments import commented
 from linfusion_cli.config.generated_fields import with_defaults, with_preset_fields, with_request_fields
 from linfusion_cli.config.option_row import OptionRow
 from linfusion_cli.config.options import all_rows
-from linfusion_cli.config.preset_files import read_preset, shipped_folder
-from linfusion_cli.config.toml_text import shown
+from linfusion_cli.config.preset_files import shipped_folder
 from linfusion_cli.files import write_atomically
 from linfusion_cli.flag_words import dashed
 
@@ -56,25 +54,6 @@ def _lines() -> Iterator[str]:
             default_words(row),
         )
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def default_words(row: OptionRow) -> str:
-    """The default of an option in words: "auto", "as the preset says: 25", "what is free"."""
-    section, _, name = row.preset_key.partition(".")
-    value = _defaults().get(section, {}).get(name)
-    if value is not None:
-        value = cast("int", value) - row.preset_offset if row.preset_offset else value
-        return f"as the preset says: `{shown(value)}`"
-    if row.default is not None:
-        return f"`{row.default}`" if isinstance(row.default, str) else ("on" if row.default else "off")
-    return row.default_from or ("required" if row.is_required or row.argument else "none")
-
-
-@cache
-def _defaults() -> dict[str, dict[str, object]]:
-    """The sections of presets/defaults.toml."""
-    data = read_preset(shipped_folder() / "defaults.toml", "defaults.toml").data
-    return {section: dict(table) for section, table in data.items() if isinstance(table, dict)}
 
 
 def _code(text: str) -> str:

@@ -6,8 +6,8 @@ import pytest
 
 from linfusion_cli.cli.app import main
 from linfusion_cli.cli.help_panels import preset_default
-from linfusion_cli.cli.reference import default_words
 from linfusion_cli.cli.spelling import flags_of
+from linfusion_cli.config.default_words import default_words
 from linfusion_cli.config.option_row import COMMANDS
 from linfusion_cli.config.options import options_of
 

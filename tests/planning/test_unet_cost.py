@@ -16,9 +16,10 @@ from linfusion_cli.engine.streaming.banded_unet import BandedUNet
 from linfusion_cli.engine.streaming.residuals import combined
 from linfusion_cli.engine.streaming.row_source import Parked
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.memory_budget import StoreBudget
-from linfusion_cli.planning.model_shapes import UNetShape
+from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget
+from linfusion_cli.planning.model_shapes import UNetShape, family_architecture
 from linfusion_cli.planning.unet_cost import unet_cost
+from linfusion_cli.planning.vae_cost import vae_cost
 
 CPU = torch.device("cpu")
 TEXT = torch.zeros(1, 5, 8)
@@ -122,3 +123,42 @@ def test_a_guided_pass_over_a_small_image_is_a_batch_of_two() -> None:
     assert cost(LATENT, 0, guided=True) == 2 * cost(LATENT, 0, guided=False)
     assert cost(LATENT, 4, guided=True) == cost(LATENT, 4, guided=False)
     assert cost(Size(129, 128), 0, guided=True) == cost(Size(129, 128), 0, guided=False)
+
+
+def test_linear_attention_costs_by_area_and_softmax_by_its_square() -> None:
+    shape = family_architecture("sd15").unet
+    small, large = Size(256, 256), Size(512, 512)
+    linear = (
+        unet_cost(shape, large, 0, 1, StoreBudget.unlimited(), 4, linear=True).macs
+        / unet_cost(shape, small, 0, 1, StoreBudget.unlimited(), 4, linear=True).macs
+    )
+    softmax = (
+        unet_cost(shape, large, 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
+        / unet_cost(shape, small, 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
+    )
+    assert 3.95 < linear < 4.05
+    assert softmax > 10
+
+
+def test_the_arithmetic_knows_the_real_models() -> None:
+    """Published sizes: one SD-v1.5 pass at 512x512 is about 0.34 T multiply-adds, SD-XL at 1024x1024 about 3."""
+
+    def macs(family: str, side: int) -> float:
+        unet = family_architecture(family).unet
+        return unet_cost(unet, Size(side, side), 0, 1, StoreBudget.unlimited(), 4, linear=False).macs
+
+    assert 0.30e12 < macs("sd15", 64) < 0.45e12
+    assert 2.4e12 < macs("sdxl", 128) < 3.6e12
+    assert (
+        1.0e12
+        < vae_cost(
+            family_architecture("sd15").vae,
+            Size(512, 512),
+            64,
+            ("all",) * 4,
+            10**6,
+            CostCounter(StoreBudget.unlimited(), 4),
+            encode=False,
+        ).macs
+        < 2.6e12
+    )
