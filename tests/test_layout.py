@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,16 @@ def test_every_permission_is_used(room: str) -> None:
 def test_permissions_lead_down(room: str) -> None:
     floor = {name: number for number, names in enumerate(FLOORS) for name in names.split()}
     assert all(floor[other] > floor[room] for other in IMPORTS[room].split())
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions count too, but those of the package's face: all read its version."""
+    modules = {module_of(path): path for path in FILES if room_of_file(path) != "face"}
+    order = TopologicalSorter({name: (imports_of(path) & modules.keys()) - {name} for name, path in modules.items()})
+    try:
+        order.prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
 
 
 def test_torch_lives_in_the_engine_and_in_training() -> None:
