@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from linfusion_cli import platform_files
-from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE, host_name, set_mode
+from linfusion_cli.platform_files import NAMELESS, NO_FOLLOW, NO_WAIT, PRIVATE, host_name, set_mode
 from linfusion_cli.platform_files import UNSUPPORTED as UNSUPPORTED
 from linfusion_cli.platform_files import sync_folder as sync_folder
 
@@ -176,11 +176,28 @@ def free_bytes(folder: Path) -> int:
 
 
 def nearest_folder(folder: Path) -> Path:
-    """The folder itself if it exists, else the lowest one above it that does."""
+    """The folder itself if it exists, else the lowest one above it that does, as far as this process may look."""
     folder = folder.absolute()
-    while not folder.exists() and folder != folder.parent:
+    while not os.path.exists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
+
+
+def try_writing(folder: Path) -> None:
+    """Raises OSError as the system does for a new file in a folder; leaves nothing there.
+
+    Permissions do not tell it all: nobody makes files in /proc, and none in a full or a read-only file system.
+    """
+    if NAMELESS:
+        try:
+            os.close(os.open(folder, os.O_WRONLY | NAMELESS | PRIVATE, 0o600))
+        except OSError as error:
+            if error.errno not in UNSUPPORTED | {errno.EISDIR, errno.ENOENT}:
+                raise
+        else:
+            return
+    temporary, descriptor = create_locked(folder / "write-test")
+    platform_files.remove_open(temporary, descriptor)
 
 
 def create_locked(final: Path) -> tuple[Path, int]:

@@ -12,6 +12,7 @@ import importlib
 import os
 import platform
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 NO_WAIT = getattr(os, "O_NONBLOCK", 0)  # a named pipe would be waited for without end
 PRIVATE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0) | getattr(os, "O_BINARY", 0)
 FOLDER = getattr(os, "O_DIRECTORY", 0)
+NAMELESS = getattr(os, "O_TMPFILE", 0)  # a file without a name, which is gone when it is closed
 LONGEST_NAME = 255  # where the system does not tell
 LOCKED_BYTE = (1 << 31) - 2  # that a lock of Windows is on: far behind the file's end, so that others can read it
 OPEN_FILES_MOVE = os.name != "nt"  # whether a file may be renamed and removed while it is open
@@ -110,6 +112,13 @@ def space_in(folder: Path) -> tuple[int | None, int]:
     volume = os.statvfs(folder)
     # Some network and FUSE file systems report no size at all: there only the writing itself can tell.
     return volume.f_bavail * volume.f_frsize if volume.f_blocks else None, volume.f_namemax
+
+
+def others_only(folder: os.stat_result, file: os.stat_result) -> bool:
+    """Whether a folder's sticky bit keeps this process from replacing a file: neither it nor the folder is its own."""
+    if not folder.st_mode & stat.S_ISVTX or not hasattr(os, "geteuid"):
+        return False
+    return os.geteuid() not in {0, folder.st_uid, file.st_uid}
 
 
 def link(source: Path, target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,10 +15,9 @@ from linfusion_cli import __version__
 from linfusion_cli.config.extras import local_name
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
-from linfusion_cli.config.preset_keys import preset_keys
-from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
+from linfusion_cli.config.shown_settings import shown_settings
 from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import (
@@ -32,12 +31,13 @@ from linfusion_cli.events import (
     Progressed,
 )
 from linfusion_cli.geometry import MULTIPLE_PX
-from linfusion_cli.output.atomic_file import check_folder, make_folder
+from linfusion_cli.output.atomic_file import make_folder
 from linfusion_cli.output.checkpoint_folder import CheckpointFolder, kept_seed, tidy
 from linfusion_cli.output.formats.writer import check_destination, check_texts, write_image
-from linfusion_cli.output.memory_log import MemoryLog, check_log
+from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.preview_file import PreviewFile
+from linfusion_cli.output.side_files import side_checks
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.input_check import check_packages
 from linfusion_cli.planning.planner import Plan
@@ -85,7 +85,7 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
     prepare(plan)
     measured = _Measured()
     stopper = _Stopper(notify)
-    preview_file = PreviewFile(None if job.preview == NO_FILE else job.preview, notify)
+    preview_file = PreviewFile(job.preview_file, notify)
     with MemoryLog(job.memory_log, notify) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
@@ -147,6 +147,8 @@ def prepare(plan: Plan) -> None:
     job = plan.job
     check_ready(plan)
     check_destination(job.output, job.size, job.file, overwrite=job.overwrite)
+    for check in _side_checks(job):
+        check()
     check_texts(record_texts(record_of(plan, [])), job.file)  # a text that can't be stored is found now
     tidy(job.output.parent)
     if job.stages_folder is not None:
@@ -160,20 +162,22 @@ def obstacles(plan: Plan) -> tuple[str, ...]:
     """The errors that render() would raise before any work, as messages. Changes nothing."""
     job = plan.job
     found: list[Message] = [error.message for error in missing_weights(job.settings, job.preset, _unused(plan))]
-    checks = [
+    checks: list[Callable[[], None]] = [
         partial(check_packages, plan.components.loras),
         partial(check_destination, job.output, job.size, job.file, overwrite=job.overwrite),
+        *_side_checks(job),
     ]
-    if job.memory_log is not None:
-        checks.append(partial(check_log, job.memory_log))
-    if job.stages_folder is not None:
-        checks.append(partial(check_folder, job.stages_folder, parameter="stages_folder"))
     for check in checks:
         try:
             check()
         except LinfusionError as error:
             found.append(error.message)
     return tuple(found)
+
+
+def _side_checks(job: Job) -> Iterator[Callable[[], None]]:
+    """Of each place beside the image that is written."""
+    return side_checks(job.output, preview=job.preview_file, memory_log=job.memory_log, stages_folder=job.stages_folder)
 
 
 def _unused(plan: Plan) -> frozenset[Kind]:
@@ -353,27 +357,13 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         },
         "upscaled": job.start.image.path.name if job.start and not job.start.refined else "",
         "images": {image.path.name: image.sha256 for image in job.images},
-        "settings": _without_folders(job.settings.model_dump(mode="json")),
+        "settings": shown_settings(job.settings),
         "stages": plan.as_dict()["stages"],
         "measured": {
             f"{phase.name} {phase.stage}": {"seconds": round(phase.seconds, 2), "peak_bytes": phase.peak_bytes}
             for phase in measured
         },
     }
-
-
-def _without_folders(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose local folders are reduced to their names: images are published."""
-    shown = {section: dict(values) for section, values in settings.items()}
-    for key in preset_keys().values():
-        if key.is_location:
-            section, _, name = key.key.partition(".")
-            shown[section][name] = _local_names(shown[section][name])
-    return shown
-
-
-def _local_names(value: str | list[str]) -> str | list[str]:
-    return local_name(value) if isinstance(value, str) else [local_name(location) for location in value]
 
 
 def _write(job: Job, path: Path, image: StageImage, record: dict[str, Any], *, overwrite: bool) -> None:

@@ -18,7 +18,7 @@ from linfusion_cli.config.request import Request
 from linfusion_cli.config.required_weights import requirements_of
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
-from linfusion_cli.files import free_bytes, nearest_folder
+from linfusion_cli.files import free_bytes, nearest_folder, try_writing
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
@@ -191,7 +191,7 @@ def _disks() -> Iterator[Finding]:
         there = nearest_folder(folder)
         free = free_bytes(there)
         little = free < LITTLE_DISK_BYTES
-        writable = os.access(there, os.W_OK)
+        writable = _can_write(there)
         found = f"{free / 1e9:.1f} GB free in {folder.absolute()}" + ("" if writable else ", which can't be written")
         yield Finding(
             about=about,
@@ -199,6 +199,14 @@ def _disks() -> Iterator[Finding]:
             found=found,
             fix=fix if little or not writable else "",
         )
+
+
+def _can_write(folder: Path) -> bool:
+    try:
+        try_writing(folder)
+    except OSError:
+        return False
+    return True
 
 
 def _network() -> Finding:

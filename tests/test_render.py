@@ -273,14 +273,22 @@ def test_a_preview_is_written_before_it_is_told_and_its_failure_is_a_note(
 
     monkeypatch.setattr(pipeline, "images", showing)
     there: list[bool] = []
+    taken = tmp_path / "taken"
+
+    def blocked(plan: Plan, notify: Notify, keeper: object, model_cache: object) -> Iterator[StageImage]:
+        taken.write_text("")
+        yield from showing(plan, notify, keeper, model_cache)
+
     plan = plan_for(tmp_path, preview=tmp_path / "p.jpg")
     render.render(plan, lambda event: there.append((tmp_path / "p.jpg").exists()))
     assert there == [True]
-    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(pipeline, "images", blocked)
     events: list[Event] = []
-    again = plan_for(tmp_path, preview=tmp_path / "file" / "p.jpg", overwrite=True)
+    again = plan_for(tmp_path, preview=taken / "p.jpg", overwrite=True)
     assert render.render(again, events.append).path.exists()
     assert [type(event) for event in events] == [Note, PreviewMade]
+    with pytest.raises(OutputError, match=r"preview .* is not a folder"):
+        render.render(again, events.append)
 
 
 @pytest.mark.usefixtures("fake_engine")

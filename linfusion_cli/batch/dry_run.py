@@ -14,6 +14,7 @@ from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, OutputError
 from linfusion_cli.output.atomic_file import check_folder
+from linfusion_cli.output.checkpoint_folder import check_hidden_folder
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.prompt_notes import prompt_notes
@@ -61,10 +62,11 @@ class DryRun:
 def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
     """Plans the first image of each configuration; the notes about prompts are those of every image."""
     found, machine = DryRun(), cache(find_machine)
-    try:
-        check_folder(folder)
-    except OutputError as error:
-        found.obstacles.add(error.message, [task.id for task in tasks])
+    for check in (check_folder, check_hidden_folder):
+        try:
+            check(folder)
+        except OutputError as error:
+            found.obstacles.add(error.message, [task.id for task in tasks])
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())  # batch makes it
     kinds: dict[Kind, list[Task]] = {}
     for task in tasks:

@@ -116,6 +116,10 @@ def options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """The options before the command; main() has already acted on --debug."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:  # no relative path leads anywhere from there, and MKL ends the process
+        raise OutputError("the current folder has been removed. Go to one that is there: cd ~") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

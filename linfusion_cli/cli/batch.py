@@ -136,14 +136,17 @@ def batch(
 
 
 def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
-    """Takes the preview out of the values for all rows. Raises UsageError for one that can't be made."""
+    """Takes the preview out of the values for all rows. Raises UsageError or OutputError for one that can't be made."""
     from linfusion_cli.config.request_checks import NO_FILE, checked_preview
+    from linfusion_cli.output.atomic_file import check_replaceable
 
     text, every = common.pop("preview", None), common.pop("preview_every", None)
     path = None if text is None else Path(text)
     checked_preview(path, every)
     if path == NO_FILE:
         raise UsageError('"-": a batch shows no images in the terminal. Name a file: preview.jpg', parameter="preview")
+    if path is not None:
+        check_replaceable(path, parameter="preview")
     return path, every
 
 

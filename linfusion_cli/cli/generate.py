@@ -100,7 +100,7 @@ def generate(
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
     """The prompt from the command line, a file or standard input ("-").
 
-    Raises UsageError if there is none, if there are two, or if the file can't be read as UTF-8.
+    Raises UsageError if there is none, if there are two, or if the file can't be read as UTF-8 or UTF-16.
     """
     if prompt is not None and prompt_file is not None:
         raise UsageError("give either a PROMPT or --prompt-file, not both")
@@ -110,18 +110,16 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         )
     if prompt is not None and prompt != "-":
         return prompt
+    from linfusion_cli.batch.list_text import decoded
+
     source = prompt_file or "-"
     try:
         data = (
             sys.stdin.buffer.read(MOST_PROMPT_BYTES) if source == "-" else read_input(Path(source), MOST_PROMPT_BYTES)
         )
-        return data.decode("utf-8-sig").strip()
     except OSError as error:
         raise UsageError(f'--prompt-file "{source}": it can\'t be read: {error.strerror}') from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f'--prompt-file "{source}": the prompt is not a text in UTF-8: see byte {error.start}'
-        ) from error
+    return decoded(data, f'--prompt-file "{source}"').strip()
 
 
 def resolved(request: Request) -> Job:

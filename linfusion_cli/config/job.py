@@ -10,6 +10,7 @@ from linfusion_cli.config.extras import Start
 from linfusion_cli.config.given_options import Override
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Source
+from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.input_image import InputImage
@@ -47,6 +48,11 @@ class Job:
     overrides: Mapping[str, Override] = field(hash=False)  # as given_options.overrides() makes them for the record
     ending_added: bool = False  # the name that was given has none, and no format was chosen
     prompt_notes: tuple[str, ...] = ()  # how parts of the prompt that are no words were read
+
+    @property
+    def preview_file(self) -> Path | None:
+        """Where previews are written; None if there are none, or if events alone hold them."""
+        return None if self.preview == NO_FILE else self.preview
 
     @property
     def images(self) -> tuple[InputImage, ...]:

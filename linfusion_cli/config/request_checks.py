@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,6 +48,8 @@ def checked_prompt(text: str, *, may_be_empty: bool, weights: bool = False) -> s
 
 def checked_text(text: str, what: str, *, weights: bool) -> str:
     """A text without the space around it. Raises UsageError, which names it as `what`."""
+    with suppress(UnicodeError):  # without a locale of its own (LANG=C) Python hands on what was typed byte by byte
+        text = os.fsencode(text).decode()
     try:
         length = len(text.encode())
     except UnicodeEncodeError as error:

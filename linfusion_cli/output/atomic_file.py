@@ -23,8 +23,9 @@ from linfusion_cli.files import (
     host_digest,
     nearest_folder,
     sync_folder,
+    try_writing,
 )
-from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE, link, remove_open, space_in
+from linfusion_cli.platform_files import NO_FOLLOW, NO_WAIT, PRIVATE, link, others_only, remove_open, space_in
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _NO_LINKS = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP, errno.EPERM, errno.ENOSYS, errno.EMLINK, errno.EXDEV})
@@ -35,6 +36,13 @@ def check_writable(path: Path, size_bytes: int, *, overwrite: bool) -> None:
 
     Raises OutputError: no such folder, not writable, name too long, the file exists; DiskFullError: too little space.
     """
+    _check_without_writing(path, size_bytes, overwrite=overwrite)
+    with _explained(path):
+        try_writing(path.parent)
+
+
+def _check_without_writing(path: Path, size_bytes: int, *, overwrite: bool) -> None:
+    """check_writable() without an attempt to write, for the one who writes next."""
     _check_encoding(path)
     folder = path.parent
     _check_folder(path, folder)
@@ -68,7 +76,7 @@ class AtomicFile:
         self._final = path
 
     def __enter__(self) -> Self:
-        check_writable(self.path, self.size_bytes, overwrite=self.overwrite)
+        _check_without_writing(self.path, self.size_bytes, overwrite=self.overwrite)
         self._final = self.path.absolute()  # a later chdir must not move it
         with _explained(self.path):
             self._temporary, self._descriptor = create_locked(self._final)
@@ -259,17 +267,20 @@ def _check_folder(path: Path, folder: Path) -> None:
 
 def _check_target(path: Path, *, overwrite: bool) -> None:
     try:
-        mode = os.lstat(path).st_mode
+        there = os.lstat(path)
     except FileNotFoundError:
         return
     except OSError as error:
         raise _refusal(path, error.strerror) from error
+    mode = there.st_mode
     if stat.S_ISDIR(mode):
         raise _refusal(path, "it is a folder; give the name of a file")
     if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
         raise _refusal(path, "it is a device, a pipe or a socket; the image needs a place of its own")
     if not overwrite:
         raise _exists(path)
+    if others_only(os.stat(path.parent), there):
+        raise _refusal(path, "it belongs to another user, and the folder lets nobody else replace it (sticky bit)")
 
 
 def _exists(path: Path) -> OutputError:
@@ -295,10 +306,25 @@ def check_folder(path: Path, *, parameter: str = "") -> None:
     """Raises OutputError if make_folder() could not make this folder, or write into it; changes nothing there."""
     above = nearest_folder(path)
     for each in (path, *path.parents):  # a link that leads nowhere, or in a circle, can't be made a folder
-        if os.path.lexists(each) and not each.is_dir():
+        if os.path.lexists(each) and not os.path.isdir(each):
             raise OutputError(f"{str(each)!r} is not a folder", parameter=parameter)
     if not os.access(above, os.W_OK | os.X_OK):
         raise OutputError(f"{str(path)!r}: no permission to write in {str(above)!r}", parameter=parameter)
+    try:
+        longest = space_in(above)[1]
+        for part in path.absolute().relative_to(above).parts:
+            if len(os.fsencode(part)) > longest:
+                raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        try_writing(above)
+    except OSError as error:
+        raise OutputError(f"{str(path)!r}: can't be written ({error.strerror})", parameter=parameter) from error
+
+
+def check_replaceable(path: Path, *, parameter: str) -> None:
+    """Raises OutputError if a small file could not be put at `path`, in place of another; changes nothing there."""
+    if path.is_dir():
+        raise OutputError(f"{str(path)!r} is a folder; give the name of a file", parameter=parameter)
+    check_folder(path.parent, parameter=parameter)
 
 
 def make_folder(path: Path, *, parameter: str = "") -> Path:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from linfusion_cli.errors import BusyError, OutputError, UsageError
+from linfusion_cli.files import try_writing
 from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.output.atomic_file import AtomicFile, remove_temporary_files
 from linfusion_cli.output.file_lock import Lock
@@ -191,6 +192,15 @@ def hidden_folder(folder: Path) -> Path:
         os.chmod(path, stat.S_IMODE(os.stat(folder).st_mode))  # who may put images here may put this beside them
     _require_folder(path)
     return path
+
+
+def check_hidden_folder(folder: Path) -> None:
+    """Raises OutputError if folder/.linfusion is there and can't be used; changes nothing."""
+    path = folder / HIDDEN
+    with _explained(path):
+        if os.path.lexists(path):
+            _require_folder(path)
+            try_writing(path)
 
 
 def open_plain(path: Path) -> BinaryIO | None:

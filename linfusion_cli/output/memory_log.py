@@ -12,6 +12,8 @@ from typing import Self, TextIO
 
 from linfusion_cli.errors import Message, OutputError, option
 from linfusion_cli.events import Event, Note, Notify, PreviewMade
+from linfusion_cli.files import try_writing
+from linfusion_cli.platform_files import NO_WAIT, PRIVATE
 
 
 def check_log(path: Path) -> None:
@@ -24,10 +26,15 @@ def check_log(path: Path) -> None:
         if path.is_dir()
         else f"there is no folder {str(folder)!r}"
         if not folder.is_dir()
-        else "no permission"
-        if not os.access(path if path.exists() else folder, os.W_OK)
         else ""
     )
+    try:
+        if not why and path.exists():
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | NO_WAIT | PRIVATE))
+        elif not why:
+            try_writing(folder)
+    except OSError as error:
+        why = error.strerror or str(error)
     if why:
         raise OutputError(f"{path}: can't be written ({why})", parameter="memory_log")
 

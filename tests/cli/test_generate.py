@@ -180,8 +180,10 @@ def test_the_prompt_comes_from_standard_input_or_a_file(
     stdin(monkeypatch, b"from a pipe")
     assert main(["generate", "--prompt-file", "-", "-q"]) == 0
     assert main(["generate", "--prompt-file", "prompt.txt", "-q"]) == 0
+    (tmp_path / "notepad.txt").write_bytes("a lâke\r\n".encode("utf-16"))
+    assert main(["generate", "--prompt-file", "notepad.txt", "-q"]) == 0
     assert main(["generate", "-q", "--", "-dashed"]) == 0
-    assert [job.prompt for job in jobs] == ["café", "from a pipe", "100 % lake", "-dashed"]
+    assert [job.prompt for job in jobs] == ["café", "from a pipe", "100 % lake", "a lâke", "-dashed"]
 
 
 @pytest.mark.parametrize(

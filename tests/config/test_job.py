@@ -29,3 +29,9 @@ def test_the_images_of_a_job_are_all_that_the_user_brings(tmp_path: Path) -> Non
         )
     )
     assert [image.path.name for image in job.images] == ["start.png", "style.png"]
+
+
+@pytest.mark.parametrize(("given", "file"), [(None, None), ("-", None), ("preview.jpg", "preview.jpg")])
+def test_previews_for_events_alone_have_no_file(given: str | None, file: str | None) -> None:
+    job = resolve(Request(prompt="a lake", preview=given and Path(given)))
+    assert job.preview_file == (file and Path(file))

@@ -45,6 +45,7 @@ def test_a_word_that_is_no_choice_names_all_and_the_closest() -> None:
 
 def test_texts_lose_the_space_around_them_and_have_a_limit() -> None:
     assert checked_text(" a lake\n", "the prompt", weights=False) == "a lake"
+    assert checked_text("a \udcc3\udca2", "the prompt", weights=False) == "a â", "as Python reads UTF-8 with LANG=C"
     with pytest.raises(UsageError, match="the prompt has 65537 bytes: at most 65536"):
         checked_text("x" * 65537, "the prompt", weights=False)
 

@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import pytest
 
+from linfusion_cli import files
 from linfusion_cli.errors import OutputError
 from linfusion_cli.output.atomic_file import (
     AtomicFile,
@@ -319,6 +320,34 @@ def test_too_little_space_is_found_first_and_in_bytes(tmp_path: Path, monkeypatc
         check_writable(tmp_path / "a.png", 3001, overwrite=False)
     volume.f_blocks = 0  # a file system that does not say
     check_writable(tmp_path / "a.png", 3001, overwrite=False)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="this system has no /proc")
+def test_a_place_where_nobody_makes_files_is_found_first(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"Can't write '/proc/a\.png'"):
+        check_writable(Path("/proc/a.png"), 1, overwrite=False)
+    with pytest.raises(OutputError, match=r"output '/proc/a/b'"):
+        check_folder(Path("/proc/a/b"), parameter="output")
+    with pytest.raises(OutputError, match="File name too long"):
+        check_folder(tmp_path / ("a" * 256) / "b")
+
+
+def test_the_check_leaves_nothing_also_where_files_need_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "NAMELESS", 0)
+    check_writable(tmp_path / "a.png", 1, overwrite=False)
+    check_folder(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_users_file_in_a_sticky_folder_is_found_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+    monkeypatch.setattr(os, "geteuid", answer(os.stat(tmp_path).st_uid + 1))
+    monkeypatch.setattr(os, "access", answer(True))
+    check_writable(path, 1, overwrite=True)
+    tmp_path.chmod(0o1777)
+    with pytest.raises(OutputError, match="belongs to another user"):
+        check_writable(path, 1, overwrite=True)
 
 
 def test_messages_hold_no_escape_codes(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""What is written beside an image is checked before the work, and the checks leave nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from linfusion_cli.errors import OutputError
+from linfusion_cli.output.side_files import side_checks
+
+NOBODYS = Path("/proc")  # permissions let root write there, and the system lets nobody
+
+
+def refusals(image: Path, **places: Path | None) -> list[str]:
+    found = []
+    for check in side_checks(image, **{"preview": None, "memory_log": None, "stages_folder": None, **places}):
+        try:
+            check()
+        except OutputError as error:
+            found.append(f"{error.parameter}: {error}")
+    return found
+
+
+@pytest.mark.skipif(not NOBODYS.is_dir(), reason="this system has no /proc")
+@pytest.mark.parametrize("name", ["preview", "memory_log", "stages_folder"])
+def test_a_place_that_the_system_refuses_is_found(tmp_path: Path, name: str) -> None:
+    (said,) = refusals(tmp_path / "a.png", **{name: NOBODYS / "new"})
+    assert said.startswith(f"{name}: {name} ")
+    assert "can't be written" in said or "no permission" in said
+
+
+def test_good_places_are_not_refused_and_nothing_is_left_there(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("preview", "memory_log", "stages_folder")}
+    before = os.stat(tmp_path).st_mtime_ns
+    assert refusals(tmp_path / "a.png", **places) == []
+    assert (list(tmp_path.iterdir()), os.stat(tmp_path).st_mtime_ns) == ([], before)
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_something_else_in_the_place_of_checkpoints_is_found(tmp_path: Path, kind: str) -> None:
+    hidden = tmp_path / ".linfusion"
+    if kind == "file":
+        hidden.write_bytes(b"")
+    else:
+        hidden.symlink_to(tmp_path.parent, target_is_directory=True)
+    (said,) = refusals(tmp_path / "a.png")
+    assert "Can't keep checkpoints" in said
+
+
+def test_a_preview_can_not_replace_a_folder(tmp_path: Path) -> None:
+    (said,) = refusals(tmp_path / "a.png", preview=tmp_path)
+    assert "is a folder" in said
