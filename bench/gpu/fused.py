@@ -1,6 +1,6 @@
 """The two Triton kernels of linear attention against the plain operators: the same numbers, and how long both take.
 
-No render uses the kernels yet. The stand-in runs them in Triton's interpreter where Triton is installed.
+Renders use the kernels as `--kernels` says. The stand-in runs them in Triton's interpreter where Triton is installed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtyp
 
     def fused() -> Any:
         state = AttentionState.empty(heads, key)
-        fused_attention.add_keys(state, key, value)
+        fused_attention.add_keys(state, key, value, max(1, tokens // BLOCK_TOKENS))
         return fused_attention.read(state, query)
 
     with torch.inference_mode():

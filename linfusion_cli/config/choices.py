@@ -11,6 +11,7 @@ from linfusion_cli.weights.families import FAMILY_ROWS
 Attention = Literal["linear", "softmax"]
 Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
+PLAIN, FUSED = KERNELS = ("plain", "fused")  # of linear attention
 Preprocess = Literal["none", "canny"]
 Variant = Literal["fp16", ""]  # of the files on the hub
 Padding = Literal["reflect", "zeros"]

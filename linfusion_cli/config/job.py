@@ -29,6 +29,7 @@ class Job:
     settings: Preset
     device: str  # "auto", "cpu", "cuda", "cuda:N" or "mps"
     dtype: str  # "auto" or one of choices.DTYPES
+    kernels: str  # "auto" or one of choices.KERNELS
     output: Path
     file: FileSettings  # how the output is written
     overwrite: bool

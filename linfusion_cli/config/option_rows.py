@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.choices import DTYPES
+from linfusion_cli.config.choices import DTYPES, KERNELS
 from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
@@ -272,6 +272,16 @@ RUN_ROWS = (
         help="The number format; auto: as the preset says.",
         default="auto",
         choices=("auto", *DTYPES),
+    ),
+    OptionRow(
+        key="kernels",
+        kind=str,
+        metavar="NAME",
+        help="Code of linear attention: plain operators of torch or fused kernels; auto: fused on CUDA cards.",
+        details="Fused kernels need Triton, and are tried on the card first: where they fail, plain ones run.",
+        default="auto",
+        choices=("auto", *KERNELS),
+        decides_pixels=False,
     ),
     OptionRow(
         key="max_memory",

@@ -73,4 +73,5 @@ class Request:
     checkpoint_seconds: float | None = None
     restart: bool = False
     models: tuple[Path, ...] = ()
+    kernels: str = "auto"
     index: int = 0  # the position in a batch, for {index} in the file's name

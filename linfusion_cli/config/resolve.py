@@ -74,6 +74,7 @@ def resolve(request: Request) -> Job:
         settings=settings,
         device=checked_device(request.device),
         dtype=checked_choice("dtype", request.dtype),
+        kernels=checked_choice("kernels", request.kernels),
         output=Path(),
         file=FileSettings(),
         overwrite=request.overwrite,

@@ -66,7 +66,7 @@ def _cache_key(job: Job, dtype: str, device: str, stages: tuple[Stage, ...]) -> 
     """Everything that loading depends on."""
     settings = job.settings.model_dump(mode="json", exclude=IMAGE_SECTIONS)
     attentions = [stage.attention for stage in stages]
-    return json.dumps([settings, dict(job.weights), dtype, device, attentions], sort_keys=True)
+    return json.dumps([settings, dict(job.weights), dtype, device, job.kernels, attentions], sort_keys=True)
 
 
 def conditioning_inputs(job: Job) -> ConditioningInputs:

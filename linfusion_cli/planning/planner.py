@@ -27,6 +27,7 @@ from linfusion_cli.planning.few_step import few_step_note
 from linfusion_cli.planning.foreign_start import foreign_start_note
 from linfusion_cli.planning.input_check import check_inputs
 from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.planning.kernel_choice import kernels_of
 from linfusion_cli.planning.model_shapes import (
     Architecture,
     VaeShape,
@@ -151,6 +152,7 @@ def _plan(
         phases=estimate.phases(kept, store_budget),
         dtype=estimate.dtype,
         attention=job.settings.model.attention,
+        kernels=kernels_of(job, machine),
         store_budget=store_budget,
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,

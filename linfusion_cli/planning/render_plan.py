@@ -182,7 +182,9 @@ class RenderPlan:
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
     keep_text_encoders: they stay loaded for the next image; components_stay: UNet and VAE stay on the device while its
     prompt is encoded; row_bits: 8 or 16, of each channel of the image's rows
-    preview: None for no previews; ranks: processes that make the image together, whose busiest has this memory
+    kernels: "plain" or "fused", of linear attention
+    preview: None for no previews
+    ranks: processes that make the image together, whose busiest has this memory
     """
 
     size: Size
@@ -206,6 +208,7 @@ class RenderPlan:
     budget_bytes: int
     notes: tuple[str, ...]
     row_bits: int = 8
+    kernels: str = "plain"
     preview: PreviewSettings | None = None
     components_stay: bool = False
     ranks: int = 1
@@ -253,6 +256,7 @@ class RenderPlan:
             "device_name": self.machine.device_name,
             "dtype": self.dtype,
             "attention": self.attention,
+            "kernels": self.kernels,
             "budget_bytes": self.budget_bytes,
             "peak_bytes": self.peak_bytes,
             "ram_bytes": self.ram_bytes,

@@ -1,7 +1,7 @@
 """Linear attention in two kernels: one sums over keys and values, one reads; equal to the plain operators.
 
 The plain path writes phi(K), phi(Q), their float32 copies and every intermediate result to memory; here each token is
-read once and written once. Products take half precision in and add in float32; sums of chunks are added in float64.
+read once and written once. Products take half precision in and add in float32; sums of blocks are added in float64.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.attention.linear_attention import BLOCK_TOKENS, EPSILON, AttentionState
+from linfusion_cli.engine.attention.linear_attention import EPSILON, AttentionState
 from linfusion_cli.engine.memory.dtypes import for_sums
 
 ROWS = {torch.float16: 64, torch.bfloat16: 64, torch.float32: 32}  # tokens of a program at a time
@@ -33,18 +33,17 @@ def can_fuse(hidden: Tensor, heads: int) -> bool:
     return hidden.dtype in ROWS and dim <= MOST_DIM and hidden.device.type == "cuda" and has_triton()
 
 
-def add_keys(state: AttentionState, key: Tensor, value: Tensor) -> None:
-    """As AttentionState.add(), for keys without phi.
+def add_keys(state: AttentionState, key: Tensor, value: Tensor, blocks: int = 1) -> None:
+    """As AttentionState.add(), for keys without phi; a program sums a block of one head.
 
-    key, value: (batch, tokens, heads * dim), of one dtype and device
+    key, value: (batch, tokens, heads * dim), of one dtype and device; blocks divides tokens
     """
     heads, dim = state.key_value.shape[1], state.key_value.shape[-1]
     batch, tokens, _ = key.shape
-    chunks = -(-tokens // BLOCK_TOKENS)
-    products = torch.empty(batch, chunks, heads, dim, dim, dtype=torch.float32, device=key.device)
-    sums = torch.empty(batch, chunks, heads, dim, dtype=torch.float32, device=key.device)
+    products = torch.empty(batch, blocks, heads, dim, dim, dtype=torch.float32, device=key.device)
+    sums = torch.empty(batch, blocks, heads, dim, dtype=torch.float32, device=key.device)
     padded, columns = _padded(dim)
-    grid = (chunks, -(-dim // columns), batch * heads)
+    grid = (blocks, -(-dim // columns), batch * heads)
     _kernels().sum_keys[grid](
         key.contiguous(),
         value.contiguous(),
@@ -52,12 +51,12 @@ def add_keys(state: AttentionState, key: Tensor, value: Tensor) -> None:
         sums,
         tokens,
         heads,
-        chunks,
+        blocks,
+        tokens // blocks,
         DIM=dim,
         PADDED=padded,
         COLUMNS=columns,
         ROWS=ROWS[key.dtype],
-        CHUNK=BLOCK_TOKENS,
         PRECISION="ieee",  # of float32 alone: half precision is exact in a product
     )
     state.key_value += products.sum(1, dtype=for_sums(products))

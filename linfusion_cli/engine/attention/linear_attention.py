@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,6 +80,21 @@ class AttentionState:
         return (attended / normaliser).to(query.dtype)
 
 
+class Kernels(Protocol):
+    """Other code for AttentionState.add() and read(), which takes tokens as the projections leave them.
+
+    key, value, query: (batch, tokens, heads * dim), without phi
+    """
+
+    def add_keys(self, state: AttentionState, key: Tensor, value: Tensor, blocks: int) -> None:
+        """Adds tokens in `blocks` equal blocks."""
+        ...
+
+    def read(self, state: AttentionState, query: Tensor) -> Tensor:
+        """The attention's output, of the shape and dtype of the query."""
+        ...
+
+
 def nonlinearity(dim: int, mid_dim: int | None) -> nn.Module:
     """f of the paper, (..., dim) to (..., dim). mid_dim: its inner width; None means `dim`, -1 an identity."""
     if mid_dim == -1:
@@ -92,7 +107,10 @@ class LinearAttention(nn.Module):
     """Replaces a self-attention of a diffusers transformer block; the parameter names are the official ones.
 
     Beyond input and output it takes the memory of BLOCK_TOKENS tokens: it sums the keys, then reads, block by block.
+    kernels: None for the plain operators
     """
+
+    kernels: Kernels | None = None
 
     def __init__(self, dim: int, heads: int, mid_dim: int | None = None) -> None:
         super().__init__()
@@ -124,8 +142,16 @@ class LinearAttention(nn.Module):
         """Adds the tokens of hidden_states (batch, tokens, channels) to the state (a new one if none is given)."""
         state = state or AttentionState.empty(self.heads, hidden_states)
         for block in _blocks(hidden_states):
-            state.add(*self.key_value(block))
+            self.add(state, block)
         return state
+
+    def add(self, state: AttentionState, hidden_states: Tensor, blocks: int = 1) -> None:
+        """Adds tokens (batch, tokens, channels) to a state in `blocks` equal blocks."""
+        if self.kernels is None:
+            state.add(*self.key_value(hidden_states), blocks)
+        else:
+            key = self.to_k(hidden_states + self.to_k_(hidden_states))
+            self.kernels.add_keys(state, key, self.to_v(hidden_states), blocks)
 
     def key_value(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """phi(K) and V of some tokens (batch, tokens, channels), each (batch, heads, tokens, dim)."""
@@ -134,7 +160,10 @@ class LinearAttention(nn.Module):
 
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
         """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""
-        return self._project(state.read(self._query(hidden_states)))
+        if self.kernels is None:
+            return self._project(state.read(self._query(hidden_states)))
+        query = self.to_q(hidden_states + self.to_q_(hidden_states))
+        return self._project(self._split(self.kernels.read(state, query)))
 
     def _query(self, hidden_states: Tensor) -> Tensor:
         """phi(Q) of some tokens (batch, tokens, channels), (batch, heads, tokens, dim)."""

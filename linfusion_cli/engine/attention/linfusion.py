@@ -99,7 +99,7 @@ class LinFusion:
         with torch.device("meta"):
             attentions = _attentions(specs)
         for own, (_, theirs) in zip(attentions, chosen, strict=True):
-            own.to_q_, own.to_k_ = theirs.to_q_, theirs.to_k_
+            own.to_q_, own.to_k_, own.kernels = theirs.to_q_, theirs.to_k_, theirs.kernels
         return LinFusion(specs, attentions, keep_projections=True)
 
     def save(self, folder: Path) -> None:

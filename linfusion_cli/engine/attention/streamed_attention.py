@@ -46,7 +46,7 @@ class _LinearSeen:
     state: AttentionState
 
     def add(self, tokens: Tensor, rows: int) -> None:
-        self.state.add(*self.attention.key_value(tokens), blocks=rows)
+        self.attention.add(self.state, tokens, rows)
 
     def finish(self, peers: Peers, height: int, width: int) -> None:
         self.state.key_value, self.state.key = peers.summed(self.state.key_value, self.state.key)

@@ -25,33 +25,34 @@ def sum_keys(  # type: ignore[no-untyped-def]
     key_sums,
     tokens,
     heads,
-    chunks,
+    blocks,
+    block_tokens,
     DIM: tl.constexpr,
     PADDED: tl.constexpr,
     COLUMNS: tl.constexpr,
     ROWS: tl.constexpr,
-    CHUNK: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """phi(K)^T V and the sum of phi(K) over CHUNK tokens of one head, for COLUMNS columns of V, in float32."""
-    chunk, column_block = tl.program_id(0), tl.program_id(1)
+    """phi(K)^T V and the sum of phi(K) over block_tokens tokens of one head, for COLUMNS columns of V, in float32."""
+    block, column_block = tl.program_id(0), tl.program_id(1)
     batch, head = tl.program_id(2) // heads, tl.program_id(2) % heads
     first = (batch.to(tl.int64) * tokens * heads + head) * DIM
     dims = tl.arange(0, PADDED)
     columns = column_block * COLUMNS + tl.arange(0, COLUMNS)
     products = tl.zeros((PADDED, COLUMNS), dtype=tl.float32)
     sums = tl.zeros((PADDED,), dtype=tl.float32)
-    for start in range(0, CHUNK, ROWS):
-        rows = chunk * CHUNK + start + tl.arange(0, ROWS)
+    for start in range(0, block_tokens, ROWS):
+        within = start + tl.arange(0, ROWS)
+        rows = block * block_tokens + within
         lines = first + rows.to(tl.int64)[:, None] * (heads * DIM)
-        here = rows[:, None] < tokens
+        here = (within < block_tokens)[:, None] & (rows < tokens)[:, None]
         inside = here & (dims[None, :] < DIM)
         k = tl.load(key + lines + dims[None, :], mask=inside, other=0.0)
         v = tl.load(value + lines + columns[None, :], mask=here & (columns[None, :] < DIM), other=0.0)
         p = feature_map(k, inside)
         products += tl.dot(tl.trans(p), v, input_precision=PRECISION)
         sums += tl.sum(p.to(tl.float32), axis=0)
-    index = (batch * chunks + chunk).to(tl.int64) * heads + head
+    index = (batch * blocks + block).to(tl.int64) * heads + head
     to = key_value_sums + index * DIM * DIM + dims[:, None] * DIM + columns[None, :]
     tl.store(to, products, mask=(dims[:, None] < DIM) & (columns[None, :] < DIM))
     if column_block == 0:

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
+from linfusion_cli.engine.attention.kernel_choice import choose_kernels
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.components.text_encoders import TextEncoders, part_name
 from linfusion_cli.engine.controlnet.model import ControlNet
@@ -84,6 +85,8 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     vae = _vae(inputs, source, dtype)
     config = _scheduler_config(source, inputs, notify, prediction_of(own))
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
+    if linfusion and (text := choose_kernels(linfusion, plan.kernels, torch.device(plan.machine.device), dtype)):
+        notify(Note(text=text))
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
     controlnets = tuple(_control(file, unet, dtype, linfusion) for file in inputs.controlnets)
     return Components(mounted, vae, config, controlnets)

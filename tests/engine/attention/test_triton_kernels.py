@@ -3,18 +3,11 @@
 import pytest
 import torch
 
-from linfusion_cli.engine.attention import fused_attention
 from linfusion_cli.engine.attention.fused_attention import add_keys, has_triton, read
-from linfusion_cli.engine.attention.linear_attention import BLOCK_TOKENS, AttentionState, feature_map
+from linfusion_cli.engine.attention.linear_attention import AttentionState, feature_map
 
 needs_triton = pytest.mark.skipif(not has_triton(), reason="Triton is not installed")
 ALLOWED = {torch.float32: 2e-6, torch.float16: 1e-3}  # of the largest value: float16 rounds to a two-thousandth
-
-
-@pytest.fixture(autouse=True)
-def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The interpreter goes through every row of a chunk."""
-    monkeypatch.setattr(fused_attention, "BLOCK_TOKENS", 128)
 
 
 def inputs(batch: int, tokens: int, heads: int, dim: int, dtype: torch.dtype) -> list[torch.Tensor]:
@@ -29,8 +22,7 @@ def split(x: torch.Tensor, heads: int) -> torch.Tensor:
 
 def plain_state(key: torch.Tensor, value: torch.Tensor, heads: int) -> AttentionState:
     state = AttentionState.empty(heads, key)
-    for k, v in zip(key.split(BLOCK_TOKENS, dim=1), value.split(BLOCK_TOKENS, dim=1), strict=True):
-        state.add(feature_map(split(k, heads)), split(v, heads))
+    state.add(feature_map(split(key, heads)), split(value, heads))
     return state
 
 
@@ -60,12 +52,13 @@ def test_equal_to_the_plain_operators(batch: int, tokens: int, heads: int, dim: 
 
 
 @needs_triton
-def test_more_tokens_than_one_chunk_and_in_parts() -> None:
+def test_blocks_together_and_in_parts() -> None:
+    """A row's sum does not depend on the rows that arrive with it."""
     _, key, value = inputs(1, 300, 2, 16, torch.float16)
     truth, state, parts = plain_state(key, value, 2), AttentionState.empty(2, key), AttentionState.empty(2, key)
-    add_keys(state, key, value)
-    for first, last in ((0, 128), (128, 300)):
-        add_keys(parts, key[:, first:last], value[:, first:last])
+    add_keys(state, key, value, 5)
+    for first, last in ((0, 120), (120, 180), (180, 300)):
+        add_keys(parts, key[:, first:last], value[:, first:last], (last - first) // 60)
     assert apart(state.key_value, truth.key_value) <= 2e-6
     assert torch.equal(state.key_value, parts.key_value)
     assert torch.equal(state.key, parts.key)

@@ -1,14 +1,18 @@
 """What is on the card, and when: text encoders and the UNet are never there together."""
 
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from made_up import job, machine
 from torch import nn
 
-from linfusion_cli.engine.components.text_encoders import TextEncoders
-from linfusion_cli.engine.components.unet_and_vae import Components
+from linfusion_cli.engine.components.text_encoders import TextEncoders, load_text_encoders
+from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.engine.memory.weight_offload import Arenas, Weights
+from linfusion_cli.planning.planner import make_plan
 
 CARD = torch.device("cuda:0")
 
@@ -73,3 +77,12 @@ def test_a_prompt_that_fails_leaves_the_card_free() -> None:
             raise ValueError
     except ValueError:
         assert text.place.type == "cpu"
+
+
+def test_kernels_that_do_not_run_are_told_and_left_out() -> None:
+    plan = make_plan(job("128x128"), machine("cpu", 8))
+    told: list[Any] = []
+    components = load(replace(plan, kernels="fused"), load_text_encoders(plan), told.append)
+    assert any("fused kernels do not run on cpu" in note.text for note in told)
+    attentions = components.mounted.modules[0]
+    assert {attention.kernels for attention in attentions} == {None}
