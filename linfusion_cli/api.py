@@ -98,8 +98,14 @@ def plan(prompt: str, *, size: str | None = None, max_memory: str | None = None,
         aliases = {other: row.key for row in rows.values() for other in row.batch_names}
         raise UsageError(f'unknown option "{unknown[0]}". {nearest(unknown[0], rows, aliases)}')
     values = {name: _value(rows[name], value) for name, value in options.items()}
-    request = Request(prompt=prompt, size=size, max_memory=max_memory, **values)
-    return make_plan(resolve(request), find_machine(request.device))
+    job = resolve(Request(prompt=prompt, size=size, max_memory=max_memory, **values))
+    if (ranks := job.rank_options.ranks) > 1:
+        raise UsageError(
+            f"{values.get('devices') or ranks}: Python makes an image by one process; the command linfusion generate "
+            "starts others",
+            parameter="devices" if "devices" in values else "ranks",
+        )
+    return make_plan(job, find_machine(job.device))
 
 
 def generate(

@@ -18,17 +18,18 @@ from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.events import Notify
 from linfusion_cli.planning.planner import Plan
-from linfusion_cli.planning.rank_timeout import silent_seconds
-from linfusion_cli.render import Rendered, render
-from linfusion_cli.render_ranks import MEETING_SECONDS, compute, in_bands, shared_machine
+from linfusion_cli.rank_process import ASKING_SECONDS, MEETING_SECONDS, dismiss, led
+from linfusion_cli.rank_process import follow as follow_plans
+from linfusion_cli.render import Rendered, prepare, render
+from linfusion_cli.render_ranks import in_bands, shared_machine
 from linfusion_cli.system.device import Machine, find_machine
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 if TYPE_CHECKING:
+    from linfusion_cli.engine.components.model_cache import ModelCache
     from linfusion_cli.engine.distributed.process_group import Group
 
 NAMES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-ASKING_SECONDS = 1800.0  # that rank 0 has to plan, and its user to answer whether it should go on
 LOCAL_NAMES = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
@@ -98,28 +99,24 @@ class Leader:
         """Raises RanksError if not all ranks come within two minutes, or if one has another version of linfusion."""
         with _met(launch, device) as (world, machine):
             yield Leader(world, machine)
+            dismiss(world)
 
-    def render(self, plan: Plan, notify: Notify) -> Rendered:
+    def render(self, plan: Plan, notify: Notify, model_cache: ModelCache | None = None) -> Rendered:
         """As render.render(), with the others. Raises RanksError if one of them is lost."""
-        from linfusion_cli.engine.distributed.ranks import Ranks
-
+        prepare(plan)
         import_engine(plan.machine, plan.dtype, FEW_PREPARED)
         plan = in_bands(as_measured(plan, notify))
-        self.world.from_first(plan)
-        return render(plan, notify, ranks=Ranks.of(self.world.waiting(silent_seconds(plan))))
+        with led(self.world, plan) as ranks:
+            return render(plan, notify, model_cache, ranks)
 
 
 def follow(launch: Launch, device: str) -> None:
-    """What every rank above 0 does: it computes its rows of the image that rank 0 plans, and writes nothing.
+    """What every rank above 0 does: it computes its rows of the images that rank 0 plans, and writes nothing.
 
     Raises RanksError if rank 0 is lost, and what the work itself raises.
     """
     with _met(launch, device) as (world, machine):
-        from linfusion_cli.engine.distributed.ranks import Ranks
-
-        plan: Plan = world.from_first(None)
-        world = world.waiting(silent_seconds(plan))
-        compute(replace(plan, machine=replace(plan.machine, device=machine.device)), Ranks.of(world))
+        follow_plans(world, machine.device)
 
 
 @contextmanager

@@ -163,6 +163,9 @@ def test_plan_tells_memory_and_refuses_by_name() -> None:
         linfusion_cli.plan("a lake", size="512x512", max_memory="10MB")
     with pytest.raises(UsageError, match="a plan is complete"):
         linfusion_cli.generate(plan, size="64x64")
+    for several in ({"ranks": 2}, {"devices": "cpu,cpu"}):
+        with pytest.raises(UsageError, match="(ranks 2|devices cpu,cpu): Python makes an image by one process"):
+            linfusion_cli.plan("a lake", **several)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ FLOORS = (
     "distill api batch",
     "launched_ranks",
     "render_ranks",
-    "landscapes render convert viewer",
+    "landscapes render convert viewer rank_process",
     "engine_import",
     "engine engine.pipeline",
     "engine.stage",
@@ -57,13 +57,16 @@ IMPORTS = {
     "engine.attention engine.loading planning config weights system training geometry models events errors json_files "
     "files",
     "distill": "landscapes engine.attention weights training errors json_files files platform_files",
-    "batch": "render engine_import planning config output system geometry events errors version redaction json_files "
-    "files toml_files flag_words platform_files",
+    "batch": "render_ranks render engine_import planning config output system geometry events errors version redaction "
+    "json_files files toml_files flag_words platform_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
     "viewer": "output images file_formats geometry errors files png_chunks",
-    "launched_ranks": "render_ranks render engine_import engine.distributed planning system events errors version",
-    "render_ranks": "render engine_import engine.pipeline engine.distributed planning system events errors files",
+    "launched_ranks": "render_ranks rank_process render engine_import engine.components engine.distributed planning "
+    "system events errors version",
+    "render_ranks": "rank_process render engine_import engine.components engine.distributed planning config system "
+    "events errors",
+    "rank_process": "engine_import engine.pipeline engine.components engine.distributed planning system errors files",
     "render": "engine_import engine.pipeline engine.distributed engine.components engine.memory planning config output "
     "system weights geometry events errors version",
     "engine_import": "engine.pipeline engine.components engine.streaming planning config system events",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from linfusion_cli.batch.note_counts import NoteCounts
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.kind import Kind
+from linfusion_cli.config.rank_options import RankOptions
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, OutputError
 from linfusion_cli.output.atomic_file import check_folder
@@ -19,6 +20,7 @@ from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.render import obstacles
+from linfusion_cli.render_ranks import rank_machines
 from linfusion_cli.system.device import Machine, find_machine
 
 MOST_PLANS = 20  # each takes some tenths of a second
@@ -59,9 +61,13 @@ class DryRun:
     obstacles: NoteCounts = field(default_factory=NoteCounts)
 
 
-def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
-    """Plans the first image of each configuration; the notes about prompts are those of every image."""
-    found, machine = DryRun(), cache(find_machine)
+def dry_run(tasks: Sequence[Task], folder: Path, by_ranks: RankOptions | None = None) -> DryRun:
+    """Plans the first image of each configuration; the notes about prompts are those of every image.
+
+    by_ranks: the processes that make each image together; None: each is made by one
+    """
+    by_ranks = by_ranks or RankOptions()
+    found, machine = DryRun(), cache(partial(_machine, by_ranks=by_ranks))
     for check in (check_folder, check_hidden_folder):
         try:
             check(folder)
@@ -78,7 +84,7 @@ def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
     for kind, of_kind in list(kinds.items())[:MOST_PLANS]:
         ids = [task.id for task in of_kind]
         try:
-            plan = _plan(of_kind[0], there, machine(kind.job.device))
+            plan = _plan(of_kind[0], there, machine(kind.job.device), by_ranks.ranks)
         except LinfusionError as error:
             found.obstacles.add(error.message, ids)
             found.refused += 1
@@ -98,8 +104,12 @@ def dry_run(tasks: Sequence[Task], folder: Path) -> DryRun:
     return found
 
 
-def _plan(task: Task, folder: Path, machine: Machine) -> Plan:
-    return make_plan(resolve(task.request(folder, overwrite=True)), machine, keep_text_encoders=True)
+def _machine(device: str, by_ranks: RankOptions) -> Machine:
+    return rank_machines(device, by_ranks)[0] if by_ranks.ranks > 1 else find_machine(device)
+
+
+def _plan(task: Task, folder: Path, machine: Machine, ranks: int) -> Plan:
+    return make_plan(resolve(task.request(folder, overwrite=True)), machine, keep_text_encoders=True, ranks=ranks)
 
 
 def _note(found: DryRun, plan: Plan, tasks: Sequence[Task]) -> None:

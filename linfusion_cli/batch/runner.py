@@ -59,7 +59,7 @@ class Options:
     retries:            how often a task is tried again after a failure that may not repeat
     limit:              images of this run, 0 for all
     deadline:           a time on `clock`, after which the running step is the last; 0 for none
-    checkpoint_seconds, preview, preview_every: see Request
+    checkpoint_seconds, preview, preview_every, ranks, devices: see Request
     thorough:           read every finished image whole
     most_bytes:         plan for no more memory than this, where a plan needs less; 0: for what is free
     """
@@ -71,6 +71,8 @@ class Options:
     checkpoint_seconds: float = 30.0
     preview: Path | None = None
     preview_every: int | None = None
+    ranks: int | None = None
+    devices: str | None = None
     thorough: bool = False
     most_bytes: int = 0
 
@@ -320,6 +322,8 @@ class Runner:
             checkpoint_seconds=options.checkpoint_seconds,
             preview=options.preview,
             preview_every=options.preview_every,
+            ranks=options.ranks,
+            devices=options.devices,
         )
         self._worker.send(Order(id=attempt.task.id, request=request, less_bytes=attempt.less_bytes))
         return self._worker

@@ -110,7 +110,7 @@ class _Maker:
         self._noted: set[tuple[str, str]] = set()
         self._types = {key: wants(hint) for key, hint in row_types().items()}
         self._aliases = {alias: row.key for row in all_rows() for alias in row.batch_names[1:]}
-        self._not_in_rows = {"index", "name", "ranks", *(row.key for row in all_rows() if not row.in_batch_rows)}
+        self._not_in_rows = {"index", "name", *(row.key for row in all_rows() if not row.in_batch_rows)}
         self._names: dict[str, str] = {}
         self._kinds: dict[Request, Kind] = {}
         self._tags: dict[tuple[str, ...], PromptLoras] = {}

@@ -36,6 +36,11 @@ from linfusion_cli.system.signals import handle_signals
 
 if TYPE_CHECKING:
     from linfusion_cli.planning.planner import Plan
+    from linfusion_cli.render import Rendered
+    from linfusion_cli.render_ranks import RankProcesses
+    from linfusion_cli.system.device import Machine
+
+    Render = Callable[..., Rendered]  # as render.render()
 
 BEAT_SECONDS = 2.0
 _PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
@@ -60,6 +65,8 @@ def main() -> int:
         return stopped.code if isinstance(stopped.code, int) else TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        maker.close()
     return 0
 
 
@@ -68,6 +75,13 @@ class _Maker:
         self._say = say
         self._model_cache: Any = None
         self._prepared = 0
+        self._processes: RankProcesses | None = None
+
+    def close(self) -> None:
+        """Ends the other ranks of this machine, if there are any."""
+        if self._processes is not None:
+            self._processes.end()
+            self._processes = None
 
     def make(self, line: str) -> None:
         """Makes the image of one order and sends the answer; only the exception of a signal is raised."""
@@ -80,12 +94,11 @@ class _Maker:
 
     def _make(self, order: Order) -> None:
         """Makes one image and tells the parent of it. Raises LinfusionError if the job differs from the order."""
-        from linfusion_cli.render import render
-
         job = resolve(order.request)
         if job_hash(job) != order.id:
             raise LinfusionError("the preset or a file that it names has changed since the batch began. Start it again")
-        plan = self._plan(job, order.less_bytes)
+        machine, render = self._by_ranks(job) if job.rank_options.ranks > 1 else _alone(job)
+        plan = self._plan(job, machine, order.less_bytes)
         phases = tuple(PlannedPhase(phase.name, phase.stage, phase.seconds) for phase in plan.phases)
         notes = tuple(map(Message, plan.notes))
         self._say(Planned(peak_bytes=plan.peak_bytes, seconds=plan.seconds, phases=phases, notes=notes))
@@ -119,20 +132,37 @@ class _Maker:
             self._model_cache, self._prepared = make_model_cache(plan), plan.prepared_convolutions
         return plan.prepared_convolutions >= self._prepared
 
-    def _plan(self, job: Job, less_bytes: int) -> Plan:
+    def _by_ranks(self, job: Job) -> tuple[Machine, Render]:
+        """What each rank plans with, and what renders with all of them; they stay for the next image."""
+        from linfusion_cli.render_ranks import RankProcesses, rank_machines
+
+        machines = rank_machines(job.device, job.rank_options)
+        devices = tuple(machine.device for machine in machines)
+        if self._processes is None or self._processes.devices != devices:
+            self.close()
+            self._processes = RankProcesses(devices)
+        return machines[0], self._processes.render
+
+    def _plan(self, job: Job, machine: Machine, less_bytes: int) -> Plan:
         """The plan; one that needs less, if there is one, where memory ran out or others share the machine."""
         from linfusion_cli.planning.planner import make_plan
-        from linfusion_cli.system.device import find_machine
 
-        machine = find_machine(job.device)
+        ranks = job.rank_options.ranks
         if less_bytes:
             budget = min(less_bytes, machine.free_bytes, job.max_memory_bytes or less_bytes)
             try:
-                return make_plan(replace(job, max_memory_bytes=budget), machine, keep_text_encoders=True)
+                return make_plan(replace(job, max_memory_bytes=budget), machine, keep_text_encoders=True, ranks=ranks)
             except OutOfMemoryError:
                 text = f"no plan needs less than {budget / 1e6:.0f} MB: it is made with what is free"
                 self._say(Happened(Note(text=text)))
-        return make_plan(job, machine, keep_text_encoders=True)
+        return make_plan(job, machine, keep_text_encoders=True, ranks=ranks)
+
+
+def _alone(job: Job) -> tuple[Machine, Render]:
+    from linfusion_cli.render import render
+    from linfusion_cli.system.device import find_machine
+
+    return find_machine(job.device), render
 
 
 def _speaker(answers: TextIO) -> Say:

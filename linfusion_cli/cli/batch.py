@@ -108,17 +108,15 @@ def batch(
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     check_model(common)  # a model for all that is not here is no fault of the lists
     cluster = OnCluster.of(on, cores, common.get("device"), common.get("preview"))
-    seconds = checked_seconds(common.pop("checkpoint_seconds", None))
-    preview, preview_every = _preview(common)
+    of_all = {**_preview(common), **_by_ranks(common, cluster)}
     options = Options(
         keep_going=keep_going,
         retries=retry,
         limit=limit,
         deadline=_deadline(until, max_minutes),
-        checkpoint_seconds=seconds,
-        preview=preview,
-        preview_every=preview_every,
+        checkpoint_seconds=checked_seconds(common.pop("checkpoint_seconds", None)),
         thorough=verify,
+        **of_all,
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
     listed = Listed(files, common, name, wildcards)
@@ -126,7 +124,7 @@ def batch(
     _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
         code = _show(journal, tasks, as_json=as_json, thorough=verify)
-        return _show_plans(journal, tasks, as_json=as_json) or code if dry_run else code
+        return _show_plans(journal, tasks, options, as_json=as_json) or code if dry_run else code
     if not keep_going:
         _refuse_missing_weights(journal, tasks)
     ask_before_long_tasks(journal, tasks, options, yes=yes or as_json)
@@ -135,7 +133,7 @@ def batch(
         return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet, cluster=cluster)
 
 
-def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
+def _preview(common: dict[str, Any]) -> dict[str, Any]:
     """Takes the preview out of the values for all rows. Raises UsageError or OutputError for one that can't be made."""
     from linfusion_cli.config.request_checks import NO_FILE, checked_preview
     from linfusion_cli.output.atomic_file import check_replaceable
@@ -147,7 +145,22 @@ def _preview(common: dict[str, Any]) -> tuple[Path | None, int | None]:
         raise UsageError('"-": a batch shows no images in the terminal. Name a file: preview.jpg', parameter="preview")
     if path is not None:
         check_replaceable(path, parameter="preview")
-    return path, every
+    return {"preview": path, "preview_every": every}
+
+
+def _by_ranks(common: dict[str, Any], cluster: OnCluster | None) -> dict[str, Any]:
+    """Takes the ranks and their devices out of the values for all rows. Raises UsageError for ones that can't be."""
+    from linfusion_cli.config.rank_options import RankOptions
+
+    ranks, devices = common.pop("ranks", None), common.pop("devices", None)
+    found = RankOptions.of(ranks, devices, common.get("device", "auto"))
+    if found.ranks > 1 and cluster is not None:
+        given = f'"{devices}"' if devices else f"{ranks}"
+        raise UsageError(
+            f"{given}: with --on each worker makes whole images. Leave one of them out",
+            parameter="devices" if devices else "ranks",
+        )
+    return {"ranks": ranks, "devices": devices}
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,12 +339,14 @@ def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool)
     return LinfusionError.exit_code if any(state in ("damaged", "failed", "foreign") for _, state, _ in rows) else 0
 
 
-def _show_plans(journal: Journal, tasks: list[Task], *, as_json: bool) -> int:
+def _show_plans(journal: Journal, tasks: list[Task], options: Options, *, as_json: bool) -> int:
     """A plan for each configuration of the images that are not made yet. Exit code 1 if there is none for one."""
     from linfusion_cli.batch.dry_run import dry_run
     from linfusion_cli.cli.batch_display import dry_run_lines, emit_dry_run
+    from linfusion_cli.config.rank_options import RankOptions
 
-    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder)
+    by_ranks = RankOptions.of(options.ranks, options.devices)
+    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder, by_ranks)
     if as_json:
         emit_dry_run(found)
     else:

@@ -15,8 +15,8 @@ from linfusion_cli.cli.flags import request_of, with_flags
 from linfusion_cli.cli.image_series import CountFlag, SeedsFlag, is_done, jobs_of, series_of
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag, ask_before_long_work
-from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_several
-from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
+from linfusion_cli.cli.rank_roles import followed, planned_for
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import UsageError
@@ -76,7 +76,6 @@ def generate(
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
-    ranks: RanksFlag = 1,
     yes: YesFlag = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
@@ -84,17 +83,15 @@ def generate(
 ) -> None:
     """Make one image from a prompt, or several with --count or --seeds."""
     series = series_of(count, seeds, flags["seed"])
-    if not series.is_one:
-        refuse_several(ranks)
     if followed(flags["device"], dry_run=dry_run):
         return
     request = request_of(read_prompt(prompt, prompt_file), {**inputs, **flags})
     with LogFile(log_file) as log:
         if series.is_one:
-            make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks, yes=yes)
+            make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, yes=yes)
             return
         with jobs_of(request, series, remember=not dry_run) as jobs:
-            make(jobs, log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks, yes=yes)
+            make(jobs, log, dry_run=dry_run, as_json=as_json, quiet=quiet, yes=yes)
 
 
 def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
@@ -134,9 +131,7 @@ def resolved(request: Request) -> Job:
     return job if kept.output.exists() and not kept.overwrite else kept
 
 
-def make(
-    jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, ranks: int = 1, yes: bool = False
-) -> None:
+def make(jobs: Sequence[Job], log: LogFile, *, dry_run: bool, as_json: bool, quiet: bool, yes: bool = False) -> None:
     """Plans, shows the plan, renders and shows the result. With several ranks the plan is one rank's.
 
     Jobs that differ in nothing but their seeds share the plan and the loaded model; those whose image exists already,
@@ -148,7 +143,7 @@ def make(
     from linfusion_cli.render import obstacles
 
     several = len(jobs) > 1
-    with planned_for(jobs[0].device, ranks, dry_run=dry_run) as (machine, count, run):
+    with planned_for(jobs[0], dry_run=dry_run) as (machine, count, run):
         shared = make_plan(jobs[0], machine, keep_text_encoders=several, ranks=count)
         plans = [replace(shared, job=job, seed=job.seed) for job in jobs] if several else [shared]
         if dry_run:
@@ -160,9 +155,8 @@ def make(
             ask_before_long_work(seconds, yes=yes, is_stopped=lambda: any(map(obstacles, missing)))
         if several and missing:
             from linfusion_cli.engine_import import make_model_cache
-            from linfusion_cli.render import render
 
-            run = partial(render, model_cache=make_model_cache(shared))
+            run = partial(run, model_cache=make_model_cache(shared))
         latest = shared
         for number, planned in enumerate(missing):
             # As the image before was made: with what the imports took, so that no plan is made again for each image.

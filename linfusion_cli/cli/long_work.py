@@ -48,9 +48,10 @@ def _predicted_seconds(journal: Journal, tasks: list[Task], options: Options) ->
     """Of the images that this run would make, by the plans of their configurations, up to its end by the clock."""
     from linfusion_cli.batch.dry_run import dry_run
     from linfusion_cli.batch.runner import clock
+    from linfusion_cli.config.rank_options import RankOptions
 
     missing = [task for task in tasks if task.id not in journal.done]
-    planned = dry_run(missing, journal.folder).planned
+    planned = dry_run(missing, journal.folder, RankOptions.of(options.ranks, options.devices)).planned
     images = sum(kind.images for kind in planned)
     if not images:
         return 0.0

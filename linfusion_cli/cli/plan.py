@@ -69,9 +69,14 @@ def plan(
     if series.seeds:
         flags["seed"] = series.seeds[0]
     words = USUAL_PROMPT if prompt is None and prompt_file is None else read_prompt(prompt, prompt_file)
-    job = resolve(request_of(words, {**inputs, **flags}))
-    made = make_plan(job, _measured(job, again=measure), keep_text_encoders=series.count > 1, ranks=ranks or 1)
-    stopped, by_ranks = obstacles(made), _by_ranks(made, ranks, link)
+    job = resolve(request_of(words, {**inputs, **flags}, ranks=ranks))
+    made = make_plan(
+        job,
+        _measured(job, again=measure),
+        keep_text_encoders=series.count > 1,
+        ranks=job.rank_options.ranks,
+    )
+    stopped, by_ranks = obstacles(made), _by_ranks(made, link)
     if as_json:
         several: dict[str, Any] = {} if by_ranks is None else {"by_ranks": by_ranks.as_dict()}
         if series.count > 1:
@@ -93,13 +98,14 @@ def _all_seconds(made: Plan, count: int) -> float:
     return loading + count * (made.seconds - loading)
 
 
-def _by_ranks(made: Plan, ranks: int | None, link: str | None) -> RankForecast | None:
+def _by_ranks(made: Plan, link: str | None) -> RankForecast | None:
     """Raises UsageError for a link without ranks, for an odd rate, and for more ranks than have rows."""
     from linfusion_cli.config.request_checks import parse_bytes
     from linfusion_cli.planning.planner import architecture_of
     from linfusion_cli.planning.rank_forecast import forecast
 
-    if ranks is None:
+    ranks = made.job.rank_options.ranks
+    if ranks == 1:
         if link is not None:
             raise UsageError(f'--link "{link}" says how fast ranks send: give --ranks as well')
         return None
@@ -117,6 +123,10 @@ def _measured(job: Job, *, again: bool) -> Machine:
     from linfusion_cli.system.speed import remember_speed
 
     machine = find_machine(job.device)
+    if job.rank_options.devices:
+        from linfusion_cli.render_ranks import rank_machines
+
+        machine = rank_machines(job.device, job.rank_options)[0]
     dtype = dtype_of(job, machine)
     if machine.speed(dtype).measured and not again:
         return machine

@@ -7,19 +7,17 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 from linfusion_cli.errors import UsageError, option
 
 if TYPE_CHECKING:
-    from linfusion_cli.events import Notify
+    from linfusion_cli.config.job import Job
     from linfusion_cli.launched_ranks import Launch
-    from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
     from linfusion_cli.system.device import Machine
 
-    Run = Callable[[Plan, Notify], Rendered]
+    Run = Callable[..., Rendered]  # as render.render()
 
 
 def followed(device: str, *, dry_run: bool) -> bool:
@@ -35,17 +33,22 @@ def followed(device: str, *, dry_run: bool) -> bool:
 
 
 @contextmanager
-def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Machine, int, Run]]:
-    """The machine and the number of ranks to plan for, and what renders the plan: alone, with more ranks, or as leader.
+def planned_for(job: Job, *, dry_run: bool) -> Iterator[tuple[Machine, int, Run]]:
+    """The machine and the number of ranks to plan for, and what renders plans: alone, with more ranks, or as leader.
 
     Raises UsageError for ranks inside a launcher's processes; RanksError if these don't meet.
     """
     from linfusion_cli.render import render
     from linfusion_cli.system.device import find_machine
 
-    launch = _launch()
+    device, ranks, launch = job.device, job.rank_options.ranks, _launch()
     if launch is not None and ranks > 1:
-        raise UsageError(f"{ranks}: a launcher started {launch.size} ranks already; leave it out", parameter="ranks")
+        named = ",".join(job.rank_options.devices)
+        given = f'"{named}"' if named else f"{ranks}"
+        raise UsageError(
+            f"{given}: a launcher started {launch.size} ranks already; leave it out",
+            parameter="devices" if named else "ranks",
+        )
     if launch is not None and dry_run:
         yield launch.machine(device), launch.size, render
     elif launch is not None:
@@ -54,10 +57,11 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
         with Leader.met(launch, device) as leader:
             yield leader.machine, launch.size, leader.render
     elif ranks > 1:
-        from linfusion_cli.render_ranks import rank_machines, render_by_ranks
+        from linfusion_cli.render_ranks import RankProcesses, rank_machines
 
-        machines = rank_machines(device, ranks)
-        yield machines[0], ranks, partial(render_by_ranks, [machine.device for machine in machines])
+        machines = rank_machines(device, job.rank_options)
+        with RankProcesses([machine.device for machine in machines]) as processes:
+            yield machines[0], ranks, processes.render
     else:
         yield find_machine(device), 1, render
 
@@ -65,12 +69,6 @@ def planned_for(device: str, ranks: int, *, dry_run: bool) -> Iterator[tuple[Mac
 def is_first_process() -> bool:
     """Whether a launcher started this process as its first one, or none did: then it is the one that tells."""
     return os.environ.get("RANK", "0") in ("", "0")
-
-
-def refuse_several(ranks: int) -> None:
-    """Raises UsageError where several images are asked for, and several processes to make one."""
-    if ranks > 1 or os.environ.get("WORLD_SIZE", "1") != "1":
-        raise UsageError("several processes make one image at a time: give --seed, and leave out --count and --seeds")
 
 
 def refuse_launcher() -> None:

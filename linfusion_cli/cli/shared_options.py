@@ -7,16 +7,6 @@ from typing import Annotated
 
 import typer
 
-RanksFlag = Annotated[
-    int,
-    typer.Option(
-        "--ranks",
-        metavar="N",
-        min=1,
-        max=256,
-        help="Make the image with N processes on this machine, each on a GPU if it has any.",
-    ),
-]
 JsonFlag = Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")]
 QuietFlag = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if all goes well.")]
 

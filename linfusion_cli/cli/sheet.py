@@ -167,6 +167,7 @@ class _Grid:
 
         journal, problems = Journal(folder), list[str]()
         self._common.pop("checkpoint_seconds", None)
+        options = Options(ranks=self._common.pop("ranks", None), devices=self._common.pop("devices", None))
 
         def tasks_of(rows: Sequence[Row]) -> list[Task]:
             return make_tasks(rows, self._common, NAME_TEMPLATE, journal.numbers, problems)
@@ -176,10 +177,10 @@ class _Grid:
             raise UsageError(refusal([told(problem) for problem in problems]))
         known = {task.id: task for task in tasks}
         self._cells = [[known[tasks_of([row])[0].id] for row in rows] for rows in self._rows]
-        ask_before_long_tasks(journal, tasks, Options(), yes=yes or as_json)
+        ask_before_long_tasks(journal, tasks, options, yes=yes or as_json)
         make_folder(folder)
         listed = Listed([], self._common, NAME_TEMPLATE, None)
-        return run_tasks(journal, tasks, Options(), log, listed, as_json=as_json, quiet=quiet)
+        return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
 
     def sheet(self, folder: Path, cell_px: int) -> Sheet:
         """The grid, with grey cells where an image is missing."""

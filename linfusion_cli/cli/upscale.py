@@ -12,7 +12,7 @@ from linfusion_cli.cli.generate import make, resolved
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag
 from linfusion_cli.cli.rank_roles import followed
-from linfusion_cli.cli.shared_options import QuietFlag, RanksFlag
+from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag
 from linfusion_cli.errors import UsageError, option
 
@@ -43,7 +43,6 @@ def upscale(
         bool, typer.Option("--dry-run", help="Show the plan, with its memory and time, and stop.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Tell programs what happens: JSON lines on stdout.")] = False,
-    ranks: RanksFlag = 1,
     yes: YesFlag = False,
     quiet: QuietFlag = False,
     log_file: LogFlag = None,
@@ -62,7 +61,7 @@ def upscale(
         flags["size"] = _size(image, USUAL_SCALE if scale is None else scale, flags["input_range"])
     request = request_of(prompt, flags, upscale_image=image)
     with LogFile(log_file) as log:
-        make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, ranks=ranks, yes=yes)
+        make([resolved(request)], log, dry_run=dry_run, as_json=as_json, quiet=quiet, yes=yes)
 
 
 def _size(image: Path, scale: float, input_range: str | None) -> str:

@@ -11,6 +11,7 @@ from linfusion_cli.config.given_options import Override
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Source
 from linfusion_cli.config.request_checks import NO_FILE
+from linfusion_cli.config.rank_options import RankOptions
 from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.input_image import InputImage
@@ -47,6 +48,7 @@ class Job:
     weights: Mapping[str, str] = field(hash=False)  # location -> fingerprint of the weights there, where there are any
     sources: Mapping[str, Source] = field(hash=False)  # "sampling.steps" -> "defaults.toml", "preset NAME", an option
     overrides: Mapping[str, Override] = field(hash=False)  # as given_options.overrides() makes them for the record
+    rank_options: RankOptions = field(default_factory=RankOptions)  # the processes that make it together
     ending_added: bool = False  # the name that was given has none, and no format was chosen
     prompt_notes: tuple[str, ...] = ()  # how parts of the prompt that are no words were read
 

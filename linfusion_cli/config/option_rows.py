@@ -7,6 +7,7 @@ from pathlib import Path
 from linfusion_cli.config.choices import DTYPES, KERNELS
 from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
+from linfusion_cli.config.rank_rows import RANK_ROWS
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, TIMESTEP_SPACINGS
 from linfusion_cli.config.size_rows import SIZE_ROWS
 from linfusion_cli.config.value_range import Range
@@ -265,6 +266,7 @@ RUN_ROWS = (
         default="auto",
         suggestions=("auto", "cpu", "cuda", "cuda:0", "mps"),
     ),
+    *RANK_ROWS,
     OptionRow(
         key="dtype",
         kind=str,

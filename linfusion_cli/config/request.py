@@ -74,4 +74,6 @@ class Request:
     restart: bool = False
     models: tuple[Path, ...] = ()
     kernels: str = "auto"
+    ranks: int | None = None
+    devices: str | None = None
     index: int = 0  # the position in a batch, for {index} in the file's name

@@ -21,6 +21,7 @@ from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.presets import Loaded, load_preset, with_default_vae
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
+from linfusion_cli.config.rank_options import RankOptions
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.request_checks import (
     checked_choice,
@@ -60,6 +61,7 @@ def resolve(request: Request) -> Job:
     settings = loaded.settings
     extras.check_growth(loaded, size, start)
     extras.check_companions(given, settings.extras, start)
+    by_ranks = RankOptions.of(request.ranks, request.devices, checked_device(request.device))
     seed_drawn = request.seed in (None, RANDOM_SEED)
     seed = secrets.randbelow(LARGEST_SEED + 1) if seed_drawn else checked_number("seed", cast("int", request.seed))
     job = Job(
@@ -72,7 +74,7 @@ def resolve(request: Request) -> Job:
         size=size,
         preset=loaded.name,
         settings=settings,
-        device=checked_device(request.device),
+        device=by_ranks.devices[0] if by_ranks.devices else request.device,
         dtype=checked_choice("dtype", request.dtype),
         kernels=checked_choice("kernels", request.kernels),
         output=Path(),
@@ -93,6 +95,7 @@ def resolve(request: Request) -> Job:
         sources=loaded.sources,
         overrides=overrides(request),
         prompt_notes=notes,
+        rank_options=by_ranks,
     )
     output = _output(request, loaded, job)
     chosen = format_of_ending(output.suffix) or PNG

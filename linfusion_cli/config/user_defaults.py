@@ -27,6 +27,8 @@ NOT_DEFAULTS = frozenset({"prompt", "upscale_image", "output"})  # each image ha
 GROUPS = (
     frozenset(row.key for row in SIZE_ROWS),
     frozenset({"preset", "model", "unet", "linfusion"}),
+    frozenset({"device", "devices"}),
+    frozenset({"devices", "ranks"}),
 )
 Value = str | int | float | bool | Path | list[str] | list[int] | list[float] | list[Path]
 

@@ -27,7 +27,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     parts = SimpleNamespace(prepared=128, planned=[], caches=[], fault=None)
 
     def make_plan(job: Any, machine: Any, **options: Any) -> Any:
-        assert options == {"keep_text_encoders": True}
+        assert options == {"keep_text_encoders": True, "ranks": 1}
         parts.planned.append(job.max_memory_bytes)
         if parts.fault is not None and job.max_memory_bytes:
             raise parts.fault

@@ -140,8 +140,3 @@ def test_a_file_of_another_image_is_refused_before_any_work(
     assert main(["generate", "a lake", "--size", "64x64", "--seeds", "1..2", "-o", "lake.png"]) == OutputError.exit_code
     assert "already exists" in capsys.readouterr().err
     assert not Path("lake-1.png").exists()
-
-
-def test_several_processes_make_one_image(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["generate", "a lake", "-n", "2", "--ranks", "2"]) == 2
-    assert "leave out --count" in capsys.readouterr().err

@@ -4,14 +4,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from linfusion_cli.cli.shared_options import Precision, QuietFlag, RanksFlag
+from linfusion_cli.cli.shared_options import Precision, QuietFlag
 
 app = typer.Typer()
 
 
 @app.command()
-def show(ranks: RanksFlag = 1, quiet: QuietFlag = False, precision: Precision = Precision.no) -> None:
-    typer.echo(f"{ranks} {quiet} {precision.value}")
+def show(quiet: QuietFlag = False, precision: Precision = Precision.no) -> None:
+    typer.echo(f"{quiet} {precision.value}")
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -20,11 +20,11 @@ def run(*words: str) -> tuple[int, str]:
 
 
 def test_defaults_and_short_flags() -> None:
-    assert run() == (0, "1 False no\n")
-    assert run("--ranks", "4", "-q", "--precision", "bf16") == (0, "4 True bf16\n")
+    assert run() == (0, "False no\n")
+    assert run("-q", "--precision", "bf16") == (0, "True bf16\n")
 
 
-@pytest.mark.parametrize("words", [("--ranks", "0"), ("--ranks", "257"), ("--ranks", "two"), ("--precision", "fp8")])
+@pytest.mark.parametrize("words", [("--precision", "fp8"), ("--precision", "16")])
 def test_what_is_out_of_range_is_refused_by_its_flag(words: tuple[str, str]) -> None:
     code, output = run(*words)
     assert code == 2

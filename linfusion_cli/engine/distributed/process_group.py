@@ -9,7 +9,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from linfusion_cli.engine.distributed.waiting_board import WaitingBoard
 from linfusion_cli.errors import RanksError, ran_out_of_memory
 from linfusion_cli.system.device import usable_cores
 
@@ -52,7 +53,10 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Some of the processes. rank: this one's index among `members`, which are ranks of the whole job."""
+    """Some of the processes. rank: this one's index among `members`, which are ranks of the whole job.
+
+    board: where the ranks of one machine say that they wait; None where they are on several, or of tests
+    """
 
     rank: int
     members: tuple[int, ...]
@@ -60,6 +64,7 @@ class Group:
     handle: Any
     traffic: Traffic = field(default_factory=Traffic)
     seconds: float = 1800.0
+    board: WaitingBoard | None = None
 
     @property
     def size(self) -> int:
@@ -136,10 +141,18 @@ class Group:
             )
 
     def waiting(self, seconds: float) -> Group:
-        """The same processes, which wait no longer than `seconds` for one another. All members call it, once."""
+        """The same processes, which wait no longer than `seconds` for one another, with no byte sent yet.
+
+        All members call it, in the same order as all other methods.
+        """
         with _named(self):
             handle = dist.new_group(list(self.members), timedelta(seconds=seconds))
-        return replace(self, handle=handle, seconds=seconds)
+        return replace(self, handle=handle, seconds=seconds, traffic=Traffic())
+
+    def close(self) -> None:
+        """Frees the connections of this group, which a method made of another one."""
+        if self.rank >= 0:
+            dist.destroy_process_group(self.handle)
 
     def halves(self) -> tuple[Group, Group]:
         """Two groups of half the members each; this process belongs to one. All members call it, once."""
@@ -189,6 +202,7 @@ def join(
     meeting_seconds: float,
     silent_seconds: float,
     address: str = "",
+    board: WaitingBoard | None = None,
 ) -> Group:
     """As connect(), for a process that computes on `device`: a CPU, of whose cores it gets its part, or a card.
 
@@ -201,7 +215,9 @@ def join(
         torch.set_num_threads(max(1, usable_cores() // local_size))
         if local_size == size:  # no other machine
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
-    return connect(rank, size, where, init_method, meeting_seconds, address).waiting(silent_seconds)
+    with nullcontext() if board is None else board.waiting():
+        met = connect(rank, size, where, init_method, meeting_seconds, address)
+    return replace(met, board=board).waiting(silent_seconds)
 
 
 def disconnect() -> None:
@@ -214,7 +230,8 @@ def disconnect() -> None:
 def _named(group: Group) -> Iterator[None]:
     """Turns the library's errors of a lost or silent process into ours."""
     try:
-        yield
+        with nullcontext() if group.board is None else group.board.waiting():
+            yield
     except (RuntimeError, ValueError, pickle.PickleError) as error:
         if ran_out_of_memory(error):
             raise

@@ -53,6 +53,11 @@ class Ranks:
         """All members call it, once."""
         return Ranks(world, GuidanceSplit(world, world.halves()) if world.size % 2 == 0 else None)
 
+    def close(self) -> None:
+        """Leaves the groups of this image, once all its messages have come; other groups of the ranks stay."""
+        for group in (*(self.split.halves if self.split else ()), self.world):
+            group.close()
+
     def check(self, plan: RenderPlan, levels: int, made_with: str) -> None:
         """Raises RanksError for ranks with other weights, UsageError for more ranks than the image has parts.
 
@@ -69,7 +74,7 @@ class Ranks:
             )
 
     def uses(self) -> tuple[RankUse, ...]:
-        """What each rank took. All call it at their end: the image is there, and a rank lost by then is no loss."""
+        """What each rank took. All call it when the image is there: a rank lost by then is no loss."""
         sent = self.world.traffic
         own = RankUse(
             peak_bytes=process_peak_bytes(),
