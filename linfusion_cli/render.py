@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -150,12 +150,18 @@ def prepare(plan: Plan) -> None:
     for check in _side_checks(job):
         check()
     check_texts(record_texts(record_of(plan, [])), job.file)  # a text that can't be stored is found now
-    tidy(job.output.parent)
+    _tidied(job.output.parent.absolute())
     if job.stages_folder is not None:
         make_folder(job.stages_folder, parameter="stages_folder")
         for stage in _stages_with_images(plan):
             path = _stage_path(job, job.stages_folder, stage)
             check_destination(path, stage.size, job.file, overwrite=True)
+
+
+@cache
+def _tidied(folder: Path) -> None:
+    """Once in a process: a batch would list a folder of very many images for each of them."""
+    tidy(folder)
 
 
 def obstacles(plan: Plan) -> tuple[str, ...]:

@@ -164,7 +164,7 @@ def test_plan_tells_memory_and_refuses_by_name() -> None:
     with pytest.raises(UsageError, match="a plan is complete"):
         linfusion_cli.generate(plan, size="64x64")
     for several in ({"ranks": 2}, {"devices": "cpu,cpu"}):
-        with pytest.raises(UsageError, match="(ranks 2|devices cpu,cpu): Python makes an image by one process"):
+        with pytest.raises(UsageError, match=r"(ranks 2|devices cpu,cpu): Python makes an image by one process"):
             linfusion_cli.plan("a lake", **several)
 
 

@@ -181,6 +181,16 @@ def test_an_existing_image_is_kept_unless_told(tmp_path: Path) -> None:
     assert check(render.render(plan_for(tmp_path, overwrite=True), quiet).path)
 
 
+def test_leftovers_are_looked_for_once_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of very many images would be listed for each of them."""
+    looked: list[Path] = []
+    monkeypatch.setattr(render, "tidy", looked.append)
+    (tmp_path / "other").mkdir()
+    for folder, seed in ((tmp_path, 1), (tmp_path, 2), (tmp_path / "other", 1)):
+        render.prepare(plan_for(folder, seed=seed))
+    assert looked == [tmp_path, tmp_path / "other"]
+
+
 def test_what_can_not_be_written_is_found_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_work(plan: Plan, notify: object, keeper: object, model_cache: object) -> Iterator[StageImage]:
         raise AssertionError("the engine must not start")

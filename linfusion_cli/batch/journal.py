@@ -28,6 +28,7 @@ PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
 State = Literal["done", "missing", "damaged", "foreign"]
 _EVENT = re.compile(rb'"event": "(?:done|failed|numbers|flags)"')  # those that say something for the next run
+_PART = re.compile(r"-\d+-of-(\d+)")  # of a list, in a journal's name
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_APPEND | NO_FOLLOW | PRIVATE
 
 
@@ -53,12 +54,14 @@ class Journal:
     """The journals of a folder, read once; `shard` names the journal that this process may append to.
 
     read: False where another process has read them, and tells what is done by recall().
+    other_parts: False leaves out the journals of the other parts of as many, of which none knows a task of this part:
+    what all 1,000 parts of a list would read a thousand times. The numbers of images need them.
 
     The journal alone proves nothing: an image counts as done only if its file is whole, and one that no journal knows
     is known by the id inside it.
     """
 
-    def __init__(self, folder: Path, shard: str = "", *, read: bool = True) -> None:
+    def __init__(self, folder: Path, shard: str = "", *, read: bool = True, other_parts: bool = True) -> None:
         self.folder, self.shard = folder, shard
         self.done: dict[str, Done] = {}
         self.failed: dict[str, str] = {}
@@ -66,7 +69,7 @@ class Journal:
         self._numbers: dict[str, int] = {}
         self._noted: set[str] = set()
         self._descriptor = -1
-        for path in sorted((folder / ".linfusion").glob("journal*.jsonl")) if read else ():
+        for path in _paths(folder, "" if other_parts else shard) if read else ():
             for row in _rows(path):
                 self._see(row)
 
@@ -191,6 +194,14 @@ class Journal:
                 self.flags = Flags({str(key): value for key, value in common.items()}, template, folder)
             case _:
                 pass
+
+
+def _paths(folder: Path, part: str) -> list[Path]:
+    """The journals of a folder; with "-2-of-8" without those of the seven other parts."""
+    found = sorted((folder / ".linfusion").glob("journal*.jsonl"))
+    count = _PART.fullmatch(part)
+    others = re.compile(rf"journal-\d+-of-{count[1]}\.jsonl") if count else None
+    return [path for path in found if not (others and others.fullmatch(path.name)) or path.stem == f"journal{part}"]
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, object]]:

@@ -36,6 +36,7 @@ from linfusion_cli.errors import LinfusionError, Message, UsageError, nearest_na
 from linfusion_cli.geometry import Size
 
 NAME_TEMPLATE = "{slug}-{seed}-{id}"
+NUMBERED = "{index"  # in a template: the file is named by the number of its image
 
 
 class _Draft(NamedTuple):
@@ -96,7 +97,7 @@ def make_tasks(
         return []
     found = [task for row in rows for task in maker.tasks_of(row)]
     unique = list({task.id: task for task in reversed(found)}.values())[::-1]
-    given = numbers([task.id for task in unique]) if "{index" in template else {}
+    given = numbers([task.id for task in unique]) if NUMBERED in template else {}
     named = _named(unique, template, given, problems)
     groups = {kind: place for place, kind in enumerate(dict.fromkeys(task.kind for task in named))}
     return sorted(named, key=lambda task: groups[task.kind])

@@ -184,13 +184,14 @@ def _tasks(
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.batch.prompt_files import read_rows
     from linfusion_cli.batch.runner import shard_of
-    from linfusion_cli.batch.task_list import make_tasks
+    from linfusion_cli.batch.task_list import NUMBERED, make_tasks
     from linfusion_cli.batch.wildcards import Wildcards
 
     problems: list[str] = []
     notes: list[str] = []
     with gc_pause.none_expected():
-        journal = Journal(folder, "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}")
+        shard = "" if part[1] == 1 else f"-{part[0] % part[1]}-of-{part[1]}"
+        journal = Journal(folder, shard, other_parts=NUMBERED in listed.template)
         if remembered:
             listed = _remembered(listed, journal, notes)
         wildcards = Wildcards(listed.wildcards) if listed.wildcards else None

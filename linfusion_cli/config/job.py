@@ -10,8 +10,8 @@ from linfusion_cli.config.extras import Start
 from linfusion_cli.config.given_options import Override
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Source
-from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.config.rank_options import RankOptions
+from linfusion_cli.config.request_checks import NO_FILE
 from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.input_image import InputImage

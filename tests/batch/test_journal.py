@@ -159,3 +159,16 @@ def test_a_line_beyond_the_limit_is_not_parsed(tmp_path: Path, monkeypatch: pyte
     )
     assert Journal(tmp_path).failed == {"a": "no"}
     assert max(parsed) <= 1000 + 2 * 300
+
+
+def test_a_part_reads_no_journal_that_knows_none_of_its_tasks(tmp_path: Path) -> None:
+    """Those of other parts of as many; but of another number of parts, of clusters and of the whole list it does."""
+    for shard in ("", "-0-of-8", "-1-of-8", "-1-of-4", "-on-host-0"):
+        with Journal(tmp_path, shard, read=False) as journal:
+            journal.add("failed", id=shard or "whole", error="no")
+            journal.numbers([shard])
+            journal.keep_numbers([shard])
+    part = Journal(tmp_path, "-1-of-8", other_parts=False)
+    assert set(part.failed) == {"whole", "-1-of-8", "-1-of-4", "-on-host-0"}
+    assert set(Journal(tmp_path, "-1-of-8").failed) == {*part.failed, "-0-of-8"}
+    assert set(Journal(tmp_path, other_parts=False).failed) == set(Journal(tmp_path).failed)

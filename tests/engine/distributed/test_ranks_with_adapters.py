@@ -9,7 +9,7 @@ import pytest
 import torch
 from families import Family, loaded_pipeline, make_family
 from PIL import Image
-from rank_work import make_image
+from rank_work import make_image, plan_of
 from ranks import Ranks
 from safetensors.torch import save_file
 from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
@@ -77,14 +77,20 @@ def test_the_image_of_one_process(
         assert np.abs(rows.astype(int) - alone).max() <= 1
 
 
-def test_all_at_once_goes_on_with_two_ranks_where_three_were_interrupted(
+@pytest.mark.slow
+def test_all_at_once_in_three_stages_with_dilation(
     ranks: Ranks, family: Family, brought: dict[str, dict[str, Any]]
 ) -> None:
-    asked = job(family)
+    """By two ranks, by three, and by two from what three had kept when they were interrupted."""
+    asked = job(family, size="136x168")
     for options in brought.values():
         asked |= options
+    stages = plan_of(asked).stages
+    assert len(stages) == 3
+    assert all(stage.dilated_steps and stage.dilation > 1 for stage in stages[1:])
     alone = make_image(None, asked, {})[0].astype(int)
     _, kept = ranks.run(3, make_image, asked, {}, 5)[0]
     assert "step" in kept
-    rows = ranks.run(2, make_image, asked, kept)[0][0]
-    assert np.abs(rows.astype(int) - alone).max() <= 1
+    for size, start in ((2, {}), (3, {}), (2, kept)):
+        rows = ranks.run(size, make_image, asked, start)[0][0]
+        assert np.abs(rows.astype(int) - alone).max() <= 1
