@@ -10,10 +10,10 @@ from linfusion_cli.config.job import Job
 from linfusion_cli.config.schedulers import EXTRA, SCHEDULERS, missing_package
 from linfusion_cli.errors import UsageError, WeightsError, option
 from linfusion_cli.files import user_path
+from linfusion_cli.models import family_folder
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.adapter_files import check_ip_adapter
-from linfusion_cli.weights.config_shapes import check_shapes
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
@@ -23,7 +23,7 @@ from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.unet_file import check_unet
+from linfusion_cli.weights.unet_file import check_unet, unet_config
 
 
 def _check_packages(job: Job) -> None:
@@ -58,9 +58,10 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     """
     _check_packages(job)
     _check_model(job, weights)
-    if weights.vae is not None and weights.vae.path is not None:
-        check_vae(weights.vae.path)
-        check_shapes(weights.vae.headers)
+    beside = job.settings.model.configs
+    configs = user_path(beside) if beside else family_folder(job.settings.model.family)
+    if weights.vae is not None:
+        check_vae(weights.vae, configs)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
         names = vectors_of(embedding.header, two_encoders=row.two_text_encoders)
@@ -74,10 +75,11 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     encoder = weights.ip_encoder
     if encoder is not None and encoder.path is not None:
         encoder_config(encoder.path, encoder.headers)
+    unet = unet_config(weights.model, weights.unet, configs)
     modes = each(job.settings.extras.control_modes, len(weights.controlnets))
     for controlnet, mode in zip(weights.controlnets, modes, strict=True):
         if controlnet.path is not None:
-            check_controlnet(controlnet, controlnet.path, MODE_NUMBERS.get(mode))
+            check_controlnet(controlnet, controlnet.path, MODE_NUMBERS.get(mode), unet)
 
 
 def _check_vectors(header: Header, name: str, width: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +15,8 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.weights.adapter_files import merged_parameters
 from linfusion_cli.weights.families import FAMILY_ROWS, FamilyRow
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.unet_file import unet_folder
+from linfusion_cli.weights.single_file_layouts import named
+from linfusion_cli.weights.unet_file import unet_config
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -55,7 +57,7 @@ class UNetShape:
         return 3 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
-UNET_LAYERS = 2  # of configs that do not say it, as in diffusers
+UNET_LAYERS, HEADS = 2, 8  # of configs that do not say it, as in diffusers
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
 PLAIN_MIDDLE = "UNetMidBlock2D"  # without a transformer: of SSD-1B and Segmind-Vega
@@ -164,25 +166,32 @@ def read_vae(folder: Path, headers: Iterable[Header], like: VaeShape) -> VaeShap
 
 
 def read_architecture(
-    model: WeightFile, family: str = "sd15", linfusion: WeightFile | None = None, unet: WeightFile | None = None
+    model: WeightFile,
+    family: str = "sd15",
+    linfusion: WeightFile | None = None,
+    unet: WeightFile | None = None,
+    configs: Path | None = None,
 ) -> Architecture:
-    """Reads the shapes of a model whose folder in diffusers layout, of any age, is on this machine.
+    """Reads the shapes of a model in diffusers layout, of any age, or in one file; of its family if it is not here.
 
-    What the folders lack is taken from the family. linfusion: its linear attention; unet: another UNet's folder, which
-    is used instead of the model's. Raises WeightsError for a config that can't be read.
+    What the folders lack is taken from the family. linfusion: its linear attention; unet: another UNet, which is used
+    instead of the model's; configs: of a model in one file, None for those of its family. Raises WeightsError for a
+    config that can't be read.
     """
-    folder, like = model.open(), family_architecture(family)
-    drawing = unet if unet is not None and unet.path is not None and unet.path.is_dir() else model
-    of_unet = unet_folder(drawing.open()) if drawing is not model else folder / "unet"
+    like, config = family_architecture(family), unet_config(model, unet, configs or family_folder(family))
+    if config is None:
+        return like
+    drawing = unet if unet is not None and unet.path is not None else model
     linear = _parameters(linfusion.headers) if linfusion is not None else 0
-    try:
-        config = read_json(of_unet / "config.json")
-        parameters = _parameters(drawing.headers_of(of_unet)) or like.unet.parameters
-        shape = _unet_shape(config, FAMILY_ROWS[family], parameters, linear or like.unet.linear_parameters)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise WeightsError(
-            f"{of_unet}: the config of its UNet can't be read ({type(error).__name__}: {error})"
-        ) from error
+    shape = _unet_shape(
+        config,
+        FAMILY_ROWS[family],
+        _unet_parameters(drawing) or like.unet.parameters,
+        linear or like.unet.linear_parameters,
+    )
+    folder = model.open()
+    if folder.is_file():
+        return replace(like, unet=shape)
     encoders = [header for name in TEXT_ENCODERS for header in model.headers_of(folder / name)]
     own = folder / "vae"  # a folder may have none, and be used with another autoencoder
     vae = read_vae(own, model.headers_of(own), like.vae) if (own / "config.json").is_file() else like.vae
@@ -200,7 +209,7 @@ def _unet_shape(config: dict[str, Any], row: FamilyRow, parameters: int, linear_
         layers=config.get("layers_per_block", UNET_LAYERS),
         middle_depth=0 if config.get("mid_block_type") == PLAIN_MIDDLE else depth[-1],
         text_dim=config["cross_attention_dim"],
-        heads=_per_level(config.get("num_attention_heads") or config["attention_head_dim"], levels),
+        heads=_per_level(config.get("num_attention_heads") or config.get("attention_head_dim", HEADS), levels),
         f_divisor=row.f_divisor,
         parameters=parameters,
         linear_parameters=linear_parameters,
@@ -218,6 +227,14 @@ def _per_level(value: Any, levels: int) -> tuple[Any, ...]:
 def _mean_depth(blocks: int | list[int]) -> int:
     """Transformer blocks of a level's layers, which may have different numbers of them: the mean, rounded up."""
     return blocks if isinstance(blocks, int) else -(-sum(blocks) // len(blocks))
+
+
+def _unet_parameters(drawing: WeightFile) -> int:
+    """Those of a UNet, in its folder or in one file with other parts; 0 if none of its files is on this machine."""
+    tensors = drawing.unet_tensors
+    way = named(tensors, "unet")
+    prefix = "" if way is None else way.prefix
+    return sum(math.prod(info.shape) for name, info in tensors.items() if name.startswith(prefix))
 
 
 def _parameters(headers: Iterable[Header]) -> int:

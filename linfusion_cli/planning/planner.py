@@ -11,7 +11,7 @@ from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
 from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, UsageError, option
-from linfusion_cli.files import free_bytes
+from linfusion_cli.files import free_bytes, user_path
 from linfusion_cli.geometry import Size, base_size, nearest_size
 from linfusion_cli.planning.cost_estimate import NEARLY_AS_FAST, OVERHEAD, Estimate, Phase
 from linfusion_cli.planning.engine_inputs import (
@@ -31,7 +31,6 @@ from linfusion_cli.planning.kernel_choice import kernels_of
 from linfusion_cli.planning.model_shapes import (
     Architecture,
     VaeShape,
-    family_architecture,
     read_architecture,
     read_on_top,
     read_vae,
@@ -45,7 +44,6 @@ from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.planning.weights_notes import weights_notes
 from linfusion_cli.system.device import Machine
-from linfusion_cli.weights.unet_file import guidance_embedding_dim, unet_folder
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
@@ -200,17 +198,9 @@ def architecture_of(job: Job) -> Architecture:
 
 def _architecture(job: Job, weights: JobWeights) -> Architecture:
     """The shapes of a model that is on this machine, else of its family; with its VAE and what is mounted on it."""
-    model, folder = job.settings.model, weights.model.path
-    unet = weights.unet.path if weights.unet is not None else None
-    own = unet_folder(unet) if unet is not None and unet.is_dir() else folder / "unet" if folder else None
-    if folder is None or own is None or not (own / "config.json").is_file():
-        known = family_architecture(model.family)
-    else:
-        known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet)
-    drawing = weights.unet if weights.unet is not None and unet is not None else weights.model
-    if drawing.path is not None and drawing.path.is_file():
-        told = guidance_embedding_dim(drawing.tensors) > 0
-        known = replace(known, unet=replace(known.unet, told_guidance=told))
+    model = job.settings.model
+    configs = user_path(model.configs) if model.configs else None
+    known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet, configs)
     on_top = read_on_top(weights.loras, weights.ip_adapter, weights.ip_encoder)
     shape = with_controlnets(known.unet, weights.controlnets)
     return replace(known, unet=shape, vae=_vae(model, weights, known.vae), on_top=on_top)

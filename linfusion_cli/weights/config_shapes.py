@@ -1,4 +1,4 @@
-"""Configs of text encoders and autoencoders held against the shapes of their tensors, before anything is loaded.
+"""Every tensor of a part's files held against its config, by names and shapes, before anything is loaded.
 
 A config decides how much memory an empty network takes: 2^20 words of 8192 numbers are 34 GB for a file of any size.
 """
@@ -6,70 +6,80 @@ A config decides how much memory an empty network takes: 2^20 words of 8192 numb
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
-from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import Header, TensorInfo
+from linfusion_cli.weights.layer_shapes import Shapes, first_difference
+from linfusion_cli.weights.lora_shapes import Shape
+from linfusion_cli.weights.model_family import Tensors
+from linfusion_cli.weights.part_shapes import (
+    image_encoder_shapes,
+    t2i_adapter_shapes,
+    text_encoder_shapes,
+    vae_shapes,
+)
+from linfusion_cli.weights.unet_shapes import controlnet_shapes, unet_shapes
 
-# Part -> key of its config -> the tensor and the side of its shape that the value must be; for the autoencoder the
-# number of the level in a list, too.
-ENCODER = {
-    "vocab_size": ("embeddings.token_embedding.weight", 0),
-    "hidden_size": ("embeddings.token_embedding.weight", 1),
-    "max_position_embeddings": ("embeddings.position_embedding.weight", 0),
-    "intermediate_size": ("encoder.layers.0.mlp.fc1.weight", 0),
+SHAPES: dict[str, Callable[[Mapping[str, Any], Path], Shapes]] = {
+    "unet": unet_shapes,
+    "vae": vae_shapes,
+    "controlnet": controlnet_shapes,
+    "controlnet_union": lambda config, source: controlnet_shapes(config, source, union=True),
+    "text_encoder": text_encoder_shapes,
+    "text_encoder_2": text_encoder_shapes,
+    "image_encoder": image_encoder_shapes,
+    "t2i_adapter": t2i_adapter_shapes,
 }
-AUTOENCODER = {
-    ("block_out_channels", 0): ("encoder.conv_in.weight", 0),
-    ("block_out_channels", -1): ("decoder.conv_in.weight", 0),
-}
-_LAYER = re.compile(r"(?:text_model\.)?encoder\.layers\.(\d+)\.")
-_LEVEL = re.compile(r"encoder\.down_blocks\.(\d+)\.")
+# What files call a tensor otherwise than networks do: the autoencoder's attention before 2023, CLIP's prefixes.
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+PREFIX = re.compile(r"^(text_model|vision_model)\.")
+# Positions are numbers 0, 1, 2, ...; with the other one CLIP compares texts and images.
+UNREAD = re.compile(r"(embeddings\.position_ids|logit_scale)")
 
 
-def check_shapes(headers: Iterable[Header]) -> None:
-    """Checks the folders of text encoders and autoencoders that these files are in.
+def check_tensors(part: str, config: Mapping[str, Any], tensors: Mapping[str, Shape], source: Path) -> None:
+    """Checks the shapes of the tensors of a part ("unet", "vae", ...) against its config, which passed the rules.
 
-    Raises WeightsError that names config, key and tensor. A file without a config beside it is passed over.
+    source: the config, or the file that tells it. Raises WeightsError that names it and the first tensor that is
+    missing, of another shape, or not the network's.
     """
-    parts: dict[Path, dict[str, TensorInfo]] = {}
-    for header in headers:
-        parts.setdefault(header.path.parent, {}).update(header.tensors)
-    for folder, tensors in parts.items():
-        path = folder / "config.json"
-        if path.is_file():
-            _check(
-                path, read_json_object(path), {name.removeprefix("text_model."): info for name, info in tensors.items()}
-            )
+    expected, given = SHAPES[part](config, source), _given(tensors)
+    if "text_projection.weight" not in expected:  # which files have, and CLIPTextModel does not read
+        given.pop("text_projection.weight", None)
+    if what := difference(expected, given):
+        raise WeightsError(f"{source}: {what}: the file is incomplete, or config and weights are of different models")
 
 
-def _check(path: Path, config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]) -> None:
-    if "embeddings.token_embedding.weight" in tensors:
-        for key, (name, side) in ENCODER.items():
-            _compare(path, key, config.get(key), name, tensors, side)
-        _count(path, "num_hidden_layers", config.get("num_hidden_layers"), _LAYER, tensors)
-    elif "decoder.conv_in.weight" in tensors and "encoder.conv_in.weight" in tensors:
-        channels = config.get("block_out_channels")
-        for (key, level), (name, side) in AUTOENCODER.items():
-            _compare(path, key, channels[level] if channels else None, name, tensors, side)
-        _count(path, "block_out_channels", len(channels) if channels else None, _LEVEL, tensors)
+def difference(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> str:
+    """What is wrong with the first tensor that is missing, of another shape, or of no use; "" if all is well."""
+    name = first_difference(expected, given)
+    theirs, ours = given.get(name), expected.get(name)
+    if not name:
+        return ""
+    if ours is None:
+        return f"its tensor {shown(name)} has no place in the model"
+    if theirs is None:
+        return f"its tensor {shown(name)} is missing, expected with shape {ours}"
+    return f"its tensor {shown(name)} has shape {theirs}, expected {ours}"
 
 
-def _compare(path: Path, key: str, value: object, name: str, tensors: Mapping[str, TensorInfo], side: int) -> None:
-    info = tensors.get(name)
-    if value is None or info is None or len(info.shape) <= side or info.shape[side] == value:
-        return
-    what = f'"{key}" is {shown(value)}, tensor {name} has the shape {shown(list(info.shape))}'
-    raise WeightsError(f"{path}: {what}: config and weights are of different models. Take both from one place")
+def shapes_of(tensors: Tensors) -> Shapes:
+    """The shapes of tensors by name."""
+    return {name: info.shape for name, info in tensors.items()}
 
 
-def _count(path: Path, key: str, value: object, pattern: re.Pattern[str], tensors: Mapping[str, TensorInfo]) -> None:
-    """The layers that the file has are those that the config says."""
-    found = {int(match[1]) for name in tensors if (match := pattern.match(name))}
-    if value is not None and found and len(found) != value:
-        what = f'"{key}" says {shown(value)}, the weights have {len(found)}'
-        raise WeightsError(f"{path}: {what}: config and weights are of different models. Take both from one place")
+def _given(tensors: Mapping[str, Shape]) -> Shapes:
+    """The tensors of files as networks name them now."""
+    found: Shapes = {}
+    for name, shape in tensors.items():
+        plain = PREFIX.sub("", name)
+        if ".mid_block.attentions.0." in plain:
+            stem, end = plain.rsplit(".", 1)
+            stem, old = stem.rsplit(".", 1)
+            plain = f"{stem}.{OLD_ATTENTION.get(old, old)}.{end}"
+        if not UNREAD.fullmatch(plain):
+            found[plain] = shape
+    return found

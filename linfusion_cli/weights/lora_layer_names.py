@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
@@ -104,10 +104,12 @@ def _modern(name: str) -> str:
 def aliases(part: str, layers: Iterable[str], layers_per_block: int) -> dict[str, str]:
     """Every name that files give to a model's layers -> the layer's own name."""
     found: dict[str, str] = {}
+    layers = tuple(layers)
+    attends = attending_blocks(layers)
     for own in layers:
         calls = [own]
         if part == UNET:
-            calls.append(original_name(own, layers_per_block))
+            calls.append(original_name(own, layers_per_block, attends))
         else:
             plain = own.removeprefix("text_model.")
             calls += [plain, f"text_model.{plain}"]
@@ -116,10 +118,19 @@ def aliases(part: str, layers: Iterable[str], layers_per_block: int) -> dict[str
     return found
 
 
-def original_name(name: str, layers: int) -> str:
-    """A UNet layer's name in the original layout: down_blocks.1.attentions.0.proj_in -> input_blocks.4.1.proj_in."""
+def attending_blocks(names: Iterable[str]) -> frozenset[str]:
+    """The blocks on a UNet's way up that have attention, by the names of its layers or tensors: "up_blocks.1"."""
+    return frozenset(name.partition(".attentions.")[0] for name in names if ".attentions." in name)
+
+
+def original_name(name: str, layers: int, attends: Container[str]) -> str:
+    """A UNet layer's name in the original layout: down_blocks.1.attentions.0.proj_in -> input_blocks.4.1.proj_in.
+
+    layers: per block; attends: the blocks that attending_blocks() finds, in which an upsampler is the third module
+    """
     top = {"conv_in": "input_blocks.0.0", "conv_norm_out": "out.0", "conv_out": "out.2"}
     top |= {f"time_embedding.linear_{n}": f"time_embed.{2 * n - 2}" for n in (1, 2)}
+    top["time_embedding.cond_proj"] = "time_embed.cond_proj"
     top |= {f"add_embedding.linear_{n}": f"label_emb.0.{2 * n - 2}" for n in (1, 2)}
     if name in top:
         return top[name]
@@ -138,7 +149,7 @@ def original_name(name: str, layers: int) -> str:
     if kind == "downsamplers":
         return f"input_blocks.{(block + 1) * (layers + 1)}.0.op"
     if kind == "upsamplers":
-        return f"output_blocks.{block * (layers + 1) + layers}.2.{rest}"
+        return f"output_blocks.{block * (layers + 1) + layers}.{2 if f'up_blocks.{block}' in attends else 1}.{rest}"
     start = (
         f"input_blocks.{1 + block * (layers + 1) + index}"
         if side == "down"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
-from linfusion_cli.weights.config_shapes import check_shapes
-from linfusion_cli.weights.controlnet_union import check_mode, is_union
-from linfusion_cli.weights.model_family import check_kind
+from linfusion_cli.weights.config_shapes import check_tensors, shapes_of
+from linfusion_cli.weights.controlnet_file import controlnet_config
+from linfusion_cli.weights.controlnet_union import check_mode
+from linfusion_cli.weights.model_family import check_kind, kind_of
 from linfusion_cli.weights.pipeline_settings import (
     INDEX,
     read_json_object,
     read_pipeline_settings,
 )
+from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import check_single_file
+from linfusion_cli.weights.single_file_shapes import check_single_file_shapes
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 from linfusion_cli.weights.tokenizer_files import check_tokenizer
 from linfusion_cli.weights.unet_file import refuse_unet_alone
@@ -41,8 +46,9 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
     if (folder / INDEX).exists() or path.is_dir():
         read_pipeline_settings(folder)
     for part in PARTS:
-        check_part(folder, part, part)
-    check_shapes(weights.headers)
+        check_part(folder, part, part, weights.headers)
+    if path.is_file():
+        check_single_file_shapes(weights.header, folder)
     for suffix in ("", "_2"):
         encoder = folder / f"text_encoder{suffix}" / "config.json"
         if encoder.exists():
@@ -51,31 +57,47 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
             check_tokenizer(folder / f"tokenizer{suffix}", int(config.get("vocab_size", CLIP_WORDS)), positions)
 
 
-def check_part(folder: Path, part: str, inside: str = "") -> None:
-    """Checks the config of one part, where there is one; a file that is missing is found when it is loaded."""
-    path = folder / inside / ("scheduler_config.json" if part == "scheduler" else "config.json")
-    if path.exists():
-        check_config(part, read_json_object(path), path)
+def check_part(folder: Path, part: str, inside: str = "", headers: Iterable[Header] = ()) -> None:
+    """Checks the config of one part, and the tensors of its files against it.
 
-
-def check_controlnet(weights: WeightFile, path: Path, mode: int | None) -> None:
-    """Checks the config of a ControlNet or T2I-Adapter, that its files hold one, and that it has the mode.
-
-    mode: the number of a ControlNet-union's mode, None for none
+    What is not there is passed over: it is found when the part is loaded.
     """
-    if is_t2i_adapter(path, weights.headers):
-        check_t2i_adapter(path, weights.headers, ())
-        check_mode({}, mode, path)
+    path = folder / inside / ("scheduler_config.json" if part == "scheduler" else "config.json")
+    if not path.exists():
         return
-    tensors = weights.tensors
-    if path.is_dir():
-        check_part(path, "controlnet_union" if is_union(tensors) else "controlnet")
-    if tensors:
-        check_kind(tensors, "controlnet", path, "controlnet")
-        check_mode(tensors, mode, path)
+    config = read_json_object(path)
+    check_config(part, config, path)
+    own = [header for header in headers if header.path.parent == path.parent]
+    if own and part != "scheduler":
+        check_tensors(part, config, shapes_of({n: t for header in own for n, t in header.tensors.items()}), path)
 
 
-def check_vae(path: Path) -> None:
-    """Checks the config of an autoencoder's folder, or of a model's folder of which the autoencoder is taken."""
-    if path.is_dir():
-        check_part(path, "vae", "vae" if (path / "vae").is_dir() else "")
+def check_controlnet(weights: WeightFile, path: Path, mode: int | None, unet: Mapping[str, Any] | None) -> None:
+    """Checks a ControlNet or T2I-Adapter by its config and tensors, that it has the mode, and that it is for the UNet.
+
+    mode: the number of a ControlNet-union's mode, None for none; unet: the config of the UNet, None if it is not here
+    """
+    channels = tuple((unet or {}).get("block_out_channels", ()))
+    if is_t2i_adapter(path, weights.headers):
+        check_t2i_adapter(path, weights.headers, channels)
+        check_mode({}, mode, path)
+    elif weights.headers:
+        controlnet_config(path, weights.tensors, unet)
+        check_mode(weights.tensors, mode, path)
+    else:
+        check_part(path, "controlnet")
+
+
+def check_vae(weights: WeightFile, configs: Path) -> None:
+    """Checks an autoencoder: in a folder, in that of a model, or in one file.
+
+    configs: a folder in diffusers layout, with the config of an autoencoder in one file
+    """
+    if (path := weights.path) is None:
+        return
+    if path.is_file():
+        if kind_of(weights.tensors) not in ("vae", "checkpoint"):
+            check_kind(weights.tensors, "vae", path, "vae")
+        check_single_file_shapes(weights.header, configs, ("vae",))
+    else:
+        check_part(path, "vae", "vae" if (path / "vae").is_dir() else "", weights.headers)

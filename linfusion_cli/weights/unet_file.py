@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_rules import check_config
@@ -12,25 +13,16 @@ from linfusion_cli.weights.model_family import FAMILY_NAMES, Tensors, check_kind
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, unused
-from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, named, prefixes
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, named
+from linfusion_cli.weights.unet_settings import GUIDANCE, with_settings_of
 from linfusion_cli.weights.weight_file import WeightFile
 
 PARAMETER, CONFIG = "unet", "config.json"
-WEIGHT = 2  # dimensions of a linear layer's weight
-# Where a latent consistency model (arXiv 2310.04378) reads its guidance scale; shape (channels, numbers of it).
-GUIDANCE = ("time_embedding.cond_proj.weight", "time_embed.cond_proj.weight")
 
 
 def unet_folder(path: Path) -> Path:
     """The folder of the UNet itself, in that of a model or alone."""
     return path / "unet" if (path / "unet").is_dir() else path
-
-
-def guidance_embedding_dim(tensors: Tensors) -> int:
-    """How many numbers tell a UNet its guidance scale; 0 for the usual UNet, which is not told."""
-    names = (prefix + name for prefix in ("", *prefixes("unet")) for name in GUIDANCE)
-    shapes = (tensors[name].shape for name in names if name in tensors)
-    return next((shape[1] for shape in shapes if len(shape) == WEIGHT), 0)
 
 
 def refuse_unet_alone(header: Header) -> None:
@@ -65,6 +57,26 @@ def check_unet(unet: WeightFile, model: WeightFile, family: str, preset: str) ->
         )
     if path.is_file():
         _check_file(unet.header, model)
+
+
+def unet_config(model: WeightFile, unet: WeightFile | None, configs: Path) -> dict[str, Any] | None:
+    """The checked config of the UNet in use: of the model, or of the one that is used in place of its own.
+
+    configs: the folder in diffusers layout whose configs a model in one file takes. None if the model, or its config,
+    is not on this machine.
+    """
+    drawing = unet if unet is not None and unet.path is not None else model
+    if model.path is None or drawing.path is None:
+        return None
+    base = model.path if model.path.is_dir() else configs
+    path = (unet_folder(drawing.path) if drawing.path.is_dir() else base / "unet") / CONFIG
+    if not path.is_file():
+        return None
+    config = read_json_object(path)
+    if drawing.path.is_file():
+        config = with_settings_of(drawing.tensors, config)
+    check_config("unet", config, path)
+    return config
 
 
 def _check_file(header: Header, model: WeightFile) -> None:

@@ -60,7 +60,7 @@ def test_configs_that_are_older_than_their_keys(tmp_path: Path) -> None:
     assert read_architecture(at(tmp_path, "model")) == family_architecture("sd15")
     for broken in ("{", "[]", "{}"):
         path.write_text(broken)
-        with pytest.raises(WeightsError, match="the config of its UNet can't be read"):
+        with pytest.raises(WeightsError, match=r"unet/config\.json"):
             read_architecture(at(tmp_path, "model"))
 
 

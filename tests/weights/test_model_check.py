@@ -41,8 +41,9 @@ def change(path: Path, **values: Any) -> None:
 
 def test_models_in_both_layouts_and_the_built_in_one_pass(small: Family) -> None:
     checked(small.folder)
-    checked(small.file)
     checked(small.file, small.folder)
+    with pytest.raises(WeightsError, match=r"model\.safetensors: in its unet, its tensor .* expected"):
+        checked(small.file)  # of the family's own sizes
     landscape = builtin_folder("builtin:landscape")
     assert landscape
     checked(landscape)
@@ -85,20 +86,20 @@ def test_a_part_without_a_config_is_left_to_loading(tmp_path: Path) -> None:
 
 
 def test_an_autoencoder_is_checked_alone_and_inside_a_model(small: Family, model: Path) -> None:
-    check_vae(small.file)
-    check_vae(model)
-    check_vae(model / "vae")
+    check_vae(weights(small.file, "vae"), small.folder)
+    check_vae(weights(model, "vae"), small.folder)
+    check_vae(weights(model / "vae", "vae"), small.folder)
     change(model / "vae" / "config.json", act_fn="relu")
     for path in (model, model / "vae"):
         with pytest.raises(WeightsError, match=r"vae/config\.json.*act_fn"):
-            check_vae(path)
+            check_vae(weights(path, "vae"), small.folder)
 
 
 def test_a_controlnet_is_told_from_other_files(tmp_path: Path) -> None:
     save_file({"lora_unet_x.lora_down.weight": torch.zeros(2, 2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match="looks like: lora, not controlnet"):
-        check_controlnet(weights(tmp_path / "a.safetensors", "controlnet"), tmp_path / "a.safetensors", None)
+        check_controlnet(weights(tmp_path / "a.safetensors", "controlnet"), tmp_path / "a.safetensors", None, None)
     (tmp_path / "net").mkdir()
     (tmp_path / "net" / "config.json").write_text(json.dumps({"_class_name": "ControlNetModel", "in_channels": 9}))
     with pytest.raises(WeightsError, match=r"net/config\.json.*in_channels"):
-        check_controlnet(weights(tmp_path / "net", "controlnet"), tmp_path / "net", None)
+        check_controlnet(weights(tmp_path / "net", "controlnet"), tmp_path / "net", None, None)

@@ -30,9 +30,9 @@ def test_by_tensors_and_by_config(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "T2IAdapter", "adapter_type": "other"}))
     assert is_t2i_adapter(tmp_path, at(tmp_path).headers)
     with pytest.raises(WeightsError, match="adapter_type"):
-        check_controlnet(at(tmp_path), tmp_path, None)
+        check_controlnet(at(tmp_path), tmp_path, None, None)
     with pytest.raises(WeightsError, match="no T2I-Adapter of a known layout"):
-        check_controlnet(at(path), path, None)
+        check_controlnet(at(path), path, None, None)
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str
     if name.startswith("lora_unet"):
         save_file({name: torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=said):
-        check_controlnet(at(tmp_path / "a.safetensors"), tmp_path / "a.safetensors", None)
+        check_controlnet(at(tmp_path / "a.safetensors"), tmp_path / "a.safetensors", None, None)

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.safetensors_header import read_header
-from linfusion_cli.weights.unet_file import check_unet, guidance_embedding_dim, refuse_unet_alone, unet_folder
+from linfusion_cli.weights.unet_file import check_unet, refuse_unet_alone, unet_folder
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -19,19 +19,6 @@ def saved(path: Path, **shapes: tuple[int, ...]) -> Path:
 
 def resolved(path: Path, parameter: str) -> WeightFile:
     return WeightFile.resolve((str(path),), "", parameter)
-
-
-@pytest.mark.parametrize("prefix", ["time_embedding", "time_embed", "model.diffusion_model.time_embed"])
-@pytest.mark.parametrize(("shape", "dim"), [((8, 256), 256), ((8,), 0)])
-def test_the_numbers_that_tell_the_guidance_scale(
-    tmp_path: Path, prefix: str, shape: tuple[int, ...], dim: int
-) -> None:
-    path = saved(tmp_path / "a.safetensors", **{f"{prefix}.cond_proj.weight": shape})
-    assert guidance_embedding_dim(read_header(path).tensors) == dim
-
-
-def test_no_guidance_embedding(tmp_path: Path) -> None:
-    assert guidance_embedding_dim(read_header(saved(tmp_path / "a.safetensors", x=(1, 2))).tensors) == 0
 
 
 def test_where_the_unet_of_a_folder_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.engine.controlnet.model import POOLED, PlainControlNet, PlainUnion, control_type
+from linfusion_cli.engine.controlnet.model import PlainControlNet, PlainUnion, control_type
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import check, layers_of, way_down
@@ -23,6 +23,7 @@ from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
 from linfusion_cli.engine.streaming.row_source import Added, Field, Held, Mapped, Parked, Spread, measure, park
 from linfusion_cli.engine.streaming.unet_layers import Layers
 from linfusion_cli.geometry import Size
+from linfusion_cli.weights.controlnet_file import POOLED
 
 
 @dataclass(frozen=True, slots=True)

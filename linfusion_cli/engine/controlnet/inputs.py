@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.engine.controlnet.banded import BandedControlNet, WholeOrBandedControlNet, banded
-from linfusion_cli.engine.controlnet.model import POOLED, ControlNet
+from linfusion_cli.engine.controlnet.model import ControlNet
 from linfusion_cli.engine.controlnet.t2i_adapter import T2IFeatures, T2INet
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
@@ -16,6 +16,7 @@ from linfusion_cli.engine.streaming.resize import Resized
 from linfusion_cli.engine.streaming.row_source import Extended, Field
 from linfusion_cli.planning.render_plan import ControlInput
 from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.weights.controlnet_file import POOLED
 
 
 def stage_controls(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,32 +17,12 @@ from linfusion_cli.engine.loading.safetensors_loader import build, read_tensors
 from linfusion_cli.engine.streaming.dilation import dilated
 from linfusion_cli.engine.streaming.residuals import Residuals, SampleResiduals
 from linfusion_cli.engine.streaming.row_source import Field, Spread
-from linfusion_cli.errors import WeightsError
 from linfusion_cli.geometry import Band, Size
-from linfusion_cli.weights.config_rules import check_config
-from linfusion_cli.weights.controlnet_union import embedding_settings, is_union, union_settings
-from linfusion_cli.weights.model_family import FAMILY_NAMES, check_kind, family_of, text_dim
-from linfusion_cli.weights.pipeline_settings import read_json_object
-from linfusion_cli.weights.safetensors_header import TensorInfo
+from linfusion_cli.weights.controlnet_file import ORIGINAL, POOLED, controlnet_config
+from linfusion_cli.weights.controlnet_union import is_union
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
-SHARED: tuple[str, ...] = (
-    "block_out_channels",
-    "cross_attention_dim",
-    "layers_per_block",
-    "down_block_types",
-    "transformer_layers_per_block",
-    "attention_head_dim",
-)
-SHARED += (
-    "use_linear_projection",
-    "addition_embed_type",
-    "addition_time_embed_dim",
-    "projection_class_embeddings_input_dim",
-    "norm_num_groups",
-)
 ORDER = "controlnet_conditioning_channel_order"  # of the control image's colours, "rgb" or "bgr"
-POOLED = "global_pool_conditions"  # ControlNet shuffle: a residual is its mean over the image
 
 
 class ControlNet:
@@ -59,21 +38,11 @@ class ControlNet:
         """Reads a folder in diffusers layout or one file in either layout. Raises WeightsError for another family's."""
         path = file.open()
         headers = headers_in(file.headers, path) if path.is_dir() else file.headers
-        header = file.tensors
-        check_kind(header, "controlnet", path, "controlnet")
-        config = _config(path, unet, header)
-        family = family_of(header, path)
-        mismatch = _mismatch(config, unet)
-        if not mismatch and (width := text_dim(header)) != unet.config.cross_attention_dim:
-            mismatch = f"it reads text of width {width}, the UNet of {unet.config.cross_attention_dim}"
-        if mismatch:
-            raise WeightsError(
-                f"{path}: for {FAMILY_NAMES[family]}, not for this model: {mismatch}", parameter="controlnets"
-            )
+        config = controlnet_config(path, file.tensors, unet.config)
         tensors = {name: tensor for one in headers for name, tensor in read_tensors(one, dtype, borrow=True).items()}
-        if any(name.startswith(("control_model.", "input_hint_block.")) for name in tensors):
+        if any(name.startswith(ORIGINAL) for name in tensors):
             tensors = controlnet_tensors(tensors, config)
-        kind = ControlNetUnionModel if is_union(header) else ControlNetModel
+        kind = ControlNetUnionModel if is_union(file.tensors) else ControlNetModel
         make = maker(kind, config | {ORDER: "rgb"}, str(path))
         model = build(make, [tensors], str(path)).requires_grad_(False)
         if config.get(ORDER) == "bgr":
@@ -178,27 +147,3 @@ def skip_sizes(controlnet: Any, size: Size) -> list[Size]:
             size = Size(-(-size.width // 2), -(-size.height // 2))
             sizes.append(size)
     return [*sizes, size]
-
-
-def _config(path: Path, unet: Any, header: Mapping[str, TensorInfo]) -> dict[str, Any]:
-    """The folder's config; a single file has the UNet's shapes, or is for another model.
-
-    A single file in the original layout says nowhere that its residuals are averaged: its name has "shuffle" in it.
-    """
-    if path.is_dir():
-        config = read_json_object(path / "config.json")
-        check_config("controlnet_union" if is_union(header) else "controlnet", config, path / "config.json")
-    else:
-        config = {name: unet.config[name] for name in SHARED} | {POOLED: "shuffle" in path.name.lower()}
-        config |= embedding_settings(header)
-    return config | (union_settings(header) if is_union(header) else {})
-
-
-def _mismatch(config: dict[str, Any], unet: Any) -> str:
-    """The first setting in which a ControlNet and a UNet differ although they must not."""
-    for name in ("cross_attention_dim", "block_out_channels", "layers_per_block", "addition_embed_type"):
-        theirs, ours = config.get(name, unet.config[name]), unet.config[name]
-        theirs, ours = (tuple(value) if isinstance(value, list | tuple) else value for value in (theirs, ours))
-        if theirs != ours:
-            return f"its {name} is {theirs}, the UNet's {ours}"
-    return ""

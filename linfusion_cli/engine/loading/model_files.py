@@ -21,7 +21,7 @@ from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import check_single_file, is_turbo
 from linfusion_cli.weights.single_file_layouts import named
-from linfusion_cli.weights.unet_file import guidance_embedding_dim
+from linfusion_cli.weights.unet_settings import with_settings_of
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
@@ -90,9 +90,11 @@ class FileSource:
 
     def config(self, part: str) -> dict[str, Any]:
         name = "scheduler_config.json" if part == "scheduler" else "config.json"
-        config = _read_config(part, self.configs / part / name)
-        if part == "unet" and (dim := guidance_embedding_dim(self.header.tensors)):
-            return config | {"time_cond_proj_dim": dim}
+        path = self.configs / part / name
+        config = _read_config(part, path)
+        if part == "unet":
+            config = with_settings_of(self.header.tensors, config)
+            check_config(part, config, self.path)
         return config | self.prediction() if part == "scheduler" else config
 
     @property

@@ -15,7 +15,7 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file_layouts import named
-from linfusion_cli.weights.unet_file import guidance_embedding_dim
+from linfusion_cli.weights.unet_settings import with_settings_of
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -33,8 +33,7 @@ class UNetFile:
     def config(self, part: str) -> dict[str, Any]:
         """The base's; what the file's own tensors tell comes first."""
         config = self.base.config(part)
-        dim = guidance_embedding_dim(self.header.tensors)
-        return config | {"time_cond_proj_dim": dim or None} if part == "unet" else config
+        return with_settings_of(self.header.tensors, config) if part == "unet" else config
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
         """The UNet's tensors under the names of diffusers."""

@@ -104,7 +104,7 @@ def test_alpha_in_the_header_as_diffusers_saves_it(pipeline: Any, family: Family
 def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Path) -> None:
     down, up = factors(pipeline)
     before = LAYER.replace(".to_q", ".processor.to_q_lora")
-    sgm_dots = original_name(LAYER, 2)
+    sgm_dots = original_name(LAYER, 2, ())
     sgm = sgm_dots.replace(".", "_")
     stems = {
         f"unet.{LAYER}.lora_A.weight": f"unet.{LAYER}.lora_B.weight",
@@ -283,7 +283,7 @@ def test_a_bias_beside_the_factors_as_comfyui_saves_it(pipeline: Any, tmp_path: 
     """Its LoraSave writes the difference of a bias as it is: alpha does not scale it."""
     layer = pipeline.unet.get_submodule(name := LAYER.replace("to_q", "to_out.0"))
     (down, up), bias = lora_factors(layer), torch.randn_like(layer.bias)
-    stem = f"diffusion_model.{original_name(name, 2)}"
+    stem = f"diffusion_model.{original_name(name, 2, ())}"
     tensors = {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.diff_b": bias}
     tensors[f"{stem}.alpha"] = torch.tensor(1.0)
     found = ours(write(tmp_path / "a.safetensors", tensors), pipeline)

@@ -58,7 +58,7 @@ def test_names_of_the_original_layout_are_the_converters(name: str, tmp_path: Pa
         if each.endswith(("to_q", "to_out.0", "ff.net.2", "proj_in"))
     ]
     for module in modules:
-        stem = f"lora_unet_{original_name(module, layers).replace('.', '_')}"
+        stem = f"lora_unet_{original_name(module, layers, ()).replace('.', '_')}"
         tensors = {f"{stem}.lora_down.weight": torch.ones(2, 2), f"{stem}.lora_up.weight": torch.ones(2, 2)}
         converted, _ = kind.lora_state_dict(dict(tensors), unet_config=pipeline.unet.config)
         found = next(iter(converted)).removeprefix("unet.").replace(".processor", "")
