@@ -352,6 +352,7 @@ def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
         "model": local_name(job.settings.model.repositories[0]).removeprefix("builtin:"),
         "steps": sampling.steps,
         "scheduler": sampling.scheduler,
+        **({"eta": sampling.eta} if sampling.eta >= 0 else {}),
         "a1111_sampler": sampler,
         "a1111_schedule": schedule,
         "guidance_scale": sampling.guidance_scale,

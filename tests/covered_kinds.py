@@ -43,6 +43,8 @@ FILES = {
     "tensors of a single file that no image depends on": ALL,
     "`modelspec.predict_key`, `modelspec.prediction_type`, `v_pred`, `ztsnr`": ALL,
     "SD-Turbo in one file": ("sd21",),
+    "SSD-1B and Segmind-Vega, folder and one file": ("sdxl",),
+    "KOALA-700M and other UNets without a middle block": ("sdxl",),
     "another UNet (`--unet`): folder, model folder, one file of three layouts": ALL,
     "a UNet as the model; a UNet of another model": ALL,
     "latent consistency models (`time_cond_proj_dim`), folder and files": ALL,

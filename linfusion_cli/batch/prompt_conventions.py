@@ -19,6 +19,8 @@ _KEYS = {
     "Sampler": "scheduler",
     "Schedule type": "sigma_schedule",
     "CFG scale": "guidance",
+    "Eta": "eta",
+    "Eta DDIM": "eta",
     "Seed": "seed",
     "Size": "size",
     "Clip skip": "clip_skip",

@@ -159,6 +159,17 @@ IMAGE_ROWS = (
         neutral="auto",
     ),
     OptionRow(
+        key="eta",
+        kind=float,
+        other_names=("eta-ddim",),
+        metavar="X",
+        help="How much of its noise a step of ddim or tcd draws anew: 0 none, 1 all; -1: its own default.",
+        details="By themselves ddim draws none (0), tcd 0.3. The others have none.",
+        range=Range(-1, 1),
+        preset_key="sampling.eta",
+        neutral=-1.0,
+    ),
+    OptionRow(
         key="input_range",
         kind=str,
         metavar="LOW..HIGH",

@@ -89,6 +89,7 @@ class SamplingSettings(_Section):
     guidance_high: float = _key("sampling.guidance_high")
     negative_prompt: str = _key("sampling.negative_prompt")
     init_strength: float = _key("sampling.init_strength")
+    eta: float = _key("sampling.eta")
 
     @property
     def guidance(self) -> float:

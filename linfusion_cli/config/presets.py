@@ -174,6 +174,11 @@ def _check_sampling(sampling: SamplingSettings, origins: Mapping[str, Source]) -
 
     if sampling.steps > (most := SCHEDULERS[sampling.scheduler].most_steps):
         raise UsageError(say_of("steps"), f": {sampling.scheduler} makes at most {most}. Nearest: {most}")
+    if -1 < sampling.eta < 0:
+        raise UsageError(say_of("eta"), ": write a number from 0 to 1, or -1. Nearest: 0")
+    if sampling.eta >= 0 and not SCHEDULERS[sampling.scheduler].eta:
+        able = ", ".join(name for name, row in SCHEDULERS.items() if row.eta)
+        raise UsageError(say_of("eta"), f": {sampling.scheduler} has no eta, which is for {able}. Nearest: -1")
     if found := unsupported(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing):
         raise UsageError(say_of(found[0]), f": {found[1]}")
 

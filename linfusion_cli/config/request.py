@@ -76,4 +76,5 @@ class Request:
     kernels: str = "auto"
     ranks: int | None = None
     devices: str | None = None
+    eta: float | None = None
     index: int = 0  # the position in a batch, for {index} in the file's name

@@ -34,6 +34,7 @@ class SchedulerRow:
     sigmas:     whether it knows the karras, exponential and beta sigmas
     most_steps: how many it can make
     package:    that it needs beside diffusers, "" for none
+    eta:        whether it can be told how much of the noise a step draws anew
     zero_snr:   whether it knows a noise schedule of zero terminal SNR (arXiv 2305.08891)
     """
 
@@ -45,6 +46,7 @@ class SchedulerRow:
     sigmas: bool = False
     most_steps: int = 500
     package: str = ""
+    eta: bool = False
     zero_snr: bool = False
 
     def sigma_schedules(self) -> Iterator[str]:
@@ -59,7 +61,7 @@ _SDE = {"algorithm_type": "sde-dpmsolver++"}
 _DPM, _THIRD = "DPMSolverMultistepScheduler", {"solver_order": 3}
 _SINGLE = {"lower_order_final": True}  # without it the last step would divide by 0
 SCHEDULERS: dict[str, SchedulerRow] = {
-    "ddim": SchedulerRow("DDIMScheduler", _UNCLIPPED, "DDIM", zero_snr=True),
+    "ddim": SchedulerRow("DDIMScheduler", _UNCLIPPED, "DDIM", eta=True, zero_snr=True),
     "ddpm": SchedulerRow("DDPMScheduler", _UNCLIPPED, "DDPM", zero_snr=True),
     "deis": SchedulerRow("DEISMultistepScheduler", {}, "DEIS", spacing="normal", sigmas=True),
     "dpm2": SchedulerRow("KDPM2DiscreteScheduler", {}, "DPM2", asks_twice="midway", sigmas=True),
@@ -82,7 +84,9 @@ SCHEDULERS: dict[str, SchedulerRow] = {
     "heun": SchedulerRow("HeunDiscreteScheduler", _UNCLIPPED, "Heun", asks_twice="after first", sigmas=True),
     "lcm": SchedulerRow("LCMScheduler", _UNCLIPPED, "LCM", spacing="never", most_steps=LCM_STEPS, zero_snr=True),
     "pndm": SchedulerRow("PNDMScheduler", {"skip_prk_steps": True}, "PLMS", asks_twice="second"),
-    "tcd": SchedulerRow("TCDScheduler", _UNCLIPPED, "TCD", spacing="never", most_steps=LCM_STEPS, zero_snr=True),
+    "tcd": SchedulerRow(
+        "TCDScheduler", _UNCLIPPED, "TCD", spacing="never", most_steps=LCM_STEPS, eta=True, zero_snr=True
+    ),
     "unipc": SchedulerRow("UniPCMultistepScheduler", {}, "UniPC", spacing="normal", sigmas=True, zero_snr=True),
 }
 

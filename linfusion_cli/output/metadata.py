@@ -155,6 +155,7 @@ def parameters_of(record: Mapping[str, object]) -> str:
         "Sampler": record.get("a1111_sampler", record["scheduler"]),
         **({"Schedule type": schedule} if (schedule := record.get("a1111_schedule")) else {}),
         "CFG scale": record["guidance_scale"],
+        **({"Eta DDIM": eta} if (eta := record.get("eta")) is not None else {}),
         "Seed": record["seed"],
         "Size": f"{record['width']}x{record['height']}",
         "Model": record["model"],

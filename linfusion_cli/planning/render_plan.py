@@ -44,6 +44,7 @@ class SamplerSettings:
 
     guidance_scale: from 1, which means no guidance; guidance_interval: the part of the timesteps, 0 to 1, where it acts
     guidance_low, guidance_high: in later stages, the scales of coarse shapes and of fine detail
+    eta: 0 to 1, the part of its noise that a step draws anew; below 0 as much as the scheduler does by itself
     """
 
     scheduler: SchedulerChoice
@@ -52,6 +53,7 @@ class SamplerSettings:
     guidance_interval: tuple[float, float]
     guidance_low: float
     guidance_high: float
+    eta: float = -1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def test_quotes_around_the_whole_are_removed(text: str, bare: str) -> None:
         (
             {
                 "prompt": "a\nNegative prompt: b, c\nSteps: 20, Sampler: DPM++ 2M, Schedule type: Karras, "
-                "CFG scale: 7, "
+                "CFG scale: 7, Eta DDIM: 0.5, "
                 'Seed: 5, Size: 512x640, Clip skip: 2, Lora hashes: "x: 1, y: 2", Version: v1.9',
                 "seed": 6,
             },
@@ -48,6 +48,7 @@ def test_quotes_around_the_whole_are_removed(text: str, bare: str) -> None:
                 "steps": "20",
                 "scheduler": "DPM++ 2M",
                 "guidance": "7",
+                "eta": "0.5",
                 "sigma_schedule": "Karras",
                 "seed": 6,
                 "size": "512x640",

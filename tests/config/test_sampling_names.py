@@ -1,6 +1,7 @@
 """Names of samplers in presets and flags: what they say of the sigmas, and what contradicts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,10 +13,10 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
 
 
-def sampling(tmp_path: Path, toml: str = "", **flags: str) -> SamplingSettings:
+def sampling(tmp_path: Path, toml: str = "", **flags: Any) -> SamplingSettings:
     path = tmp_path / "mine.toml"
     path.write_text('extends = "landscape"\n[sampling]\n' + toml)
-    return resolve(Request(prompt="x", preset=str(path), **flags)).settings.sampling  # type: ignore[arg-type]
+    return resolve(Request(prompt="x", preset=str(path), **flags)).settings.sampling
 
 
 def three(settings: SamplingSettings) -> tuple[str, str, str]:
@@ -55,9 +56,12 @@ def test_what_names_say(tmp_path: Path, toml: str, flags: dict[str, str], found:
         ({"scheduler": "euler", "sigma_schedule": "simple", "timestep_spacing": "leading"}, "Nearest: trailing"),
         ({"scheduler": "dpmpp_2m_karras", "timestep_spacing": "leading"}, "have timesteps of their own. Nearest: auto"),
         ({"timestep_spacing": "trailling"}, 'Did you mean "trailing"?'),
+        ({"scheduler": "euler", "eta": 0.5}, "eta 0.5: euler has no eta, which is for ddim, tcd. Nearest: -1"),
+        ({"scheduler": "ddim", "eta": -0.5}, "eta -0.5: write a number from 0 to 1, or -1. Nearest: 0"),
+        ({"scheduler": "ddim", "eta": 2.0}, "write a number from -1 to 1. Nearest: 1"),
     ],
 )
-def test_what_is_refused(tmp_path: Path, flags: dict[str, str], message: str) -> None:
+def test_what_is_refused(tmp_path: Path, flags: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         sampling(tmp_path, **flags)
     pattern = message.partition(".*")
@@ -66,12 +70,13 @@ def test_what_is_refused(tmp_path: Path, flags: dict[str, str], message: str) ->
 
 
 def test_jobs_of_older_versions_keep_their_key() -> None:
-    def sampled(**flags: str) -> object:
-        return what_decides_pixels(resolve(Request(prompt="x", seed=1, **flags)))["sampling"]  # type: ignore[arg-type]
+    def sampled(**flags: Any) -> Any:
+        return what_decides_pixels(resolve(Request(prompt="x", seed=1, **flags)))["sampling"]
 
-    assert sampled().keys().isdisjoint({"sigma_schedule", "timestep_spacing"})  # type: ignore[attr-defined]
-    assert sampled(scheduler="DPM++ 2M Karras")["scheduler"] == "dpmpp_2m_karras"  # type: ignore[index]
-    assert sampled(sigma_schedule="karras")["sigma_schedule"] == "karras"  # type: ignore[index]
+    assert sampled().keys().isdisjoint({"sigma_schedule", "timestep_spacing", "eta"})
+    assert sampled(scheduler="DPM++ 2M Karras")["scheduler"] == "dpmpp_2m_karras"
+    assert sampled(sigma_schedule="karras")["sigma_schedule"] == "karras"
+    assert sampled(scheduler="ddim", eta=0.0)["eta"] == 0
 
 
 def test_guidance_below_one_is_none_and_the_same_job() -> None:

@@ -120,6 +120,7 @@ def test_parameters_look_as_others_write_them() -> None:
         "a lake\nNegative prompt: fog\nSteps: 25, Sampler: DDIM, CFG scale: 5, Seed: 1, Size: 4096x2048, "
         "Model: landscape, Version: linfusion 0.1.0"
     )
+    assert ", CFG scale: 5, Eta DDIM: 0.5, Seed: 1, " in parameters_of(made("a lake") | {"eta": 0.5})
 
 
 @pytest.mark.parametrize("prompt", HOSTILE)

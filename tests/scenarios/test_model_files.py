@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family, tensors_of
+from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from families import Family, lively, loaded_pipeline, make_family, tensors_of, tiny_pipeline
 from huggingface_hub import constants
-from original_layout import ldm_controlnet, ldm_vae
+from original_layout import ldm_controlnet, ldm_vae, save_single_file
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_adapters import save_controlnet
@@ -45,6 +46,11 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Family:
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family("sd21", tmp_path_factory.mktemp("second") / "all")
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Family:
+    return make_family("sdxl", tmp_path_factory.mktemp("big") / "all")
 
 
 def plan_for(preset: str, **changes: Any) -> Plan:
@@ -313,3 +319,37 @@ def without_vae(family: Family, root: Path, kind: str) -> Path:
         index = json.loads((folder / "model_index.json").read_text())
         (folder / "model_index.json").write_text(json.dumps(index | {"vae": [None, None]}))
     return folder
+
+
+def small_sdxl(root: Path, middle: str | None) -> tuple[Path, Path]:
+    """A pipeline as SSD-1B and Segmind-Vega are: a folder, and one file in the original layout."""
+    pipeline = tiny_pipeline("sdxl")
+    plain = {key: value for key, value in pipeline.unet.config.items() if not key.startswith("_")}
+    config = plain | {
+        "layers_per_block": 2,
+        "mid_block_type": middle,
+        "transformer_layers_per_block": [1, [1, 2]],
+        "reverse_transformer_layers_per_block": [[3, 1, 2], 1],
+    }
+    torch.manual_seed(4)
+    pipeline.register_modules(unet=lively(UNet2DConditionModel.from_config(config)))
+    pipeline.save_pretrained(root / "ssd")
+    save_single_file(pipeline, root / "ssd.safetensors")
+    return root / "ssd", root / "ssd.safetensors"
+
+
+@pytest.mark.parametrize("file", [False, True])
+@pytest.mark.covers("SSD-1B and Segmind-Vega, folder and one file", "used, equal", families=("sdxl",))
+def test_a_small_sdxl_with_other_depths(big: Family, tmp_path: Path, file: bool) -> None:
+    folder, alone = small_sdxl(tmp_path, "UNetMidBlock2D")
+    plain = StableDiffusionXLPipeline.from_pretrained(folder, add_watermarker=False)
+    plain.set_progress_bar_config(disable=True)
+    plan = plan_for(big.preset(file=True), model=str(alone if file else folder))
+    assert close(make(plan), theirs(plain))
+
+
+@pytest.mark.covers("KOALA-700M and other UNets without a middle block", "refused", families=("sdxl",))
+def test_a_unet_without_a_middle_block(big: Family, tmp_path: Path) -> None:
+    for path, name in zip(small_sdxl(tmp_path, None), ("ssd/unet/config.json", "ssd.safetensors"), strict=True):
+        message = refusal(big.preset(file=True), model=str(path))
+        assert f"{name}: its mid_block_type is null" in message, message

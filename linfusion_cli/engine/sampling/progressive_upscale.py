@@ -17,7 +17,7 @@ from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.preview import Watch, watch_nothing
 from linfusion_cli.engine.sampling.schedulers import Scheduler
 from linfusion_cli.engine.sampling.structure_guidance import StructureGuidance, noise_share
-from linfusion_cli.planning.render_plan import UpscaleRecipe
+from linfusion_cli.planning.render_plan import SamplerSettings, UpscaleRecipe
 from linfusion_cli.planning.upscale_schedule import Stage
 
 Denoise = Callable[[Tensor, Tensor, int], Tensor]  # latents, timestep, dilation -> noise prediction
@@ -56,19 +56,26 @@ class Clock:
 
     @staticmethod
     def start(
-        scheduler: object, steps: int, strength: float, device: torch.device, predictions: int | None = None
+        scheduler: object,
+        steps: int,
+        strength: float,
+        device: torch.device,
+        predictions: int | None = None,
+        eta: float = -1.0,
     ) -> Clock:
         """Sets the scheduler; strength 1 runs all steps, 0.25 the last quarter (rounded up).
 
         predictions: as many of the scheduler's as are run, from the first on; None = all
+        eta: see SamplerSettings
         """
-        started = Scheduler.start(scheduler, steps, strength, device)
+        started = Scheduler.start(scheduler, steps, strength, device, eta)
         return Clock(started, len(started.timesteps) if predictions is None else predictions)
 
     @staticmethod
-    def of_stage(stage: Stage, scheduler: object, steps: int, device: torch.device) -> Clock:
-        """Sets the scheduler to `steps` steps, of which the stage runs its part."""
-        return Clock.start(scheduler, steps, stage.strength, device, stage.steps if stage.ends_early else None)
+    def of_stage(stage: Stage, scheduler: object, sampler: SamplerSettings, device: torch.device) -> Clock:
+        """Sets the scheduler to the sampler's steps, of which the stage runs its part."""
+        predictions = stage.steps if stage.ends_early else None
+        return Clock.start(scheduler, sampler.steps, stage.strength, device, predictions, sampler.eta)
 
     @property
     def timesteps(self) -> Tensor:

@@ -32,6 +32,7 @@ class Scheduler:
     prediction:      what the UNet predicts: "epsilon", "v_prediction" or "sample"
     initial_sigma:   the deviation of the pure noise that it starts from
     takes_generator: whether a step may draw noise
+    eta:             0 to 1, the part of its noise that a step draws anew; None: as much as the class does by itself
     """
 
     inner: Any
@@ -41,10 +42,14 @@ class Scheduler:
     prediction: str
     initial_sigma: float
     takes_generator: bool
+    eta: float | None = None
 
     @staticmethod
-    def start(inner: Any, steps: int, strength: float, device: torch.device) -> Scheduler:
-        """Sets a diffusers scheduler to `steps` steps. strength: the last part that is run, 0 to 1, rounded up."""
+    def start(inner: Any, steps: int, strength: float, device: torch.device, eta: float = -1.0) -> Scheduler:
+        """Sets a diffusers scheduler to `steps` steps. strength: the last part that is run, 0 to 1, rounded up.
+
+        eta: 0 to 1, for classes whose step takes it; below 0 as they do by themselves
+        """
         with quiet_arrays():
             inner.set_timesteps(steps, device=device)
         skipped = (steps - steps_run(steps, strength)) * inner.order
@@ -60,6 +65,7 @@ class Scheduler:
             prediction=inner.config.prediction_type,
             initial_sigma=inner.init_noise_sigma,
             takes_generator="generator" in inspect.signature(inner.step).parameters,
+            eta=eta if eta >= 0 else None,
         )
 
     def scale(self, latents: Tensor, timestep: Tensor) -> Tensor:
@@ -74,7 +80,9 @@ class Scheduler:
         """
         if hasattr(self.inner, "noise_sampler"):
             return step_with_noise(self.inner, prediction, self.timesteps[index], latents, noise).contiguous()
-        options = {"generator": list(noise)} if self.takes_generator else {}
+        options: dict[str, Any] = {"generator": list(noise)} if self.takes_generator else {}
+        if self.eta is not None:
+            options["eta"] = self.eta
         following: Tensor = self.inner.step(prediction, self.timesteps[index], latents, return_dict=False, **options)[0]
         return following.contiguous()  # the layout that a checkpoint restores: sums depend on it
 

@@ -55,6 +55,26 @@ def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
     assert latents.isfinite().all()
 
 
+@pytest.mark.parametrize("name", [name for name, row in SCHEDULERS.items() if row.eta])
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0, -1.0])
+def test_eta_is_that_of_diffusers(name: str, eta: float) -> None:
+    """A step of diffusers' own scheduler with the same eta and the same noise; -1 is what it has by itself."""
+    ours, theirs = Scheduler.start(made(name), 6, 1.0, CPU, eta), made(name)
+    theirs.set_timesteps(6)
+    x = y = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    for index, timestep in enumerate(theirs.timesteps):
+        x = ours.step(0.3 * x, index, x, [generator(7, 0, index)])
+        more = {} if eta < 0 else {"eta": eta}
+        y = theirs.step(0.3 * y, timestep, y, generator=generator(7, 0, index), **more).prev_sample
+    assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_the_table_says_whose_step_takes_eta(name: str) -> None:
+    step = inspect.signature(getattr(diffusers, SCHEDULERS[name].class_name).step)
+    assert SCHEDULERS[name].eta == ("eta" in step.parameters)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
