@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.name_patterns import first_named
 from linfusion_cli.weights.safetensors_header import Header
 
 MARKS = {
@@ -14,7 +13,6 @@ MARKS = {
     r".*\.comfy_quant": "weights in a quantised format of ComfyUI",
     r".*\.(absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..*|SCB)": "weights of bitsandbytes",
 }
-_MARKS = {re.compile(pattern): what for pattern, what in MARKS.items()}
 
 
 def refuse_quantised(header: Header) -> None:
@@ -22,10 +20,7 @@ def refuse_quantised(header: Header) -> None:
 
     Plain float8 without scales is read.
     """
-    for name in header.tensors:
-        for pattern, what in _MARKS.items():
-            if pattern.fullmatch(name):
-                advice = "Take the file of the same model in float16, or in plain float8"
-                raise WeightsError(
-                    f"{header.path}: {what}, which linfusion can't read (tensor {shown(name)}). {advice}"
-                )
+    if found := first_named(header.tensors, MARKS):
+        name, what = found
+        advice = "Take the file of the same model in float16, or in plain float8"
+        raise WeightsError(f"{header.path}: {what}, which linfusion can't read (tensor {shown(name)}). {advice}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.name_patterns import first_named
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo
 from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, prefixes
 
@@ -30,15 +31,14 @@ REFUSED: Mapping[str, str] = {
     r"(lora_|lycoris_).*": "a LoRA (name its file as the LoRA)",
     r"(embedding_manager|bundle_emb)\..*": "a textual inversion (name its file as such)",
 }
-_REFUSED = {re.compile(pattern): what for pattern, what in REFUSED.items()}
 
 
 def check_single_file(header: Header) -> None:
     """Raises WeightsError that names the first tensor of a checkpoint that is not used although images depend on it."""
+    if found := first_named(header.tensors, REFUSED):
+        name, what = found
+        raise WeightsError(f"{header.path}: holds {shown(name)}: {what}, which linfusion can't run as a model")
     for name in header.tensors:
-        for pattern, what in _REFUSED.items():
-            if pattern.fullmatch(name):
-                raise WeightsError(f"{header.path}: holds {shown(name)}: {what}, which linfusion can't run as a model")
         if not name.startswith(READ) and name not in MARKERS and not UNUSED.fullmatch(name):
             what = f"holds a tensor {shown(name)}, which is not a part of a Stable Diffusion checkpoint"
             raise WeightsError(f"{header.path}: {what}: images may depend on it")
