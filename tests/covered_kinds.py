@@ -48,6 +48,7 @@ FILES = {
     "another UNet (`--unet`): folder, model folder, one file of three layouts": ALL,
     "a UNet as the model; a UNet of another model": ALL,
     "latent consistency models (`time_cond_proj_dim`), folder and files": ALL,
+    "a latent consistency model as the teacher of `distill`": ALL,
     "few-step recipes: Euler and DDIM with trailing timesteps, TCD": ALL,
     "few-step models and LoRAs with other settings": ALL,
     "Playground 2.5, CosXL, EDM and flow schedules": ALL,

@@ -77,7 +77,7 @@ IMPORTS = {
     "engine.components": "engine.controlnet engine.sampling engine.adapters engine.compat_diffusers "
     "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
-    "engine.loading planning weights geometry errors",
+    "engine.loading planning weights geometry",
     "engine.sampling": "engine.distributed engine.streaming engine.compat_diffusers engine.memory engine.loading "
     "planning weights geometry events errors json_files",
     "engine.distributed": "engine.streaming engine.memory planning system geometry errors",

@@ -19,7 +19,7 @@ from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variant_names import LINEAR
 from linfusion_cli.distill.variants import save_variant, varied
 from linfusion_cli.engine.attention.linfusion import LinFusion
-from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.errors import OutputError, UsageError, WeightsError
 from linfusion_cli.training import checkpoint as checkpoints
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.schedule import Schedule
@@ -100,7 +100,7 @@ def distill(asked: Distillation, accelerator: Accelerator) -> Iterator[str | Pro
     WeightsError for a teacher or a checkpoint that can't be used, OutputError if checkpoints or weights can't be
     written, and LinfusionError if the loss or the gradient is not finite.
     """
-    teacher = Teacher.load(asked.teacher, accelerator.device)
+    teacher = _teacher(asked, accelerator)
     size_px = _checked_size(asked.size_px or teacher.train_size_px, teacher)
     source = open_source(asked.data, size_px, asked.seed)
     yield from _tell_skipped(source.skipped, sum(source.blocks))
@@ -168,12 +168,22 @@ class DistillationPlan:
         )
 
 
+def _teacher(asked: Distillation, accelerator: Accelerator) -> Teacher:
+    """The teacher. Raises WeightsError for one whose predictions depend on more than image, timestep and words."""
+    teacher = Teacher.load(asked.teacher, accelerator.device)
+    if dim := teacher.pipeline.unet.config.time_cond_proj_dim:
+        what = f"a latent consistency model (its UNet reads {dim} numbers of the guidance scale, time_cond_proj_dim)"
+        advice = "Distill the model that it was made from: its LinFusion weights fit both"
+        raise WeightsError(f"{asked.teacher}: {what}, which can't teach. {advice}")
+    return teacher
+
+
 def plan_distillation(asked: Distillation, accelerator: Accelerator) -> Iterator[str | DistillationPlan]:
     """Loads the teacher, opens the data and compares the newest checkpoint with what is asked; writes nothing.
 
     Yields notes, then the plan. Raises what distill() raises before its first step.
     """
-    teacher = Teacher.load(asked.teacher, accelerator.device)
+    teacher = _teacher(asked, accelerator)
     size_px = _checked_size(asked.size_px or teacher.train_size_px, teacher)
     source = open_source(asked.data, size_px, asked.seed)
     yield from _tell_skipped(source.skipped, sum(source.blocks))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file
 
 from linfusion_cli.cli.app import main
@@ -61,6 +63,21 @@ def test_the_folder_loads_as_official_weights(
         "to_q_.0.weight",
         "to_k_.3.bias",
     }
+
+
+@pytest.mark.covers("a latent consistency model as the teacher of `distill`", "refused", families=("sd15", "sdxl"))
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_a_latent_consistency_model_can_not_teach(
+    family: str, teachers: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(teachers[family], tmp_path / "lcm")
+    unet = UNet2DConditionModel.from_pretrained(tmp_path / "lcm" / "unet")
+    told = UNet2DConditionModel.from_config(dict(unet.config) | {"time_cond_proj_dim": 8})
+    told.load_state_dict(unet.state_dict(), strict=False)
+    told.save_pretrained(tmp_path / "lcm" / "unet")
+    for more in ((), ("--dry-run",)):
+        assert main(command(tmp_path / "lcm", folder, tmp_path / "out", "--steps", "2", "--quiet", *more)) == 66
+        assert "lcm: a latent consistency model" in capsys.readouterr().err
 
 
 def test_half_and_half_is_the_whole(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """Images made many at once are those that the tool makes one by one."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
@@ -15,6 +18,7 @@ from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.evaluate.samples import Maker, Way, image_path, keep, lanczos, read_image
 from linfusion_cli.geometry import Size
+from linfusion_cli.models import builtin_folder
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
 
@@ -46,6 +50,25 @@ def test_schedulers_that_draw_noise_draw_it_for_each_image(tmp_path: Path) -> No
     preset = str(tmp_path / "noisy.toml")
     made = list(Maker(preset, Way(), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
     alone = by_the_tool(preset, PROMPTS[2], 5, "128x128", "linear")
+    assert (made[2].int() - alone.int()).abs().max() <= 3
+
+
+def test_a_latent_consistency_model_is_told_its_guidance(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(builtin_folder("builtin:landscape") or Path(), tmp_path / "model"))
+    (model / "SHA256SUMS").unlink()
+    config = model / "unet" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"time_cond_proj_dim": 8}))
+    (path,) = (model / "unet").glob("*.safetensors")
+    tensors = load_file(path)
+    channels = tensors["conv_in.weight"].shape[0]
+    torch.manual_seed(0)
+    save_file(tensors | {"time_embedding.cond_proj.weight": torch.randn(channels, 8) * 0.1}, path)
+    (tmp_path / "lcm.toml").write_text(
+        f'extends = "landscape"\n[model]\nrepositories = ["{model}"]\n[sampling]\nsteps = 4\nguidance_scale = 4.0\n'
+    )
+    preset = str(tmp_path / "lcm.toml")
+    made = list(Maker(preset, Way(attention="softmax"), CPU).make(PROMPTS, [3, 4, 5], Size(128, 128)))
+    alone = by_the_tool(preset, PROMPTS[2], 5, "128x128", "softmax")
     assert (made[2].int() - alone.int()).abs().max() <= 3
 
 
