@@ -53,9 +53,9 @@ IMPORTS = {
     "__main__": "cli",
     "face": "api",
     "api": "render engine.streaming engine.attention engine.pipeline planning config weights system events errors",
-    "evaluate": "distill landscapes engine.pipeline engine.components engine.sampling engine.streaming engine.adapters "
-    "engine.attention engine.loading planning config weights system training geometry models events errors json_files "
-    "files",
+    "evaluate": "render distill landscapes engine.pipeline engine.components engine.sampling engine.streaming "
+    "engine.adapters engine.attention engine.loading planning config weights system training geometry models events "
+    "errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files platform_files",
     "batch": "render_ranks render engine_import planning config output system geometry events errors version redaction "
     "json_files files toml_files flag_words platform_files",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,6 @@ from linfusion_cli.errors import UsageError
 from linfusion_cli.files import read_input
 
 if TYPE_CHECKING:
-    from linfusion_cli.evaluate.attributes import Asked
     from linfusion_cli.evaluate.classifier import Classifier
 
 EPILOG = """\b
@@ -27,6 +27,7 @@ Examples:
   linfusion evaluate -o study-2048 --prompts 32 --size 2048x2048
   linfusion evaluate -o study-softmax --attention softmax
   linfusion evaluate -o study-mine --weights my-linfusion
+  linfusion evaluate --preset sd15-4k --prompt-file prompts.txt --clip clip-vit-large-patch14 -o study-sd15
   linfusion evaluate --images my-images --reference my-photos --inception inception.pth
   linfusion evaluate --claims -o claims --variants runs
   linfusion evaluate --claims -o claims --dry-run
@@ -36,13 +37,15 @@ Examples:
 Images are made in -o and kept: the same command goes on where it stopped. The numbers are on the built-in model's own
 domain, the procedural scenes: a classifier says whether an image shows what the prompt asks for, and its features give
 Fréchet distances to renders. "renders" in the table are fresh scenes, the best that a model can reach.
+Models of any other preset draw your own prompts: --clip measures how well the images go with them, --reference how far
+they are from real ones (FID, KID, FID of patches); repetition, seams and detail need neither.
 """
 
 
+PROMPTS, SCENE_SIZE = 512, "128x128"
 COMPANIONS = {  # what else must be given for a flag to do something
     "--train-classifier": ("minutes", "lessons", "precision"),
     "--claims": ("variants",),
-    "--images": ("inception",),
 }
 
 
@@ -54,9 +57,14 @@ class Attention(StrEnum):
 
 
 OutputFlag = Annotated[Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Images and report.json.")]
-PromptFileFlag = Annotated[Path | None, typer.Option(metavar="FILE", help="Prompts of your own instead, one per line.")]
-PresetFlag = Annotated[
-    str, typer.Option("--preset", "-p", metavar="NAME", help="A preset whose model draws the procedural scenes.")
+PromptFileFlag = Annotated[
+    Path | None,
+    typer.Option("--prompt-file", "--prompts-file", metavar="FILE", help="Prompts of your own instead, one per line."),
+]
+PresetFlag = Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="The preset whose model is measured.")]
+ClipFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="A CLIP model (such as openai/clip-vit-large-patch14), for the CLIP score."),
 ]
 WeightsFlag = Annotated[
     Path | None,
@@ -90,9 +98,15 @@ PrecisionFlag = Annotated[Precision, typer.Option(help="For --train-classifier: 
 def evaluate(
     context: typer.Context,
     output: OutputFlag = None,
-    prompts: Annotated[int, typer.Option(min=1, max=100_000, help="How many of the fixed prompts.")] = 512,
+    prompts: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="How many of the prompts. Default: 512 fixed ones, or the whole file."),
+    ] = None,
     prompt_file: PromptFileFlag = None,
-    size: Annotated[str, typer.Option(metavar="WxH", help="Pixels of each image.")] = "128x128",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Pixels of each image. Default: 128x128 of scenes, else the preset's."),
+    ] = None,
     preset: PresetFlag = "landscape",
     attention: Annotated[Attention, typer.Option(help="linear, or softmax: the teacher.")] = Attention.linear,
     weights: WeightsFlag = None,
@@ -101,6 +115,7 @@ def evaluate(
     images: ImagesFlag = None,
     reference: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Real images.")] = None,
     inception: InceptionFlag = None,
+    clip: ClipFlag = None,
     claims: ClaimsFlag = False,
     variants: VariantsFlag = None,
     train_classifier: TrainClassifierFlag = False,
@@ -121,20 +136,21 @@ def evaluate(
     _refuse_lonely(
         context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None}
     )
-    pair = {"images": images, "reference": reference} if images and reference else {}  # one alone is refused below
-    _check_paths(output, preset, weights=weights, variants=variants, **pair)
     _refuse_unclear(output, images, reference, dry_run=dry_run, trains=train_classifier)
+    _check_paths(output, preset, weights=weights, variants=variants, images=images, reference=reference, clip=clip)
     with LogFile(log_file) as log, TrainingDisplay(quiet=quiet, as_json=as_json, log=log) as display:
         if train_classifier:
             work = _train(device, precision.value, minutes, lessons, seed, output)
         elif output is None or images is not None:
             work = _compare(images, reference, inception, device)
         elif claims:
-            work = _claims(output, variants, preset, prompts, seed, device, dry_run=dry_run)
+            work = _claims(output, variants, preset, prompts or PROMPTS, seed, device, dry_run=dry_run)
         else:
             way = {"attention": attention.value, "weights": str(weights or ""), "direct": direct}
-            about = {"folder": output, "preset": preset, "count": prompts, "seed": seed}
-            work = _study(prompt_file, size, way, about, device, dry_run=dry_run)
+            compared = {"clip": clip, "reference": reference, "inception": inception}
+            about = {"folder": output, "preset": preset, "seed": seed}
+            run = partial(_study, compared) if _draws_scenes(preset) else partial(_checkpoint_study, compared)
+            work = run(prompt_file, prompts, size, way, about, device, dry_run=dry_run)
         display.run(work)
     if train_classifier and not as_json and is_first_process():
         announce(safe(_classifier_file(output)))
@@ -153,12 +169,32 @@ def _refuse_unclear(
     output: Path | None, images: Path | None, reference: Path | None, *, dry_run: bool, trains: bool
 ) -> None:
     """Raises UsageError where one folder of two is missing, or that of the images, and where nothing is planned."""
-    if (images is None) != (reference is None):
+    if images is not None and reference is None:
         raise UsageError("--images and --reference belong together: name both folders")
     if dry_run and (trains or images is not None):
         raise UsageError("--dry-run plans the images of a study or of --claims; leave it out here")
     if images is None and output is None and not trains:
         raise UsageError("name a folder for the images: -o FOLDER")
+
+
+def _draws_scenes(preset: str) -> bool:
+    """Whether the preset's model is a landscape model, whose images a classifier can name."""
+    from linfusion_cli.config.request import Request
+    from linfusion_cli.config.resolve import resolve
+    from linfusion_cli.planning.job_weights import JobWeights
+    from linfusion_cli.planning.unknown_words import reads_landscape_words
+
+    return reads_landscape_words(JobWeights.of(resolve(Request(prompt="a lake", preset=preset))))
+
+
+def _refuse_for_scenes(compared: dict[str, Any]) -> None:
+    """Raises UsageError for what the procedural scenes have no use for: they have a classifier and renders."""
+    for name, path in compared.items():
+        if path is not None:
+            raise UsageError(
+                f"--{name} belongs to --images, or to a preset of another model: the built-in model's images are "
+                "compared with renders of its own scenes. Leave it out, or name a preset: --preset sd15-4k"
+            )
 
 
 def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> None:
@@ -179,31 +215,72 @@ def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> No
 
 
 def _study(
-    prompt_file: Path | None, size: str, way: dict[str, Any], about: dict[str, Any], device: str, *, dry_run: bool
+    compared: dict[str, Any],
+    prompt_file: Path | None,
+    count: int | None,
+    size: str | None,
+    way: dict[str, Any],
+    about: dict[str, Any],
+    device: str,
+    *,
+    dry_run: bool,
 ) -> Iterable[object]:
+    """A study of procedural scenes."""
+    _refuse_for_scenes(compared)
+    from linfusion_cli.evaluate.attributes import read_prompt
     from linfusion_cli.evaluate.dry_run import plan_study
     from linfusion_cli.evaluate.samples import Way
     from linfusion_cli.evaluate.study import Study, run_study
     from linfusion_cli.geometry import parse_size
     from linfusion_cli.system.device import find_machine
 
-    own = _read_prompts(prompt_file) if prompt_file else ()
-    study = Study(**about, size=parse_size(size), way=Way(**way), prompts=own)
+    own = tuple(map(read_prompt, _read_prompts(prompt_file, count))) if prompt_file else ()
+    study = Study(**about, count=count or PROMPTS, size=parse_size(size or SCENE_SIZE), way=Way(**way), prompts=own)
     machine = find_machine(device)
     return plan_study(study, machine) if dry_run else run_study(study, machine, _classifier())
 
 
-def _read_prompts(path: Path) -> tuple[Asked, ...]:
-    from linfusion_cli.evaluate.attributes import read_prompt
+def _checkpoint_study(
+    compared: dict[str, Any],
+    prompt_file: Path | None,
+    count: int | None,
+    size: str | None,
+    way: dict[str, Any],
+    about: dict[str, Any],
+    device: str,
+    *,
+    dry_run: bool,
+) -> Iterable[object]:
+    """A study of the user's prompts by a model of any other preset."""
+    if prompt_file is None:
+        raise UsageError(
+            f"--preset {about['preset']}: the fixed prompts are of the built-in model's scenes. Name a file of your "
+            "own, one prompt per line: --prompt-file FILE"
+        )
+    from linfusion_cli.evaluate.checkpoint_study import CheckpointStudy, run_checkpoint_study
+    from linfusion_cli.evaluate.dry_run import plan_checkpoint_study
+    from linfusion_cli.evaluate.samples import Way
+    from linfusion_cli.geometry import parse_size
+    from linfusion_cli.system.device import find_machine
 
+    own = _read_prompts(prompt_file, count)
+    study = CheckpointStudy(**about, **compared, prompts=own, size=parse_size(size) if size else None, way=Way(**way))
+    machine = find_machine(device)
+    return plan_checkpoint_study(study, machine) if dry_run else run_checkpoint_study(study, machine)
+
+
+def _read_prompts(path: Path, count: int | None) -> tuple[str, ...]:
+    """The prompts of a file, the first `count` of them. Raises UsageError if there are fewer, or none."""
     try:
         lines = [line.strip() for line in read_input(path, 16 << 20).decode("utf-8-sig").splitlines()]
     except (OSError, ValueError) as error:
         raise UsageError(f'--prompt-file "{path}": it can\'t be read ({error})') from error
-    asked = tuple(read_prompt(line) for line in lines if line and not line.startswith("#"))
-    if not asked:
+    prompts = tuple(line for line in lines if line and not line.startswith("#"))
+    if not prompts:
         raise UsageError(f'--prompt-file "{path}": there is no prompt in it. Write one per line')
-    return asked
+    if count is not None and count > len(prompts):
+        raise UsageError(f'--prompts {count}: "{path}" holds fewer. Nearest: --prompts {len(prompts)}')
+    return prompts[:count]
 
 
 def _compare(images: Path | None, reference: Path | None, inception: Path | None, device: str) -> Iterable[object]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+Rows = np.ndarray[tuple[int], np.dtype[np.int64]]
 RESAMPLES = 1000
 DISTANCE_RESAMPLES = 200  # each takes the eigenvalues of a matrix
 
@@ -29,15 +30,54 @@ class Score:
 def frechet(ours: Tensor, theirs: Tensor) -> float:
     """Fréchet distance of Gaussians fitted to two sets of features, each (count, dim); 0 for equal sets.
 
-    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), m the means and S the covariances (arXiv 1706.08500). It needs more rows
-    than dimensions, and it falls as their number grows (arXiv 1911.07023): compare equal counts only.
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^1/2), m the means and S the covariances (arXiv 1706.08500). It falls
+    as the number of rows grows (arXiv 1911.07023), most of all below the number of dimensions: compare equal counts.
     """
     a, b = ours.double(), theirs.double()
     mean = (a.mean(0) - b.mean(0)).square().sum()
-    first, second = torch.cov(a.T), torch.cov(b.T)
-    # tr (S1 S2)^1/2: the eigenvalues of a product of covariances are at least 0, but for rounding
-    root = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
-    return float(mean + first.trace() + second.trace() - 2 * root)
+    first, second = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))  # S1 = first^T first
+    root = _root_trace(first, second)
+    return float(mean + first.square().sum() + second.square().sum() - 2 * root)
+
+
+def _root_trace(first: Tensor, second: Tensor) -> Tensor:
+    """tr (S1 S2)^1/2 of two covariances S = x^T x: the sum of the singular values of first second^T.
+
+    With more rows than columns it is cheaper from the product of the covariances themselves, whose eigenvalues are at
+    least 0, but for rounding.
+    """
+    if min(len(first), len(second)) < first.shape[1]:
+        singular: Tensor = torch.linalg.svdvals(first @ second.T)
+        return singular.sum()
+    eigenvalues: Tensor = torch.linalg.eigvals((first.T @ first) @ (second.T @ second))
+    return eigenvalues.real.clamp(min=0).sqrt().sum()
+
+
+def kernel_score(ours: Tensor, theirs: Tensor, seed: int = 0) -> Score:
+    """Kernel distance (KID) of two sets of features, each (count, dim), of two rows at least (arXiv 1801.01401).
+
+    The unbiased squared maximum mean discrepancy of the kernel (x.y / dim + 1)^3, which may fall below 0 by chance. The
+    interval is that of random halves of both sets, which are wider spread than the whole.
+    """
+    a, b = ours.double(), theirs.double()
+    within, between, others = (_kernel(x, y).numpy() for x, y in ((a, a), (a, b), (b, b)))
+    rng = np.random.default_rng(seed)
+
+    def discrepancy(mine: Rows, reference: Rows) -> float:
+        own, other = within[np.ix_(mine, mine)], others[np.ix_(reference, reference)]
+        alike = sum((k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (own, other))
+        return float(alike - 2 * between[np.ix_(mine, reference)].mean())
+
+    def half(count: int) -> Rows:
+        return rng.permutation(count)[: max(2, count // 2)]
+
+    halves = [discrepancy(half(len(a)), half(len(b))) for _ in range(DISTANCE_RESAMPLES)]
+    value = discrepancy(np.arange(len(a)), np.arange(len(b)))
+    return Score(value, *map(float, np.quantile(halves, (0.025, 0.975))))
+
+
+def _kernel(first: Tensor, second: Tensor) -> Tensor:
+    return (first @ second.T / first.shape[1] + 1) ** 3
 
 
 def standardised(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:

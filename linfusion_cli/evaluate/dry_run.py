@@ -9,8 +9,10 @@ from typing import Any, ClassVar
 
 from linfusion_cli.errors import Message
 from linfusion_cli.evaluate.ablations import claim_study, claims
+from linfusion_cli.evaluate.checkpoint_study import CheckpointStudy
 from linfusion_cli.evaluate.samples import Way, image_folder, image_path, plan_of, preset_job
 from linfusion_cli.evaluate.study import REPORT, Study
+from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import Machine
 
 
@@ -63,6 +65,14 @@ def plan_study(study: Study, machine: Machine) -> Iterator[EvaluationPlan]:
     yield EvaluationPlan((_planned("", study, machine, _images_there(study)),))
 
 
+def plan_checkpoint_study(study: CheckpointStudy, machine: Machine) -> Iterator[str | EvaluationPlan]:
+    """The plan of a study of the user's prompts, with its notes. Raises as plan_study() does."""
+    plan = make_plan(study.job(0), machine, keep_text_encoders=True)
+    yield from plan.notes
+    count = len(study.prompts)
+    yield EvaluationPlan((_planned_from("", plan, count, count - len(study.missing)),))
+
+
 def plan_claims(
     folder: Path, variants: Path | None, preset: str, count: int, seed: int, machine: Machine
 ) -> Iterator[str | EvaluationPlan]:
@@ -83,12 +93,17 @@ def plan_claims(
 def _planned(name: str, study: Study, machine: Machine, existing: int) -> PlannedStudy:
     asked = study.asked()
     plan = plan_of(study.preset, study.way, machine, asked[0].prompt, study.seed, study.size)
+    return _planned_from(name, plan, len(asked), existing)
+
+
+def _planned_from(name: str, plan: Plan, count: int, existing: int) -> PlannedStudy:
+    """The images of a study, all like that of the plan."""
     loading = sum(phase.seconds for phase in plan.phases if phase.name == "load")
-    missing = len(asked) - existing
+    missing = count - existing
     return PlannedStudy(
         name=name,
-        size=str(study.size),
-        count=len(asked),
+        size=str(plan.size),
+        count=count,
         existing=existing,
         seconds=loading + (plan.seconds - loading) * missing if missing else 0.0,
         peak_bytes=plan.peak_bytes,

@@ -56,13 +56,13 @@ def compare_folders(
     for folder, real in ((theirs, True), (ours, False)):
         count = 0
         lost: list[str] = []
-        for path in _files(folder):
+        for path in image_files(folder):
             try:
                 image = read_image(path)
             except UNREADABLE as error:
                 lost.append(f"{path.name}: {type(error).__name__}")
                 continue
-            metric.update(_scaled(image).to(device), real=real)
+            metric.update(scaled(image).to(device), real=real)
             count += 1
         if count < 2:
             named = "".join(f"\n  {line}" for line in lost[:NAMED])
@@ -73,13 +73,20 @@ def compare_folders(
     yield InceptionDistance(float(metric.compute()))
 
 
-def _files(folder: Path) -> list[Path]:
+def inception_network(weights: Path | None, device: str) -> nn.Module:
+    """Inception-v3 as FID has it: uint8 (batch, 3, 299, 299) to (batch, 2048). Raises as compare_folders() does."""
+    network: nn.Module = _metric(weights, None).inception.to(device).eval()
+    return network
+
+
+def image_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UsageError(f'"{folder}": there is no such folder of images')
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
 
 
-def _scaled(image: Tensor) -> Tensor:
+def scaled(image: Tensor) -> Tensor:
+    """A uint8 image (3, height, width) as the network sees it, whatever its shape: (1, 3, 299, 299)."""
     pixels = F.interpolate(
         image[None].float(), size=(INCEPTION_PX, INCEPTION_PX), mode="bicubic", antialias=True, align_corners=False
     )

@@ -65,9 +65,9 @@ class Way:
 def preset_job(preset: str, way: Way, prompt: str, seed: int, size: Size | None) -> Job:
     """The job of one image; size None = the preset's own. Raises UsageError for a preset that can't be used."""
     attention = "softmax" if way.attention == "softmax" else "linear"
-    job = resolve(
-        Request(prompt=prompt, preset=preset, seed=seed, size=str(size) if size else None, attention=attention)
-    )
+    linfusion = way.weights if way.attention == "linear" and way.weights else None
+    request = Request(prompt=prompt, preset=preset, seed=seed, attention=attention, linfusion=linfusion)
+    job = resolve(replace(request, size=str(size) if size else None))
     settings = job.settings.model_copy(update={"upscale": job.settings.upscale.model_copy(update=way.upscale)})
     if way.direct and size is not None:
         side = round(size.area**0.5)

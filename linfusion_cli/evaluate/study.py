@@ -12,21 +12,21 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from linfusion_cli.errors import OutputError, UsageError, option
+from linfusion_cli.errors import UsageError
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, truth_of
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
 from linfusion_cli.evaluate.samples import IMAGES, Maker, Way, image_folder, image_path, keep, read_image
+from linfusion_cli.evaluate.study_folder import claim_folder
 from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
-from linfusion_cli.json_files import read_json
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
 from linfusion_cli.system.device import Machine
 
 CROPS = 4  # per image, at full resolution
-REPORT, ASKED = "report.json", "asked.json"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,11 @@ class Study:
         if not prompts:
             raise UsageError("there are no prompts to evaluate. Name at least one")
         return prompts
+
+    def about(self, prompts: list[str]) -> dict[str, Any]:
+        """What decides the images, as the folder keeps it."""
+        settings = {"size": str(self.size), "preset": self.preset, "way": asdict(self.way), "seed": self.seed}
+        return {**settings, "prompts": prompts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class StudyReport:
 
     path: of report.json
     rows: name -> score's name -> score, see scores(); "images" are the study's, "renders" fresh scenes
+    columns: of the first table, in order; None for COLUMNS
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -107,14 +113,15 @@ class StudyReport:
     count: int
     seed: int
     rows: dict[str, dict[str, Score]]
+    columns: tuple[Column, ...] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
         return {"path": str(self.path), **self._about(), "rows": self._rows()}
 
     def lines(self) -> Iterator[str]:
-        """The lines of two Markdown tables."""
-        return table(self.rows)
+        """The lines of the Markdown tables."""
+        return table(self.rows, self.columns or COLUMNS)
 
     def write(self) -> None:
         """Writes it to `path`. Raises OSError if it can't be written."""
@@ -137,7 +144,7 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     classifier.to(machine.device)
     images = image_folder(study.folder)
     maker = Maker(study.preset, study.way, machine)
-    _claim(study, [one.prompt for one in asked])
+    claim_folder(study.folder, study.about([one.prompt for one in asked]))
     for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
         if done % max(1, len(asked) // 20) == 0:
             yield ImagesMade(done, len(asked))
@@ -161,38 +168,6 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
 
 def _seeds(study: Study, count: int) -> list[int]:
     return [study.seed * 1_000_000 + index for index in range(count)]
-
-
-def _claim(study: Study, prompts: list[str]) -> None:
-    """Writes into the folder which study its images are of.
-
-    A study with more prompts replaces the file; one with fewer uses the first images. Raises UsageError if the folder
-    is of another study, OutputError if it can't be read or written.
-    """
-    wanted: dict[str, Any] = {
-        "size": str(study.size),
-        "preset": study.preset,
-        "way": asdict(study.way),
-        "seed": study.seed,
-        "prompts": prompts,
-    }
-    path = study.folder / ASKED
-    try:
-        study.folder.mkdir(parents=True, exist_ok=True)
-        found = read_json(path) if path.exists() else wanted
-        shared = min(len(prompts), len(found["prompts"]))
-        ours, theirs = ({**about, "prompts": about["prompts"][:shared]} for about in (wanted, found))
-        differing = [name for name in ours if ours[name] != theirs[name]]
-        if not differing and (found is wanted or len(prompts) > shared):
-            write_atomically(path, json.dumps(wanted, indent=1) + "\n")
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise OutputError(f"{study.folder}: can't be used ({error})") from error
-    if differing:
-        raise UsageError(
-            f"{study.folder} holds another evaluation: {differing[0]} differs. Name another folder with ",
-            option("output"),
-            ", or remove it",
-        )
 
 
 def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, machine: Machine, name: str) -> Measured:
@@ -308,14 +283,16 @@ COLUMNS = (
 )
 
 
-def table(rows: dict[str, dict[str, Score]]) -> Iterator[str]:
-    """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute."""
-    yield "| | " + " | ".join(column.heading for column in COLUMNS) + " |"
-    yield "|---" * (len(COLUMNS) + 1) + "|"
+def table(rows: dict[str, dict[str, Score]], columns: tuple[Column, ...] = COLUMNS) -> Iterator[str]:
+    """Yields the lines of two Markdown tables: the main scores, and the fidelity by attribute where there is any."""
+    yield "| | " + " | ".join(column.heading for column in columns) + " |"
+    yield "|---" * (len(columns) + 1) + "|"
     for name, row in rows.items():
-        yield (f"| {name} | " + " | ".join(column.text(row) for column in COLUMNS) + " |")
-    yield ""
+        yield (f"| {name} | " + " | ".join(column.text(row) for column in columns) + " |")
     present = [name for name in ATTRIBUTES if any(f"fidelity {name}" in row for row in rows.values())]
+    if not present:
+        return
+    yield ""
     yield "| fidelity, % | " + " | ".join(present) + " |"
     yield "|---" * (len(present) + 1) + "|"
     for name, row in rows.items():

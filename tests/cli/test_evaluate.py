@@ -46,7 +46,8 @@ def test_flags_that_would_do_nothing_are_refused(
     [
         ([], "-o FOLDER"),
         (["--images", "a"], "--images and --reference belong together"),
-        (["--reference", "a"], "--images and --reference belong together"),
+        (["--reference", ".", "-o", "x"], "--reference belongs to --images"),
+        (["--clip", ".", "-o", "x"], "--clip belongs to --images, or to a preset of another model"),
         (["-o", "x", "--size", "big"], "size"),
         (["-o", "x", "--prompt-file", "missing.txt"], '--prompt-file "missing.txt": it can\'t be read'),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from linfusion_cli.evaluate.bootstrap import Score, distance_score, frechet, mean_score
+from linfusion_cli.evaluate.bootstrap import Score, distance_score, frechet, kernel_score, mean_score
 
 
 def features(count: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
@@ -35,6 +35,30 @@ def test_correlated_features_against_a_matrix_root() -> None:
     root = torch.linalg.eigvalsh(half @ second @ half).sqrt().sum()
     slow = (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * root
     assert frechet(a, b) == pytest.approx(float(slow), rel=1e-9)
+
+
+def test_fewer_rows_than_dimensions_against_a_matrix_root() -> None:
+    a, b = (torch.randn(rows, 12, generator=torch.Generator().manual_seed(rows)).double() for rows in (5, 30))
+    first, second = torch.cov(a.T), torch.cov(b.T)
+    root = torch.linalg.eigvals(first @ second).real.clamp(min=0).sqrt().sum()
+    slow = (a.mean(0) - b.mean(0)).square().sum() + first.trace() + second.trace() - 2 * root
+    assert frechet(a, b) == pytest.approx(float(slow), rel=1e-6)
+
+
+def test_the_kernel_distance_is_the_mean_over_all_pairs() -> None:
+    a, b = features(20, 0).double(), features(15, 1, 0.7).double()
+
+    def kernel(x: torch.Tensor, y: torch.Tensor) -> float:
+        return float((x @ y / 6 + 1) ** 3)
+
+    own = [kernel(x, y) for i, x in enumerate(a) for j, y in enumerate(a) if i != j]
+    other = [kernel(x, y) for i, x in enumerate(b) for j, y in enumerate(b) if i != j]
+    between = [kernel(x, y) for x in a for y in b]
+    slow = sum(own) / len(own) + sum(other) / len(other) - 2 * sum(between) / len(between)
+    score = kernel_score(a, b)
+    assert score.value == pytest.approx(slow, rel=1e-9)
+    assert score.low < score.value < score.high
+    assert abs(kernel_score(features(400, 2), features(400, 3)).value) < 0.1 * kernel_score(a, b).value
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
