@@ -3,9 +3,9 @@
     python bench/many_tasks.py [--prompts 1000000] [--workers 1000] [--traced 8]
 
 Everything but the engine is real: the list is read, tasks are made, every worker appends to its own journal through
-Journal, and the next start reads all journals. No image is written for the many; what one image asks of the file system
-is counted by strace (Linux) over batches of two lengths, so that what a batch asks once cancels. Waits for the disk
-(fsync) are counted and left out of the many appends.
+Journal, and the next start reads all journals, or those of one part. No image is written for the many; what one image
+asks of the file system is counted by strace (Linux) over batches of two lengths, so that what a batch asks once
+cancels. Waits for the disk (fsync) are counted and left out of the many appends.
 """
 
 from __future__ import annotations
@@ -119,8 +119,11 @@ def main() -> None:
             waits = work(folder, tasks, given.workers)
         journals = list((folder / ".linfusion").glob("journal*.jsonl"))
         size = sum(path.stat().st_size for path in journals)
-        with timed(f"read {len(journals):,} journals ({size / 1e6:.0f} MB) at the next start", rows):
+        with timed(f"read {len(journals):,} journals ({size / 1e6:.0f} MB) at the next start of the whole list", rows):
             known = Journal(folder)
+        with timed(f"read the journal of one part at its next start (`--shard 1/{given.workers}`)", rows):
+            part = Journal(folder, f"-{1 % given.workers}-of-{given.workers}", other_parts=False)
+        assert set(part.done) == {task.id for task in shard_of(tasks, 1, given.workers)}
         assert len(known.done) == len(tasks) == given.prompts
         with timed("look for each image once, none there", rows):
             assert all(known.state(task, thorough=False) == "missing" for task in tasks)

@@ -123,7 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        (root / "list.txt").write_text("".join(f"a lake of kind {number}\n" for number in range(given.images)))
+        (root / "list.txt").write_text("".join(f"a lake --seed {number}\n" for number in range(given.images)))
         first = [sys.executable, "-m", "linfusion_cli", "generate", "a lake", "--size", "256x256", "--quiet"]
         subprocess.run(
             [*first, "-o", str(root / "x.png")], env=environment(root), stdout=subprocess.DEVNULL, check=True

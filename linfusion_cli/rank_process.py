@@ -74,7 +74,7 @@ def led(world: Group, plan: Plan) -> Iterator[Ranks]:
     from linfusion_cli.engine.distributed.ranks import Ranks
 
     world.from_first(pickle.dumps(plan))
-    ranks = Ranks.of(world.waiting(silent_seconds(plan)))
+    ranks = Ranks.of(world.waiting(silent_seconds(plan)), plan.rank_shares)
     yield ranks
     ranks.close()
 
@@ -97,7 +97,7 @@ def follow(world: Group, device: str) -> None:
         plan = replace(plan, machine=replace(plan.machine, device=device))
         if plan.keep_text_encoders and cache is None:
             cache = make_model_cache(plan)
-        ranks = Ranks.of(world.waiting(silent_seconds(plan)))
+        ranks = Ranks.of(world.waiting(silent_seconds(plan)), plan.rank_shares)
         _compute(plan, ranks, cache)
         ranks.close()
 

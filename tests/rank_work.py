@@ -37,16 +37,16 @@ WEIGHTS = Weights(torch.device("cpu"), resident=True)
 HALVES: dict[int, tuple[Group, Group]] = {}  # of the groups of even size
 
 
-def ranks_of(group: Group) -> Ranks:
+def ranks_of(group: Group, shares: tuple[int, ...] = ()) -> Ranks:
     """As Ranks.of, for a group that is not all processes."""
     halves = HALVES.get(group.size)
-    return Ranks(group, GuidanceSplit(group, halves) if halves else None)
+    return Ranks(group, GuidanceSplit(group, halves) if halves else None, shares)
 
 
-def store_of(group: Group | None, latent_rows: int, levels: int) -> ActivationStore:
+def store_of(group: Group | None, latent_rows: int, levels: int, shares: tuple[int, ...] = ()) -> ActivationStore:
     """A store without limits; without a group, that of one process."""
     alone = ActivationStore.unlimited(torch.device("cpu"))
-    return SharedStore(alone, group, RowSplit.of(latent_rows, levels, group.size)) if group else alone
+    return SharedStore(alone, group, RowSplit.of(latent_rows, levels, group.size, shares), shares) if group else alone
 
 
 def unet_pass(
@@ -58,8 +58,9 @@ def unet_pass(
     dilation: int = 1,
     dtype: torch.dtype = torch.float64,
     softmax: bool = False,
+    shares: tuple[int, ...] = (),
 ) -> tuple[Tensor, Traffic]:
-    """One pass of a tiny UNet, and the bytes that this process sent."""
+    """One pass of a tiny UNet, and the bytes that this process sent. shares: of the rows, for the ranks of a group."""
     unet, tensors = mounted(family)
     if softmax or dtype != torch.float64:
         tensors, config = load_golden(DATA / f"unet_{family}.safetensors")
@@ -71,7 +72,7 @@ def unet_pass(
     sample = torch.randn(1, 4, height, width, dtype=dtype)
     text = tensors["encoder_hidden_states"][:1].to(dtype)
     added = {name: tensors[name][:1].to(dtype) for name in ("text_embeds", "time_ids") if name in tensors}
-    store = store_of(group, height, len(unet.config.block_out_channels))
+    store = store_of(group, height, len(unet.config.block_out_channels), shares)
     with torch.inference_mode():
         return BandedUNet(unet, band_rows, store, WEIGHTS)(sample, torch.tensor(321), text, added, dilation), (
             group.traffic if group else Traffic()
@@ -144,7 +145,8 @@ def job_of(preset: Path, size: str, between: str) -> dict[str, Any]:
 
 def plan_of(job: dict[str, Any]) -> Plan:
     values = {key: value for key, value in job.items() if key != "between"}
-    plan = make_plan(resolve(Request(output=Path("x.png"), **values)), find_machine("cpu"))
+    resolved = resolve(Request(output=Path("x.png"), **values))
+    plan = make_plan(resolved, find_machine("cpu"), ranks=resolved.rank_options.ranks)
     return replace(plan, join=replace(plan.join, between=job["between"]))
 
 
@@ -152,7 +154,8 @@ def make_image(
     group: Group | None, job: dict[str, Any], kept: dict[str, bytes], steps: int = 10**6
 ) -> tuple[np.ndarray[Any, Any], dict[str, bytes]]:
     """The final image's rows on the first rank, none on the others, and what was kept. It stops after `steps` steps."""
-    ranks = ranks_of(group) if group else None
+    plan = plan_of(job)
+    ranks = ranks_of(group, plan.rank_shares) if group else None
     keeper, done, phase = Kept(kept), 0, ""
 
     def see(event: Event) -> None:
@@ -166,7 +169,7 @@ def make_image(
 
     rows: list[np.ndarray[Any, Any]] = [np.empty((0, 1, 3), dtype=np.uint8)]
     try:
-        for image in images(plan_of(job), see, keeper, None, ranks):
+        for image in images(plan, see, keeper, None, ranks):
             rows = list(image.rows) if image.final else rows
     except StoppedError:
         pass

@@ -30,7 +30,7 @@ def test_it_computes_every_image_on_its_device_and_keeps_the_model(plan: Plan, m
     closed: list[float] = []
     world: Any = SimpleNamespace(from_first=lambda own: sent.pop(0), waiting=lambda seconds: seconds)
     monkeypatch.setattr(
-        Ranks, "of", staticmethod(lambda seconds: SimpleNamespace(close=lambda: closed.append(seconds)))
+        Ranks, "of", staticmethod(lambda seconds, shares: SimpleNamespace(close=lambda: closed.append(seconds)))
     )
     monkeypatch.setattr(rank_process, "make_model_cache", lambda plan: object())
     monkeypatch.setattr(

@@ -84,7 +84,7 @@ def dry_run(tasks: Sequence[Task], folder: Path, by_ranks: RankOptions | None = 
     for kind, of_kind in list(kinds.items())[:MOST_PLANS]:
         ids = [task.id for task in of_kind]
         try:
-            plan = _plan(of_kind[0], there, machine(kind.job.device), by_ranks.ranks)
+            plan = _plan(of_kind[0], there, machine(kind.job.device), by_ranks)
         except LinfusionError as error:
             found.obstacles.add(error.message, ids)
             found.refused += 1
@@ -108,8 +108,9 @@ def _machine(device: str, by_ranks: RankOptions) -> Machine:
     return rank_machines(device, by_ranks)[0] if by_ranks.ranks > 1 else find_machine(device)
 
 
-def _plan(task: Task, folder: Path, machine: Machine, ranks: int) -> Plan:
-    return make_plan(resolve(task.request(folder, overwrite=True)), machine, keep_text_encoders=True, ranks=ranks)
+def _plan(task: Task, folder: Path, machine: Machine, by_ranks: RankOptions) -> Plan:
+    job = replace(resolve(task.request(folder, overwrite=True)), rank_options=by_ranks)
+    return make_plan(job, machine, keep_text_encoders=True, ranks=by_ranks.ranks)
 
 
 def _note(found: DryRun, plan: Plan, tasks: Sequence[Task]) -> None:

@@ -28,6 +28,7 @@ CONNECT_SECONDS = 10.0
 CLOSE_SECONDS = 15.0
 USUAL_CORES = 4
 MOST_STARTS = 3  # of a worker, one after the other, without a sign of it
+RESTART_SECONDS = 1.0  # until a worker that Ray is starting again is asked once more
 CONTROL = "control"  # the thread of an actor that hears stop() while another makes an image
 ADDRESS = re.compile(r"ray://(?P<host>[^\s:/]+|\[[0-9a-fA-F:]+\]):(?P<port>\d{1,5})/?")
 NAME = "ray"
@@ -72,6 +73,7 @@ class RayCluster:
     actors: list[Any]
     _running: dict[Any, tuple[int, Callable[[Any], Happening]]] = field(default_factory=dict)
     _starts: dict[int, int] = field(default_factory=dict)  # of each worker since it joined
+    _ask_at: dict[int, float] = field(default_factory=dict)  # on the clock, workers that Ray is starting again
 
     @property
     def size(self) -> int:
@@ -81,6 +83,10 @@ class RayCluster:
         self._running[self.actors[worker].make.remote(assignment)] = (worker, _ended(worker))
 
     def happenings(self, seconds: float) -> list[Happening]:
+        for worker, at in list(self._ask_at.items()):
+            if time.monotonic() >= at:
+                del self._ask_at[worker]
+                self.ask_in(worker)
         if not self._running:
             time.sleep(seconds)
             return []
@@ -122,6 +128,12 @@ class RayCluster:
         for reference, (other, _) in list(self._running.items()):
             if other == worker:
                 del self._running[reference]
+        waits = isinstance(error, getattr(self.ray.exceptions, "ActorUnavailableError", ()))  # Ray is starting it again
+        asked_in = self._starts[worker] > 0
+        if waits:
+            self._starts[worker] = max(0, self._starts[worker] - 1)  # that is no start that failed
+            self._ask_at[worker] = time.monotonic() + RESTART_SECONDS
+            return [] if asked_in else [Lost(worker, _cause(error))]
         final = self._starts[worker] >= MOST_STARTS
         if not final:
             self.ask_in(worker)

@@ -59,7 +59,7 @@ class Options:
     retries:            how often a task is tried again after a failure that may not repeat
     limit:              images of this run, 0 for all
     deadline:           a time on `clock`, after which the running step is the last; 0 for none
-    checkpoint_seconds, preview, preview_every, ranks, devices: see Request
+    checkpoint_seconds, preview, preview_every, ranks, devices, rank_shares: see Request
     thorough:           read every finished image whole
     most_bytes:         plan for no more memory than this, where a plan needs less; 0: for what is free
     """
@@ -73,6 +73,7 @@ class Options:
     preview_every: int | None = None
     ranks: int | None = None
     devices: str | None = None
+    rank_shares: str | None = None
     thorough: bool = False
     most_bytes: int = 0
 
@@ -324,6 +325,7 @@ class Runner:
             preview_every=options.preview_every,
             ranks=options.ranks,
             devices=options.devices,
+            rank_shares=options.rank_shares,
         )
         self._worker.send(Order(id=attempt.task.id, request=request, less_bytes=attempt.less_bytes))
         return self._worker

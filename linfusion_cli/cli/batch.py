@@ -150,17 +150,18 @@ def _preview(common: dict[str, Any]) -> dict[str, Any]:
 
 def _by_ranks(common: dict[str, Any], cluster: OnCluster | None) -> dict[str, Any]:
     """Takes the ranks and their devices out of the values for all rows. Raises UsageError for ones that can't be."""
-    from linfusion_cli.config.rank_options import RankOptions
+    from linfusion_cli.config.rank_options import RankOptions, checked_shares
 
-    ranks, devices = common.pop("ranks", None), common.pop("devices", None)
-    found = RankOptions.of(ranks, devices, common.get("device", "auto"))
+    ranks, devices, shares = (common.pop(key, None) for key in ("ranks", "devices", "rank_shares"))
+    found = RankOptions.of(ranks, devices, common.get("device", "auto"), shares)
+    checked_shares(found.shares, found.ranks)
     if found.ranks > 1 and cluster is not None:
         given = f'"{devices}"' if devices else f"{ranks}"
         raise UsageError(
             f"{given}: with --on each worker makes whole images. Leave one of them out",
             parameter="devices" if devices else "ranks",
         )
-    return {"ranks": ranks, "devices": devices}
+    return {"ranks": ranks, "devices": devices, "rank_shares": shares}
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +347,7 @@ def _show_plans(journal: Journal, tasks: list[Task], options: Options, *, as_jso
     from linfusion_cli.cli.batch_display import dry_run_lines, emit_dry_run
     from linfusion_cli.config.rank_options import RankOptions
 
-    by_ranks = RankOptions.of(options.ranks, options.devices)
+    by_ranks = RankOptions.of(options.ranks, options.devices, shares=options.rank_shares)
     found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder, by_ranks)
     if as_json:
         emit_dry_run(found)

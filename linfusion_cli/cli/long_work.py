@@ -51,7 +51,9 @@ def _predicted_seconds(journal: Journal, tasks: list[Task], options: Options) ->
     from linfusion_cli.config.rank_options import RankOptions
 
     missing = [task for task in tasks if task.id not in journal.done]
-    planned = dry_run(missing, journal.folder, RankOptions.of(options.ranks, options.devices)).planned
+    planned = dry_run(
+        missing, journal.folder, RankOptions.of(options.ranks, options.devices, shares=options.rank_shares)
+    ).planned
     images = sum(kind.images for kind in planned)
     if not images:
         return 0.0

@@ -167,7 +167,7 @@ class _Grid:
 
         journal, problems = Journal(folder), list[str]()
         self._common.pop("checkpoint_seconds", None)
-        options = Options(ranks=self._common.pop("ranks", None), devices=self._common.pop("devices", None))
+        options = Options(**{key: self._common.pop(key, None) for key in ("ranks", "devices", "rank_shares")})
 
         def tasks_of(rows: Sequence[Row]) -> list[Task]:
             return make_tasks(rows, self._common, NAME_TEMPLATE, journal.numbers, problems)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 GAP = 2  # blanks between two columns of a table
 LEAST_COLUMNS = 20  # of a column that is wrapped
+MOST_ROWS = 8  # numbers of rows by rank that are shown
 BUSY = 1.3  # times as long as on an idle machine
 
 
@@ -143,15 +144,18 @@ def plan_fields(plan: Plan) -> dict[str, object]:
 
 
 def rank_lines(forecast: RankForecast, link: str | None) -> list[str]:
-    """What several ranks would send, and how long they would take; each is as fast as this machine."""
+    """What several ranks would send, and how long they would take; each is as fast as its share."""
     sent = (
         f"{forecast.ranks} ranks, each with the memory above; all send {bytes_text(forecast.sent_bytes)}, each "
         f"{bytes_text(forecast.rank_bytes)}"
     )
+    shown = [str(rows) for rows in forecast.rows_px[:MOST_ROWS]] + ["..."] * (len(forecast.rows_px) > MOST_ROWS)
+    rows = f"rows of the image by rank: {', '.join(shown)}"
     if forecast.seconds is None or forecast.speed_up is None:
-        return [sent]
+        return [sent, rows]
     return [
         sent,
+        rows,
         f"on devices of their own, over links of {safe(link or '')}: {seconds_text(forecast.seconds)} instead of "
         f"{seconds_text(forecast.alone_seconds)}, {forecast.speed_up:.2f} times as fast",
     ]

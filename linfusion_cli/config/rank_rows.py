@@ -6,6 +6,7 @@ from linfusion_cli.config.option_row import COMMANDS, PLAN, OptionRow
 from linfusion_cli.config.value_range import Range
 
 MOST_RANKS = 1024
+MOST_SHARE = 1000
 RANK_ROWS = (
     OptionRow(
         key="ranks",
@@ -25,6 +26,16 @@ RANK_ROWS = (
         help="Make each image with a process on each of these devices: cuda:0,cuda:1 or cpu,cpu.",
         default_from="one process",
         suggestions=("cuda:0,cuda:1", "cpu,cpu"),
+        decides_pixels=False,
+        in_batch_rows=False,
+    ),
+    OptionRow(
+        key="rank_shares",
+        kind=str,
+        metavar="A:B",
+        help="The rows of the image that each process gets, as a ratio: 2:1 where the first is twice as fast.",
+        default_from="equally many",
+        suggestions=("1:1", "2:1"),
         decides_pixels=False,
         in_batch_rows=False,
     ),

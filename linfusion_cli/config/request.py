@@ -77,4 +77,5 @@ class Request:
     ranks: int | None = None
     devices: str | None = None
     eta: float | None = None
+    rank_shares: str | None = None
     index: int = 0  # the position in a batch, for {index} in the file's name

@@ -61,7 +61,7 @@ def resolve(request: Request) -> Job:
     settings = loaded.settings
     extras.check_growth(loaded, size, start)
     extras.check_companions(given, settings.extras, start)
-    by_ranks = RankOptions.of(request.ranks, request.devices, checked_device(request.device))
+    by_ranks = RankOptions.of(request.ranks, request.devices, checked_device(request.device), request.rank_shares)
     seed_drawn = request.seed in (None, RANDOM_SEED)
     seed = secrets.randbelow(LARGEST_SEED + 1) if seed_drawn else checked_number("seed", cast("int", request.seed))
     job = Job(

@@ -218,7 +218,7 @@ class Estimate:
         return reduce(_joined, branches)
 
     def _unet_cost(self, stage: Stage, budget: StoreBudget, dilation: int) -> CostCounter:
-        part = unet_share(stage, self.architecture.unet, self.ranks, dilation)
+        part = unet_share(stage, self.architecture.unet, self.ranks, dilation, self.job.rank_options.shares)
         cost = unet_cost(
             self.architecture.unet,
             stage.canvas.latent(),
@@ -238,7 +238,9 @@ class Estimate:
     def _vae_cost(self, stage: Stage, budget: StoreBudget, waiting_px: float, *, encode: bool) -> CostCounter:
         """waiting_px: pixels of a float32 image that waits meanwhile."""
         vae, window = self.architecture.vae, self.job.settings.upscale.vae_window_latents
-        part = vae_share(stage, vae, len(self.architecture.unet.channels), self.ranks, window)
+        part = vae_share(
+            stage, vae, len(self.architecture.unet.channels), self.ranks, window, self.job.rank_options.shares
+        )
         counter = CostCounter(budget, BYTES_OF[vae.dtype(self.dtype)], part.share)
         counter.allocate(int(IMAGE_BYTES * waiting_px) / counter.number_bytes)
         vae_cost(vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, counter, encode=encode)

@@ -10,6 +10,7 @@ from typing import NoReturn
 from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
+from linfusion_cli.config.rank_options import checked_shares
 from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, UsageError, option
 from linfusion_cli.files import free_bytes, user_path
 from linfusion_cli.geometry import Size, base_size, nearest_size
@@ -65,8 +66,10 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False, r
     Of the plans that are nearly the fastest on such a kind of device, the one with the highest bands is taken; its
     times are those of this machine. keep_text_encoders: the text and image encoders stay loaded, for the next image.
     ranks: that make the image together; the plan's memory is that of one of them, its bands are for all.
-    Raises OutOfMemoryError, with the smallest budget that would do, if no plan fits.
+    Raises OutOfMemoryError, with the smallest budget that would do, if no plan fits; UsageError for shares of rows that
+    are not as many as ranks.
     """
+    checked_shares(job.rank_options.shares, ranks)
     disk, weights, dtype = free_bytes(job.scratch_folder), JobWeights.of(job), dtype_of(job, machine)
     check_inputs(job, weights)
     if ranks > 1 and not _architecture(job, weights).unet.bandable:
@@ -160,6 +163,7 @@ def _plan(
         row_bits=job.file.row_bits,
         preview=preview_settings(job),
         ranks=estimate.ranks,
+        rank_shares=job.rank_options.shares,
     )
 
 

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.geometry import Size
+from linfusion_cli.geometry import Band, Size
 from linfusion_cli.planning.memory_model import BYTES_OF
 from linfusion_cli.planning.model_shapes import Architecture
-from linfusion_cli.planning.rank_share import halves
+from linfusion_cli.planning.rank_share import halves, unet_splits
 from linfusion_cli.planning.rank_traffic import RankTraffic, unet_traffic
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.row_split import RowSplit, useful_ranks
@@ -26,12 +26,14 @@ class RankForecast:
 
     sent_bytes:      by all ranks, in all passes of the UNet, in the autoencoder, and to the one that writes the image
     rank_bytes:      the most that one rank sends, on average over the ranks
+    rows_px:         of the image, that each rank makes
     alone_seconds:   by one process, as the plan says; seconds: by the ranks, None where no link was given
     """
 
     ranks: int
     sent_bytes: int
     rank_bytes: int
+    rows_px: tuple[int, ...]
     alone_seconds: float
     seconds: float | None
 
@@ -70,7 +72,12 @@ def forecast(plan: RenderPlan, shapes: Architecture, ranks: int, link_bytes_per_
         )
         seconds = computed + sum(stage.message_seconds(link_bytes_per_second) for stage in stages)
     return RankForecast(
-        ranks=ranks, sent_bytes=sent, rank_bytes=sent // ranks, alone_seconds=plan.seconds, seconds=seconds
+        ranks=ranks,
+        sent_bytes=sent,
+        rank_bytes=sent // ranks,
+        rows_px=stages[-1].rows_px(),
+        alone_seconds=plan.seconds,
+        seconds=seconds,
     )
 
 
@@ -107,11 +114,22 @@ class _StageForecast:
         return passes + autoencoder + self._exchanged_bytes() / self.ranks / bytes_per_second
 
     def share(self, phase: str) -> float:
-        """The part of a phase's work that the busiest rank does."""
-        split = self.halves if phase == "denoise" else 1
-        height = self.stage.canvas.latent().height
-        rows = self._split(height, self.ranks // split).all(height)
-        return max(band.height for band in rows) / height / split
+        """The part of one process's time that a phase takes: that of the busiest rank.
+
+        Ranks with other shares are taken for faster or slower by as much; the plan's times are those of the first.
+        """
+        height, shares = self.stage.canvas.latent().height, self.plan.rank_shares or (1,) * self.ranks
+        splits = self._unet_splits() if phase == "denoise" else (self._split(height),)
+        bands = [band for split in splits for band in split.all(height)]
+        busiest = max(band.height * shares[0] / share for band, share in zip(bands, shares, strict=True))
+        return busiest / height / len(splits)
+
+    def rows_px(self) -> tuple[int, ...]:
+        """The rows of the image that each rank decodes, without the canvas around it."""
+        top, height = self.stage.margin_px, self.stage.size.height
+        inside = Band(top, top + height)
+        bands = self._split(self.stage.canvas.latent().height).all(self.stage.canvas.height)
+        return tuple(max(0, min(band.bottom, inside.bottom) - max(band.top, inside.top)) for band in bands)
 
     def _passes(self) -> list[tuple[int, float]]:
         """Dilation and number of the stage's passes, of both predictions."""
@@ -123,26 +141,29 @@ class _StageForecast:
         return unet_traffic(
             self.shapes.unet,
             self.stage.canvas.latent(),
-            self.ranks // self.halves,
+            self._unet_splits()[0],  # both halves send alike
             number_bytes=BYTES_OF[self.plan.dtype],
             linear=self.stage.attention == "linear",
             dilation=dilation,
         )
 
-    def _split(self, latent_rows: int, ranks: int) -> RowSplit:
-        return RowSplit.of(latent_rows, len(self.shapes.unet.channels), ranks)
+    def _split(self, latent_rows: int) -> RowSplit:
+        return RowSplit.of(latent_rows, len(self.shapes.unet.channels), self.ranks, self.plan.rank_shares)
+
+    def _unet_splits(self) -> tuple[RowSplit, ...]:
+        return unet_splits(self.stage, len(self.shapes.unet.channels), self.ranks, self.plan.rank_shares)
 
     def _autoencoder(self) -> RankTraffic:
         """Of the stage's decode and encode, where it has them, and of the rows that go to the writer."""
         plan, canvas = self.plan, self.stage.canvas
         phases = {phase.name for phase in plan.phases if phase.stage == self.stage.index}
-        split = self._split(canvas.latent().height, self.ranks)
+        split = self._split(canvas.latent().height)
         vae, found = self.shapes.vae, []
         for name in phases & {"encode", "decode"}:
             passes = VaeTraffic(
                 vae, canvas, split, BYTES_OF[vae.dtype(plan.dtype)], self.stage.bands.keep, plan.join.vae_window_latents
             )
-            before = None if self.before is None else self._split(self.before.latent().height, self.ranks)
+            before = None if self.before is None else self._split(self.before.latent().height)
             found.append(passes.decode() if name == "decode" else passes.encode(self.before, before))
         if self.stage is plan.stages[-1]:
             others = canvas.height - split.own(0, canvas.height).height

@@ -26,10 +26,15 @@ def halves(stage: Stage, ranks: int) -> int:
     return 2 if ranks % 2 == 0 and stage.is_guided_throughout else 1
 
 
-def unet_share(stage: Stage, shape: UNetShape, ranks: int, dilation: int) -> RankShare:
-    """Of the UNet's activations, in a pass of that dilation."""
-    group = ranks // halves(stage, ranks)
-    if group == 1:
+def unet_splits(stage: Stage, levels: int, ranks: int, shares: tuple[int, ...] = ()) -> tuple[RowSplit, ...]:
+    """The rows of the ranks in the UNet: of each half, where there are two. shares: of all ranks, () for equal ones."""
+    group, rows = ranks // halves(stage, ranks), stage.canvas.latent().height
+    return tuple(RowSplit.of(rows, levels, group, shares[first : first + group]) for first in range(0, ranks, group))
+
+
+def unet_share(stage: Stage, shape: UNetShape, ranks: int, dilation: int, shares: tuple[int, ...] = ()) -> RankShare:
+    """Of the UNet's activations, in a pass of that dilation. shares: of the rows, () for equal ones."""
+    if ranks == halves(stage, ranks):
         return RankShare()
     latent, channels = stage.canvas.latent(), shape.channels
     read = [
@@ -39,11 +44,13 @@ def unet_share(stage: Stage, shape: UNetShape, ranks: int, dilation: int) -> Ran
     fetched = 2 * (dilation + 1) * max(read)
     if stage.attention != "linear":  # keys and values of all tokens
         fetched = max(fetched, 2 * channels[0] * latent.area)
-    return RankShare(_largest(latent.height, len(channels), group), fetched)
+    return RankShare(_largest(latent.height, unet_splits(stage, len(channels), ranks, shares)), fetched)
 
 
-def vae_share(stage: Stage, shape: VaeShape, unet_levels: int, ranks: int, window: int) -> RankShare:
-    """Of the autoencoder's activations. window: how many latents its attention sees."""
+def vae_share(
+    stage: Stage, shape: VaeShape, unet_levels: int, ranks: int, window: int, shares: tuple[int, ...] = ()
+) -> RankShare:
+    """Of the autoencoder's activations. window: how many latents its attention sees; shares: as of unet_share()."""
     if ranks == 1:
         return RankShare()
     latent, keep = stage.canvas.latent(), stage.bands.keep
@@ -55,10 +62,10 @@ def vae_share(stage: Stage, shape: VaeShape, unet_levels: int, ranks: int, windo
     if shape.attention:
         seen = min(latent.area, window + 2 * BLOCK_ROWS * latent.width)
         fetched = max(fetched, shape.channels[-1] * seen)
-    return RankShare(_largest(latent.height, unet_levels, ranks), fetched)
+    split = RowSplit.of(latent.height, unet_levels, ranks, shares)
+    return RankShare(_largest(latent.height, (split,)), fetched)
 
 
-def _largest(latent_rows: int, levels: int, ranks: int) -> float:
+def _largest(latent_rows: int, splits: tuple[RowSplit, ...]) -> float:
     """The part of the rows that the busiest rank has."""
-    rows = RowSplit.of(latent_rows, levels, ranks).all(latent_rows)
-    return max(band.height for band in rows) / latent_rows
+    return max(band.height for split in splits for band in split.all(latent_rows)) / latent_rows

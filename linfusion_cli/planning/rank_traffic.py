@@ -103,11 +103,11 @@ class _Counter:
 
 
 def unet_traffic(
-    shape: UNetShape, latent: Size, ranks: int, *, number_bytes: int, linear: bool, dilation: int = 1
+    shape: UNetShape, latent: Size, split: RowSplit, *, number_bytes: int, linear: bool, dilation: int = 1
 ) -> RankTraffic:
-    """One pass for one sample over `ranks` ranks (without guidance in halves: of one half)."""
-    counter = _Counter(latent, RowSplit.of(latent.height, len(shape.channels), ranks), dilation, number_bytes)
-    if ranks > 1:
+    """One pass for one sample over the ranks of a split (without guidance in halves: of one half)."""
+    counter = _Counter(latent, split, dilation, number_bytes)
+    if split.ranks > 1:
         _Pass(shape, counter, linear).run()
     return RankTraffic(
         halo_bytes=counter.halo,

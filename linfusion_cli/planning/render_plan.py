@@ -187,6 +187,7 @@ class RenderPlan:
     kernels: "plain" or "fused", of linear attention
     preview: None for no previews
     ranks: processes that make the image together, whose busiest has this memory
+    rank_shares: how many rows each of them gets in proportion to the others, () for equally many
     """
 
     size: Size
@@ -214,6 +215,7 @@ class RenderPlan:
     preview: PreviewSettings | None = None
     components_stay: bool = False
     ranks: int = 1
+    rank_shares: tuple[int, ...] = ()
 
     @property
     def upscales_image(self) -> bool:

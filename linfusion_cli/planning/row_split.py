@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 
 from linfusion_cli.geometry import Band
 
@@ -26,24 +27,37 @@ class RowSplit:
     """The rows of an image over `ranks` processes, in units of one row of the coarsest level.
 
     A rank's rows at a level are the ones under its units, so that enlarging and reducing read no other rank's rows.
-    Ranks may have no rows: where there are fewer units than ranks.
+    Ranks may have no rows: where there are fewer units than ranks. shares: how many units each gets in proportion to
+    the others, () for equally many.
     """
 
     units: int
     ranks: int
+    shares: tuple[int, ...] = ()
 
     @staticmethod
-    def of(latent_rows: int, levels: int, ranks: int) -> RowSplit:
+    def of(latent_rows: int, levels: int, ranks: int, shares: tuple[int, ...] = ()) -> RowSplit:
         """For an image of `latent_rows` rows of latents in a UNet of `levels` levels."""
-        return RowSplit(row_units(latent_rows, levels), ranks)
+        return RowSplit(row_units(latent_rows, levels), ranks, shares)
 
     def own(self, rank: int, height: int) -> Band:
         """The rows of `rank` in a layer of `height` rows; an empty band for none."""
         rows = 1
         while rows * self.units < height:  # a unit's rows: a power of two, since each level halves
             rows *= 2
-        top, bottom = (min(height, self.units * i // self.ranks * rows) for i in (rank, rank + 1))
+        top, bottom = (min(height, self._first_unit(i) * rows) for i in (rank, rank + 1))
         return Band(top, bottom)
+
+    def _first_unit(self, rank: int) -> int:
+        """Where the units of a rank begin. Each has one at least, if there are as many as ranks."""
+        if not self.shares or self.units < self.ranks:
+            return self.units * rank // self.ranks
+        whole, sums = sum(self.shares), accumulate(self.shares[:rank])
+        first = 0
+        for number, before in enumerate(sums, 1):
+            most = self.units - self.ranks + number  # the ranks behind it get one each
+            first = min(max(self.units * before // whole, first + 1), most)
+        return first
 
     def all(self, height: int) -> tuple[Band, ...]:
         """The rows of every rank."""

@@ -146,6 +146,24 @@ def test_answers_become_happenings_and_a_lost_actor_is_asked_in_again() -> None:
     assert cluster.happenings(0) == [Joined(0, SIMPLE)]
 
 
+def test_an_actor_that_ray_is_starting_again_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not available for a while, which is no start that failed, and it is lost once."""
+
+    class ActorUnavailableError(RayError):
+        pass
+
+    restarting = ActorUnavailableError("The actor is restarting")
+    actor = Actor(introduce=[SIMPLE, *[restarting] * 5, SIMPLE], make=[restarting])
+    cluster = of(actor)
+    cluster.ray.exceptions.ActorUnavailableError = ActorUnavailableError
+    monkeypatch.setattr(ray_cluster, "RESTART_SECONDS", 0.0)
+    cluster.ask_in(0)
+    assert cluster.happenings(0) == [Joined(0, SIMPLE)]
+    cluster.assign(0, WORK)
+    assert cluster.happenings(0) == [Lost(0, "ActorUnavailableError: The actor is restarting")]
+    assert [cluster.happenings(0) for _ in range(6)] == [[]] * 5 + [[Joined(0, SIMPLE)]]
+
+
 def test_an_actor_that_can_not_start_is_asked_three_times() -> None:
     cluster = of(Actor(introduce=[RayError("no module")] * 9))
     cluster.ask_in(0)

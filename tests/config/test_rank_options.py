@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.rank_options import RankOptions
+from linfusion_cli.config.rank_options import RankOptions, checked_shares
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
@@ -64,3 +64,23 @@ def test_a_job_is_that_of_its_first_device() -> None:
 
     assert job() == ("auto", RankOptions())
     assert job(devices="cuda:1,cuda:0") == ("cuda:1", RankOptions(ranks=2, devices=("cuda:1", "cuda:0")))
+
+
+@pytest.mark.parametrize("text", ["", "2", "2:0", "2:-1", "1:1001", "2:x", "0.5:0.5", "1:2:", "auto", "99999999999:1"])
+def test_shares_are_whole_numbers_and_the_nearest_is_accepted(text: str) -> None:
+    with pytest.raises(UsageError, match=r"rank_shares .*Nearest: 2:1") as caught:
+        RankOptions.of(2, None, shares=text)
+    assert RankOptions.of(2, None, shares=str(caught.value).rpartition(" ")[2]).shares == (2, 1)
+
+
+def test_there_is_a_share_for_each_rank() -> None:
+    checked_shares((), 7)
+    checked_shares((3, 1), 2)
+    for shares, ranks, message in (
+        ((3, 1), 3, "3:1: 2 shares for 3 ranks. Nearest: 3:1:1"),
+        ((3, 1, 1), 2, "Nearest: 3:1"),
+        ((3, 1), 1, "3:1: 2 shares for 1 rank. Give --ranks 2 as well"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            checked_shares(shares, ranks)
+        assert message in told(caught.value.message)

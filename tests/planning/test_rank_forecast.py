@@ -47,3 +47,25 @@ def test_more_ranks_than_rows_are_refused_and_the_nearest_is_not() -> None:
     with pytest.raises(UsageError, match="ranks 100: some would have no rows of 512x64") as caught:
         by_ranks(plan, 100, None)
     assert by_ranks(plan, int(str(caught.value).rpartition(" ")[2]), None).sent_bytes > 0
+
+
+def test_the_rows_of_each_rank_are_its_share() -> None:
+    equal, uneven = (by_ranks(planned_by(2, rank_shares=shares, size="2048x2048"), 2, FAST) for shares in (None, "3:1"))
+    assert sum(equal.rows_px) == sum(uneven.rows_px) == 2048
+    assert equal.rows_px[0] == pytest.approx(1024, abs=64)
+    assert uneven.rows_px[0] == pytest.approx(1536, abs=64)
+    assert equal.speed_up is not None
+    assert uneven.speed_up is not None
+    assert uneven.speed_up < 1.4 < equal.speed_up, "the second one is taken for a third as fast"
+
+
+def planned_by(ranks: int, **options: object) -> Plan:
+    asked = Request(prompt="a lake", output=Path("x.png"), device="cpu", seed=1, ranks=ranks, **options)  # type: ignore[arg-type]
+    return make_plan(resolve(asked), find_machine("cpu"), ranks=ranks)
+
+
+def test_the_busiest_rank_needs_more_memory() -> None:
+    equal, uneven = (planned_by(2, rank_shares=shares, size="2048x2048", max_memory="2GB") for shares in (None, "9:1"))
+    assert uneven.peak_bytes > equal.peak_bytes
+    with pytest.raises(UsageError, match=r"rank_shares 2:1:1: 3 shares for 2 ranks\. Nearest: 2:1"):
+        planned_by(2, rank_shares="2:1:1")

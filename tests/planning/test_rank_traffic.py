@@ -9,8 +9,9 @@ from ranks import SIZES, Ranks
 from tiny import shape_of
 
 from linfusion_cli.geometry import Size
-from linfusion_cli.planning.model_shapes import family_architecture
+from linfusion_cli.planning.model_shapes import UNetShape, family_architecture
 from linfusion_cli.planning.rank_traffic import unet_traffic
+from linfusion_cli.planning.row_split import RowSplit
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +19,10 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ranks]:
     started = Ranks(tmp_path_factory.mktemp("traffic"))
     yield started
     started.stop()
+
+
+def split_of(shape: UNetShape, height: int, ranks: int) -> RowSplit:
+    return RowSplit.of(height, len(shape.channels), ranks)
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
@@ -30,9 +35,9 @@ def test_real_passes_send_what_the_formula_says(
 ) -> None:
     arguments = (family, height, width, 4, dilation, torch.float64, softmax)
     counted = [traffic for _, traffic in ranks.run(size, unet_pass, *arguments)]
-    told = unet_traffic(
-        shape_of(family), Size(width, height), size, number_bytes=8, linear=not softmax, dilation=dilation
-    )
+    shape, latent = shape_of(family), Size(width, height)
+    split = split_of(shape, height, size)
+    told = unet_traffic(shape, latent, split, number_bytes=8, linear=not softmax, dilation=dilation)
     assert sum(traffic.halos for traffic in counted) == pytest.approx(told.halo_bytes, rel=0.05)
     assert sum(traffic.statistics for traffic in counted) == pytest.approx(told.statistics_bytes, rel=0.05)
     assert sum(traffic.gathered for traffic in counted) == pytest.approx(told.gathered_bytes, rel=0.05)
@@ -40,10 +45,10 @@ def test_real_passes_send_what_the_formula_says(
 
 def test_one_rank_sends_nothing_and_halos_grow_with_the_width_alone() -> None:
     shape = family_architecture("sdxl").unet
-    alone = unet_traffic(shape, Size(512, 512), 1, number_bytes=2, linear=True)
+    alone = unet_traffic(shape, Size(512, 512), split_of(shape, 512, 1), number_bytes=2, linear=True)
     assert (alone.total_bytes, alone.waits) == (0, 0)
     small, wide, high = (
-        unet_traffic(shape, size, 4, number_bytes=2, linear=True)
+        unet_traffic(shape, size, split_of(shape, size.height, 4), number_bytes=2, linear=True)
         for size in (Size(512, 512), Size(1024, 512), Size(512, 1024))
     )
     assert wide.halo_bytes == 2 * small.halo_bytes == 2 * high.halo_bytes

@@ -43,15 +43,16 @@ class RankUse:
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """All processes of one image. split: for guidance; None for an odd number of them."""
+    """All processes of one image. split: for guidance; None for an odd number of them; shares: see RenderPlan."""
 
     world: Group
     split: GuidanceSplit | None
+    shares: tuple[int, ...] = ()
 
     @staticmethod
-    def of(world: Group) -> Ranks:
+    def of(world: Group, shares: tuple[int, ...] = ()) -> Ranks:
         """All members call it, once."""
-        return Ranks(world, GuidanceSplit(world, world.halves()) if world.size % 2 == 0 else None)
+        return Ranks(world, GuidanceSplit(world, world.halves()) if world.size % 2 == 0 else None, shares)
 
     def close(self) -> None:
         """Leaves the groups of this image, once all its messages have come; other groups of the ranks stay."""
@@ -89,7 +90,7 @@ class Ranks:
 
     def store(self, store: ActivationStore) -> SharedStore:
         """A store of which every rank holds its own rows; use its `at`."""
-        return SharedStore(store, self.world, RowSplit(1, self.world.size))
+        return SharedStore(store, self.world, RowSplit(1, self.world.size), self.shares)
 
     def for_guidance(
         self, store: ActivationStore, latent_rows: int, levels: int
@@ -97,8 +98,7 @@ class Ranks:
         """The store of this process's half, and the halves; the same store and None for an odd number of ranks."""
         if self.split is None:
             return store, None
-        half = SharedStore(store, self.split.mine, RowSplit.of(latent_rows, levels, self.split.mine.size))
-        return half, self.split
+        return self.store(store).of(self.split.mine, latent_rows, levels), self.split
 
     def keeper(self, keeper: Keeper) -> Keeper:
         """The first rank's checkpoints for all."""

@@ -15,10 +15,11 @@ from linfusion_cli.planning.row_split import RowSplit
 class SharedStore(ActivationStore):
     """The slabs of `store`, split over the ranks of a group; budget, usage and fallbacks are those of `store`."""
 
-    def __init__(self, store: ActivationStore, group: Group, split: RowSplit) -> None:
+    def __init__(self, store: ActivationStore, group: Group, split: RowSplit, shares: tuple[int, ...] = ()) -> None:
+        """shares: of all ranks, by their number in the whole job; () for equal ones."""
         fetched = store.peers.fetched if isinstance(store.peers, RowPeers) else []
         vars(self).update(vars(store))  # one store seen through another split, not a second one
-        self._group, self._split = group, split
+        self._group, self._split, self._shares = group, split, shares
         self.peers = RowPeers(group, split, fetched)
 
     def at(self, latent_rows: int, levels: int) -> SharedStore:
@@ -27,7 +28,8 @@ class SharedStore(ActivationStore):
 
     def of(self, group: Group, latent_rows: int, levels: int) -> SharedStore:
         """This store for images of that height over another group."""
-        return SharedStore(self, group, RowSplit.of(latent_rows, levels, group.size))
+        shares = tuple(self._shares[rank] for rank in group.members) if self._shares else ()
+        return SharedStore(self, group, RowSplit.of(latent_rows, levels, group.size, shares), self._shares)
 
     def slab(self, shape: Shape, dtype: torch.dtype) -> Slab:
         """An empty slab of an image of that shape; see ActivationStore.slab."""

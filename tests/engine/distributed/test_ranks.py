@@ -25,6 +25,16 @@ def test_three_stages(ranks: Ranks, tiny_preset: Path, size: int, between: str) 
     assert all(len(rows) == 0 for rows, _ in made[1:])
 
 
+@pytest.mark.parametrize("shares", ["5:1", "1:4:2", "1:2:3:4"])
+def test_unequal_shares(ranks: Ranks, tiny_preset: Path, shares: str) -> None:
+    """Of all rows, and of those of each half for guidance."""
+    job = job_of(tiny_preset, "136x168", "pixel")
+    alone = make_image(None, job, {})[0]
+    size = shares.count(":") + 1
+    made = ranks.run(size, make_image, {**job, "ranks": size, "rank_shares": shares}, {})
+    assert largest_difference(made[0][0], alone) <= 1
+
+
 def test_an_interrupted_image_goes_on_with_another_number_of_ranks(ranks: Ranks, tiny_preset: Path) -> None:
     job = job_of(tiny_preset, "200x256", "pixel")
     alone = make_image(None, job, {})[0]

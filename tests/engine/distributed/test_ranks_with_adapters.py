@@ -77,7 +77,7 @@ def test_the_image_of_one_process(
         assert np.abs(rows.astype(int) - alone).max() <= 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_at_once_in_three_stages_with_dilation(
     ranks: Ranks, family: Family, brought: dict[str, dict[str, Any]]
 ) -> None:

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rank_work import unet_pass
 from ranks import SIZES, Ranks
 
@@ -41,4 +43,13 @@ def test_a_dilation_that_reaches_beyond_the_neighbours(ranks: Ranks) -> None:
     arguments = ("sd15", 28, 5, 4, 16)
     alone, _ = unet_pass(None, *arguments)
     for together, _ in ranks.run(7, unet_pass, *arguments):
+        assert (together - alone).norm() / alone.norm() < 1e-10
+
+
+@given(shares=st.lists(st.integers(1, 20), min_size=2, max_size=4).map(tuple), dilation=st.sampled_from([1, 4]))
+@settings(max_examples=8, deadline=None)
+def test_any_shares_of_the_rows(ranks: Ranks, shares: tuple[int, ...], dilation: int) -> None:
+    arguments = ("sd15", 37, 5, 4, dilation, torch.float64, False)
+    alone, _ = unet_pass(None, *arguments)
+    for together, _ in ranks.run(len(shares), unet_pass, *arguments, shares):
         assert (together - alone).norm() / alone.norm() < 1e-10
