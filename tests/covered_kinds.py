@@ -33,6 +33,7 @@ OPTIONS = {
     "`--prompt-weights`": ALL,
     "`--init-image`": ALL,
     "`upscale`": ALL,
+    "`--ranks`, `--devices`: one image by several processes": ALL,
 }
 FILES = {
     "model folder: fp16 variants, shards, one variant alone": ALL,
@@ -85,7 +86,17 @@ FILES = {
     "any config or header, mutated": ALL,
 }
 KINDS = OPTIONS | FILES
-ORDER = ("used", "official", "equal", "equal, first stage", "changes", "bands", "ignored", "a note")  # in a cell
+ORDER = (
+    "used",
+    "official",
+    "equal",
+    "equal, first stage",
+    "changes",
+    "bands",
+    "as one",
+    "ignored",
+    "a note",
+)  # in a cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -171,9 +172,12 @@ def connected(
     if named.startswith("ray://"):
         refuse_silent(named)
     try:
-        ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", **({} if named else LOCAL))
+        with warnings.catch_warnings():  # the error says it
+            warnings.simplefilter("ignore")
+            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", **({} if named else LOCAL))
     except Exception as error:  # plain Exception, too, where the machine is too busy for Ray's own time limits
-        raise ClusterError(f"{named or NAME}: {str(error).strip().splitlines()[0]:.200}") from error
+        why = str(error).strip().splitlines()[0]
+        raise ClusterError(f"{named or NAME}: {why:.200}. `ray status` on its machine says what is up") from error
     cluster: RayCluster | None = None
     try:
         cores = cores or min(USUAL_CORES, int(max(node["Resources"].get("CPU", 1) for node in ray.nodes())))

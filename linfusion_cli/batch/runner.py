@@ -47,6 +47,7 @@ STALL_FACTOR = 20.0
 SMALLER = 0.7  # of the memory that the last try planned
 PATIENCE_SECONDS = 900.0  # for the end of a step, once the worker was asked to stop
 LOOK_SECONDS = 0.25
+OF_ALL_IMAGES = ("checkpoint_seconds", "preview", "preview_every", "ranks", "devices", "rank_shares")  # see Request
 PERMANENT = (UsageError.exit_code, WeightsError.exit_code, OutputError.exit_code)  # trying again can't help
 FRESH = (LinfusionError.exit_code, OutOfMemoryError.exit_code)  # the worker may hold memory or a broken device
 
@@ -317,16 +318,7 @@ class Runner:
         self._planned_bytes, self._stall_seconds = 0, STALL_SECONDS
         self._journal.add("begun", id=attempt.task.id, place=attempt.task.place)
         request = attempt.task.request(self._journal.folder, overwrite=attempt.overwrite)
-        options = self._options
-        request = replace(
-            request,
-            checkpoint_seconds=options.checkpoint_seconds,
-            preview=options.preview,
-            preview_every=options.preview_every,
-            ranks=options.ranks,
-            devices=options.devices,
-            rank_shares=options.rank_shares,
-        )
+        request = replace(request, **{key: getattr(self._options, key) for key in OF_ALL_IMAGES})
         self._worker.send(Order(id=attempt.task.id, request=request, less_bytes=attempt.less_bytes))
         return self._worker
 

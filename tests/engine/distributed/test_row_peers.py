@@ -10,6 +10,7 @@ from ranks import SIZES, Ranks
 FAMILIES = ["sd15", "sd21", "sdxl"]
 
 
+@pytest.mark.covers("`--ranks`, `--devices`: one image by several processes", "as one")
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("height", "width", "band_rows", "dilation"), [(13, 9, 3, 1), (36, 5, 100, 1), (30, 7, 5, 4)])
