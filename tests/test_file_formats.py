@@ -1,5 +1,6 @@
 """What a format can't hold is refused by name, before any work, with one that can."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +68,19 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'tifffile, imagecodecs: pip install "linfusion-cli\[tiff\]"'):
         file_settings(BY_NAME["tiff"], {}, SMALL)
+
+
+def test_the_page_of_formats_says_what_they_hold() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    told = {cells[1]: cells for cells in rows if cells[1].startswith("`.")}
+    assert len(told) == len(FORMATS)
+    for one in FORMATS:
+        cells = told[", ".join(f"`{ending}`" for ending in one.endings)]
+        assert cells[2] == f"{one.largest_side_px:,}"
+        assert cells[3] == ", ".join(map(str, one.bits))
+        assert cells[4].split()[0] == {"always": "never", "never": "always", "choice": "unless"}[one.lossless]
+        assert (cells[5] == "rows") == one.streams
+        per_px = dict.fromkeys(filter(None, (one.held_bytes_per_px, one.held_lossless_bytes_per_px)))
+        assert all(f"{value:.0f}" in cells[5] for value in per_px)
+        assert one.extra in cells[6]
