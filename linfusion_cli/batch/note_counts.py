@@ -28,6 +28,10 @@ class NoteCounts:
         """Each note with the number of images that it concerns."""
         return [(note, len(images)) for note, images in self._images.items()]
 
+    def images(self) -> frozenset[str]:
+        """The ids of all images that a note concerns."""
+        return frozenset().union(*self._images.values())
+
     def shown(self) -> list[tuple[str, str]]:
         """The first MOST_SHOWN notes, each with its number of images in words, and a line that counts the others."""
         counts = self.counts()

@@ -101,7 +101,6 @@ def batch(
     from linfusion_cli.batch.runner import Options
     from linfusion_cli.config.model_names import check_model
     from linfusion_cli.config.resolve import checked_seconds
-    from linfusion_cli.output.atomic_file import make_folder
 
     refuse_launcher()
     part = shard_parts(shard)
@@ -125,10 +124,7 @@ def batch(
     if status or dry_run:
         code = _show(journal, tasks, as_json=as_json, thorough=verify)
         return _show_plans(journal, tasks, options, as_json=as_json) or code if dry_run else code
-    if not keep_going:
-        _refuse_missing_weights(journal, tasks)
-    ask_before_long_tasks(journal, tasks, options, yes=yes or as_json)
-    make_folder(folder)
+    begin(journal, tasks, options, yes=yes or as_json)
     with LogFile(log_file) as log:
         return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet, cluster=cluster)
 
@@ -238,6 +234,20 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
             say(f"note: {safe(note)}", err=True)
 
 
+def begin(journal: Journal, tasks: list[Task], options: Options, *, yes: bool) -> None:
+    """Tells what would stop the work, then asks before hours of it unless `yes`, then makes the folder.
+
+    Raises OutputError or WeightsError for what would stop it, and typer.Exit if the answer is no.
+    """
+    from linfusion_cli.output.atomic_file import make_folder
+
+    _refuse_foreign(journal, tasks)
+    if not options.keep_going:
+        _refuse_missing_weights(journal, tasks)
+    ask_before_long_tasks(journal, tasks, options, yes=yes)
+    make_folder(journal.folder)
+
+
 def run_tasks(
     journal: Journal,
     tasks: list[Task],
@@ -253,7 +263,7 @@ def run_tasks(
 
     It is 0 if no image failed, 1 if one failed with keep_going, else that of the image that failed.
 
-    Raises BusyError, OutputError or WeightsError before the first image.
+    Raises BusyError or OutputError before the first image.
     """
     from linfusion_cli.batch.journal import Flags
     from linfusion_cli.batch.runner import Runner, at_work
@@ -262,7 +272,6 @@ def run_tasks(
     with at_work(journal):
         journal.keep_numbers([task.id for task in tasks])
         journal.keep_flags(Flags(listed.common, listed.template, str(listed.wildcards or "")))
-        _refuse_foreign(journal, tasks, thorough=options.thorough)
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
             if cluster is None:
@@ -282,7 +291,7 @@ def _exit_code(summary: Summary, options: Options) -> int:
     return LinfusionError.exit_code if options.keep_going else summary.error_code
 
 
-def _refuse_foreign(journal: Journal, tasks: list[Task], *, thorough: bool) -> None:
+def _refuse_foreign(journal: Journal, tasks: list[Task]) -> None:
     """Raises OutputError if a task's file name is taken by another image or program."""
     from linfusion_cli.batch.problem_report import SHOWN, counted
 

@@ -274,8 +274,12 @@ def dry_run_lines(found: DryRun) -> list[str]:
             for kind in found.unplanned
         ]
     lines += [f"note: {images}: {spelled(note)}" for note, images in found.notes.shown()]
-    lines += [f"would fail, {images}: {spelled(text)}" for text, images in found.obstacles.shown()]
-    return [safe(line) for line in lines]
+    return [*map(safe, lines), *obstacle_lines(found)]
+
+
+def obstacle_lines(found: DryRun) -> list[str]:
+    """What would make images fail, and how many."""
+    return [safe(f"would fail, {images}: {spelled(text)}") for text, images in found.obstacles.shown()]
 
 
 def emit_dry_run(found: DryRun) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.long_work import YesFlag, ask_before_long_tasks
+from linfusion_cli.cli.long_work import YesFlag
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.errors import UsageError
@@ -80,8 +80,7 @@ def sheet(
     else:
         folder = images or path.with_name(f"{path.stem}-images")
         grid = _Grid(subject, x, y, seed, flags)
-        with LogFile(log_file) as log:
-            code = grid.make(folder, log, as_json=as_json, quiet=quiet, yes=yes)
+        code = grid.make(folder, log_file, as_json=as_json, quiet=quiet, yes=yes)
         drawn = grid.sheet(folder, cell)
     write_sheet(drawn, path, thumbnail, overwrite=overwrite)
     if as_json:
@@ -155,15 +154,14 @@ class _Grid:
         values = {key: value for axis, number in chosen for key, value in axis.row(number, loras).items()}
         return Row(", ".join(axis.labels[number] for axis, number in chosen), {"prompt": prompt, **values})
 
-    def make(self, folder: Path, log: LogFile, *, as_json: bool, quiet: bool, yes: bool) -> int:
+    def make(self, folder: Path, log_file: Path | None, *, as_json: bool, quiet: bool, yes: bool) -> int:
         """Makes the images that are missing; the exit code of the first that failed, or 0."""
         from linfusion_cli.batch.journal import Journal
         from linfusion_cli.batch.problem_report import refusal
         from linfusion_cli.batch.runner import Options
         from linfusion_cli.batch.task_list import NAME_TEMPLATE, make_tasks
-        from linfusion_cli.cli.batch import Listed, run_tasks
+        from linfusion_cli.cli.batch import Listed, begin, run_tasks
         from linfusion_cli.cli.spelling import told
-        from linfusion_cli.output.atomic_file import make_folder
 
         journal, problems = Journal(folder), list[str]()
         self._common.pop("checkpoint_seconds", None)
@@ -177,10 +175,10 @@ class _Grid:
             raise UsageError(refusal([told(problem) for problem in problems]))
         known = {task.id: task for task in tasks}
         self._cells = [[known[tasks_of([row])[0].id] for row in rows] for rows in self._rows]
-        ask_before_long_tasks(journal, tasks, options, yes=yes or as_json)
-        make_folder(folder)
         listed = Listed([], self._common, NAME_TEMPLATE, None)
-        return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+        begin(journal, tasks, options, yes=yes or as_json)
+        with LogFile(log_file) as log:
+            return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
 
     def sheet(self, folder: Path, cell_px: int) -> Sheet:
         """The grid, with grey cells where an image is missing."""
