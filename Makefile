@@ -2,6 +2,12 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
+# Where there is no NVIDIA card, torch for CPUs is enough: 0.2 GB of downloads. PyPI's, with CUDA, takes 2.5 GB; it is
+# what is left if that index does not answer. TORCH_FROM= takes PyPI's in any case.
+CPU_TORCH = https://download.pytorch.org/whl/cpu
+TORCH_FROM ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /dev/dxg),,$(shell $(PYTHON) -c \
+  "import urllib.request as r; r.urlopen('$(CPU_TORCH)/torch/', timeout=9); print('--extra-index-url $(CPU_TORCH)')" \
+  2>/dev/null || echo "note: $(CPU_TORCH) does not answer: PyPI has a larger torch" >&2))
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
@@ -76,7 +82,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) torch
+	$(PIP) torch $(TORCH_FROM)
 	$(PIP) --editable ".[fast-png]"
 	touch $@
 

@@ -237,7 +237,7 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
 def begin(journal: Journal, tasks: list[Task], options: Options, *, yes: bool) -> None:
     """Tells what would stop the work, then asks before hours of it unless `yes`, then makes the folder.
 
-    Raises OutputError or WeightsError for what would stop it, and typer.Exit if the answer is no.
+    Raises OutputError or WeightsError for the former, and typer.Exit if the answer is no.
     """
     from linfusion_cli.output.atomic_file import make_folder
 
