@@ -2,8 +2,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt
-# Where there is no NVIDIA card, torch for CPUs is enough: 0.2 GB of downloads. PyPI's, with CUDA, takes 2.5 GB; it is
-# what is left if that index does not answer. TORCH_FROM= takes PyPI's in any case.
+# Where there is no NVIDIA card, torch for CPUs is enough, a download of 0.2 GB. PyPI's brings CUDA: the .venv has 5 GB
+# with it. It is what is left if that index does not answer. TORCH_FROM= takes PyPI's in any case.
 CPU_TORCH = https://download.pytorch.org/whl/cpu
 TORCH_FROM ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /dev/dxg),,$(shell $(PYTHON) -c \
   "import urllib.request as r; r.urlopen('$(CPU_TORCH)/torch/', timeout=9); print('--extra-index-url $(CPU_TORCH)')" \
