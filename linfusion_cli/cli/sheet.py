@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +16,13 @@ from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.errors import UsageError
 from linfusion_cli.file_formats import format_of_ending
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.axes import Axis
+    from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.prompt_files import Row
     from linfusion_cli.batch.task_list import Task
     from linfusion_cli.output.contact_sheet import Sheet
@@ -73,6 +76,10 @@ def sheet(
     from linfusion_cli.output.contact_sheet import write_sheet
     from linfusion_cli.viewer.thumbnail import thumbnail
 
+    def tell(note: str) -> None:
+        if not quiet:
+            say(f"note: {safe(note)}", err=True)
+
     path = _sheet_path(output)
     check_writable(path, 0, overwrite=overwrite)
     if x is None and y is None:
@@ -80,9 +87,9 @@ def sheet(
     else:
         folder = images or path.with_name(f"{path.stem}-images")
         grid = _Grid(subject, x, y, seed, flags)
-        code = grid.make(folder, log_file, as_json=as_json, quiet=quiet, yes=yes)
+        code = grid.make(folder, cell, log_file, as_json=as_json, quiet=quiet, yes=yes)
         drawn = grid.sheet(folder, cell)
-    write_sheet(drawn, path, thumbnail, overwrite=overwrite)
+    write_sheet(drawn, path, partial(thumbnail, tell=tell), overwrite=overwrite)
     if as_json:
         emit(
             sys.stdout,
@@ -154,18 +161,30 @@ class _Grid:
         values = {key: value for axis, number in chosen for key, value in axis.row(number, loras).items()}
         return Row(", ".join(axis.labels[number] for axis, number in chosen), {"prompt": prompt, **values})
 
-    def make(self, folder: Path, log_file: Path | None, *, as_json: bool, quiet: bool, yes: bool) -> int:
+    def make(self, folder: Path, cell_px: int, log_file: Path | None, *, as_json: bool, quiet: bool, yes: bool) -> int:
         """Makes the images that are missing; the exit code of the first that failed, or 0."""
         from linfusion_cli.batch.journal import Journal
-        from linfusion_cli.batch.problem_report import refusal
         from linfusion_cli.batch.runner import Options
-        from linfusion_cli.batch.task_list import NAME_TEMPLATE, make_tasks
+        from linfusion_cli.batch.task_list import NAME_TEMPLATE
         from linfusion_cli.cli.batch import Listed, begin, run_tasks
-        from linfusion_cli.cli.spelling import told
 
-        journal, problems = Journal(folder), list[str]()
+        journal = Journal(folder)
         self._common.pop("checkpoint_seconds", None)
         options = Options(**{key: self._common.pop(key, None) for key in ("ranks", "devices", "rank_shares")})
+        tasks = self._planned(journal)
+        _check_cells(tasks, len(self._cells[0]), len(self._cells), cell_px)
+        listed = Listed([], self._common, NAME_TEMPLATE, None)
+        begin(journal, tasks, options, yes=yes or as_json)
+        with LogFile(log_file) as log:
+            return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+
+    def _planned(self, journal: Journal) -> list[Task]:
+        """The tasks of all cells. Raises UsageError for values that can't be."""
+        from linfusion_cli.batch.problem_report import refusal
+        from linfusion_cli.batch.task_list import NAME_TEMPLATE, make_tasks
+        from linfusion_cli.cli.spelling import told
+
+        problems = list[str]()
 
         def tasks_of(rows: Sequence[Row]) -> list[Task]:
             return make_tasks(rows, self._common, NAME_TEMPLATE, journal.numbers, problems)
@@ -175,10 +194,7 @@ class _Grid:
             raise UsageError(refusal([told(problem) for problem in problems]))
         known = {task.id: task for task in tasks}
         self._cells = [[known[tasks_of([row])[0].id] for row in rows] for rows in self._rows]
-        listed = Listed([], self._common, NAME_TEMPLATE, None)
-        begin(journal, tasks, options, yes=yes or as_json)
-        with LogFile(log_file) as log:
-            return run_tasks(journal, tasks, options, log, listed, as_json=as_json, quiet=quiet)
+        return tasks
 
     def sheet(self, folder: Path, cell_px: int) -> Sheet:
         """The grid, with grey cells where an image is missing."""
@@ -190,6 +206,22 @@ class _Grid:
         rows = [[file if file.exists() else None for file in row] for row in files]
         labels = [() if axis is None else axis.labels for axis in (self.x, self.y)]
         return Sheet(rows=rows, columns=labels[0], lines=labels[1], cell_px=cell_px)
+
+
+def _check_cells(tasks: Sequence[Task], columns: int, lines: int, cell_px: int) -> None:
+    """Raises UsageError, before the images are made, for those that no sheet can show: too many, or tiles of a .dzi."""
+    from linfusion_cli.geometry import Size
+    from linfusion_cli.output.contact_sheet import check_area
+
+    jobs = [task.kind.job for task in tasks]
+    if any(job.file.format.name == "dzi" for job in jobs):
+        raise UsageError('"dzi": a sheet shows no deep zoom. Nearest: "png"', parameter="format")
+    shares = [min(1.0, cell_px / max(job.size.width, job.size.height)) for job in jobs]
+    wide, high = (
+        max(max(1, int(side * share)) for side, share in zip(sides, shares, strict=True))
+        for sides in ([job.size.width for job in jobs], [job.size.height for job in jobs])
+    )
+    check_area(columns, lines, Size(wide, high))
 
 
 def _numbers(axis: Axis | None) -> range:

@@ -35,6 +35,7 @@ class _Facts:
     sha256: str
     size: Size
     number_bytes: int
+    format_name: str
     notes: tuple[str, ...]
     drawn_by: tuple[str, ...]
 
@@ -55,6 +56,7 @@ def inspect_image(path: Path, parameter: str, value_range: Range | None = None) 
         sha256=facts.sha256,
         size=facts.size,
         number_bytes=facts.number_bytes,
+        format_name=facts.format_name,
         notes=tuple(Message(option(parameter), f" {source.name}: {note}") for note in facts.notes),
         value_range=value_range,
         drawn_by=facts.drawn_by,
@@ -65,7 +67,7 @@ def inspect_image(path: Path, parameter: str, value_range: Range | None = None) 
 def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Facts:
     """The facts of a file with that stamp."""
     with opened(path) as image:
-        samples = samples_of(image)
+        samples, format_name = samples_of(image), str(image.format)
         turned = orientation_of(image, path) in TURNED
         size = Size(image.height, image.width) if turned else Size(image.width, image.height)
         colours, drawn = colours_of(image, path), drawn_by(image)
@@ -80,7 +82,12 @@ def _facts(path: Path, stamp: tuple[int, ...], value_range: Range | None) -> _Fa
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     number_bytes = 1 if upper else 4 if value_range and samples.number != "level" else samples.number_bytes
     return _Facts(
-        sha256=digest, size=size, number_bytes=number_bytes, notes=tuple(note for note in notes if note), drawn_by=drawn
+        sha256=digest,
+        size=size,
+        number_bytes=number_bytes,
+        format_name=format_name,
+        notes=tuple(note for note in notes if note),
+        drawn_by=drawn,
     )
 
 

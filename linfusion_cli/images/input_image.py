@@ -12,10 +12,9 @@ from typing import Any
 from linfusion_cli.errors import Message, UsageError, option
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.decode import read
+from linfusion_cli.images.decoding_memory import reading_bytes
 from linfusion_cli.images.deep_samples import Range, RangeError
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
-
-DECODED_BYTES = 8  # of Pillow's per pixel: four as decoded, four more while it is turned, or a codec's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +22,7 @@ class InputImage:
     """An image on disk: its hash, its size in pixels as seen (after its EXIF orientation), what is done to it.
 
     number_bytes: of each of a pixel's three numbers once it is read
+    format_name: Pillow's
     value_range: the numbers of black and white in a file of more than 8 bits per channel; None: as its format says
     drawn_by: the locations of the model that drew it from words alone, by its record; () if none says so
     """
@@ -32,6 +32,7 @@ class InputImage:
     size: Size
     number_bytes: int
     notes: tuple[Message, ...]
+    format_name: str = "PNG"
     value_range: Range | None = None
     drawn_by: tuple[str, ...] = ()
 
@@ -43,7 +44,7 @@ class InputImage:
     @property
     def reading_bytes(self) -> int:
         """What reading it takes, its pixels among it."""
-        return self.held_bytes + DECODED_BYTES * self.number_bytes * self.size.area
+        return reading_bytes(self.format_name, self.number_bytes, self.size)
 
 
 def read_pixels(image: InputImage, parameter: str) -> Any:

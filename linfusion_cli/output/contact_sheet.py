@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from linfusion_cli.errors import UsageError
+from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile
 
 if TYPE_CHECKING:
@@ -43,6 +44,13 @@ def in_rows(paths: Sequence[Path]) -> list[list[Path | None]]:
     return [padded[start : start + columns] for start in range(0, len(padded), columns)]
 
 
+def check_area(columns: int, lines: int, cell: Size) -> None:
+    """Raises UsageError for a sheet of so many thumbnails of this size in pixels that would be too large."""
+    width_px, height_px = columns * (cell.width + GAP_PX), lines * (cell.height + GAP_PX)
+    if width_px * height_px > LARGEST_SHEET_PX:
+        raise UsageError(f"the sheet would have {width_px}x{height_px} pixels: give fewer images or a smaller cell")
+
+
 def write_sheet(sheet: Sheet, path: Path, make_thumbnail: Callable[[Path, int], Any], *, overwrite: bool) -> None:
     """Draws the sheet and writes it as a PNG, whole or not at all.
 
@@ -65,9 +73,8 @@ def write_sheet(sheet: Sheet, path: Path, make_thumbnail: Callable[[Path, int], 
     below = line_px if sheet.names else 0
     step_x, step_y = wide + GAP_PX, high + GAP_PX + below
     columns = max(len(row) for row in sheet.rows)
+    check_area(columns, len(sheet.rows), Size(wide, high))
     size = (left + columns * step_x, top + len(sheet.rows) * step_y)
-    if size[0] * size[1] > LARGEST_SHEET_PX:
-        raise UsageError(f"the sheet would have {size[0]}x{size[1]} pixels: give fewer images or a smaller cell")
     image = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(image)
     for number, label in enumerate(sheet.columns):

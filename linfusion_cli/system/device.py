@@ -77,7 +77,7 @@ def find_machine(device: str = "auto") -> Machine:
     gpu, unusable = find_accelerator(device)
     if gpu is None:
         return _cpu("no GPU that torch can use", *([UNUSED_GPU.format(unusable)] if unusable else []))
-    ram = gpu.free_bytes if gpu.device == "mps" else _ram_bytes()[1]
+    ram = gpu.free_bytes if gpu.device == "mps" else ram_bytes()[1]
     found = _machine(
         gpu.device, gpu.name, "found" if device == "auto" else "asked for", gpu.total_bytes, gpu.free_bytes, ram
     )
@@ -99,13 +99,13 @@ def may_have_accelerator() -> bool:
 
 
 def _cpu(reason: str, *notes: str) -> Machine:
-    total, free = _ram_bytes()
+    total, free = ram_bytes()
     free = min(free + _own_bytes(), total)  # a plan's peak is that of the whole process
     found = _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
     return replace(found, notes=(*notes, *found.notes))
 
 
-def _ram_bytes() -> tuple[int, int]:
+def ram_bytes() -> tuple[int, int]:
     """All RAM and the free part of it, of the machine or of its container."""
     memory = psutil.virtual_memory()
     total, free = memory.total, memory.available

@@ -12,13 +12,15 @@ import numpy as np
 from linfusion_cli.geometry import Size, bands
 from linfusion_cli.images.colour import Conversion, colours_of
 from linfusion_cli.images.decode import levels_of, read
+from linfusion_cli.images.decoding_memory import check_free, reading_bytes
 from linfusion_cli.images.errors import ImageError
 from linfusion_cli.images.input_image import naming
 from linfusion_cli.images.opening import opened, orientation_of
+from linfusion_cli.images.samples import samples_of
 from linfusion_cli.viewer import jpeg_rows, png_rows, tiff_rows
 
 Rows = np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]  # (rows, width, 3), sRGB
-WHOLE_BYTES_PER_PX = 8  # of an image that is decoded at once
+NOTED_BYTES = 200_000_000  # of memory for an image that is decoded at once
 LARGEST_DRAFT_PX = 36_000_000  # a larger JPEG that can't be streamed is shown at a half, a quarter or an eighth
 STRIP_ROWS = 256
 
@@ -54,9 +56,10 @@ def open_source(path: Path) -> Source:
             return _jpeg(path, image, conversion)
         turned = not upright and orientation_of(image, path) >= 5
         shown = Size(size.height, size.width) if turned else size
-        held = WHOLE_BYTES_PER_PX * size.area
-        note = f"{image.format} is decoded whole: {held / 1e9:.1f} GB" if held > WHOLE_BYTES_PER_PX * 10**7 else ""
-        return Source(path, shown, note, lambda: _whole(path))
+        cost = (str(image.format), samples_of(image).number_bytes, size)
+        held = reading_bytes(*cost)
+        note = f"{image.format} is decoded whole: {held / 1e9:.1f} GB" if held > NOTED_BYTES else ""
+        return Source(path, shown, note, lambda: _whole(path, cost))
 
 
 def _jpeg(path: Path, image: Any, conversion: Conversion | None) -> Source:
@@ -81,7 +84,9 @@ def _drafted(path: Path, shrink: int, conversion: Conversion | None) -> Iterator
             yield levels_of(image.crop((0, strip.top, image.width, strip.bottom)), conversion)
 
 
-def _whole(path: Path) -> Iterator[Any]:
+def _whole(path: Path, cost: tuple[str, int, Size]) -> Iterator[Any]:
+    """The rows of an image that is decoded at once. Raises ImageError where that takes more memory than is free."""
+    check_free(*cost)
     pixels = read(path)
     for strip in bands(len(pixels), STRIP_ROWS):
         part = pixels[strip.rows]

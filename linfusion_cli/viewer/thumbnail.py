@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from linfusion_cli.viewer.source import Rows, open_source
 BLOCK_ROWS = 16  # that are averaged at a time
 
 
-def thumbnail(path: Path, side_px: int) -> Any:
+def thumbnail(path: Path, side_px: int, tell: Callable[[str], None] = lambda text: None) -> Any:
     """The image as a Pillow image in RGB, its longer side at most side_px.
 
     A JPEG is decoded at a half, a quarter or an eighth of its size; of other formats squares of pixels are averaged
-    row by row, until some two pixels of theirs are left for each of the thumbnail. Raises UsageError for a file that
-    can't be read.
+    row by row, until some two pixels of theirs are left for each of the thumbnail.
+
+    tell: is called where much memory is needed, because the format is decoded whole
+    Raises UsageError for a file that can't be read, or takes more memory than is free.
     """
     from PIL import Image
 
@@ -34,6 +36,8 @@ def thumbnail(path: Path, side_px: int) -> Any:
     except (ImageError, OSError, *DECODER_ERRORS) as error:
         raise UsageError(f"{str(path)!r} can't be shown: {error}") from error
     source = open_source(path)
+    if source.note:
+        tell(f"{path}: {source.note}")
     factor = max(1, max(source.size.width, source.size.height) // (2 * side_px))
     small = Image.fromarray(np.concatenate(list(averaged(source.rows(), factor))))
     small.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)

@@ -9,7 +9,8 @@ from PIL import Image
 
 from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
-from linfusion_cli.images.input_image import DECODED_BYTES, InputImage, read_pixels
+from linfusion_cli.images.decoding_memory import DECODED_BYTES
+from linfusion_cli.images.input_image import InputImage, read_pixels
 
 
 def saved(path: Path, colour: tuple[int, int, int] = (9, 8, 7)) -> InputImage:

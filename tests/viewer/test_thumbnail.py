@@ -14,7 +14,9 @@ from PIL import Image
 from linfusion_cli.errors import UsageError
 from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
+from linfusion_cli.images import decoding_memory
 from linfusion_cli.output.formats.writer import write_image
+from linfusion_cli.viewer import source
 from linfusion_cli.viewer.thumbnail import averaged, thumbnail
 
 
@@ -68,3 +70,19 @@ def test_what_is_no_image_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(UsageError, match=r"x\.png"):
         thumbnail(tmp_path / "x.png", 64)
+
+
+def test_a_format_that_is_decoded_whole_is_told_and_refused_where_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.webp"
+    Image.new("RGB", (300, 100), (9, 200, 30)).save(path)
+    told: list[str] = []
+    monkeypatch.setattr(source, "NOTED_BYTES", 1000)
+    assert thumbnail(path, 30, told.append).size == (30, 10)
+    assert told == [f"{path}: WEBP is decoded whole: 0.0 GB"]
+    monkeypatch.setattr(decoding_memory, "ram_bytes", lambda: (1 << 30, 300 * 100 * 20))
+    with pytest.raises(UsageError, match=r"x\.webp has 300x100 pixels; WEBP is decoded whole"):
+        thumbnail(path, 30)
+    Image.new("RGB", (300, 100)).save(tmp_path / "x.png")
+    assert thumbnail(tmp_path / "x.png", 30).size == (30, 10)  # by rows
