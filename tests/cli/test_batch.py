@@ -112,7 +112,7 @@ def test_images_that_would_fail_take_no_time_and_are_told_before_the_question(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def planned(tasks: list[Task], folder: Path) -> DryRun:
+    def planned(tasks: list[Task], *_: object) -> DryRun:
         found = DryRun(planned=[KIND])
         found.obstacles.add("no weights", [tasks[number].id for number in failing])
         return found

@@ -46,7 +46,10 @@ def test_a_folder_gives_a_contact_sheet(tmp_path: Path, capsys: pytest.CaptureFi
         (["a lake", "--x", "steps=0"], "steps 0: --steps 0: write a whole number from 1 to 500"),
         (["a lake", "--x", "sed=1"], 'Did you mean "seed"?'),
         (["a lake", "--x", "seed=1", "--cell", "3"], "must be 16 or more"),
-        (["a lake", "--x", "seed=1..100", "--y", "steps=1..100", "--cell", "512"], "pixels: give fewer images or a"),
+        (
+            ["a lake", "--x", "seed=1..9", "--y", "cfg=3,4,5", "--size", "4096", "--cell", "4096"],
+            "the sheet would have 36936x12312 pixels: give fewer images or a smaller cell",
+        ),
         (["a lake", "--x", "seed=1", "--format", "dzi"], '--format "dzi": a sheet shows no deep zoom. Nearest: "png"'),
         (["a lake", "--x", "seed=1", "-o", "grid.jpg"], '--output "grid.jpg": a sheet is a PNG. Nearest: "grid.png"'),
     ],
