@@ -30,12 +30,13 @@ from linfusion_cli.cli.batch_flags import (
 from linfusion_cli.cli.cluster_batch import CoresFlag, OnCluster, OnFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
-from linfusion_cli.cli.long_work import YesFlag, ask_before_long_tasks
+from linfusion_cli.cli.long_work import YesFlag
 from linfusion_cli.cli.rank_roles import refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
+from linfusion_cli.cli.task_start import begin
 from linfusion_cli.cli.wrapping import columns_of, say
-from linfusion_cli.errors import LinfusionError, Message, OutputError, UsageError, WeightsError
+from linfusion_cli.errors import LinfusionError, UsageError
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
 
@@ -234,20 +235,6 @@ def _show_notes(notes: list[str], *, as_json: bool, quiet: bool) -> None:
             say(f"note: {safe(note)}", err=True)
 
 
-def begin(journal: Journal, tasks: list[Task], options: Options, *, yes: bool) -> None:
-    """Tells what would stop the work, then asks before hours of it unless `yes`, then makes the folder.
-
-    Raises OutputError or WeightsError for the former, and typer.Exit if the answer is no.
-    """
-    from linfusion_cli.output.atomic_file import make_folder
-
-    _refuse_foreign(journal, tasks)
-    if not options.keep_going:
-        _refuse_missing_weights(journal, tasks)
-    ask_before_long_tasks(journal, tasks, options, yes=yes)
-    make_folder(journal.folder)
-
-
 def run_tasks(
     journal: Journal,
     tasks: list[Task],
@@ -289,41 +276,6 @@ def _exit_code(summary: Summary, options: Options) -> int:
     if not summary.failed:
         return 0
     return LinfusionError.exit_code if options.keep_going else summary.error_code
-
-
-def _refuse_foreign(journal: Journal, tasks: list[Task]) -> None:
-    """Raises OutputError if a task's file name is taken by another image or program."""
-    from linfusion_cli.batch.problem_report import SHOWN, counted
-
-    foreign = [
-        f"{task.place}: {journal.name_of(task)!r} is there and is not this image"
-        for task in tasks
-        if _is_foreign(journal, task)
-    ]
-    if foreign:
-        more = [f"and {counted(len(foreign) - SHOWN, 'other name')}"] if len(foreign) > SHOWN else []
-        first = f"{counted(len(foreign), 'name')} taken; move the files away, or give another --name or -o"
-        raise OutputError("\n".join([first, *foreign[:SHOWN], *more]))
-
-
-def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:
-    """Raises WeightsError for models that are not on this machine, before the first image is made."""
-    from linfusion_cli.batch.problem_report import refusal
-    from linfusion_cli.config.required_weights import refuse_missing
-
-    wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in journal.done}
-    problems: list[Message] = []
-    for kind, place in reversed(wanted.items()):
-        try:
-            refuse_missing(kind.job.settings, kind.job.preset)
-        except WeightsError as error:
-            problems.append(Message(f"{place}: ", error))
-    if problems:
-        raise WeightsError(refusal([told(problem) for problem in problems]))
-
-
-def _is_foreign(journal: Journal, task: Task) -> bool:
-    return task.id not in journal.done and journal.state(task, thorough=False) == "foreign"
 
 
 def _show(journal: Journal, tasks: list[Task], *, as_json: bool, thorough: bool) -> int:

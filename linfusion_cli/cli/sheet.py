@@ -166,7 +166,8 @@ class _Grid:
         from linfusion_cli.batch.journal import Journal
         from linfusion_cli.batch.runner import Options
         from linfusion_cli.batch.task_list import NAME_TEMPLATE
-        from linfusion_cli.cli.batch import Listed, begin, run_tasks
+        from linfusion_cli.cli.batch import Listed, run_tasks
+        from linfusion_cli.cli.task_start import begin
 
         journal = Journal(folder)
         self._common.pop("checkpoint_seconds", None)
