@@ -33,7 +33,7 @@ from linfusion_cli.cli import (
     upscale,
     view,
 )
-from linfusion_cli.cli.help_panels import WIDEST_COLUMNS, PanelCommand
+from linfusion_cli.cli.help_panels import WIDEST_COLUMNS, HelpCommand, HelpGroup
 from linfusion_cli.cli.spelling import speller, told
 from linfusion_cli.cli.streams import announce, standard_streams
 from linfusion_cli.errors import (
@@ -73,6 +73,7 @@ STOPPED_AS = {HUNG_UP: "HungUp", StandardOutputError.exit_code: StandardOutputEr
 
 app = typer.Typer(
     name="linfusion",
+    cls=HelpGroup,
     help="Images of 4K to 16K from a prompt: Stable Diffusion with linear attention, within the memory that you name.",
     epilog=EPILOG,
     no_args_is_help=True,
@@ -88,16 +89,16 @@ for name, function, epilog in (
     ("sheet", sheet.sheet, sheet.EPILOG),
 ):
     spelled = {"token_normalize_func": speller("batch" if name == "sheet" else name)}
-    app.command(name, cls=PanelCommand, epilog=epilog, context_settings=spelled)(function)
-app.command("fetch", epilog=fetch.EPILOG)(fetch.fetch)
-app.command("convert", epilog=convert.EPILOG)(convert.convert)
-app.command("models", epilog=models.EPILOG)(models.models)
-app.command("config", epilog=config.EPILOG)(config.config)
-app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
-app.command("inspect", epilog=inspect.EPILOG)(inspect.inspect)
-app.command("view", epilog=view.EPILOG)(view.view)
-app.command("distill", epilog=distill.EPILOG)(distill.distill)
-app.command("evaluate", epilog=evaluate.EPILOG)(evaluate.evaluate)
+    app.command(name, cls=HelpCommand, epilog=epilog, context_settings=spelled)(function)
+app.command("fetch", cls=HelpCommand, epilog=fetch.EPILOG)(fetch.fetch)
+app.command("convert", cls=HelpCommand, epilog=convert.EPILOG)(convert.convert)
+app.command("models", cls=HelpCommand, epilog=models.EPILOG)(models.models)
+app.command("config", cls=HelpCommand, epilog=config.EPILOG)(config.config)
+app.command("doctor", cls=HelpCommand, epilog=doctor.EPILOG)(doctor.doctor)
+app.command("inspect", cls=HelpCommand, epilog=inspect.EPILOG)(inspect.inspect)
+app.command("view", cls=HelpCommand, epilog=view.EPILOG)(view.view)
+app.command("distill", cls=HelpCommand, epilog=distill.EPILOG)(distill.distill)
+app.command("evaluate", cls=HelpCommand, epilog=evaluate.EPILOG)(evaluate.evaluate)
 app.add_typer(presets.app, name="presets")
 app.add_typer(landscapes.app, name="landscapes")
 

@@ -33,12 +33,13 @@ def complete_preset(incomplete: str) -> list[str]:
     return by_key()["preset"].completions(incomplete)
 
 
-def help_text(row: OptionRow) -> str:
+def help_text(row: OptionRow, command: str) -> str:
     """What --help says of a row: what it does, what is allowed, and a default that nobody else adds.
 
     Typer adds those of the table, and help_panels.py those of presets, which are read for --help alone.
     """
-    default = f"Default: {row.default_from}." if row.default_from and not row.preset_key else ""
+    words = row.default_from if command != UPSCALE else row.upscale_default_from or row.default_from
+    default = f"Default: {words}." if words and not row.preset_key else ""
     return " ".join(part for part in (row.help, row.limits, default) if part)
 
 
@@ -68,7 +69,7 @@ def flag_parameter(row: OptionRow, command: str) -> inspect.Parameter:
     option = typer.Option(
         *declarations(row, command),
         metavar=row.metavar or None,
-        help=help_text(row),
+        help=help_text(row, command),
         autocompletion=completer(row),
         rich_help_panel=row.panel or None,
     )

@@ -26,7 +26,7 @@ Examples:
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A PNG that linfusion made, or an image of A1111, ComfyUI or InvokeAI.")],
+    file: Annotated[Path, typer.Argument(help="An image that linfusion made, or one of A1111, ComfyUI or InvokeAI.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the memory of each phase into this SVG file, too.")

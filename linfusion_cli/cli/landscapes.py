@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linfusion_cli.cli.help_panels import HelpCommand, HelpGroup
 from linfusion_cli.cli.shared_options import JsonFlag, Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
@@ -41,6 +42,7 @@ On a GPU:
 """
 
 app = typer.Typer(
+    cls=HelpGroup,
     no_args_is_help=True,
     rich_markup_mode=None,
     help="Render the procedural scenes, or train the built-in model from scratch.",
@@ -56,13 +58,16 @@ class Part(StrEnum):
     export = "export"
 
 
-@app.command(epilog=RENDER_EPILOG)
+@app.command(cls=HelpCommand, epilog=RENDER_EPILOG)
 def render(
     count: Annotated[int, typer.Option(min=1, max=10_000, help="How many scenes.")] = 8,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT in pixels.")] = "512x512",
+    size: Annotated[str, typer.Option(metavar="WxH", help="The size in pixels.")] = "512x512",
     seed: Annotated[int, typer.Option(help="Fixes which scenes.")] = 0,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder; one PNG and one .txt with the caption per scene.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="FOLDER", help="Folder; one PNG and one .txt with the caption per scene."
+        ),
     ] = Path("scenes"),
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace scenes that are there.")] = False,
     as_json: JsonFlag = False,
@@ -99,7 +104,7 @@ def render(
         announce(f"{count} scenes in {safe(output)}")
 
 
-@app.command(epilog=TRAIN_EPILOG)
+@app.command(cls=HelpCommand, epilog=TRAIN_EPILOG)
 def train(
     part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export.")],
     folder: Annotated[
@@ -111,7 +116,9 @@ def train(
     minutes: Annotated[
         float,
         typer.Option(
-            min=0.1, help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed."
+            min=0.1,
+            show_default="no limit",
+            help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed.",
         ),
     ] = inf,
     seed: Annotated[int, typer.Option(help="Fixes scenes, weights and order.")] = 0,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from linfusion_cli.cli.flags import complete_preset
+from linfusion_cli.cli.help_panels import HelpCommand, HelpGroup
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.shared_options import JsonFlag
 from linfusion_cli.cli.spelling import told
@@ -46,10 +47,12 @@ Examples:
   linfusion presets check my-sdxl.toml
 """
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="List, show and check presets.", epilog=EPILOG)
+app = typer.Typer(
+    cls=HelpGroup, no_args_is_help=True, rich_markup_mode=None, help="List, show and check presets.", epilog=EPILOG
+)
 
 
-@app.command("list", epilog=LIST_EPILOG)
+@app.command("list", cls=HelpCommand, epilog=LIST_EPILOG)
 def list_presets(as_json: JsonFlag = False) -> None:
     """List the presets with their sizes and what was measured."""
     from linfusion_cli.cli.text import safe, table
@@ -106,7 +109,7 @@ def _listed() -> Iterator[ListedPreset]:
         )
 
 
-@app.command("show", epilog=SHOW_EPILOG)
+@app.command("show", cls=HelpCommand, epilog=SHOW_EPILOG)
 def show(
     name: Annotated[str, typer.Argument(help="A preset, or the path of a .toml file.", autocompletion=complete_preset)],
     as_json: JsonFlag = False,
@@ -126,7 +129,7 @@ def show(
         typer.echo(line)
 
 
-@app.command("check", epilog=CHECK_EPILOG)
+@app.command("check", cls=HelpCommand, epilog=CHECK_EPILOG)
 def check(
     file: Annotated[str, typer.Argument(help="The path of a .toml file, or a preset.")], as_json: JsonFlag = False
 ) -> None:

@@ -25,7 +25,8 @@ Examples:
 
 \b
 A prompt that says what is to be seen helps. --strength: 0.2 keeps close to the image, 0.5 draws much anew.
-PNG, JPEG, WebP and TIFF are read; where the size has another shape than the image, the middle is taken.
+PNG, JPEG, TIFF, WebP, AVIF, GIF and BMP are read, and with extras JPEG XL and HEIC. Where the size has another shape
+than the image, the middle is taken.
 """
 
 
@@ -33,7 +34,7 @@ PNG, JPEG, WebP and TIFF are read; where the size has another shape than the ima
 def upscale(
     *,
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="The image: PNG, JPEG, WebP or TIFF.", show_default=False)
+        Path, typer.Argument(metavar="IMAGE", help="The image, or - for standard input.", show_default=False)
     ],
     prompt: Annotated[str, typer.Argument(help="What it shows.", show_default=False)] = "",
     scale: Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from linfusion_cli.config.input_images import inspect_image
+from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.errors import UsageError, option
@@ -24,7 +25,6 @@ from linfusion_cli.weights.web_links import is_link
 from linfusion_cli.weights.weight_file import WeightFile, known_family
 
 CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
-DEFAULT_PRESET = "landscape"
 PRESET_OF = {name: row.preset for name, row in FAMILY_ROWS.items()}
 HEAVIEST = 8.0
 Value = TypeVar("Value", float, str)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from linfusion_cli.config.extras import DEFAULT_PRESET, Start
-from linfusion_cli.config.preset_files import DEFAULTS
+from linfusion_cli.config.extras import Start
+from linfusion_cli.config.preset_files import DEFAULT_PRESET, DEFAULTS
 from linfusion_cli.config.preset_schema import BUILTIN
 from linfusion_cli.config.presets import Loaded
 

@@ -31,6 +31,7 @@ class OptionRow:
     upscale_names: tuple[str, ...] = ()  # more words, of the command upscale alone
     default: str | bool | None = None  # None: as `default_from` says
     default_from: str = ""  # in words; "": nothing, or the preset where there is a preset key
+    upscale_default_from: str = ""  # the same of the command upscale, where that differs
     repeatable: bool = False
     metavar: str = ""
     panel: str = ""

@@ -14,6 +14,7 @@ from linfusion_cli.files import config_folder, read_input
 from linfusion_cli.toml_files import parse_toml
 
 DEFAULTS = "defaults"
+DEFAULT_PRESET = "landscape"  # where nobody names another, or a model of another family
 LARGEST_PRESET_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

@@ -22,6 +22,7 @@ SIZE_ROWS = (
         suggestions=tuple(NAMED_SIZES),
         allowed='"WIDTHxHEIGHT" in pixels, one number for a square, or a name such as "4k"',
         preset_key="output.size",
+        upscale_default_from="that of the image, times the scale",
     ),
     OptionRow(
         key="width",
@@ -31,6 +32,7 @@ SIZE_ROWS = (
         help="The width, beside a height or an aspect.",
         range=SIDES,
         default_from="that of the preset",
+        upscale_default_from="by the shape of the image",
     ),
     OptionRow(
         key="height",
@@ -40,6 +42,7 @@ SIZE_ROWS = (
         help="The height, beside a width or an aspect.",
         range=SIDES,
         default_from="that of the preset",
+        upscale_default_from="by the shape of the image",
     ),
     OptionRow(
         key="aspect",
@@ -49,6 +52,7 @@ SIZE_ROWS = (
         help="The shape, such as 16:9, beside megapixels, a long side, a width or a height.",
         details="Alone it keeps the preset's area. Sides are rounded to multiples of 8.",
         default_from="that of the preset",
+        upscale_default_from="by the shape of the image",
         suggestions=("1:1", "3:2", "4:3", "16:9", "21:9", "2:1", "2:3", "3:4", "9:16"),
     ),
     OptionRow(

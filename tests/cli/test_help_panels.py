@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from linfusion_cli.cli.app import _built as app_command
 from linfusion_cli.cli.app import main
-from linfusion_cli.cli.help_panels import preset_default
+from linfusion_cli.cli.help_panels import first_line, in_words, preset_default
 from linfusion_cli.cli.spelling import flags_of
 from linfusion_cli.config.default_words import default_words
 from linfusion_cli.config.option_row import COMMANDS
@@ -27,6 +30,49 @@ def test_every_option_stands_in_the_section_of_its_panel(
         if not row.is_input:
             section = text.split(f"\n{row.panel}:\n")[1].split("\n\n")[0]
             assert flags_of(row, command)[0] in section, row.key
+
+
+def test_an_upscale_says_its_own_size(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = " ".join(helped("upscale", 100, capsys, monkeypatch).split())
+    assert "or 16k. Default: that of the image, times the scale." in words
+    assert words.count("Default: by the shape of the image.") == 3  # width, height, aspect
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["distill"], ["evaluate"], ["landscapes", "train"], ["landscapes", "render"], ["batch"], ["fetch"], ["view"]],
+    ids=" ".join,
+)
+def test_values_and_ranges_are_in_words(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    assert main([*words, "--help"]) == 0
+    text = capsys.readouterr().out.split("Examples")[0]
+    assert not re.search(r"<\w+( range)?>|list\[|x>=|<=x|\[default|\[required|\binf\b|[{}]\.\.\.", text)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("How many.  [default: 2; 0<=x<=100]", "How many. From 0 to 100. Default: 2."),
+        ("How many.  [x>=1; required]", "How many. At least 1. Required."),
+        ("How many.  [x<=9]", "How many. At most 9."),
+        ("How long.  [default: (no limit); x>=0.1]", "How long. At least 0.1. Default: no limit."),
+        ("A list, [a; b]", "A list, [a; b]"),
+        ("Nothing", "Nothing"),
+    ],
+)
+def test_the_notes_of_typer_become_sentences(theirs: str, ours: str) -> None:
+    assert in_words(theirs) == ours
+
+
+def test_the_commands_are_described_whole(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    for words, inner in (([], app_command().commands), (["presets"], app_command().commands["presets"].commands)):
+        assert main([*words, "--help"]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert all(f"{name} {first_line(command)}" in text for name, command in inner.items())
 
 
 def test_defaults_of_presets_are_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from linfusion_cli.config.extras import (
-    DEFAULT_PRESET,
     Start,
     Weighted,
     check_companions,
@@ -28,6 +27,7 @@ from linfusion_cli.config.extras import (
     preset_name,
     start_from,
 )
+from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, load_preset
 from linfusion_cli.errors import UsageError, WeightsError
