@@ -53,5 +53,16 @@ def config(
     rows = [[f"{key} = {shown(plain[key])}", f"# {one.source}"] for key, one in found.items()]
     for line in table(rows, left=2) if rows else ["no default is set; linfusion config --help shows how"]:
         say(safe(line))
-    for name, close in unknown_variables().items():
-        say(safe(f"note: {name} is not an option and is not used{f'. Did you mean {close}?' if close else ''}"))
+    for note in notes_of_variables():
+        say(note)
+
+
+def notes_of_variables() -> list[str]:
+    """A line for each variable that looks like a default and is none."""
+    from linfusion_cli.cli.text import safe
+    from linfusion_cli.config.user_defaults import unknown_variables
+
+    return [
+        safe(f"note: {name} is not an option and is not used{f'. Did you mean {close}?' if close else ''}")
+        for name, close in unknown_variables().items()
+    ]

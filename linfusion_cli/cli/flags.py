@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from linfusion_cli.cli.spelling import declarations, told
+from linfusion_cli.cli.wrapping import say
 from linfusion_cli.config.option_row import UPSCALE, OptionRow
 from linfusion_cli.config.options import by_key, options_of
 from linfusion_cli.errors import LinfusionError, Option, UsageError
@@ -118,8 +119,12 @@ def with_flags(command: str) -> Callable[[Command], Command]:
 
 def _add_user_defaults(values: dict[str, Any], context: typer.Context, command: str) -> None:
     """Puts the user's own defaults in the place of options that were not typed."""
+    from linfusion_cli.cli.config import notes_of_variables
     from linfusion_cli.config.user_defaults import GROUPS, fitting, user_defaults
 
+    if not values.get("quiet"):
+        for note in notes_of_variables():
+            say(note, err=True)
     keys = {row.key for row in options_of(command)} & values.keys()
     typed = {key for key in values if getattr(context.get_parameter_source(key), "name", "") == "COMMANDLINE"}
     own_size = GROUPS[0] if command == UPSCALE else frozenset()  # an image's own shape decides there

@@ -31,6 +31,9 @@ def test_values_are_shown_with_their_sources(
     shown = json.loads(capsys.readouterr().out)
     assert shown["defaults"]["size"] == {"value": "64x128", "source": str(file)}
     assert shown["unknown"] == {"LINFUSION_STEP": "LINFUSION_STEPS"}
+    for more in ([], ["-q"]):
+        assert main(["generate", "a lake", "--size", "64", "--dry-run", *more]) == 0
+        assert ("LINFUSION_STEP is not an option and is not used" in capsys.readouterr().err) == (more == [])
 
 
 def planned(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
