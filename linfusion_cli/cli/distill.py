@@ -61,6 +61,9 @@ EmaFlag = Annotated[
 SizeFlag = Annotated[
     int, typer.Option(metavar="PIXELS", min=0, help="Side of the training squares in pixels. 0 = the teacher's own.")
 ]
+MinutesFlag = Annotated[
+    float, typer.Option(min=0.1, show_default="no limit", help="Ends earlier, the rate decayed all the same.")
+]
 EmptyCaptionsFlag = Annotated[float, typer.Option(min=0, max=1, help="Share of captions left empty, for guidance.")]
 MidDimScaleFlag = Annotated[
     int, typer.Option(min=1, help="Divides the width of the new layers: 1 for SD-v1.5 and v2.1, 16 for SD-XL.")
@@ -87,9 +90,7 @@ def distill(
     data: DataFlag,
     output: OutputFlag,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 10_000,
-    minutes: Annotated[
-        float, typer.Option(min=0.1, show_default="no limit", help="Ends earlier, the rate decayed all the same.")
-    ] = inf,
+    minutes: MinutesFlag = inf,
     batch_size: Annotated[int, typer.Option(min=1, help="Images per process at a time.")] = 4,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches per step.")] = 1,
     rate: Annotated[float, typer.Option(min=1e-9, help="Learning rate.")] = 1e-4,
