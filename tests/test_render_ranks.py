@@ -55,7 +55,7 @@ def at_work(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     return children
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_image_of_three_ranks_is_that_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def words(name: str) -> list[str]:
         return ["512x360", "-o", name, "--preview", f"{name}.jpg", "--preview-every", "1"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import combinations_with_replacement
 
 from linfusion_cli.config.job import Job
-from linfusion_cli.geometry import MULTIPLE_PX
+from linfusion_cli.geometry import MULTIPLE_PX, Size
 from linfusion_cli.images.input_image import InputImage
 from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
 from linfusion_cli.planning.memory_model import (
@@ -23,10 +23,10 @@ from linfusion_cli.planning.memory_model import (
     unified_encoding_bytes,
     unified_runtime_bytes,
 )
-from linfusion_cli.planning.model_shapes import Architecture
-from linfusion_cli.planning.rank_share import unet_share, vae_share
+from linfusion_cli.planning.model_shapes import Architecture, VaeShape
+from linfusion_cli.planning.rank_share import RankShare, unet_share, vae_share
 from linfusion_cli.planning.unet_cost import unet_cost
-from linfusion_cli.planning.upscale_schedule import Stage
+from linfusion_cli.planning.upscale_schedule import Bands, Stage
 from linfusion_cli.planning.vae_cost import vae_cost
 from linfusion_cli.system.device import Machine
 from linfusion_cli.system.speed import Speed
@@ -241,11 +241,8 @@ class Estimate:
         part = vae_share(
             stage, vae, len(self.architecture.unet.channels), self.ranks, window, self.job.rank_options.shares
         )
-        counter = CostCounter(budget, BYTES_OF[vae.dtype(self.dtype)], part.share)
-        counter.allocate(int(IMAGE_BYTES * waiting_px) / counter.number_bytes)
-        vae_cost(vae, stage.canvas, stage.bands.vae_px, stage.bands.keep, window, counter, encode=encode)
-        counter.band_values += part.fetched_values
-        return counter
+        number_bytes = BYTES_OF[vae.dtype(self.dtype)]
+        return _counted(vae, stage.canvas, stage.bands, window, budget, number_bytes, part, waiting_px, encode=encode)
 
     def _phase(
         self, name: str, stage: Stage, cost: CostCounter, passes: float = 1, images: tuple[InputImage, ...] = ()
@@ -273,6 +270,27 @@ class Estimate:
             waiting = image_bytes(images, reading=False)
             working = max(working + waiting, image_bytes(images, reading=True))
         return int(self.denoising_bytes + working)
+
+
+@lru_cache(maxsize=4096)  # half of what the ways of one plan ask for has been asked before
+def _counted(
+    vae: VaeShape,
+    canvas: Size,
+    bands: Bands,
+    window: int,
+    budget: StoreBudget,
+    number_bytes: int,
+    part: RankShare,
+    waiting_px: float,
+    *,
+    encode: bool,
+) -> CostCounter:
+    """One decode or encode while a float32 image of so many pixels waits. The counter is shared: read it only."""
+    counter = CostCounter(budget, number_bytes, part.share)
+    counter.allocate(int(IMAGE_BYTES * waiting_px) / counter.number_bytes)
+    vae_cost(vae, canvas, bands.vae_px, bands.keep, window, counter, encode=encode)
+    counter.band_values += part.fetched_values
+    return counter
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,9 +66,19 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     return {name: shell(words, "", tmp_path_factory.mktemp(name)).returncode for name, words in COMMANDS.items()}
 
 
+MAIN_COMMANDS = ("generate", "batch", "help", "wrong")
+MAIN_STREAMS = ("stdout full", "all closed")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("stream", STREAMS)
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize(
+    ("name", "stream"),
+    [
+        pytest.param(name, stream, marks=() if name in MAIN_COMMANDS or stream in MAIN_STREAMS else (pytest.mark.long,))
+        for name in COMMANDS
+        for stream in STREAMS
+    ],
+)
 def test_a_broken_stream_changes_no_outcome(name: str, stream: str, tmp_path: Path, sound: dict[str, int]) -> None:
     result = shell(COMMANDS[name], STREAMS[stream], tmp_path)
     allowed = {sound[name]}

@@ -138,6 +138,7 @@ def test_the_student_comes_nearer_to_its_teacher(teachers: dict[str, Path], fold
     assert set(told[0]) == {"loss", "noise", "distillation", "feature"}
 
 
+@pytest.mark.long
 def test_bfloat16_is_near_float32(teachers: dict[str, Path], folder: Path, tmp_path: Path) -> None:
     for precision in ("no", "bf16"):
         AcceleratorState._reset_state(reset_partial_state=True)  # accelerate allows one precision per process

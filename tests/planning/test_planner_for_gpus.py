@@ -17,7 +17,8 @@ from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.system import accelerator
 from linfusion_cli.system.accelerator import choose
 
-SIZES_GB = (8, 12, 16, 24, 80, 141)
+# Those between and above are long: together they plan for minutes.
+SIZES_GB = (8, 24, *(pytest.param(gigabytes, marks=pytest.mark.long) for gigabytes in (12, 16, 80, 141)))
 JOBS = (("1024x1024", "sdxl-4k"), ("4096x4096", "sdxl-4k"), ("16384x8192", "sdxl-16k"), ("16384x8192", "sd15-16k"))
 
 
@@ -32,8 +33,8 @@ def test_every_card_has_a_plan_that_leaves_a_twentieth_free(gigabytes: int, size
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", ["16384x8192", "16384x16384"])
-@pytest.mark.parametrize("gigabytes", [8, 12, 24, 80])
+@pytest.mark.parametrize("size", ["16384x8192", pytest.param("16384x16384", marks=pytest.mark.long)])
+@pytest.mark.parametrize("gigabytes", [8, *(pytest.param(size, marks=pytest.mark.long) for size in (12, 24, 80))])
 @pytest.mark.parametrize("preset", ["sd15-16k", "sdxl-16k"])
 def test_the_real_models_fit_into_real_cards(preset: str, gigabytes: int, size: str) -> None:
     """What others need 80 GB for."""
@@ -96,7 +97,7 @@ def test_no_activation_on_an_apple_gpu_is_larger_than_it_addresses(gigabytes: in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("gigabytes", [6, 8, 24, 141, 1000])
+@pytest.mark.parametrize("gigabytes", [8, 1000, *(pytest.param(size, marks=pytest.mark.long) for size in (6, 24, 141))])
 @pytest.mark.parametrize("preset", ["sd15-16k", "sdxl-16k"])
 def test_no_tensor_of_a_convolution_has_two_to_the_31_values(gigabytes: int, preset: str) -> None:
     """Of the autoencoder's bands with their halo, of the UNet's, and of passes over the whole image."""

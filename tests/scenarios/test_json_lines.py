@@ -170,6 +170,7 @@ def test_evaluate(run: Run) -> None:
     assert run("evaluate", "--images", ".", code=2) == {"error"}
 
 
+@pytest.mark.long
 def test_claims(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from linfusion_cli.evaluate import ablations
 

@@ -170,6 +170,7 @@ def test_an_interrupted_image_goes_on_with_other_bands(tmp_path: Path) -> None:
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.long
 def test_the_number_of_threads_changes_no_pixel_by_more_than_one_level(tmp_path: Path) -> None:
     threads, made = torch.get_num_threads(), []
     try:
