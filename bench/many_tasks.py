@@ -33,8 +33,8 @@ CALL = re.compile(r"^(?:\[pid +\d+\] |\d+ +)?(\w+)\(")
 from linfusion_cli.batch import journal as journal_module  # noqa: E402  # this tree's, not an installed one
 from linfusion_cli.batch.journal import Journal  # noqa: E402
 from linfusion_cli.batch.prompt_files import read_rows  # noqa: E402
-from linfusion_cli.batch.runner import at_work, shard_of  # noqa: E402
-from linfusion_cli.batch.task_list import Task, make_tasks  # noqa: E402
+from linfusion_cli.batch.runner import at_work  # noqa: E402
+from linfusion_cli.batch.task_list import Task, make_tasks, shard_of  # noqa: E402
 
 
 @contextmanager

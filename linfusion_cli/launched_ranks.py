@@ -86,28 +86,38 @@ def _whole(environment: Mapping[str, str], name: str) -> int:
         raise UsageError(f'{name}="{environment[name]:.40}" in the environment: a launcher sets a number') from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Leader:
-    """Rank 0, which has met the others. machine: the one to plan for, with the least memory that any rank has."""
+    """Rank 0, which has met the others.
+
+    machine: the one to plan for, with the least memory that any rank has; lost: an image has failed on the way, and the
+    others with it
+    """
 
     world: Group
     machine: Machine
+    lost: bool = False
 
     @staticmethod
     @contextmanager
     def met(launch: Launch, device: str) -> Iterator[Leader]:
         """Raises RanksError if not all ranks come within two minutes, or if one has another version of linfusion."""
         with _met(launch, device) as (world, machine):
-            yield Leader(world, machine)
-            dismiss(world)
+            leader = Leader(world, machine)
+            yield leader
+            if not leader.lost:
+                dismiss(world)
 
     def render(self, plan: Plan, notify: Notify, model_cache: ModelCache | None = None) -> Rendered:
         """As render.render(), with the others. Raises RanksError if one of them is lost."""
         prepare(plan)
         import_engine(plan.machine, plan.dtype, FEW_PREPARED)
         plan = in_bands(as_measured(plan, notify))
+        self.lost = True
         with led(self.world, plan) as ranks:
-            return render(plan, notify, model_cache, ranks)
+            rendered = render(plan, notify, model_cache, ranks)
+        self.lost = False
+        return rendered
 
 
 def follow(launch: Launch, device: str) -> None:

@@ -90,3 +90,21 @@ def test_two_processes_make_the_image_of_one(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     assert main([*words[:6], "--seed", found[1], "-o", "one.png"]) == 0
     assert np.abs(np.asarray(Image.open(tmp_path / "one.png")).astype(int) - two).max() <= 1
+
+
+@pytest.mark.slow
+def test_a_list_by_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of its prompts fails; then nothing is left to do, and both end at once."""
+    (tmp_path / "list.txt").write_text("a lake --seed 3\na storm --max-memory 30MB\na forest --seed 4\n")
+    words = ("batch", "list.txt", "-o", "two", "--size", "128x96", "--steps", "3", "--name", "{seed}", "--keep-going")
+    for limit in ("--limit", "9"), ("--limit", "1"):
+        port = free_port()
+        ranks = [start(tmp_path, port, rank, *words, *limit) for rank in range(2)]
+        told = [rank.communicate(timeout=240) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [1, 0], told
+        assert told[1] == ("", "")
+    assert sorted(path.name for path in (tmp_path / "two").glob("*.png")) == ["3.png", "4.png"]
+    monkeypatch.chdir(tmp_path)
+    assert main(["generate", "a lake", "--size", "128x96", "--steps", "3", "--seed", "3", "-o", "one.png"]) == 0
+    one, two = (np.asarray(Image.open(path)).astype(int) for path in ("one.png", "two/3.png"))
+    assert np.abs(one - two).max() <= 1

@@ -57,8 +57,8 @@ IMPORTS = {
     "engine.adapters engine.attention engine.loading planning config weights system training geometry models events "
     "errors json_files files",
     "distill": "landscapes engine.attention weights training errors json_files files platform_files",
-    "batch": "render_ranks render engine_import planning config output system geometry events errors version redaction "
-    "json_files files toml_files flag_words platform_files",
+    "batch": "launched_ranks render_ranks rank_process render engine_import planning config output system geometry "
+    "events errors version redaction json_files files toml_files flag_words platform_files",
     "landscapes": "engine.attention training models json_files files",
     "convert": "weights errors files",
     "viewer": "output images file_formats geometry errors files png_chunks",

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from linfusion_cli.batch.journal import Journal
@@ -31,6 +32,7 @@ from linfusion_cli.errors import (
     LinfusionError,
     OutOfMemoryError,
     OutputError,
+    RanksError,
     Spell,
     UsageError,
     WeightsError,
@@ -39,6 +41,7 @@ from linfusion_cli.errors import (
 from linfusion_cli.events import MemorySampled
 from linfusion_cli.output.checkpoint_folder import hidden_folder, tidy
 from linfusion_cli.output.file_lock import Lock
+from linfusion_cli.rank_process import MEETING_SECONDS
 from linfusion_cli.system.signals import STOP
 
 HANG_SECONDS = 60.0  # of silence: a worker gives a sign every two seconds
@@ -63,6 +66,7 @@ class Options:
     checkpoint_seconds, preview, preview_every, ranks, devices, rank_shares: see Request
     thorough:           read every finished image whole
     most_bytes:         plan for no more memory than this, where a plan needs less; 0: for what is free
+    launched:           of a launcher's first process: for the worker, which can't be started again then
     """
 
     keep_going: bool = False
@@ -77,6 +81,7 @@ class Options:
     rank_shares: str | None = None
     thorough: bool = False
     most_bytes: int = 0
+    launched: str = ""
 
 
 @dataclass(slots=True)
@@ -159,11 +164,12 @@ class Runner:
         journal: Journal,
         options: Options,
         tell: Callable[[Told], None],
-        start: Callable[[], WorkerProcess] = WorkerProcess,
+        start: Callable[..., WorkerProcess] = WorkerProcess,
         *,
         spell: Spell = str,  # how options are written in what is told and in the journal
     ) -> None:
-        self._journal, self._options, self._tell, self._start, self._spell = journal, options, tell, start, spell
+        self._journal, self._options, self._tell, self._spell = journal, options, tell, spell
+        self._start = partial(start, options.launched) if options.launched else start
         self._worker: WorkerProcess | None = None
         self._summary = Summary()
         self._planned_bytes = 0
@@ -172,7 +178,9 @@ class Runner:
     def run(self, tasks: Sequence[Task]) -> Summary:
         """Makes the images that are not done yet, ends the worker, and returns the counts."""
         summary = self.make(tasks)
-        self.end()
+        if self._options.launched and self._worker is None:
+            self._worker = self._start()  # there was nothing to do: it tells the others so
+        self._drop_worker(partial(WorkerProcess.end, patience_seconds=MEETING_SECONDS))
         return summary
 
     def make(self, tasks: Sequence[Task]) -> Summary:
@@ -232,8 +240,13 @@ class Runner:
             left = f"{self._summary.made} made, {self._summary.left} left"
             advice = "Make room and give the same command again: what is done is kept"
             raise DiskFullError(f"{message}. The batch ends here ({left}). {advice}")
-        if failed.exit_code in FRESH:
-            self._drop_worker(WorkerProcess.kill)
+        if not self._options.launched:
+            if failed.exit_code in FRESH:
+                self._drop_worker(WorkerProcess.kill)
+        elif self._worker is None or failed.exit_code == RanksError.exit_code:
+            raise RanksError(
+                f"{message}. All ranks end with it. Start them again (torchrun --max-restarts): it goes on"
+            )
         if self._is_there(attempt):
             return
         if failed.exit_code == BusyError.exit_code and not attempt.put_off:
@@ -365,14 +378,6 @@ class Runner:
             return Stopped()
         what = f"gave no sign for {HANG_SECONDS:.0f} s" if silent else f"got no further for {self._stall_seconds:.0f} s"
         return failure(LinfusionError(f"the process {what} and was ended"))
-
-
-def shard_of(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
-    """The tasks of machine `index` (1 to `count`) of `count` machines.
-
-    The id alone decides, so that editing the list moves no task to another machine.
-    """
-    return [task for task in tasks if int(task.id[:15], 16) % count == index % count]
 
 
 @contextlib.contextmanager

@@ -336,3 +336,11 @@ def _whole_text(prompt: str) -> str:
     if "\0" in prompt:
         raise UsageError("the prompt holds a NUL character")
     return prompt
+
+
+def shard_of(tasks: Sequence[Task], index: int, count: int) -> list[Task]:
+    """The tasks of machine `index` (1 to `count`) of `count` machines.
+
+    The id alone decides, so that editing the list moves no task to another machine.
+    """
+    return [task for task in tasks if int(task.id[:15], 16) % count == index % count]

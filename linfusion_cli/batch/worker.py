@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -25,16 +26,18 @@ from linfusion_cli.batch.messages import (
     answer_as_json,
     failure,
 )
+from linfusion_cli.batch.worker_process import LAUNCHED
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.resolve import resolve
-from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError
+from linfusion_cli.errors import INTERRUPTED, TERMINATED, LinfusionError, Message, OutOfMemoryError, RanksError
 from linfusion_cli.events import Event, Note, PreviewMade
 from linfusion_cli.json_files import parse_json
 from linfusion_cli.system.process_setup import own_process
 from linfusion_cli.system.signals import handle_signals
 
 if TYPE_CHECKING:
+    from linfusion_cli.launched_ranks import Leader
     from linfusion_cli.planning.planner import Plan
     from linfusion_cli.render import Rendered
     from linfusion_cli.render_ranks import RankProcesses
@@ -59,8 +62,12 @@ def main() -> int:
     threading.Thread(target=_beat, args=(say,), name="heartbeat", daemon=True).start()
     maker = _Maker(say)
     try:
-        for line in sys.stdin:
-            maker.make(line)
+        with _leading() as maker.leader:
+            for line in sys.stdin:
+                maker.make(line)
+    except RanksError as error:
+        say(failure(error))
+        return error.exit_code
     except SystemExit as stopped:
         return stopped.code if isinstance(stopped.code, int) else TERMINATED
     except KeyboardInterrupt:
@@ -70,12 +77,31 @@ def main() -> int:
     return 0
 
 
+@contextmanager
+def _leading() -> Iterator[Leader | None]:
+    """The first of a launcher's processes, once it has met the others; None where no launcher started the batch.
+
+    Raises RanksError if they do not come.
+    """
+    if not (words := os.environ.get(LAUNCHED)):
+        yield None
+        return
+    from linfusion_cli.launched_ranks import Launch, Leader
+
+    device, command = json.loads(words)
+    launch = Launch.of(os.environ, command)
+    assert launch is not None
+    with Leader.met(launch, device) as leader:
+        yield leader
+
+
 class _Maker:
     def __init__(self, say: Say) -> None:
         self._say = say
         self._model_cache: Any = None
         self._prepared = 0
         self._processes: RankProcesses | None = None
+        self.leader: Leader | None = None
 
     def close(self) -> None:
         """Ends the other ranks of this machine, if there are any."""
@@ -97,15 +123,20 @@ class _Maker:
         job = resolve(order.request)
         if job_hash(job) != order.id:
             raise LinfusionError("the preset or a file that it names has changed since the batch began. Start it again")
-        machine, render = self._by_ranks(job) if job.rank_options.ranks > 1 else _alone(job)
-        plan = self._plan(job, machine, order.less_bytes)
+        machine, ranks, render = self._roles(job)
+        plan = self._plan(job, machine, ranks, order.less_bytes)
         phases = tuple(PlannedPhase(phase.name, phase.stage, phase.seconds) for phase in plan.phases)
         notes = tuple(map(Message, plan.notes))
         self._say(Planned(peak_bytes=plan.peak_bytes, seconds=plan.seconds, phases=phases, notes=notes))
         if not self._has_room(plan):
             self._say(Outgrown())
             return
-        rendered = render(plan, self._tell, self._model_cache)
+        try:
+            rendered = render(plan, self._tell, self._model_cache)
+        except Exception as error:
+            if self.leader is not None and self.leader.lost:
+                raise RanksError(failure(error).message) from error
+            raise
         self._say(
             Made(
                 name=rendered.path.name,
@@ -132,8 +163,12 @@ class _Maker:
             self._model_cache, self._prepared = make_model_cache(plan), plan.prepared_convolutions
         return plan.prepared_convolutions >= self._prepared
 
-    def _by_ranks(self, job: Job) -> tuple[Machine, Render]:
-        """What each rank plans with, and what renders with all of them; they stay for the next image."""
+    def _roles(self, job: Job) -> tuple[Machine, int, Render]:
+        """What each rank plans with, how many there are, and what renders with all; they stay for the next image."""
+        if self.leader is not None:
+            return self.leader.machine, self.leader.world.size, self.leader.render
+        if job.rank_options.ranks == 1:
+            return _alone(job)
         from linfusion_cli.render_ranks import RankProcesses, rank_machines
 
         machines = rank_machines(job.device, job.rank_options)
@@ -141,13 +176,12 @@ class _Maker:
         if self._processes is None or self._processes.devices != devices:
             self.close()
             self._processes = RankProcesses(devices)
-        return machines[0], self._processes.render
+        return machines[0], len(machines), self._processes.render
 
-    def _plan(self, job: Job, machine: Machine, less_bytes: int) -> Plan:
+    def _plan(self, job: Job, machine: Machine, ranks: int, less_bytes: int) -> Plan:
         """The plan; one that needs less, if there is one, where memory ran out or others share the machine."""
         from linfusion_cli.planning.planner import make_plan
 
-        ranks = job.rank_options.ranks
         if less_bytes:
             budget = min(less_bytes, machine.free_bytes, job.max_memory_bytes or less_bytes)
             try:
@@ -158,11 +192,11 @@ class _Maker:
         return make_plan(job, machine, keep_text_encoders=True, ranks=ranks)
 
 
-def _alone(job: Job) -> tuple[Machine, Render]:
+def _alone(job: Job) -> tuple[Machine, int, Render]:
     from linfusion_cli.render import render
     from linfusion_cli.system.device import find_machine
 
-    return find_machine(job.device), render
+    return find_machine(job.device), 1, render
 
 
 def _speaker(answers: TextIO) -> Say:

@@ -24,6 +24,7 @@ from linfusion_cli.system.cgroups import oom_kills
 ROOT = Path(__file__).resolve().parents[2]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.batch.worker import main; sys.exit(main())"
 COMMAND = (sys.executable, "-P", "-c", START, str(ROOT))  # -P: a folder of images is no place to import from
+LAUNCHED = "LINFUSION_LAUNCHED"
 STDERR_LINES = 40  # lines of its stderr that are kept
 KILLED = getattr(signal, "SIGKILL", 9)  # Windows has no such signal, and no process there ends with it
 PAUSE_SECONDS = 5.0  # between two looks; a longer one means that this process itself was stopped
@@ -35,13 +36,20 @@ CAUSES = {
 }
 
 
+def launched_words(device: str, command: str) -> str:
+    """What the worker of a launcher's first process needs to meet the others: the device, and what all were told."""
+    return json.dumps([device, command])
+
+
 class WorkerProcess:
     """A worker and the threads that read its pipes. It has a session of its own, so that Ctrl-C does not reach it."""
 
     command: ClassVar[Sequence[str]] = COMMAND
 
-    def __init__(self) -> None:
-        environment = {**os.environ, "LINFUSION_PARENT": str(os.getpid()), "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
+    def __init__(self, launched: str = "") -> None:
+        """launched: for the first process of a launcher: what launched_words() made."""
+        own = {LAUNCHED: launched, "LINFUSION_PARENT": str(os.getpid()), "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
+        environment = {**os.environ, **own}
         pipe = subprocess.PIPE
         self._oom_kills = oom_kills()
         self.process = subprocess.Popen(

@@ -31,7 +31,7 @@ from linfusion_cli.cli.cluster_batch import CoresFlag, OnCluster, OnFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag
-from linfusion_cli.cli.rank_roles import refuse_launcher
+from linfusion_cli.cli.rank_roles import followed, launched_command, refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.cli.task_start import begin
@@ -103,8 +103,8 @@ def batch(
     from linfusion_cli.config.model_names import check_model
     from linfusion_cli.config.resolve import checked_seconds
 
-    refuse_launcher()
-    part = shard_parts(shard)
+    if followed(str(flags["device"]), dry_run=status or dry_run):
+        return 0
     common = {key: _plain(value) for key, value in {**flags, "seed": seeds}.items() if value not in (None, "auto")}
     check_model(common)  # a model for all that is not here is no fault of the lists
     cluster = OnCluster.of(on, cores, common.get("device"), common.get("preview"))
@@ -120,7 +120,7 @@ def batch(
     )
     folder = output or Path("batch" if files[0] == "-" else Path(files[0]).stem)
     listed = Listed(files, common, name, wildcards)
-    journal, tasks, notes = _tasks(listed, folder, part, remembered=status)
+    journal, tasks, notes = _tasks(listed, folder, shard_parts(shard), remembered=status)
     _show_notes(notes, as_json=as_json, quiet=quiet)
     if status or dry_run:
         code = _show(journal, tasks, as_json=as_json, thorough=verify)
@@ -150,15 +150,19 @@ def _by_ranks(common: dict[str, Any], cluster: OnCluster | None) -> dict[str, An
     from linfusion_cli.config.rank_options import RankOptions, checked_shares
 
     ranks, devices, shares = (common.pop(key, None) for key in ("ranks", "devices", "rank_shares"))
-    found = RankOptions.of(ranks, devices, common.get("device", "auto"), shares)
-    checked_shares(found.shares, found.ranks)
+    device = common.get("device", "auto")
+    found = RankOptions.of(ranks, devices, device, shares)
+    if cluster is not None:
+        refuse_launcher()
+    if not (launched := launched_command(device, found)):
+        checked_shares(found.shares, found.ranks)
     if found.ranks > 1 and cluster is not None:
         given = f'"{devices}"' if devices else f"{ranks}"
         raise UsageError(
             f"{given}: with --on each worker makes whole images. Leave one of them out",
             parameter="devices" if devices else "ranks",
         )
-    return {"ranks": ranks, "devices": devices, "rank_shares": shares}
+    return {"ranks": ranks, "devices": devices, "rank_shares": shares, "launched": launched}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +185,7 @@ def _tasks(
     from linfusion_cli.batch.journal import Journal
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.batch.prompt_files import read_rows
-    from linfusion_cli.batch.runner import shard_of
-    from linfusion_cli.batch.task_list import NUMBERED, make_tasks
+    from linfusion_cli.batch.task_list import NUMBERED, make_tasks, shard_of
     from linfusion_cli.batch.wildcards import Wildcards
 
     problems: list[str] = []

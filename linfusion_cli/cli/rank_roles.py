@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from linfusion_cli.errors import UsageError, option
+from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from linfusion_cli.config.job import Job
+    from linfusion_cli.config.rank_options import RankOptions
     from linfusion_cli.launched_ranks import Launch
     from linfusion_cli.render import Rendered
     from linfusion_cli.system.device import Machine
@@ -42,13 +43,8 @@ def planned_for(job: Job, *, dry_run: bool) -> Iterator[tuple[Machine, int, Run]
     from linfusion_cli.system.device import find_machine
 
     device, ranks, launch = job.device, job.rank_options.ranks, _launch()
-    if launch is not None and ranks > 1:
-        named = ",".join(job.rank_options.devices)
-        given = f'"{named}"' if named else f"{ranks}"
-        raise UsageError(
-            f"{given}: a launcher started {launch.size} ranks already; leave it out",
-            parameter="devices" if named else "ranks",
-        )
+    if launch is not None:
+        _refuse_more_ranks(launch, job.rank_options)
     if launch is not None and dry_run:
         yield launch.machine(device), launch.size, render
     elif launch is not None:
@@ -71,13 +67,33 @@ def is_first_process() -> bool:
     return os.environ.get("RANK", "0") in ("", "0")
 
 
+def launched_command(device: str, options: RankOptions) -> str:
+    """For the process of a batch that makes images: how it meets the other processes of a launcher; "" without one.
+
+    Raises UsageError for ranks inside a launcher's processes.
+    """
+    if (launch := _launch()) is None:
+        return ""
+    _refuse_more_ranks(launch, options)
+    from linfusion_cli.batch.worker_process import launched_words
+
+    return launched_words(device, launch.command)
+
+
 def refuse_launcher() -> None:
     """Raises UsageError in a launcher's processes: for a command that makes whole images, each would make them all."""
     if (launch := _launch()) is not None:
         raise UsageError(
-            f"a launcher started {launch.size} processes, and a batch makes whole images: each would make all of them. "
-            "Start it once, or give each process its part: ",
-            option("shard", f"{launch.rank + 1}/{launch.size}"),
+            f"a launcher started {launch.size} processes, and each would make all images. Start the command once"
+        )
+
+
+def _refuse_more_ranks(launch: Launch, options: RankOptions) -> None:
+    if options.ranks > 1:
+        named = ",".join(options.devices)
+        raise UsageError(
+            f"{named or options.ranks}: a launcher started {launch.size} ranks already; leave it out",
+            parameter="devices" if named else "ranks",
         )
 
 

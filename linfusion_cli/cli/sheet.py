@@ -14,6 +14,7 @@ import typer
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag
+from linfusion_cli.cli.rank_roles import refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.wrapping import say
@@ -75,6 +76,8 @@ def sheet(
     from linfusion_cli.output.atomic_file import check_writable
     from linfusion_cli.output.contact_sheet import write_sheet
     from linfusion_cli.viewer.thumbnail import thumbnail
+
+    refuse_launcher()
 
     def tell(note: str) -> None:
         if not quiet:

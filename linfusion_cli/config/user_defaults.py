@@ -19,7 +19,7 @@ from linfusion_cli.files import config_folder, read_input
 from linfusion_cli.toml_files import parse_toml
 
 PREFIX = "LINFUSION_"
-OTHER_VARIABLES = frozenset({"LINFUSION_DEBUG", "LINFUSION_PARENT", "LINFUSION_FUZZ"})
+OTHER_VARIABLES = frozenset({"LINFUSION_DEBUG", "LINFUSION_PARENT", "LINFUSION_LAUNCHED", "LINFUSION_FUZZ"})
 LARGEST_CONFIG_BYTES = 1 << 20
 TRUE, FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 NOT_DEFAULTS = frozenset({"prompt", "upscale_image", "output"})  # each image has its own

@@ -17,8 +17,7 @@ from linfusion_cli.batch.messages import Order
 from linfusion_cli.batch.prompt_choices import chosen
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.batch.row_values import row_types
-from linfusion_cli.batch.runner import shard_of
-from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks
+from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks, shard_of
 from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told

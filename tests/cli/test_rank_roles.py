@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.cli.rank_roles import followed, planned_for, refuse_launcher
-from linfusion_cli.cli.spelling import told
+from linfusion_cli.cli.rank_roles import followed, launched_command, planned_for, refuse_launcher
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.rank_options import RankOptions
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import UsageError
@@ -36,11 +36,18 @@ def test_a_process_of_its_own_leads_nobody_and_follows_nobody() -> None:
         assert (machine.device, count, run) == ("cpu", 1, render)
 
 
-def test_a_batch_in_a_launcher_is_told_its_shard(launched: pytest.MonkeyPatch) -> None:
-    launched.setenv("RANK", "1")
-    with pytest.raises(UsageError) as caught:
+def test_a_command_that_makes_whole_images_is_refused_in_a_launcher(launched: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="a launcher started 2 processes, and each would make all images"):
         refuse_launcher()
-    assert told(caught.value.message).endswith("give each process its part: --shard 2/2")
+
+
+def test_the_worker_of_a_batch_is_told_how_it_meets_the_others(launched: pytest.MonkeyPatch) -> None:
+    launched.setattr("sys.argv", ["linfusion", "batch", "list.txt"])
+    assert launched_command("cpu", RankOptions()) == '["cpu", "batch list.txt"]'
+    with pytest.raises(UsageError, match="ranks 2: a launcher started 2 ranks already"):
+        launched_command("cpu", RankOptions(ranks=2))
+    launched.delenv("RANK")
+    assert launched_command("cpu", RankOptions(ranks=2)) == ""
 
 
 def test_ranks_within_ranks_are_refused(launched: pytest.MonkeyPatch) -> None:
@@ -53,7 +60,7 @@ def test_ranks_within_ranks_are_refused(launched: pytest.MonkeyPatch) -> None:
 
 def test_devices_in_ranks_are_refused(launched: pytest.MonkeyPatch) -> None:
     with (
-        pytest.raises(UsageError, match='devices "cpu,cpu": a launcher started 2 ranks already; leave it out'),
+        pytest.raises(UsageError, match="devices cpu,cpu: a launcher started 2 ranks already; leave it out"),
         planned_for(job(devices="cpu,cpu"), dry_run=False),
     ):
         raise AssertionError("it was not refused")

@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from linfusion_cli.batch.prompt_files import Row
-from linfusion_cli.batch.runner import shard_of
-from linfusion_cli.batch.task_list import make_tasks
+from linfusion_cli.batch.task_list import make_tasks, shard_of
 from linfusion_cli.cli.batch import shard_parts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
