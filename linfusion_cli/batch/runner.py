@@ -244,9 +244,7 @@ class Runner:
             if failed.exit_code in FRESH:
                 self._drop_worker(WorkerProcess.kill)
         elif self._worker is None or failed.exit_code == RanksError.exit_code:
-            raise RanksError(
-                f"{message}. All ranks end with it. Start them again (torchrun --max-restarts): it goes on"
-            )
+            raise RanksError(f"{message}. All ranks end with it; the same command goes on")
         if self._is_there(attempt):
             return
         if failed.exit_code == BusyError.exit_code and not attempt.put_off:
