@@ -1,5 +1,6 @@
 """LoRA files as tools write them: the same layers as plain diffusers, every tensor used or refused, exact undo."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from families import Family, loaded_pipeline, make_family
+from families import FAMILIES, Family, loaded_pipeline, make_family, tiny_pipeline
+from lycoris_files import KINDS, golden
+from lycoris_files import layers as lycoris_layers
 from safetensors.torch import save_file
 from tiny_adapters import lora_factors
 from torch import Tensor
@@ -123,7 +126,6 @@ def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr", "ia3", "diff", "norm", "tucker"])
-@pytest.mark.covers("LoHa, LoKr, (IA)^3, full, norms, tucker, DoRA", "used, equal", families=("sd15",))
 def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, kind: str) -> None:
     unet = pipeline.unet
     conv, linear, norm = (f"lora_unet_{name.replace('.', '_')}" for name in (CONV, LAYER, "mid_block.resnets.0.norm1"))
@@ -164,6 +166,34 @@ def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, 
     for name, value in update.merged(layer, 1.0).items():
         getattr(layer, name).data.copy_(value)
     assert torch.allclose(predicted(unet), found, atol=1e-5)  # the merged convolution lies otherwise in memory
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.covers("LoHa, LoKr, (IA)^3, full, norms, tucker, DoRA", "used, equal")
+@torch.no_grad()
+def test_files_of_lycoris_lora_do_what_its_own_modules_do(name: str, tmp_path: Path) -> None:
+    """Every kind that it can train, on a convolution, linear layers, a norm and each text encoder; within 1e-5."""
+    pipeline = tiny_pipeline(name)
+    texts = {part: getattr(pipeline, part) for part in ("text_encoder", "text_encoder_2") if hasattr(pipeline, part)}
+    every = golden(name)
+    base = every.pop("base")
+    for layer, module in lycoris_layers(pipeline).items():
+        module.load_state_dict({key: base[key][layer] for key in module.state_dict()})
+    assert set(every) == set(KINDS)
+    for kind, found in every.items():
+        for part, encoder in texts.items():
+            setattr(pipeline, part, copy.deepcopy(encoder))
+        path = write(tmp_path / f"{kind}.safetensors", found["file"])
+        plain = {layer: module(found["inputs"][layer]) for layer, module in lycoris_layers(pipeline).items()}
+        lora = Lora.load(at(path), 1.0, 1.0, pipeline)
+        lora.mount_texts(pipeline, 0)
+        lora.mount(pipeline.unet, 0)
+        for layer, module in lycoris_layers(pipeline).items():
+            ours, theirs = module(found["inputs"][layer]), found["outputs"][layer]
+            assert torch.allclose(ours, theirs, atol=1e-5), f"{kind}: {layer} {(ours - theirs).abs().max()}"
+            changed = not torch.allclose(ours, plain[layer], atol=1e-3)
+            assert changed == (kind == "norm" or "norm" not in layer), f"{kind}: {layer}"
+        lora.unmount(pipeline.unet, 0)
 
 
 @pytest.mark.slow
