@@ -14,6 +14,7 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.adapter_files import check_ip_adapter
+from linfusion_cli.weights.conditioning_check import check_conditioning
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
@@ -23,7 +24,7 @@ from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.unet_file import check_unet, unet_config
+from linfusion_cli.weights.unet_file import check_unet, config_path, unet_config
 
 
 def _check_packages(job: Job) -> None:
@@ -60,6 +61,10 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     _check_model(job, weights)
     beside = job.settings.model.configs
     configs = user_path(beside) if beside else family_folder(job.settings.model.family)
+    unet = unet_config(weights.model, weights.unet, configs)
+    if unet is not None:
+        model, other = weights.model.open(), weights.unet.path if weights.unet is not None else None
+        check_conditioning(unet, model if model.is_dir() else configs, config_path(other or model))
     if weights.vae is not None:
         check_vae(weights.vae, configs)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
@@ -75,7 +80,6 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     encoder = weights.ip_encoder
     if encoder is not None and encoder.path is not None:
         encoder_config(encoder.path, encoder.headers)
-    unet = unet_config(weights.model, weights.unet, configs)
     modes = each(job.settings.extras.control_modes, len(weights.controlnets))
     for controlnet, mode in zip(weights.controlnets, modes, strict=True):
         if controlnet.path is not None:

@@ -77,9 +77,8 @@ def check_controlnet(weights: WeightFile, path: Path, mode: int | None, unet: Ma
 
     mode: the number of a ControlNet-union's mode, None for none; unet: the config of the UNet, None if it is not here
     """
-    channels = tuple((unet or {}).get("block_out_channels", ()))
     if is_t2i_adapter(path, weights.headers):
-        check_t2i_adapter(path, weights.headers, channels)
+        check_t2i_adapter(path, weights.headers, unet)
         check_mode({}, mode, path)
     elif weights.headers:
         controlnet_config(path, weights.tensors, unet)

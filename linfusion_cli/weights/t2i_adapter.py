@@ -68,14 +68,40 @@ def adapter_config(path: Path, headers: tuple[Header, ...]) -> dict[str, Any]:
     return config
 
 
-def check_t2i_adapter(path: Path, headers: tuple[Header, ...], channels: tuple[int, ...]) -> None:
-    """Raises WeightsError if it can't be run, or is for a UNet of other `channels` per level (() if not known)."""
+def check_t2i_adapter(path: Path, headers: tuple[Header, ...], unet: Mapping[str, Any] | None) -> None:
+    """Raises WeightsError if it can't be run, or is for another UNet than that of this config (None: not known)."""
     config = adapter_config(path, headers)
-    given = tuple(config.get("channels", (320, 640, 1280, 1280)))
+    if unet is None:
+        return
+    given, channels = tuple(config.get("channels", (320, 640, 1280, 1280))), tuple(unet["block_out_channels"])
     features = (*given, given[-1]) if config.get("adapter_type") == "light_adapter" else given
-    if channels and features[: len(channels)] != channels:
+    if features[: len(channels)] != channels:
         what = f"its features have {shown(list(features))} channels, the UNet's levels {shown(list(channels))}"
         raise WeightsError(f"{path}: for another model: {what}", parameter="controlnets")
+    scales, read = _scales(config, len(channels)), _read_scales(unet)
+    if scales != read:
+        what = f"its features are 1/{', 1/'.join(map(str, scales))} of the image, the UNet reads 1/"
+        raise WeightsError(f"{path}: for another model: {what}{', 1/'.join(map(str, read))}", parameter="controlnets")
+
+
+def _scales(config: Mapping[str, Any], levels: int) -> tuple[int, ...]:
+    """By what each feature is smaller than the image."""
+    factor = int(config.get("downscale_factor", FACTORS[1]))
+    if config.get("adapter_type") == "full_adapter_xl":
+        return tuple(factor * (1 if level < 2 else 2) for level in range(levels))
+    return tuple(factor * 2**level for level in range(levels))
+
+
+def _read_scales(unet: Mapping[str, Any]) -> tuple[int, ...]:
+    """By what the activations are smaller than the image that features are added to.
+
+    A block with attention adds its feature before it halves the size, one without after it.
+    """
+    last = len(unet["block_out_channels"]) - 1
+    return tuple(
+        8 * 2 ** (level + int("CrossAttn" not in kind and level < last))
+        for level, kind in enumerate(unet["down_block_types"])
+    )
 
 
 def _config_of(header: Header) -> dict[str, Any]:

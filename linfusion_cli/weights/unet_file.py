@@ -25,6 +25,11 @@ def unet_folder(path: Path) -> Path:
     return path / "unet" if (path / "unet").is_dir() else path
 
 
+def config_path(path: Path) -> Path:
+    """Where the settings of a UNet are: in its folder, in that of its model, or told by the tensors of one file."""
+    return unet_folder(path) / CONFIG if path.is_dir() else path
+
+
 def refuse_unet_alone(header: Header) -> None:
     """Raises WeightsError for a UNet without its text encoder that is named as the model."""
     whole = any(named(header.tensors, part) is not None for part in TEXT_ENCODERS)

@@ -35,7 +35,7 @@ class T2INet:
         """Reads a folder in diffusers layout or one file. Raises WeightsError if it is for another UNet."""
         path = file.open()
         headers = headers_in(file.headers, path) if path.is_dir() else file.headers
-        check_t2i_adapter(path, headers, tuple(unet.config.block_out_channels))
+        check_t2i_adapter(path, headers, unet.config)
         make = maker(T2IAdapter, adapter_config(path, headers), str(path))
         tensors = [_read(header, dtype) for header in headers]
         return T2INet(build(make, tensors, str(path)).requires_grad_(False))

@@ -1,0 +1,36 @@
+"""Whether a UNet reads what the model's text encoders give it, by their configs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from linfusion_cli.errors import WeightsError
+from linfusion_cli.weights.part_shapes import CLIP_DEFAULTS
+from linfusion_cli.weights.pipeline_settings import read_json_object
+
+SIZES = 6  # numbers that tell SD-XL the image's size: original and target height and width, and the crop
+ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+def check_conditioning(unet: Mapping[str, Any], folder: Path, source: Path) -> None:
+    """Holds the config of a UNet against those of the text encoders in a folder in diffusers layout.
+
+    source: of the UNet's config. Raises WeightsError that names it and the setting that no text encoder fits. Encoders
+    without a config are passed over: loading tells that they are missing.
+    """
+    paths = [path for part in ENCODERS if (path := folder / part / "config.json").is_file()]
+    encoders = [CLIP_DEFAULTS | read_json_object(path) for path in paths]
+    told = unet.get("addition_embed_type") is not None
+    if len(encoders) != 1 + told:
+        return
+    width, pooled = sum(one["hidden_size"] for one in encoders), encoders[-1]["projection_dim"]
+    if unet["cross_attention_dim"] != width:
+        what = f"its cross_attention_dim is {unet['cross_attention_dim']}, the model's text is {width} wide"
+        raise WeightsError(f"{source}: {what}: UNet and text encoders are of different models")
+    if told:
+        own, read = unet["addition_time_embed_dim"], unet["projection_class_embeddings_input_dim"]
+        if SIZES * own + pooled != read:
+            what = f"its projection_class_embeddings_input_dim is {read}, not {SIZES} x {own} (addition_time_embed_dim)"
+            raise WeightsError(f"{source}: {what} + {pooled} (projection_dim of text_encoder_2)")
