@@ -18,7 +18,8 @@ from linfusion_cli.weights.conditioning_check import check_conditioning
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
-from linfusion_cli.weights.image_encoder import encoder_config
+from linfusion_cli.weights.image_encoder import check_image_encoder
+from linfusion_cli.weights.ip_adapter_fit import check_ip_adapter_fit
 from linfusion_cli.weights.lora_fit import check_lora_fit
 from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
@@ -77,9 +78,11 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
         check_lora_fit(lora.header, weights.model, weights.unet, job.settings.model.family)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
         check_ip_adapter(weights.ip_adapter.header, width)
+        if unet is not None:
+            check_ip_adapter_fit(weights.ip_adapter.header, unet)
     encoder = weights.ip_encoder
     if encoder is not None and encoder.path is not None:
-        encoder_config(encoder.path, encoder.headers)
+        check_image_encoder(encoder.path, encoder.headers)
     modes = each(job.settings.extras.control_modes, len(weights.controlnets))
     for controlnet, mode in zip(weights.controlnets, modes, strict=True):
         if controlnet.path is not None:

@@ -10,12 +10,12 @@ from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import encoder_config
+from linfusion_cli.weights.layer_shapes import Shapes
 from linfusion_cli.weights.lora_names import stem_and_kind
 from linfusion_cli.weights.model_family import check_kind
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header, TensorInfo
 
-Shapes = dict[str, tuple[int, ...]]  # of a layer's tensors, by their canonical name
 ENCODER = "image_encoder"
 FACE_ID_MARKS = ("image_proj.perceiver_resampler.", "image_proj.mapping.", "image_proj.id_")
 MERGED = {"dora_scale", "mid", "bias", "diff_b"}  # beside the factors of a layer: never plain LoRA

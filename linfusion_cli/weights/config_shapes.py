@@ -12,8 +12,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
-from linfusion_cli.weights.layer_shapes import Shapes, first_difference
-from linfusion_cli.weights.lora_shapes import Shape
+from linfusion_cli.weights.layer_shapes import Shape, Shapes, first_difference
 from linfusion_cli.weights.model_family import Tensors
 from linfusion_cli.weights.part_shapes import (
     image_encoder_shapes,

@@ -9,7 +9,9 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.config_shapes import check_tensors
 from linfusion_cli.weights.config_values import shown
+from linfusion_cli.weights.layer_shapes import Shapes
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo
 
@@ -49,6 +51,18 @@ def encoder_config(location: Path, headers: Sequence[Header]) -> dict[str, Any]:
     config = _config_of(headers[0])
     check_config("image_encoder", config, location)
     return config
+
+
+def check_image_encoder(location: Path, headers: Sequence[Header]) -> None:
+    """Raises WeightsError for an encoder that can't be run, or whose tensors are not those of its config."""
+    config, given = encoder_config(location, headers), Shapes()
+    for header in headers:
+        for name, info in header.tensors.items():
+            names = transformers_names(name)
+            shape = info.shape[::-1] if name == f"{OPEN_CLIP}proj" else info.shape
+            given |= dict.fromkeys(names, (shape[0] // len(names), *shape[1:]) if len(names) > 1 else shape)
+    if given:
+        check_tensors("image_encoder", config, given, location / CONFIG if location.is_dir() else location)
 
 
 def transformers_names(name: str) -> tuple[str, ...]:

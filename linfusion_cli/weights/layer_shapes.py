@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from linfusion_cli.weights.lora_shapes import Shape
-
-Shapes = dict[str, Shape]
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]  # by name
 
 
 def linear(name: str, inputs: int, outputs: int, *, bias: bool = True) -> Shapes:

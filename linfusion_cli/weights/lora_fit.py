@@ -8,8 +8,9 @@ from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.families import FAMILY_ROWS
+from linfusion_cli.weights.layer_shapes import Shape
 from linfusion_cli.weights.lora_layer_names import TEXTS, UNET, aliases, kind_of_update, layers_of
-from linfusion_cli.weights.lora_shapes import Shape, misfit
+from linfusion_cli.weights.lora_shapes import misfit
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, Tensors
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header

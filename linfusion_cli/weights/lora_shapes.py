@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from linfusion_cli.weights.adapter_files import Shapes
+from linfusion_cli.weights.layer_shapes import Shape, Shapes
 
-Shape = tuple[int, ...]
 BIASES = ("bias", "diff_b", "b_norm")
 
 

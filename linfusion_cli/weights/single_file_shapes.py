@@ -10,9 +10,8 @@ from typing import Any
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_shapes import SHAPES, difference
-from linfusion_cli.weights.layer_shapes import Shapes
+from linfusion_cli.weights.layer_shapes import Shape, Shapes
 from linfusion_cli.weights.lora_layer_names import attending_blocks, original_name
-from linfusion_cli.weights.lora_shapes import Shape
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import unused

@@ -9,6 +9,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.config_shapes import check_tensors
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, Header, TensorInfo
@@ -71,6 +72,11 @@ def adapter_config(path: Path, headers: tuple[Header, ...]) -> dict[str, Any]:
 def check_t2i_adapter(path: Path, headers: tuple[Header, ...], unet: Mapping[str, Any] | None) -> None:
     """Raises WeightsError if it can't be run, or is for another UNet than that of this config (None: not known)."""
     config = adapter_config(path, headers)
+    tensors = {name: info.shape for header in headers for name, info in header.tensors.items()}
+    named = diffusers_names(tensors)
+    if tensors:
+        shapes = {named[name]: shape for name, shape in tensors.items()}
+        check_tensors("t2i_adapter", config, shapes, path / "config.json" if path.is_dir() else path)
     if unet is None:
         return
     given, channels = tuple(config.get("channels", (320, 640, 1280, 1280))), tuple(unet["block_out_channels"])

@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.errors import WeightsError
+from linfusion_cli.json_files import read_json
+from linfusion_cli.models import family_folder
 from linfusion_cli.weights.model_check import check_controlnet
 from linfusion_cli.weights.model_family import kind_of
 from linfusion_cli.weights.safetensors_header import read_header
-from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -51,3 +53,15 @@ def test_controls_that_are_refused_by_name_in_the_plan(tmp_path: Path, name: str
         save_file({name: torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=said):
         check_controlnet(at(tmp_path / "a.safetensors"), tmp_path / "a.safetensors", None, None)
+
+
+@pytest.mark.parametrize(("kind", "factor", "family"), [("full_adapter", 8, "sd15"), ("full_adapter_xl", 16, "sdxl")])
+def test_the_sizes_that_a_unet_reads(tmp_path: Path, kind: str, factor: int, family: str) -> None:
+    """An adapter for 1.x has the channels of SD-XL's levels, at other sizes."""
+    unets = {name: read_json(family_folder(name) / "unet" / "config.json") for name in ("sd15", "sdxl")}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"_class_name": "T2IAdapter", "adapter_type": kind, "downscale_factor": factor})
+    )
+    check_t2i_adapter(tmp_path, (), unets[family])
+    with pytest.raises(WeightsError, match="for another model: its features are 1/"):
+        check_t2i_adapter(tmp_path, (), unets["sdxl" if family == "sd15" else "sd15"])
