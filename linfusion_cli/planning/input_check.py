@@ -14,12 +14,12 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.adapter_files import check_ip_adapter
-from linfusion_cli.weights.conditioning_check import check_conditioning
+from linfusion_cli.weights.conditioning_check import check_conditioning, text_widths
 from linfusion_cli.weights.controlnet_union import MODE_NUMBERS
 from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import check_image_encoder
-from linfusion_cli.weights.ip_adapter_fit import check_ip_adapter_fit
+from linfusion_cli.weights.ip_adapter_fit import check_ip_adapter_fit, check_projection
 from linfusion_cli.weights.lora_fit import check_lora_fit
 from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
@@ -71,13 +71,16 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
         names = vectors_of(embedding.header, two_encoders=row.two_text_encoders)
-        if not row.two_text_encoders and width:  # whose widths no tensor of the UNet tells
-            _check_vectors(embedding.header, names["text_encoder"], width)
+        widths = text_widths(weights.model.path if weights.model.path and weights.model.path.is_dir() else configs)
+        if unet is not None:
+            for part, name in names.items():
+                _check_vectors(embedding.header, name, part, widths.get(part, 0))
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
         check_lora_fit(lora.header, weights.model, weights.unet, job.settings.model.family)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
         check_ip_adapter(weights.ip_adapter.header, width)
+        check_projection(weights.ip_adapter.header)
         if unet is not None:
             check_ip_adapter_fit(weights.ip_adapter.header, unet)
     encoder = weights.ip_encoder
@@ -89,10 +92,10 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
             check_controlnet(controlnet, controlnet.path, MODE_NUMBERS.get(mode), unet)
 
 
-def _check_vectors(header: Header, name: str, width: int) -> None:
+def _check_vectors(header: Header, name: str, part: str, width: int) -> None:
     found = header.tensors[name].shape[-1]
-    if found != width:
-        what = f"vectors of {found} numbers, the model's text_encoder has {width}: for another family"
+    if width and found != width:
+        what = f"vectors of {found} numbers, the model's {part} has {width}: for another family"
         raise WeightsError(f"{header.path}: {what}", parameter="textual_inversions")
 
 

@@ -14,6 +14,13 @@ SIZES = 6  # numbers that tell SD-XL the image's size: original and target heigh
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
+def text_widths(folder: Path) -> dict[str, int]:
+    """The width of each text encoder that has a config in a folder in diffusers layout."""
+    paths = {part: folder / part / "config.json" for part in ENCODERS}
+    found = {part: CLIP_DEFAULTS | read_json_object(path) for part, path in paths.items() if path.is_file()}
+    return {part: int(config["hidden_size"]) for part, config in found.items()}
+
+
 def check_conditioning(unet: Mapping[str, Any], folder: Path, source: Path) -> None:
     """Holds the config of a UNet against those of the text encoders in a folder in diffusers layout.
 

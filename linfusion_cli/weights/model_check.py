@@ -20,6 +20,7 @@ from linfusion_cli.weights.pipeline_settings import (
 )
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import check_single_file
+from linfusion_cli.weights.single_file_layouts import named
 from linfusion_cli.weights.single_file_shapes import check_single_file_shapes
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 from linfusion_cli.weights.tokenizer_files import check_tokenizer
@@ -27,6 +28,7 @@ from linfusion_cli.weights.unet_file import refuse_unet_alone
 from linfusion_cli.weights.weight_file import WeightFile
 
 CLIP_POSITIONS, CLIP_WORDS = 77, 49408  # of configs that do not say it, as in transformers
+TINY = ("decoder.layers.", "encoder.layers.", "taesd_")  # tensors of TAESD
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
 
@@ -97,6 +99,10 @@ def check_vae(weights: WeightFile, configs: Path) -> None:
     if path.is_file():
         if kind_of(weights.tensors) not in ("vae", "checkpoint"):
             check_kind(weights.tensors, "vae", path, "vae")
+        if named(weights.tensors, "vae") is None:
+            tiny = any(name.startswith(TINY) for name in weights.tensors)
+            what = "TAESD, a tiny autoencoder, which linfusion can't run" if tiny else "holds no autoencoder"
+            raise WeightsError(f"{path}: {what}. Take a full one (AutoencoderKL)", parameter="vae")
         check_single_file_shapes(weights.header, configs, ("vae",))
     else:
         check_part(path, "vae", "vae" if (path / "vae").is_dir() else "", weights.headers)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from linfusion_cli.errors import Option, WeightsError, option
+from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.safetensors_header import CONVOLUTION, TensorInfo
 from linfusion_cli.weights.single_file_layouts import FIRST_OF_UNET, LAYOUTS, MARKS, prefixes, ways
@@ -56,11 +57,9 @@ def kind_of(tensors: Tensors) -> str:
     for kind, mark in marks.items():
         if any(mark(name) for name in names):
             return kind
-    return (
-        "embedding"
-        if names and all(len(info.shape) <= 2 for info in tensors.values()) and len(names) <= 4
-        else "unknown"
-    )
+    vectors = all(len(info.shape) <= 2 for info in tensors.values())
+    layers = any(name.endswith((".weight", ".bias")) for name in names)  # of a network, as a hypernetwork
+    return "embedding" if names and vectors and not layers and len(names) <= 4 else "unknown"
 
 
 def family_of(tensors: Tensors, source: Path) -> str:
@@ -116,6 +115,13 @@ def check_kind(tensors: Tensors, wanted: str, source: Path, parameter: str) -> N
     if wanted == "controlnet" and any(name.startswith("lllite_") for name in tensors):
         raise WeightsError(
             f"{source}: a ControlNet-LLLite, which linfusion can't run. Take a full ControlNet", parameter=parameter
+        )
+    if kind == "unknown":
+        first = ", ".join(shown(name, 60) for name in list(tensors)[:2]) or "none"
+        raise WeightsError(
+            f"{source}: no {wanted} of a layout that linfusion knows. Its tensors: {first}"
+            f"{', ...' if len(tensors) > 2 else ''}",
+            parameter=parameter,
         )
     if kind != wanted:
         raise WeightsError(f"{source}: looks like: {kind}, not {wanted}. ", *_instead(kind), parameter=parameter)

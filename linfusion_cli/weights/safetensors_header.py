@@ -185,6 +185,9 @@ def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
     pickles = [path for path in sorted(folder.glob("*")) if path.suffix in PICKLES]
     if pickles:
         refuse_pickle(pickles[0])
+    if onnx := next(iter(sorted(folder.glob("*.onnx"))), None):
+        what = f"an ONNX file, {onnx.name}, which linfusion can't read. Take the {ENDING} files of the same model"
+        raise WeightsError(f"{folder}: {what}")
     raise WeightsError(f"{folder}: no {ENDING} file in it")
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from tiny_adapters import save_ip_adapter
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.ip_adapter_fit import check_ip_adapter_fit
+from linfusion_cli.weights.ip_adapter_fit import _LAYER, KINDS, check_ip_adapter_fit, check_projection
 from linfusion_cli.weights.safetensors_header import read_header
 
 
@@ -29,3 +29,19 @@ def test_the_adapter_of_a_unet(family: str, tmp_path: Path) -> None:
         save_file(other, tmp_path / "b.safetensors")
         with pytest.raises(WeightsError, match=rf"b\.safetensors: for another model, or incomplete: .*{what}"):
             check_ip_adapter_fit(read_header(tmp_path / "b.safetensors"), unet.config)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_tensor_of_a_projection_is_known(tmp_path: Path, kind: str) -> None:
+    names = [*KINDS[kind], *(f"layers.0.{name}" for name in _LAYER if kind == "latents")]
+    whole = {f"image_proj.{name}": torch.ones(1) for name in names}
+    last = f"image_proj.{names[-1]}"
+    for tensors, what in (
+        (whole | {"image_proj.strange": torch.ones(1)}, r"image_proj\.strange is of no kind"),
+        ({name: value for name, value in whole.items() if name != last}, "is missing"),
+    ):
+        save_file(whole, tmp_path / "a.safetensors")
+        check_projection(read_header(tmp_path / "a.safetensors"))
+        save_file(tensors, tmp_path / "a.safetensors")
+        with pytest.raises(WeightsError, match=rf"a\.safetensors: its tensor .*{what}"):
+            check_projection(read_header(tmp_path / "a.safetensors"))
