@@ -47,7 +47,8 @@ def checked_devices(text: str, device: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(","))
     if device != AUTO and set(names) != {device}:
         raise UsageError(f'"{text:.80}" beside ', option("device", device), ": give one of them", parameter="devices")
-    if odd := next((name for name in names if not re.fullmatch(r"cpu|cuda:\d{1,3}", name)), None):
+    odd = next((name for name in names if not re.fullmatch(r"cpu|cuda:\d{1,3}", name)), None)
+    if odd is not None:
         what = f"each is cpu, or a card by its number. Nearest: {CPUS if 'cpu' in odd.lower() else EXAMPLE}"
         raise UsageError(f'"{text:.80}": "{odd:.20}" is no device of a process: {what}', parameter="devices")
     if len(names) == 1:
