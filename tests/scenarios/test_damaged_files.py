@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from families import Family, make_family, tiny_pipeline
 from PIL import Image
-from tiny_adapters import save_controlnet
+from safetensors.torch import save_file
+from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
@@ -33,10 +35,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return family
 
 
-def attempt(family: Family, folder: Path, file: Path | None = None) -> str:
+def attempt(family: Family, folder: Path, file: Path | None = None, more: dict[str, Any] | None = None) -> str:
     """Plans and loads everything; "" or the refusal."""
     given: dict[str, Any] = {"model": str(file)} if file else {"model": str(folder)}
-    given |= {"controlnets": (str(folder / "net"),), "control_images": (folder / "edges.png",)}
+    given |= {"controlnets": (str(folder / "net"),), "control_images": (folder / "edges.png",)} | (more or {})
     request = Request(prompt="a lake", preset=family.preset(file=file is not None), size="64x64", seed=1, **given)
     try:
         plan = make_plan(resolve(request), find_machine("cpu"))
@@ -62,6 +64,26 @@ def mutated(config: dict[str, Any], chance: random.Random) -> dict[str, Any]:
             return config | {key: chance.choice(ODD)}
 
 
+def with_other_header(data: bytes, chance: random.Random) -> bytes:
+    """A file with a tensor less, or with one of another name, shape, place or kind."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    name = chance.choice(sorted(set(header) - {"__metadata__"}))
+    match chance.randrange(5):
+        case 0:
+            del header[name]
+        case 1:
+            header[name + chance.choice(("", "x", ".weight"))] = header.pop(name)
+        case 2:
+            header[name] = chance.choice(ODD)
+        case 3:
+            header[name] |= {chance.choice(("dtype", "shape", "data_offsets")): chance.choice(ODD)}
+        case _:
+            header[name]["shape"] = [*header[name]["shape"][::-1], 1]
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
 def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
@@ -84,23 +106,46 @@ def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
 def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
     chance, file = random.Random(seed), tmp_path / "model.safetensors"
     data = small.file.read_bytes()
-    length = int.from_bytes(data[:8], "little")
     for _ in range(25):
-        header = json.loads(data[8 : 8 + length])
-        name = chance.choice(sorted(set(header) - {"__metadata__"}))
-        match chance.randrange(5):
-            case 0:
-                del header[name]
-            case 1:
-                header[name + chance.choice(("", "x", ".weight"))] = header.pop(name)
-            case 2:
-                header[name] = chance.choice(ODD)
-            case 3:
-                header[name] |= {chance.choice(("dtype", "shape", "data_offsets")): chance.choice(ODD)}
-            case _:
-                header[name]["shape"] = [*header[name]["shape"][::-1], 1]
-        text = json.dumps(header).encode()
-        file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
+        file.write_bytes(with_other_header(data, chance))
         message = attempt(small, small.folder, file)
         assert not message or str(file) in message, message
         assert len(message) - message.count(str(file)) * len(str(file)) <= 400, message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15", "sdxl"))
+def test_mutated_adapters(family: str, tmp_path: Path, seed: int) -> None:
+    """Headers of a LoRA, an IP-Adapter, an embedding and a ControlNet, and configs of two networks."""
+    model, pipeline = make_family(family, tmp_path / "all"), tiny_pipeline(family)
+    chance, refused = random.Random(seed), 0
+    root = model.folder
+    save_controlnet(pipeline, root / "net")
+    Image.new("RGB", (64, 64)).save(root / "edges.png")
+    (root / "ip").mkdir()
+    save_ip_adapter(pipeline, root / "ip")
+    lora, embedding = save_loras(pipeline, root)[0], root / "words.safetensors"
+    names = {"clip_l": 16, "clip_g": 24} if family == "sdxl" else {"emb_params": 16}
+    save_file({name: torch.ones(2, width) for name, width in names.items()}, embedding)
+    given = {"loras": (str(lora),), "textual_inversions": (f"{embedding}:qqx",), "ip_adapter": str(root / "ip")}
+    files = [lora, embedding, root / "ip" / "ip-adapter.safetensors"]
+    files += [
+        root / "net" / "diffusion_pytorch_model.safetensors",
+        root / "net" / "config.json",
+        root / "ip" / "image_encoder" / "config.json",
+    ]
+    for number in range(18):
+        path = files[number % len(files)]
+        data = path.read_bytes()
+        if path.suffix == ".json":
+            path.write_text(json.dumps(mutated(json.loads(data), chance)))
+        else:
+            path.write_bytes(with_other_header(data, chance))
+        message = attempt(model, root, more=given | {"ip_images": (root / "edges.png",)})
+        assert not message or str(path.parent) in message, message
+        refused += bool(message)
+        path.write_bytes(data)
+    assert attempt(model, root, more=given | {"ip_images": (root / "edges.png",)}) == ""
+    assert refused > 5
