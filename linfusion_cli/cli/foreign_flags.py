@@ -11,6 +11,18 @@ _STAGES = "every large image is made in stages here; --size names the last, --up
 _MEMORY = "the plan keeps within the memory that is free, or within --max-memory"
 _SEVERAL = "generate -n N makes N images of a prompt, each with a seed of its own"
 _DTYPE = "--dtype float16, bfloat16 or float32 names the number format"
+_BANDS = "the autoencoder works in bands, which leave no seams; no option is needed"
+_SEED = "there are no variation seeds; --seed names the noise"
+_FACES = "faces are not redrawn by another model"
+_MASK = "there are no masks; --init-image with --strength draws a whole image anew in part"
+_TILES = "images that repeat without a seam are not made"
+_REFINER = "one model draws all steps; --upscale-strength says how much each stage draws anew"
+_SCALE = "--size names the size of the image; linfusion upscale IMAGE --scale 2 makes an image of yours larger"
+_WORDS = 'the prompt stands without a flag: linfusion generate "a mountain lake"'
+_OFFLINE = "only linfusion fetch uses the network"
+_CHECKER = "images are neither checked nor marked; there is nothing to switch off"
+_QUIET = "what happens is shown unless --quiet is given; --log-file keeps it, --debug shows what libraries say"
+_FORMAT = "--format or the ending of -o says how the file is written"
 ADVICE = {
     "n": "-n is the number of images of generate; --negative says what not to draw",
     "n-iter": _SEVERAL,
@@ -34,13 +46,60 @@ ADVICE = {
     "novram": _MEMORY,
     "low-vram": _MEMORY,
     "xformers": "--attention linear or softmax names the attention, which is streamed either way",
-    "vae-tiling": "the autoencoder works in bands, which leave no seams; no option is needed",
-    "tiled-vae": "the autoencoder works in bands, which leave no seams; no option is needed",
-    "fp16": _DTYPE,
-    "fp32": _DTYPE,
-    "half": _DTYPE,
-    "no-half": _DTYPE,
-    "precision": _DTYPE,
+    **dict.fromkeys(("cpu-offload", "enable-model-cpu-offload", "enable-sequential-cpu-offload", "offload"), _MEMORY),
+    **dict.fromkeys(("vram", "always-offload-from-vram", "highvram", "normalvram"), _MEMORY),
+    **dict.fromkeys(
+        ("enable-attention-slicing", "attention-slicing", "opt-sdp-attention", "opt-split-attention"), _MEMORY
+    ),
+    **dict.fromkeys(("vae-tiling", "tiled-vae", "vae-slicing", "tile-size", "tile-overlap", "tiled-diffusion"), _BANDS),
+    **dict.fromkeys(("b", "iterations", "n-images", "num-outputs"), _SEVERAL),
+    **dict.fromkeys(("hires-upscale", "hires-strength-steps", "hrf", "highres"), _STAGES),
+    **dict.fromkeys(("mask", "mask-image", "init-mask", "inpaint", "outpaint", "invert-mask"), _MASK),
+    **dict.fromkeys(("tiling", "seamless", "tileable"), _TILES),
+    **dict.fromkeys(("facetool", "gfpgan", "codeformer", "face-restoration"), _FACES),
+    **dict.fromkeys(("variation-seed", "variation-amount", "subseed-strength", "variations"), _SEED),
+    **dict.fromkeys(("refiner", "refiner-switch-at", "refiner-start", "aesthetic-score"), _REFINER),
+    "scale": "--guidance is how strongly the prompt pulls, --size the size; linfusion upscale IMAGE has --scale",
+    **dict.fromkeys(("upscale", "upscaler", "upscale-factor", "factor", "upscale-by"), _SCALE),
+    **dict.fromkeys(("prompt", "positive", "positive-prompt", "text"), _WORDS),
+    **dict.fromkeys(("offline", "local-files-only", "cache-dir", "hf-token", "token"), _OFFLINE),
+    **dict.fromkeys(
+        ("safety-checker", "disable-safety-checker", "nsfw-checker", "watermark", "no-watermark"), _CHECKER
+    ),
+    **dict.fromkeys(("verbose", "v", "debug-log"), _QUIET),
+    **dict.fromkeys(("png", "jpg", "jpeg", "webp", "save-format"), _FORMAT),
+    "no": "--negative says what not to draw",
+    "uc": "--negative says what not to draw",
+    "checkpoint-name": "--model names a model; --checkpoint says how much work an interruption may cost",
+    "pretrained-model-name-or-path": "--model LOCATION names a model",
+    "lora-weight": "the weight stands behind the file: --lora armour.safetensors:0.8",
+    "lora-scale": "the weight stands behind the file: --lora armour.safetensors:0.8",
+    "vae-path": "--vae LOCATION names an autoencoder",
+    "image": "--init-image starts from an image, --control-image and --ip-image guide by one",
+    "images": _SEVERAL,
+    "w": "--width, or -W",
+    "h": "--height, or -H",
+    "noise-schedule": "--sigma-schedule names the noise levels of the steps",
+    "scheduler-type": "--sigma-schedule names the noise levels of the steps",
+    "cpu": "--device cpu",
+    "use-cpu": "--device cpu",
+    "gpu": "--device cuda, or cuda:1 for the second card",
+    "threads": "OMP_NUM_THREADS=2 before the command says how many threads compute",
+    "force": "--overwrite replaces a file, --yes starts long work",
+    "f": "--overwrite replaces a file, --yes starts long work",
+    "y": "--yes starts long work",
+    "save-path": "-o names the file or the folder",
+    "output-dir": "-o names the file or the folder",
+    "output-path": "-o names the file or the folder",
+    "filename": "-o names the file or the folder",
+    "turbo": "--preset sdxl-turbo-4k",
+    "lcm": "--preset lcm-4k",
+    "sdxl": "--preset sdxl-4k",
+    "xl": "--preset sdxl-4k",
+    "workflow": "workflows are not run; linfusion inspect FILE shows the settings that an image of ComfyUI holds",
+    "s-churn": "--eta says how much fresh noise a step adds, where a scheduler has one",
+    **dict.fromkeys(("fp16", "fp32", "bf16", "half", "no-half", "no-half-vae", "precision"), _DTYPE),
+    **dict.fromkeys(("torch-dtype", "variant", "upcast-vae"), _DTYPE),
     "styles": "write the style's words into the prompt",
     "subseed": "there are no variation seeds; --seed names the noise",
     "restore-faces": "faces are not redrawn by another model",

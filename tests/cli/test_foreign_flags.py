@@ -6,15 +6,41 @@ import re
 
 import pytest
 
+from linfusion_cli.cli.app import _built as app_command
 from linfusion_cli.cli.app import main
 from linfusion_cli.cli.foreign_flags import ADVICE, advice
-from linfusion_cli.cli.spelling import dashed, other_words
+from linfusion_cli.cli.spelling import other_words
 from linfusion_cli.config.options import options_of
 
 
+THEIRS = """
+steps sampling-steps num-inference-steps ddim-steps cfg cfg-scale guidance-scale scale sampler sampler-name
+sampling-method scheduler schedule-type scheduler-type noise-schedule negative-prompt neg uc no seed noise-seed
+subseed variation-seed batch-size batch-count n-iter n-samples num-images num-images-per-prompt b n iterations
+denoising-strength denoise img2img-strength strength init-img init-image image mask mask-image inpaint hires-fix
+enable-hr hr-scale hr-upscaler hires-upscale hires-steps upscaler tiling seamless restore-faces facetool gfpgan
+clip-skip ckpt ckpt-name pretrained-model-name-or-path lora lora-weight vae vae-path embedding controlnet
+controlnet-conditioning-scale control-weight ip-adapter-scale refiner refiner-switch-at aesthetic-score eta s-churn
+precision no-half no-half-vae fp16 half bf16 torch-dtype variant medvram lowvram cpu gpu use-cpu xformers
+opt-sdp-attention enable-attention-slicing enable-model-cpu-offload cpu-offload vae-tiling tile-size tiled-vae
+save-path outdir output-dir out filename prompt positive width height W H w h resolution aspect-ratio ar mp png jpg
+format quality save-format verbose v threads max-memory vram overwrite force f yes y turbo lcm sdxl workflow styles
+safety-checker disable-safety-checker watermark no-watermark offline cache-dir local-files-only hf-token upscale
+upscale-factor
+"""  # flags of A1111 and Forge, ComfyUI, InvokeAI, Fooocus, the scripts of diffusers and the official ones
+
+
 def test_the_advice_names_flags_that_are_there() -> None:
-    own = {dashed(word) for row in options_of("generate") for word in row.words}
-    assert {flag for text in ADVICE.values() for flag in re.findall(r"--[a-z-]+", text)} <= own
+    commands = app_command().commands.values()
+    own = {flag for command in commands for one in command.params for flag in one.opts} | {"--debug"}
+    assert {flag for text in ADVICE.values() for flag in re.findall(r"(?<!\S)--?[a-zA-Z-]+", text)} <= own
+
+
+def test_flags_of_other_tools_are_accepted_or_answered() -> None:
+    accepted = {word for row in options_of("generate") for word in row.words} | other_words("generate").keys()
+    accepted |= {flag.lstrip("-") for one in app_command().commands["generate"].params for flag in one.opts}
+    theirs = re.findall(r"\S+", THEIRS)
+    assert [name for name in theirs if name not in accepted and not advice(name)] == []
 
 
 def test_none_of_them_is_a_flag() -> None:
