@@ -17,6 +17,7 @@ NAMED_SIZES = {
     "1080p": (1920, 1080),
     "1440p": (2560, 1440),
     "2160p": (3840, 2160),
+    "hd": (1280, 720),
     "fhd": (1920, 1080),
     "qhd": (2560, 1440),
     "uhd": (3840, 2160),
@@ -26,6 +27,14 @@ NAMED_SIZES = {
     "6k": (6144, 3456),
     "8k": (7680, 4320),
     "16k": (15360, 8640),
+}
+SHAPES = {
+    "square": "1:1",
+    "portrait": "2:3",
+    "landscape": "3:2",
+    "wide": "16:9",
+    "widescreen": "16:9",
+    "ultrawide": "21:9",
 }
 
 
@@ -101,6 +110,8 @@ def _no_size(text: str) -> UsageError:
     """What to write instead of a text that is no size."""
     if re.fullmatch(r"\s*\d{1,5}(\.\d+)?\s*[:/]\s*\d{1,5}(\.\d+)?\s*", text):
         return UsageError(f'"{text}": that is a shape; give it as ', option("aspect", text.strip()), parameter="size")
+    if shape := SHAPES.get(text.strip().lower()):
+        return UsageError(f'"{text}": that is a shape; give it as ', option("aspect", shape), parameter="size")
     close = nearest_name(text.strip().lower(), NAMED_SIZES)
     meant = f' Did you mean "{close}"?' if close else ""
     names = ", ".join(NAMED_SIZES)

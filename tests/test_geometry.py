@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.errors import UsageError
-from linfusion_cli.geometry import NAMED_SIZES, Size, bands, base_size, nearest_size, parse_size, stage_sizes
+from linfusion_cli.geometry import NAMED_SIZES, SHAPES, Size, bands, base_size, nearest_size, parse_size, stage_sizes
 
 eighths = st.integers(1, 4096).map(lambda n: 8 * n)
 
@@ -118,3 +118,9 @@ def test_a_target_below_the_training_size_is_one_stage() -> None:
 def test_bands_cover_every_row_once(height: int, band_height: int) -> None:
     rows = [row for band in bands(height, band_height) for row in range(band.top, band.bottom)]
     assert rows == list(range(height))
+
+
+@pytest.mark.parametrize(("name", "shape"), SHAPES.items())
+def test_a_shape_in_words_is_answered_with_the_aspect(name: str, shape: str) -> None:
+    with pytest.raises(UsageError, match=rf'^size "{name.title()}": that is a shape; give it as aspect="{shape}"$'):
+        parse_size(name.title())

@@ -12,7 +12,6 @@ from linfusion_cli.cli.foreign_flags import ADVICE, advice
 from linfusion_cli.cli.spelling import other_words
 from linfusion_cli.config.options import options_of
 
-
 THEIRS = """
 steps sampling-steps num-inference-steps ddim-steps cfg cfg-scale guidance-scale scale sampler sampler-name
 sampling-method scheduler schedule-type scheduler-type noise-schedule negative-prompt neg uc no seed noise-seed
