@@ -20,12 +20,14 @@ from linfusion_cli.weights.embedding_file import vectors_of
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.image_encoder import check_image_encoder
 from linfusion_cli.weights.ip_adapter_fit import check_ip_adapter_fit, check_projection
+from linfusion_cli.weights.linfusion_fit import check_linfusion_fit
 from linfusion_cli.weights.lora_fit import check_lora_fit
 from linfusion_cli.weights.lora_names import check_lora, plain_lora
 from linfusion_cli.weights.model_check import check_controlnet, check_model, check_vae
 from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.unet_file import check_unet, config_path, unet_config
+from linfusion_cli.weights.used_files import linfusion_folder
 
 
 def _check_packages(job: Job) -> None:
@@ -66,6 +68,9 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     if unet is not None:
         model, other = weights.model.open(), weights.unet.path if weights.unet is not None else None
         check_conditioning(unet, model if model.is_dir() else configs, config_path(other or model))
+        own, settings = weights.linfusion, job.settings.model
+        if own is not None and own.path is not None and "linear" in (settings.attention, settings.base_attention):
+            check_linfusion_fit(linfusion_folder(own.path), unet)
     if weights.vae is not None:
         check_vae(weights.vae, configs)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim

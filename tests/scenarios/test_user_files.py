@@ -103,9 +103,8 @@ def test_controlnet_and_ip_adapter_of_another_family(small: Family, other: Famil
     "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused", families=("sd15",)
 )
 def test_linfusion_of_another_family(small: Family, other: Family) -> None:
-    plan = plan_for(small.preset(), linfusion=str(other.linfusion))
     with pytest.raises(WeightsError, match="LinFusion weights of another model"):
-        make(plan)
+        plan_for(small.preset(), linfusion=str(other.linfusion))
 
 
 def test_a_model_of_another_family_than_the_preset(small: Family, other: Family) -> None:
