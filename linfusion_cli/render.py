@@ -37,7 +37,7 @@ from linfusion_cli.output.formats.writer import check_destination, check_texts, 
 from linfusion_cli.output.memory_log import MemoryLog
 from linfusion_cli.output.metadata import record_texts
 from linfusion_cli.output.preview_file import PreviewFile
-from linfusion_cli.output.side_files import side_checks
+from linfusion_cli.output.side_files import restore_folder, side_checks
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.input_check import check_packages
 from linfusion_cli.planning.planner import Plan
@@ -106,6 +106,7 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
         for image in images(plan, tell, keeper, model_cache, *([] if ranks is None else [ranks])):
             record = record_of(plan, measured.phases)
             if image.final:
+                restore_folder(job.output.parent, notify)
                 _write(job, job.output, image, record, overwrite=job.overwrite)
             elif job.stages_folder is not None:
                 _write(job, _stage_path(job, job.stages_folder, image.stage), image, record, overwrite=True)

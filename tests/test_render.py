@@ -251,6 +251,21 @@ def test_other_runtime_errors_stay_themselves(tmp_path: Path, monkeypatch: pytes
         render.render(plan_for(tmp_path), quiet)
 
 
+def test_a_folder_that_is_moved_meanwhile_costs_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").mkdir()
+    plan = plan_for(tmp_path / "out")
+
+    def moving(*arguments: Any) -> Iterator[StageImage]:
+        (tmp_path / "out").rename(tmp_path / "moved")
+        yield from fake_images(*arguments)
+
+    monkeypatch.setattr(pipeline, "images", moving)
+    events: list[Event] = []
+    assert check(render.render(plan, events.append).path) == plan.job.size
+    (note,) = (event.text for event in events if isinstance(event, Note) and "folder" in event.text)
+    assert "made again" in note
+
+
 @pytest.mark.usefixtures("fake_engine")
 def test_no_folder_of_this_machine_is_stored_in_the_image(tmp_path: Path) -> None:
     folder = tmp_path / "private" / "my-model"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -76,14 +77,29 @@ def child_kills(row: Row, root: Path, count: int) -> None:
 
 
 def at_step(folder: Folder, process: subprocess.Popen[str], step: int) -> int:
-    """The child's process as soon as the image in hand has kept this step; 0 if the batch has ended before."""
+    """The child, stopped, as soon as the image in hand has kept this step; 0 if the batch has ended before.
+
+    On a busy machine the child goes on while it is looked for: it is stopped, and then its step is looked at again.
+    """
     while process.poll() is None:
         for path in folder.out.glob(".linfusion/*/step.safetensors"):
-            with contextlib.suppress(OSError, IndexError):
-                if path.read_bytes()[0] == step and (found := child_of(process.pid)):
+            if not is_at(folder, path, step) or not (found := child_of(process.pid)):
+                continue
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(found, signal.SIGSTOP)
+                if is_at(folder, path, step):
                     return found
+                os.kill(found, signal.SIGCONT)
         time.sleep(0.01)
     return 0
+
+
+def is_at(folder: Folder, kept: Path, step: int) -> bool:
+    """Whether an image has kept this step and is not whole yet."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        name = json.loads((kept.parent / "about.json").read_text())["picture"]
+        return kept.read_bytes()[0] == step and not (folder.out / name).exists()
+    return False
 
 
 def child_of(pid: int) -> int:

@@ -12,6 +12,7 @@ from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
+from linfusion_cli.config.schedulers import SCHEDULERS, least_steps, least_strength
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
@@ -158,9 +159,12 @@ def check_growth(loaded: Loaded, size: Size, start: Start | None) -> None:
     if not grows or steps * strength >= 1:
         return
     few = f"upscale.strength x sampling.steps = {strength:g} x {steps} = {strength * steps:g} is less than one step"
-    if strength * 1000 < 1:
-        raise UsageError(said(origins["upscale.strength"], f"{strength:g}"), f": {few}. Nearest: {1 / steps:.3g}")
-    raise UsageError(said(origins["sampling.steps"], steps), f": {few}. Nearest: {-int(-1 // strength)} steps")
+    enough = least_steps(strength)
+    if enough > SCHEDULERS[settings.sampling.scheduler].most_steps:
+        raise UsageError(
+            said(origins["upscale.strength"], f"{strength:g}"), f": {few}. Nearest: {least_strength(steps)}"
+        )
+    raise UsageError(said(origins["sampling.steps"], steps), f": {few}. Nearest: {enough}")
 
 
 def _least_growth(given: Size, train_area_px: float, factor: float) -> Size:

@@ -15,7 +15,7 @@ from linfusion_cli.config.preset_files import DEFAULTS, Layer, preset_chain, rea
 from linfusion_cli.config.preset_keys import preset_key
 from linfusion_cli.config.preset_schema import BUILTIN, Preset, SamplingSettings, schema
 from linfusion_cli.config.sampling_names import Layered, resolve_names
-from linfusion_cli.config.schedulers import SCHEDULERS, unsupported
+from linfusion_cli.config.schedulers import MOST_STEPS, SCHEDULERS, least_steps, least_strength, unsupported
 from linfusion_cli.config.toml_text import shown
 from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, nearest, nearest_name, option
 from linfusion_cli.weights.default_vae import default_vae
@@ -122,12 +122,12 @@ def _validated(values: Mapping[str, object], origins: Mapping[str, Source]) -> P
             raise LinfusionError(
                 f'{DEFAULTS}.toml lacks "{key}": this installation is damaged. Install linfusion again'
             ) from error
-        raise UsageError(_explained(key, values[key], origins[key], details)) from error
+        raise UsageError(_explained(key, values, origins[key], details)) from error
 
 
-def _explained(key: str, value: object, origin: Source, error: ErrorDetails) -> Message:
+def _explained(key: str, values: Mapping[str, object], origin: Source, error: ErrorDetails) -> Message:
     """What is wrong with the value of a key: the value, what is allowed, and the nearest allowed value."""
-    row, annotation = preset_key(key), schema()[key].annotation
+    row, annotation, value = preset_key(key), schema()[key].annotation, values[key]
     if isinstance(origin, Option) and isinstance(value, tuple):  # of an option that may be repeated
         if row.choices:
             wrong = next(str(item) for item in value if item not in row.choices)
@@ -142,9 +142,19 @@ def _explained(key: str, value: object, origin: Source, error: ErrorDetails) -> 
     if error["type"] == "value_error" and not key.endswith("interval"):
         end += f" Each is {limits['error']}."
     elif row.range and {"ge", "gt", "le", "multiple_of"} & limits.keys() and isinstance(value, int | float):
-        closest = row.range.nearest(value)
+        closest = _useful(key, row.range.nearest(value), values)
         end += f" Nearest: {closest}" if closest else ""
     return Message(given, f": {end}")
+
+
+def _useful(key: str, closest: str, values: Mapping[str, object]) -> str:
+    """The nearest allowed value, or the next with which the stages of an upscale run a step at least."""
+    steps, strength = values["sampling.steps"], values["upscale.strength"]
+    if key == "sampling.steps" and closest == "1" and isinstance(strength, int | float):
+        return str(min(least_steps(strength), MOST_STEPS))
+    if key == "upscale.strength" and closest == "0" and isinstance(steps, int) and steps > 0:
+        return least_strength(steps)
+    return closest
 
 
 def one_of(given: str, allowed: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ SIGMA_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "sgm_uniform": {"timestep_spacing": "trailing"},
     "simple": {"timestep_spacing": "trailing"},
 }
+MOST_STEPS = 500  # of any schedule
 LCM_STEPS = 50  # that consistency models were distilled from
 EXTRA = "schedulers"  # of pyproject.toml
 
@@ -44,7 +45,7 @@ class SchedulerRow:
     asks_twice: Literal["never", "second", "after first", "midway"] = "never"
     spacing: Literal["always", "normal", "never"] = "always"
     sigmas: bool = False
-    most_steps: int = 500
+    most_steps: int = MOST_STEPS
     package: str = ""
     eta: bool = False
     zero_snr: bool = False
@@ -89,6 +90,16 @@ SCHEDULERS: dict[str, SchedulerRow] = {
     ),
     "unipc": SchedulerRow("UniPCMultistepScheduler", {}, "UniPC", spacing="normal", sigmas=True, zero_snr=True),
 }
+
+
+def least_steps(strength: float) -> int:
+    """The fewest steps of which a stage that runs this share of them runs one; more than any schedule's if none do."""
+    return next((steps for steps in range(1, MOST_STEPS + 1) if steps * strength >= 1), MOST_STEPS + 1)
+
+
+def least_strength(steps: int) -> str:
+    """The least strength, in thousandths, with which a stage runs one of so many steps."""
+    return f"{-(-1000 // steps) / 1000:g}"
 
 
 def schedule_options(sigma_schedule: str, timestep_spacing: str) -> dict[str, Any]:

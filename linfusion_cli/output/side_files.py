@@ -1,4 +1,4 @@
-"""The checks of what is written beside an image: checkpoints, preview, memory log and the images of stages."""
+"""What is beside an image: its folder, and the checks of checkpoints, preview, memory log and images of stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from linfusion_cli.output.atomic_file import check_folder, check_replaceable
+from linfusion_cli.events import Note, Notify
+from linfusion_cli.output.atomic_file import check_folder, check_replaceable, make_folder
 from linfusion_cli.output.checkpoint_folder import check_hidden_folder
 from linfusion_cli.output.memory_log import check_log
 
@@ -23,3 +24,10 @@ def side_checks(
         yield partial(check_log, memory_log)
     if stages_folder is not None:
         yield partial(check_folder, stages_folder, parameter="stages_folder")
+
+
+def restore_folder(folder: Path, notify: Notify) -> None:
+    """Makes the image's folder again where it was moved or removed while the image was made: the work needs a home."""
+    if not folder.exists():
+        make_folder(folder)
+        notify(Note(text=f"the folder {str(folder)!r} was moved or removed meanwhile: made again for the image"))

@@ -66,7 +66,7 @@ def test_a_preset_extends_another() -> None:
         ("steps = 3\n", 'line 1: unknown key "steps".'),
         ("sampling = 3\n", "line 1: sampling = 3: sampling is a section; write [sampling]"),
         ("extends = 3\n", "line 1: extends = 3: write the name of one preset in quotes"),
-        ("\n[sampling]\nsteps = 0\n", "line 3: sampling.steps = 0: write a whole number from 1 to 500. Nearest: 1"),
+        ("\n[sampling]\nsteps = 0\n", "line 3: sampling.steps = 0: write a whole number from 1 to 500. Nearest: 3"),
         ("[sampling]\nsteps = 2000\n", "Nearest: 500"),
         ("[sampling]\nsteps = true\n", "sampling.steps = true: write a whole number from 1 to 500."),
         ('[sampling]\nsteps = "3"\n', 'sampling.steps = "3": write a whole number from 1 to 500.'),

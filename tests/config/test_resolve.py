@@ -70,10 +70,10 @@ def test_an_empty_prompt_is_refused(prompt: str) -> None:
         ({"size": "big"}, '--size "big": write WIDTHxHEIGHT'),
         ({"seed": -2}, "--seed -2: write a whole number from 0 to 4294967295. Nearest: 0"),
         ({"seed": 2**32}, "Nearest: 4294967295"),
-        ({"steps": 0}, "--steps 0: write a whole number from 1 to 500. Nearest: 1"),
+        ({"steps": 0}, "--steps 0: write a whole number from 1 to 500. Nearest: 3"),
         (
             {"steps": 2},
-            "--steps 2: upscale.strength x sampling.steps = 0.4 x 2 = 0.8 is less than one step. Nearest: 3 steps",
+            "--steps 2: upscale.strength x sampling.steps = 0.4 x 2 = 0.8 is less than one step. Nearest: 3",
         ),
         (
             {"upscale_strength": 0.0},

@@ -5,12 +5,17 @@ import sys
 from subprocess import run
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.config.schedulers import (
+    MOST_STEPS,
     SCHEDULERS,
     SIGMA_SCHEDULES,
     TIMESTEP_SPACINGS,
+    least_steps,
+    least_strength,
     missing_package,
     unsupported,
 )
@@ -62,3 +67,12 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing_package("dpmpp_sde", "normal") == "torchsde"
     assert missing_package("euler", "beta") == "scipy"
     assert missing_package("euler", "karras") == ""
+
+
+@given(st.floats(0.002, 1), st.integers(1, 500))
+def test_the_least_steps_and_the_least_strength_run_a_step(strength: float, steps: int) -> None:
+    least = least_steps(strength)
+    assert least * strength >= 1
+    assert (least - 1) * strength < 1
+    assert float(least_strength(steps)) * steps >= 1
+    assert least_steps(0) > MOST_STEPS

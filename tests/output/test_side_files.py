@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.errors import OutputError
-from linfusion_cli.output.side_files import side_checks
+from linfusion_cli.events import Event
+from linfusion_cli.output.side_files import restore_folder, side_checks
 
 NOBODYS = Path("/proc")  # permissions let root write there, and the system lets nobody
 
@@ -50,3 +51,11 @@ def test_something_else_in_the_place_of_checkpoints_is_found(tmp_path: Path, kin
 def test_a_preview_can_not_replace_a_folder(tmp_path: Path) -> None:
     (said,) = refusals(tmp_path / "a.png", preview=tmp_path)
     assert "is a folder" in said
+
+
+def test_a_folder_is_made_again_with_a_note_and_one_that_is_there_is_left(tmp_path: Path) -> None:
+    told: list[Event] = []
+    for _ in range(2):
+        restore_folder(tmp_path / "out", told.append)
+    assert (tmp_path / "out").is_dir()
+    assert len(told) == 1
