@@ -166,7 +166,8 @@ def asked(draw: Any) -> dict[str, Any]:
     return values
 
 
-@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+@pytest.mark.slow
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(values=asked())
 def test_what_an_option_is_offered_is_accepted(values: dict[str, Any]) -> None:
     assume("model" not in values and "unet" not in values)  # no weights are looked for
