@@ -72,7 +72,13 @@ def open_clip_tensors(tensors: dict[str, Tensor], width: int, prefix: str) -> di
 
 def controlnet_tensors(tensors: dict[str, Tensor], config: dict[str, Any]) -> dict[str, Tensor]:
     """`control_model.*` as ControlNetModel names it."""
-    return _present(convert_controlnet_checkpoint(tensors, config))
+    found = _present(convert_controlnet_checkpoint(tensors, config))
+    for number in (1, 2):  # of SD-XL: the image's size, which the conversion leaves out
+        for end in ("weight", "bias"):
+            name = f"label_emb.0.{2 * number - 2}.{end}"
+            size = tensors.get(name, tensors.get(f"control_model.{name}"))
+            found |= {} if size is None else {f"add_embedding.linear_{number}.{end}": size}
+    return found
 
 
 def _present(converted: Mapping[str, Tensor | None]) -> dict[str, Tensor]:

@@ -97,7 +97,8 @@ def _read_by_clip(given: Shapes, expected: Shapes, layers: int) -> Shapes:
     return found
 
 
-def _original_unet(expected: Shapes, config: Mapping[str, Any]) -> Shapes:
+def original_unet_shapes(expected: Shapes, config: Mapping[str, Any]) -> Shapes:
+    """The shapes of a UNet's tensors, or of the part that a ControlNet has of it, under the original names."""
     attends, layers = attending_blocks(expected), int(config.get("layers_per_block", 2))
     found: Shapes = {}
     for name, shape in expected.items():
@@ -129,7 +130,7 @@ def _renamed(name: str, pairs: Iterable[tuple[str, str]]) -> str:
 
 NAMES: dict[Naming, Callable[[Shapes, Mapping[str, Any]], Shapes]] = {
     "diffusers": lambda expected, _: expected,
-    "ldm_unet": _original_unet,
+    "ldm_unet": original_unet_shapes,
     "ldm_vae": _original_vae,
     "clip": lambda expected, _: expected,
     "open_clip": _open_clip,

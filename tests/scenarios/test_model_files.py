@@ -23,6 +23,7 @@ from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.text_encoders import load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import load
+from linfusion_cli.engine.controlnet.model import ControlNet
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.errors import WeightsError
@@ -31,6 +32,7 @@ from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.render import obstacles
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights.families import FAMILY_ROWS
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 @pytest.fixture(scope="module", params=["sd15", "sd21", "sdxl"])
@@ -89,22 +91,24 @@ def refusal(preset: str, **changes: Any) -> str:
 
 
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
-@pytest.mark.covers("ControlNet folder, colours as RGB or BGR", "used, equal", families=("sd15",))
-def test_a_controlnet_that_reads_its_colours_in_another_order(small: Family, tmp_path: Path, order: str) -> None:
-    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
+@pytest.mark.slow
+@pytest.mark.covers("ControlNet folder, colours as RGB or BGR", "used, equal")
+def test_a_controlnet_that_reads_its_colours_in_another_order(family: Family, tmp_path: Path, order: str) -> None:
+    from diffusers import ControlNetModel, StableDiffusionControlNetPipeline, StableDiffusionXLControlNetPipeline
 
-    plain = loaded_pipeline(small)
+    plain = loaded_pipeline(family)
     folder = save_controlnet(plain, tmp_path / "net")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"controlnet_conditioning_channel_order": order}))
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     image.save(tmp_path / "edges.png")
     parts = {name: part for name, part in plain.components.items() if name != "image_encoder"}
-    pipeline = StableDiffusionControlNetPipeline(
-        **parts, controlnet=ControlNetModel.from_pretrained(folder), requires_safety_checker=False
-    )
+    xl = family.name == "sdxl"
+    kind = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
+    more = {"add_watermarker": False} if xl else {"requires_safety_checker": False}
+    pipeline = kind(**parts, controlnet=ControlNetModel.from_pretrained(folder), **more)
     pipeline.set_progress_bar_config(disable=True)
-    ours = make(plan_for(small.preset(), controlnets=(str(folder),), control_images=(tmp_path / "edges.png",)))
+    ours = make(plan_for(family.preset(), controlnets=(str(folder),), control_images=(tmp_path / "edges.png",)))
     assert close(ours, theirs(pipeline, image=image))
 
 
@@ -245,24 +249,35 @@ def test_a_scheduler_config_of_before_the_steps_offset(family: Family, tmp_path:
     assert close(make(plan_for(old.preset())), theirs(loaded_pipeline(old)))
 
 
-@pytest.mark.parametrize("prefix", ["control_model.", ""])
-@pytest.mark.covers(
-    "ControlNet in one file, original layout with and without prefix", "used, equal", families=("sd15",)
-)
-def test_a_controlnet_in_the_original_layout_with_and_without_prefix(
-    small: Family, second: Family, tmp_path: Path, prefix: str
-) -> None:
-    pipeline = loaded_pipeline(small)
+@pytest.mark.slow
+@pytest.mark.covers("ControlNet in one file, original layout with and without prefix", "used, equal")
+def test_a_controlnet_in_the_original_layout_with_and_without_prefix(family: Family, tmp_path: Path) -> None:
+    pipeline = loaded_pipeline(family)
     folder = save_controlnet(pipeline, tmp_path / "net", (16, 32, 96, 256))  # as every file in this layout has it
-    tensors = ldm_controlnet(tensors_of(next(folder.glob("*.safetensors"))), pipeline.unet)
-    save_file({f"{prefix}{name}": value for name, value in tensors.items()}, tmp_path / "net.safetensors")
+    own = tensors_of(next(folder.glob("*.safetensors")))
+    original = ldm_controlnet(own, pipeline.unet)
+    for prefix in ("control_model.", ""):
+        save_file({f"{prefix}{name}": value for name, value in original.items()}, tmp_path / "net.safetensors")
+        file = WeightFile.resolve((str(tmp_path / "net.safetensors"),), "", "controlnet")
+        found = ControlNet.load(file, pipeline.unet, torch.float32, None).model.state_dict()
+        assert found.keys() == own.keys()
+        assert all(torch.equal(found[name], value) for name, value in own.items())
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "e.png")
     given = {"control_images": (tmp_path / "e.png",)}
-    wanted = make(plan_for(small.preset(), controlnets=(str(folder),), **given))
-    ours = make(plan_for(small.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))
+    wanted = make(plan_for(family.preset(), controlnets=(str(folder),), **given))
+    ours = make(plan_for(family.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))
     assert np.array_equal(ours, wanted)
-    with pytest.raises(WeightsError, match=r"for Stable Diffusion 1\.x, not for this model"):
-        make(plan_for(second.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given))
+
+
+def test_a_controlnet_in_the_original_layout_for_another_family(small: Family, second: Family, tmp_path: Path) -> None:
+    pipeline = loaded_pipeline(small)
+    folder = save_controlnet(pipeline, tmp_path / "net", (16, 32, 96, 256))
+    tensors = ldm_controlnet(tensors_of(next(folder.glob("*.safetensors"))), pipeline.unet)
+    save_file(tensors, tmp_path / "net.safetensors")
+    Image.new("RGB", (64, 64)).save(tmp_path / "e.png")
+    given = {"control_images": (tmp_path / "e.png",)}
+    said = refusal(second.preset(), controlnets=(str(tmp_path / "net.safetensors"),), **given)
+    assert "for Stable Diffusion 1.x, not for this model" in said
 
 
 def test_a_folder_without_an_autoencoder_is_used_with_another(small: Family, tmp_path: Path) -> None:

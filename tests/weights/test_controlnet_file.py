@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from families import tiny_unet
+from families import FAMILIES, tiny_unet
+from original_layout import ldm_controlnet
 from safetensors.torch import load_file, save_file
 from tiny_adapters import save_controlnet
 
@@ -83,3 +84,30 @@ def test_a_file_with_other_tensors_is_refused(sdxl: Pipeline, tmp_path: Path) ->
     save_file(tensors | {"strange.weight": torch.ones(2)}, tmp_path / "a.safetensors")
     with pytest.raises(WeightsError, match=r"a\.safetensors: its tensor strange\.weight has no place"):
         config_of(tmp_path / "a.safetensors", sdxl.unet.config)
+
+
+@pytest.mark.parametrize("prefix", ["control_model.", ""])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_tensor_of_the_original_layout_is_held_against_the_unet(family: str, tmp_path: Path, prefix: str) -> None:
+    made, path = Pipeline(family), tmp_path / "net.safetensors"
+    folder = save_controlnet(made, tmp_path / "net", (16, 32, 96, 256))
+    own = ldm_controlnet(load_file(folder / "diffusion_pytorch_model.safetensors"), made.unet)
+    tensors = {f"{prefix}{name}": value for name, value in own.items()}
+
+    def said(changed: dict[str, torch.Tensor]) -> str:
+        save_file(changed, path)
+        with pytest.raises(WeightsError) as refused:
+            config_of(path, made.unet.config)
+        assert len(str(refused.value)) <= 400
+        return str(refused.value)
+
+    save_file(tensors | {"betas": torch.ones(2)}, path)
+    config_of(path, made.unet.config)
+    seen = {name.removeprefix(prefix).split(".")[0]: name for name in tensors}
+    assert len(seen) >= 6
+    for part, name in seen.items():  # one of each part
+        short = name.removeprefix(prefix)
+        without = {key: value for key, value in tensors.items() if key != name}
+        assert f"{path}: its tensor {short} is missing" in said(without), part
+        assert f"its tensor {short} has shape (3, 5, 7)" in said(tensors | {name: torch.ones(3, 5, 7)})
+        assert f"{short}.strange has no place" in said(tensors | {f"{name}.strange": torch.ones(2)})
