@@ -18,12 +18,11 @@ from linfusion_cli.images.complete import check_complete
 from linfusion_cli.images.decode import reads_upper_bits
 from linfusion_cli.images.deep_samples import Range, check_range
 from linfusion_cli.images.input_image import InputImage, naming
-from linfusion_cli.images.opening import has_alpha, opened, orientation_of
+from linfusion_cli.images.opening import TURNED, has_alpha, opened, orientation_of
 from linfusion_cli.images.own_record import drawn_by
-from linfusion_cli.images.samples import Samples, samples_of
+from linfusion_cli.images.samples import Samples, samples_of, unread_channels
 from linfusion_cli.images.source_file import is_piped, regular_file
 
-TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 FACTS_KEPT = 256  # files whose facts a process remembers
 DEEP_NAMED_8BIT = ("AVIF", "HEIF", "JXL")  # may hold more than 8 bits, of which the decoders give the upper 8
 
@@ -97,6 +96,8 @@ def _notes(image: Any, samples: Samples, value_range: Range | None, *, upper: bo
         yield "its transparency is laid on white"
     if getattr(image, "n_frames", 1) > 1:
         yield f"the first of its {image.n_frames} images is taken"
+    if unread := unread_channels(image):
+        yield f"its channels beyond colours and transparency are not used: {unread}"
     if upper or samples.lost_bits:
         yield "its 16 bits per channel are read as 8" + (
             ", since its profile is more than curves and a matrix" if upper else ""

@@ -19,6 +19,7 @@ from linfusion_cli.system.process_setup import lift_pixel_limit
 
 LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below a 16K image
 ORIENTATION = 0x0112
+TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 EXIF_BYTES = 16 << 20  # of a PNG's EXIF data that are read
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 1 << 16
@@ -54,7 +55,17 @@ def opened(path: Path, filler: bytes = b"") -> Iterator[Any]:
     with image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _check_size(image)
+        _keep_from_mapping(image)
         yield image
+
+
+def _keep_from_mapping(image: Any) -> None:
+    """Pillow (13.0) maps uncompressed TIFF images of one strip with the size that they have once turned: garbled.
+
+    Without a file name it reads them instead.
+    """
+    if image.format == "TIFF" and image.tag_v2.get(ORIENTATION) in TURNED:
+        image.filename = ""
 
 
 def _formats(name: str) -> tuple[str, ...]:

@@ -62,6 +62,14 @@ def samples_of(image: Any) -> Samples:
     return Samples(number="level")
 
 
+def unread_channels(image: Any) -> int:
+    """How many channels of a TIFF stand behind its colours and its alpha; no decoder here reads them."""
+    if isinstance(image, DeepTiff) or image.format != "TIFF":
+        return 0
+    extra = image.tag_v2.get(EXTRA, ())
+    return len(extra) - has_alpha(image) if extra else 0
+
+
 def _raw_mode(image: Any) -> str:
     arguments = image.tile[0][3] if image.tile else ""
     return str(arguments[0] if isinstance(arguments, tuple) else arguments)

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from linfusion_cli.config.input_images import inspect_image
 from linfusion_cli.images.decode import read
 from linfusion_cli.images.deep_samples import RangeError, check_range
 from linfusion_cli.images.errors import ImageError
 from linfusion_cli.images.opening import opened
-from linfusion_cli.images.samples import samples_of
+from linfusion_cli.images.samples import samples_of, unread_channels
 
 tifffile = pytest.importorskip("tifffile")
 COMPRESSIONS = [None, "lzw", "zlib"]
@@ -134,3 +135,15 @@ def test_a_range_outside_is_refused_and_the_one_that_is_offered_is_taken(tmp_pat
         low, high = (float(number) for number in caught.value.range_text.split(".."))
         check_range(image, path, samples, (low, high))
     assert np.allclose(read(path, (low, high))[0, :, 0], [0, 0.5, 1], atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("channels", "extra", "unread"), [(3, [], 0), (4, [2], 0), (4, [0], 1), (5, [0, 0], 2), (5, [2, 0], 1)]
+)
+def test_channels_behind_the_colours_are_counted(tmp_path: Path, channels: int, extra: list[int], unread: int) -> None:
+    numbers = np.zeros((8, 9, channels), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", numbers, photometric="rgb", extrasamples=extra)
+    with opened(tmp_path / "a.tif") as image:
+        assert unread_channels(image) == unread
+    notes = inspect_image(tmp_path / "a.tif", "init_image").notes
+    assert any(note.endswith(f"are not used: {unread}") for note in notes) == bool(unread)
