@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+SECRET = "[secret]"  # what stands in the place of one
 # Access tokens of OpenAI, GitHub, AWS and the Hugging Face hub ("hf_" and 34 letters and digits; sixteen, so that
 # "hf_downloads" in a path stays), and the user and the password in front of the host of an address.
 _SECRETS = re.compile(
@@ -16,4 +17,4 @@ _SECRETS = re.compile(
 
 def redacted(text: str) -> str:
     """The text with "[secret]" for access tokens of known forms, and for the user and the password in an address."""
-    return _SECRETS.sub("[secret]", text)
+    return _SECRETS.sub(SECRET, text)

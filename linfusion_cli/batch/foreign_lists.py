@@ -13,6 +13,8 @@ NUMBER = re.compile(r"\s*(\d{1,6})[.)]\s+(?=\S)")
 BULLET = re.compile(r"\s*([-*•])\s+(?=\S)")
 NODE = "class_type"  # of a workflow in the form that ComfyUI runs
 SHOWN_TEXTS, SHOWN_CHARACTERS = 2, 60
+WEB_PAGE = re.compile(r"\s*(?:<!--.*?-->\s*)?<(?:!doctype html|html|head|body)\b", re.IGNORECASE | re.DOTALL)
+LFS_POINTER = "version https://git-lfs.github.com/spec"
 COMFYUI = "a workflow of ComfyUI, not a list of prompts"
 ADVICE = "Write its prompts in a .txt file, one on each line"
 
@@ -50,6 +52,15 @@ def _marks(prompts: list[tuple[int, str]], pattern: re.Pattern[str]) -> list[str
 def _counts_on(marks: list[str]) -> bool:
     first = int(marks[0])
     return first in (0, 1) and [int(mark) for mark in marks] == list(range(first, first + len(marks)))
+
+
+def other_text(text: str) -> str:
+    """What a file is that was saved in place of a list, as the end of a sentence; "" for all others."""
+    if WEB_PAGE.match(text):
+        return "a web page (HTML), not the list itself. Download the list that the page shows"
+    if text.startswith(LFS_POINTER):
+        return "a Git LFS pointer, not the list itself. Fetch it with: git lfs pull"
+    return json_in_text(text)
 
 
 def json_in_text(text: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from linfusion_cli.batch.foreign_lists import foreign_document, json_in_text, without_marks
+from linfusion_cli.batch.foreign_lists import foreign_document, other_text, without_marks
 from linfusion_cli.batch.list_text import LINE_END, decoded, filled_lines, lines_of
 from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.batch.prompt_conventions import PROMPT_NAMES, own_names, plain_values
@@ -56,7 +56,7 @@ def read_rows(source: str, problems: list[str], notes: list[str] | None = None) 
         )
     text = decoded(_data(source), name)
     if suffix == ".txt":
-        if what := json_in_text(text):
+        if what := other_text(text):
             raise UsageError(f"{name}: it is {what}")
         text, marks = without_marks(text)
         if marks and notes is not None:

@@ -52,6 +52,7 @@ SIGNS = (
     ),
     _Sign(re.compile(r"\[[^\[\]|]+\|[^\[\]]*\]"), ("words can't alternate between steps: write one of them",)),
     _Sign(re.compile(r"\{[^{}]*\|[^{}]*\}"), ("batch makes an image of each choice, in the prompt of a list",)),
+    _Sign(re.compile(r"\{[^{}]*\|[^{}]*\Z"), ("a choice ends with }, like {a|b}",)),
     _Sign(re.compile(r"\{prompt\}"), ("a style of A1111 has it where a prompt is put: write the prompt there",)),
     _Sign(re.compile(r"\bNegative prompt:"), ("give the rest as ", option("negative_prompt"))),
     _Sign(re.compile(r"(?:^|\s)Steps: ?\d+, ?\w"), ("batch reads pasted settings from a list",)),

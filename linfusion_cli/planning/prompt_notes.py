@@ -10,16 +10,17 @@ from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.unknown_words import unknown_words_notes
 from linfusion_cli.redaction import redacted
 
-TOKEN = "the prompt looks as if it held an access token, and prompts are stored in the image: take it out"
+TOKEN = "looks as if it held an access token, and prompts are stored in the image: take it out"
 
 
 def prompt_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
     """The notes that depend on the prompt and the negative prompt; no other note of a plan does."""
-    token = (Message(TOKEN),) if redacted(job.prompt) != job.prompt else ()
+    texts = (("the prompt", job.prompt), ("the negative prompt", job.negative_prompt))
+    tokens = (Message(f"{name} {TOKEN}") for name, text in texts if redacted(text) != text)
     signs = foreign_syntax_notes(job.prompt, job.negative_prompt, weights=job.settings.extras.prompt_weights)
     brackets = _bracket_notes(job) if job.settings.extras.prompt_weights else ()
     read = tuple(Message(note) for note in job.prompt_notes)
-    return (*token, *unknown_words_notes(job, weights), *signs, *brackets, *read)
+    return (*tokens, *unknown_words_notes(job, weights), *signs, *brackets, *read)
 
 
 def _bracket_notes(job: Job) -> tuple[Message, ...]:

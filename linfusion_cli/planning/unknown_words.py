@@ -17,6 +17,7 @@ from linfusion_cli.errors import Message, nearest_name, option
 from linfusion_cli.models import builtin_folder
 from linfusion_cli.models.landscape_words import CONNECTIVES, FILLERS, vocabulary
 from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.redaction import SECRET, redacted
 
 TOKENIZER = Path("tokenizer") / "tokenizer.json"
 SHOWN_WORDS, SHOWN_CHARACTERS = 6, 24
@@ -43,6 +44,7 @@ def unknown_words_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
         plain_text(parse_weights(text).fragments) if job.settings.extras.prompt_weights else text
         for text in (job.prompt, job.negative_prompt)
     ]
+    texts = [redacted(text).replace(SECRET, " ") for text in texts]  # no part of a token is a word to show
     prompt, negative = (list(unknown_words(text, tokens)) for text in texts)
     notes = []
     if prompt:

@@ -64,6 +64,20 @@ def test_json_in_a_text_is_told_its_ending(tmp_path: Path, text: str, ending: st
     assert not problems
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("\n<!DOCTYPE html>\n<title>x</title>", "web page"),
+        ("<html><body>a castle</body>", "web page"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+    ],
+)
+def test_what_was_saved_in_place_of_a_list_is_told(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UsageError, match=what):
+        read(tmp_path / "a.txt")
+
+
 @pytest.mark.parametrize("text", ["[red|blue] house", "{a|b} house\n{c|d} lake", "[a castle]", "[1, 2]", "{}", "[]"])
 def test_brackets_of_prompts_are_text(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.txt").write_text(text)

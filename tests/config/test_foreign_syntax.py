@@ -21,6 +21,7 @@ EXAMPLES = {
     "[dog:0.5]": "between steps",
     "[cat|dog]": "alternate",
     "{cat|dog}": "each choice",
+    "a {cat|dog": "ends with }",
     "a Negative prompt: b": "--negative",
     "a Steps: 20, Seed: 1": "pasted settings",
     "((cat))": "--prompt-weights",

@@ -16,11 +16,18 @@ from linfusion_cli.planning.prompt_notes import TOKEN, prompt_notes
 def test_every_kind_of_note_in_its_order() -> None:
     job = resolve(Request(prompt=f"a cat, (lake:1.2) AND fog, hf_{'a' * 34}", seed=1, negative_prompt="((blurry))"))
     notes = [told(note) for note in prompt_notes(job, JobWeights.of(job))]
-    assert notes[0] == TOKEN
+    assert notes[0] == f"the prompt {TOKEN}"
     assert '"cat"' in notes[1]
     assert '"blurry"' in notes[2]
     assert '"AND" in the prompt' in notes[3]
     assert '"((blurry))" in the negative prompt' in notes[-1]
+
+
+def test_a_token_in_either_text_is_told_and_no_part_of_it_is_shown() -> None:
+    token = f"hf_{'Secret' * 6}"
+    job = resolve(Request(prompt=f"a calm lake {token}", seed=1, negative_prompt=f"fog {token}"))
+    notes = [told(note) for note in prompt_notes(job, JobWeights.of(job))]
+    assert notes == [f"the prompt {TOKEN}", f"the negative prompt {TOKEN}"]
 
 
 def test_a_plain_prompt_has_none() -> None:
