@@ -33,19 +33,23 @@ def row_types() -> dict[str, object]:
     return {row.key: row.request_type for row in all_rows() if row.in_batch_rows}
 
 
-def seeds_of(text: str) -> Iterator[int]:
-    """The seeds of "7", "1..8" or "1,5,20..29". Raises UsageError for anything else."""
+def seeds_of(text: str, *, of_option: bool = True) -> Iterator[int]:
+    """The seeds of "7", "1..8" or "1,5,20..29".
+
+    Raises UsageError for anything else: of the option "seeds", or of the key "seed" in a row of a list.
+    """
+    name, parameter = (f'"{text}"', "seeds") if of_option else (f'seed = "{text}"', "")
     for part in text.split(","):
         span = RANGE.fullmatch(part.strip())
         if not span:
             allowed = f"numbers and ranges, like 7 or 1..8 or 1,5,20..29, from 0 to {LARGEST_SEED}, or -1 alone"
-            raise UsageError(f'seeds "{text}": write {allowed}')
+            raise UsageError(f"{name}: write {allowed}", parameter=parameter)
         first, last = int(span[1]), int(span[2] or span[1])
         if last < first:
-            raise UsageError(f'seeds "{text}": write them upwards: {last}..{first}')
+            raise UsageError(f"{name}: write them upwards: {last}..{first}", parameter=parameter)
         if last > LARGEST_SEED or last - first >= MOST_TASKS:
             allowed = f"a seed is a whole number from 0 to {LARGEST_SEED}, and a range has {MOST_TASKS:,} at most"
-            raise UsageError(f'seeds "{text}": {allowed}')
+            raise UsageError(f"{name}: {allowed}", parameter=parameter)
         yield from range(first, last + 1)
 
 

@@ -240,7 +240,7 @@ class _Maker:
         if key == "seed" and str(value).strip().lower() in RANDOM_SEEDS:
             return [None]
         if key == "seed" and isinstance(value, str):
-            return list(seeds_of(value))
+            return list(seeds_of(value, of_option=False))
         if isinstance(value, list) and (not wanted.items or any(isinstance(item, list) for item in value)):
             if not value:
                 raise UsageError(f"{key} = []: an empty list makes no image")

@@ -149,7 +149,7 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
         with libraries:
             code = _built()(words, prog_name="linfusion", standalone_mode=False)
         if code == INTERRUPTED:
-            return _fail("Interrupted", _interrupted(words), INTERRUPTED, words)
+            return _fail("Interrupted", _stopped(words), INTERRUPTED, words)
         return code if isinstance(code, int) else 0
     except SystemExit as error:
         return _exit_code(error, words)
@@ -161,10 +161,10 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
         restore()
 
 
-def _interrupted(words: Sequence[str]) -> str:
+def _stopped(words: Sequence[str], how: str = "interrupted") -> str:
     """The message of a stopped command; for those that keep what is done, with the way to resume."""
     continues = bool(CONTINUED & {*words[:1]}) and not ANEW & {*words}
-    return "interrupted; the same command continues" if continues else "interrupted"
+    return f"{how}; the same command continues" if continues else how
 
 
 def _code_of(error: BaseException) -> int:
@@ -223,7 +223,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             where = f"{error.filename}: " if error.filename else ""
             return _fail("OutputError", f"{where}{os.strerror(error.errno)}", OutputError.exit_code, words)
         case KeyboardInterrupt() | typer.Abort():
-            return _fail("Interrupted", _interrupted(words), INTERRUPTED, words)
+            return _fail("Interrupted", _stopped(words), INTERRUPTED, words)
         case _:
             text = f"{type(error).__name__}: {error}. This is a fault of linfusion; --debug shows where"
             return _fail("InternalError", text, LinfusionError.exit_code, words)
@@ -250,4 +250,6 @@ def _command(words: Sequence[str]) -> str:
 
 def _exit_code(error: SystemExit, words: Sequence[str]) -> int:
     code = error.code if isinstance(error.code, int) else int(bool(error.code))
-    return _fail(STOPPED_AS.get(code, "Terminated"), REASONS[code], code, words) if code in REASONS else code
+    if code not in REASONS:
+        return code
+    return _fail(STOPPED_AS.get(code, "Terminated"), _stopped(words, REASONS[code]), code, words)

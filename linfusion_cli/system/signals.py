@@ -17,7 +17,7 @@ CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED} | (
 REASONS = {
     HUNG_UP: "stopped by SIGHUP",
     TERMINATED: "stopped by SIGTERM",
-    StandardOutputError.exit_code: "nobody reads standard output any more, or its disk is full; what is done is kept",
+    StandardOutputError.exit_code: "nobody reads standard output any more, or its disk is full",
 }
 
 

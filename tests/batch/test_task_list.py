@@ -167,7 +167,7 @@ def test_models_are_loaded_once_per_group() -> None:
         ({"prompt": "a", "sede": 1}, 'unknown key "sede". Did you mean "seed'),
         ({"prompt": "a", "output": "/etc/passwd"}, 'unknown key "output"'),
         ({"prompt": "a", "overwrite": True}, 'unknown key "overwrite"'),
-        ({"prompt": "a", "seed": "x"}, 'seeds "x": write numbers and ranges'),
+        ({"prompt": "a", "seed": "x"}, 'seed = "x": write numbers and ranges'),
         ({"prompt": "a", "seed": "9..1"}, "write them upwards"),
         ({"prompt": "a", "seed": -2}, "--seed -2: write a whole number"),
         ({"prompt": "a", "count": 0}, "count = 0: write a whole number from 1"),

@@ -141,7 +141,7 @@ def test_sigterm_unwinds_and_ends_with_143(fakes: SimpleNamespace, capsys: pytes
     before = signal.getsignal(signal.SIGTERM)
     assert main(["generate", "x", "--quiet"]) == 143
     assert (cleaned, signal.getsignal(signal.SIGTERM)) == ([True], before)
-    assert "SIGTERM" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: stopped by SIGTERM; the same command continues\n"
 
 
 def test_an_error_is_json_for_programs_and_text_for_people(capsys: pytest.CaptureFixture[str]) -> None:
