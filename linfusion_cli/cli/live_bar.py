@@ -8,6 +8,7 @@ from typing import TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.table import Column
 from rich.text import Text
 
 from linfusion_cli.cli.text import seconds_text
@@ -31,6 +32,19 @@ class Clock(ProgressColumn):
         return Text("" if since is None else seconds_text(self._now() - since), no_wrap=True)
 
 
+class LastColumn(TextColumn):
+    """The column that is cut where the terminal is narrow: rich takes space from columns that may wrap, and first."""
+
+    def __init__(self, text_format: str) -> None:
+        super().__init__(text_format, markup=False, table_column=Column(no_wrap=False))
+
+    def render(self, task: Task) -> Text:
+        """The text in one line, whatever the column's width."""
+        text = super().render(task)
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
+
+
 def live_bar(stream: TextIO, *names: str, now: Callable[[], float] = time.monotonic) -> Progress:
     """A bar on `stream`, a terminal: the columns are task fields, "bar" is the bar and "clock" the clock.
 
@@ -39,7 +53,7 @@ def live_bar(stream: TextIO, *names: str, now: Callable[[], float] = time.monoto
     """
     console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
     return Progress(
-        *(_column(name, now) for name in names),
+        *(_column(name, now, last=name == names[-1]) for name in names),
         console=console,
         transient=True,
         redirect_stdout=False,
@@ -47,11 +61,12 @@ def live_bar(stream: TextIO, *names: str, now: Callable[[], float] = time.monoto
     )
 
 
-def _column(name: str, now: Callable[[], float]) -> ProgressColumn:
+def _column(name: str, now: Callable[[], float], *, last: bool) -> ProgressColumn:
     match name:
         case "bar":
             return BarColumn(bar_width=BAR_COLUMNS)
         case "clock":
             return Clock(now)
         case _:
-            return TextColumn(f"{{task.fields[{name}]}}", markup=False)
+            field = f"{{task.fields[{name}]}}"
+            return LastColumn(field) if last else TextColumn(field, markup=False)

@@ -26,6 +26,20 @@ def test_the_line_fits(columns: int) -> None:
         assert "3 min left" in line
 
 
+def test_the_last_column_is_cut_and_no_other() -> None:
+    bar = live_bar(io.StringIO(), "count", "bar", "left", "doing")
+    bar.console.width = 60
+    name = "a-lake-at-dawn-with-a-long-name-5558951345.png, stage 2"
+    bar.add_task("", total=9, completed=3, count="3/9", left="12 min left", doing=name, since=None)
+    with bar.console.capture() as shown:
+        bar.console.print(bar.get_renderable())
+    (line,) = shown.get().splitlines()
+    assert _plain(line).startswith("3/9 ━")
+    assert " 12 min left a-lake-at-dawn" in _plain(line)
+    assert _plain(line).rstrip().endswith("…")
+    assert len(_plain(line)) <= 60
+
+
 def test_the_clock_runs_until_something_is_counted(clock: Clock) -> None:
     bar = live_bar(io.StringIO(), "clock", now=clock)
     task = bar.add_task("", total=None, since=clock())
