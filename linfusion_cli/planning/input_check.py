@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterable
+from pathlib import Path
 
 from linfusion_cli.config.extras import each
 from linfusion_cli.config.job import Job
@@ -61,28 +62,31 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
     Raises WeightsError that names the first file that can't be used, and why.
     """
     _check_packages(job)
-    _check_model(job, weights)
     beside = job.settings.model.configs
     configs = user_path(beside) if beside else family_folder(job.settings.model.family)
+    _check_model(job, weights, configs)
     unet = unet_config(weights.model, weights.unet, configs)
+    own = weights.model.path
+    texts = own if own is not None and own.is_dir() else configs  # the folder with the text encoders' configs
     if unet is not None:
         model, other = weights.model.open(), weights.unet.path if weights.unet is not None else None
-        check_conditioning(unet, model if model.is_dir() else configs, config_path(other or model))
-        own, settings = weights.linfusion, job.settings.model
-        if own is not None and own.path is not None and "linear" in (settings.attention, settings.base_attention):
-            check_linfusion_fit(linfusion_folder(own.path), unet)
+        check_conditioning(unet, texts, config_path(other or model))
+        linear, settings = weights.linfusion, job.settings.model
+        if linear is not None and linear.path is not None and "linear" in (settings.attention, settings.base_attention):
+            check_linfusion_fit(linfusion_folder(linear.path), unet)
     if weights.vae is not None:
         check_vae(weights.vae, configs)
     row, width = FAMILY_ROWS[job.settings.model.family], weights.text_dim
     for embedding in (one for one in weights.inversions if one.path is not None):
         names = vectors_of(embedding.header, two_encoders=row.two_text_encoders)
-        widths = text_widths(weights.model.path if weights.model.path and weights.model.path.is_dir() else configs)
         if unet is not None:
+            widths = text_widths(texts)
             for part, name in names.items():
                 _check_vectors(embedding.header, name, part, widths.get(part, 0))
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
-        check_lora_fit(lora.header, weights.model, weights.unet, job.settings.model.family)
+        if unet is not None:
+            check_lora_fit(lora.header, unet, texts, two_text_encoders=row.two_text_encoders)
     if weights.ip_adapter is not None and weights.ip_adapter.path is not None:
         check_ip_adapter(weights.ip_adapter.header, width)
         check_projection(weights.ip_adapter.header)
@@ -104,12 +108,12 @@ def _check_vectors(header: Header, name: str, part: str, width: int) -> None:
         raise WeightsError(f"{header.path}: {what}", parameter="textual_inversions")
 
 
-def _check_model(job: Job, weights: JobWeights) -> None:
-    """The model, and the UNet that is used in place of its own."""
+def _check_model(job: Job, weights: JobWeights, configs: Path) -> None:
+    """The model, and the UNet that is used in place of its own. configs: those that a model in one file takes."""
     model, path, preset = job.settings.model, weights.model.path, job.preset
     if path is not None:
         if weights.model.family:
             check_family(path, weights.model.family, model.family, preset)
         check_model(weights.model, path, model.family, user_path(model.configs) if model.configs else None)
     if weights.unet is not None and weights.unet.path is not None:
-        check_unet(weights.unet, weights.model, model.family, preset)
+        check_unet(weights.unet, weights.model, model.family, preset, configs)

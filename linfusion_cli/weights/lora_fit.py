@@ -1,36 +1,35 @@
-"""Whether a LoRA fits a model whose files are in diffusers layout, by their headers: what loading says, before it."""
+"""Whether a LoRA fits a model, by its header and the model's configs: what loading says, before it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.families import FAMILY_ROWS
-from linfusion_cli.weights.layer_shapes import Shape
+from linfusion_cli.weights.layer_shapes import Shape, Shapes
 from linfusion_cli.weights.lora_layer_names import TEXTS, UNET, aliases, kind_of_update, layers_of
 from linfusion_cli.weights.lora_shapes import misfit
-from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM, Tensors
+from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
+from linfusion_cli.weights.part_shapes import text_encoder_shapes
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.unet_file import unet_folder
-from linfusion_cli.weights.weight_file import WeightFile
+from linfusion_cli.weights.unet_shapes import UNET_DEFAULTS, unet_shapes
 
-WEIGHT, MARK = ".weight", "conv_in.weight"  # the mark of a UNet in the names of diffusers
+WEIGHT = ".weight"
 
 
-def check_lora_fit(lora: Header, model: WeightFile, unet: WeightFile | None, family: str) -> None:
+def check_lora_fit(lora: Header, unet: Mapping[str, Any], configs: Path, *, two_text_encoders: bool) -> None:
     """Raises WeightsError, as loading does, for a LoRA with a layer that the model lacks, or has in another size.
 
-    A model in one file, or one that is not whole on this machine, is left to loading. unet: the one in use in place of
-    the model's
+    unet: the config of the UNet in use; configs: the folder in diffusers layout with the text encoders' configs.
+    A model whose text encoders have no configs on this machine is left to loading.
     """
-    parts = _layers(model, unet, two=FAMILY_ROWS[family].two_text_encoders)
+    parts = _layers(unet, configs, TEXTS[: 2 if two_text_encoders else 1])
     if not parts:
         return
-    drawing = unet if unet is not None else model
-    blocks = int(read_json_object(unet_folder(drawing.open()) / "config.json").get("layers_per_block", 2))
+    blocks = int(unet.get("layers_per_block", UNET_DEFAULTS["layers_per_block"]))
     names = {part: aliases(part, layers, blocks) for part, layers in parts.items()}
     for (part, module), keys in layers_of(lora.tensors, names, lora.path).items():
         shapes = {name: lora.tensors[key].shape for name, key in keys.items()}
@@ -65,19 +64,16 @@ def _text_widths(lora: Header) -> list[int]:
     return [info.shape[1] for name, info in lora.tensors.items() if name.endswith(ends) and len(info.shape) > 1]
 
 
-def _layers(model: WeightFile, unet: WeightFile | None, *, two: bool) -> dict[str, dict[str, Shape]]:
-    """The shapes of each part's weights by layer; {} where one of the parts is not there in diffusers' names."""
-    drawing = unet if unet is not None else model
-    if model.path is None or drawing.path is None or not drawing.path.is_dir() or MARK not in drawing.unet_tensors:
-        return {}
-    found = {UNET: _weights(drawing.unet_tensors)}
-    for text in TEXTS[: 2 if two else 1]:
-        tensors = {
-            name: info for header in model.headers_of(model.path / text) for name, info in header.tensors.items()
-        }
-        found[text] = _weights(tensors)
-    return found if all(found.values()) else {}
+def _layers(unet: Mapping[str, Any], configs: Path, texts: Iterable[str]) -> dict[str, dict[str, Shape]]:
+    """The shapes of each part's weights by layer; {} if one of the text encoders has no config."""
+    found = {UNET: _weights(unet_shapes(unet, configs))}
+    for text in texts:
+        path = configs / text / "config.json"
+        if not path.is_file():
+            return {}
+        found[text] = _weights(text_encoder_shapes(read_json_object(path), path))
+    return found
 
 
-def _weights(tensors: Tensors) -> dict[str, Shape]:
-    return {name.removesuffix(WEIGHT): info.shape for name, info in tensors.items() if name.endswith(WEIGHT)}
+def _weights(shapes: Shapes) -> dict[str, Shape]:
+    return {name.removesuffix(WEIGHT): shape for name, shape in shapes.items() if name.endswith(WEIGHT)}

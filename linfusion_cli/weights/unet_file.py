@@ -7,6 +7,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError, option
 from linfusion_cli.weights.config_rules import check_config
+from linfusion_cli.weights.config_shapes import check_tensors, shapes_of
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.model_family import FAMILY_NAMES, Tensors, check_kind, family_of, kind_of
@@ -14,6 +15,7 @@ from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, weight_files
 from linfusion_cli.weights.single_file import check_single_file, unused
 from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, named
+from linfusion_cli.weights.single_file_shapes import check_single_file_shapes
 from linfusion_cli.weights.unet_settings import GUIDANCE, with_settings_of
 from linfusion_cli.weights.weight_file import WeightFile
 
@@ -39,9 +41,10 @@ def refuse_unet_alone(header: Header) -> None:
     raise WeightsError(f"{header.path}: {what}", option(PARAMETER, str(header.path)))
 
 
-def check_unet(unet: WeightFile, model: WeightFile, family: str, preset: str) -> None:
+def check_unet(unet: WeightFile, model: WeightFile, family: str, preset: str, configs: Path) -> None:
     """Checks a UNet on this machine that is used instead of that of the model, which may be missing here.
 
+    configs: the folder in diffusers layout whose configs a model in one file takes.
     Raises WeightsError that names the file for what is no UNet, one of another family than the preset, and a file
     whose layers are not those of the model's UNet, whose config it takes. A folder has a config of its own.
     """
@@ -61,7 +64,10 @@ def check_unet(unet: WeightFile, model: WeightFile, family: str, preset: str) ->
             f"{path}: {what}. Nearest: ", option("preset", FAMILY_ROWS[found].preset), parameter=PARAMETER
         )
     if path.is_file():
-        _check_file(unet.header, model)
+        _check_file(unet.header, model, configs)
+    else:
+        config = unet_folder(path) / CONFIG
+        check_tensors("unet", read_json_object(config), shapes_of(unet.unet_tensors), config)
 
 
 def unet_config(model: WeightFile, unet: WeightFile | None, configs: Path) -> dict[str, Any] | None:
@@ -84,15 +90,16 @@ def unet_config(model: WeightFile, unet: WeightFile | None, configs: Path) -> di
     return config
 
 
-def _check_file(header: Header, model: WeightFile) -> None:
+def _check_file(header: Header, model: WeightFile, configs: Path) -> None:
     """Raises WeightsError for a tensor of a file that is no part of the model's UNet, and for one that is missing."""
     if kind_of(header.tensors) == "checkpoint":
         check_single_file(header)
-    if not model.unet_tensors:
+    if model.path is None:
         return
     ours, theirs = _shapes(header.tensors), _shapes(model.unet_tensors)
-    if _naming(header.tensors) != _naming(model.unet_tensors):
-        return  # loading converts it
+    if not theirs or _naming(header.tensors) != _naming(model.unet_tensors):
+        check_single_file_shapes(header, model.path if model.path.is_dir() else configs, ("unet",))
+        return
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):
             what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
-from families import Family, loaded_pipeline, make_family, tiny_unet
+from families import Family, loaded_pipeline, make_family, tensors_of, tiny_unet
 from original_layout import ldm_unet_pairs, renamed
 from safetensors.torch import save_file
 
@@ -134,6 +134,22 @@ def test_what_is_no_unet_for_the_model_is_refused_by_name(family: Family, tmp_pa
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no UNet in it" in refusal(family.preset(), empty)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_tensor_is_checked_before_the_plan_in_every_layout(family: Family, tmp_path: Path, layout: str) -> None:
+    """Of a file also where the model, in a folder or in one file, names its tensors otherwise."""
+    path = saved(other_unet(family.name), layout, tmp_path)
+    file = next(path.rglob("*.safetensors")) if path.is_dir() else path
+    tensors = tensors_of(file)
+    name = next(reversed(tensors))
+    without = {key: value for key, value in tensors.items() if key != name}
+    for changed in (without, tensors | {name: torch.ones(3, 5)}, tensors | {f"{name}.strange": torch.ones(2)}):
+        save_file(changed, file)
+        for preset in (family.preset(), family.preset(file=True)):
+            said = refusal(preset, path)
+            assert str(tmp_path) in said
+            assert name.removeprefix("model.diffusion_model.") in said
 
 
 @pytest.mark.covers("a UNet as the model; a UNet of another model", "refused")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import Family, loaded_pipeline, make_family
+from families import FAMILIES, Family, loaded_pipeline, make_family
 from safetensors.torch import load_file, save_file
 from tiny_adapters import save_loras
 from torch import Tensor
@@ -16,19 +16,20 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import find_machine
 from linfusion_cli.weights.lora_fit import check_lora_fit
+from linfusion_cli.weights.pipeline_settings import read_json_object
+from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.weight_file import WeightFile
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
 
 def said_by_plan(path: Path, family: Family) -> str:
-    lora = WeightFile.resolve((str(path),), "", "lora")
-    model = WeightFile.resolve((str(family.folder),), "", "model")
+    lora, unet = read_header(path), read_json_object(family.folder / "unet" / "config.json")
     try:
-        check_lora_fit(lora.header, model, None, family.name)
+        check_lora_fit(lora, unet, family.folder, two_text_encoders=family.name == "sdxl")
     except WeightsError as error:
         return str(error)
     return ""
@@ -71,9 +72,7 @@ def test_the_plan_says_what_loading_says(family: Family, tmp_path: Path, layout:
     assert bool(said_by_plan(path, family)) == (change != "none")
 
 
-@pytest.mark.covers(
-    "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused", families=("sd15", "sdxl")
-)
+@pytest.mark.covers("LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused")
 def test_a_lora_of_another_model_is_refused_by_the_plan_of_the_built_in_one(family: Family, tmp_path: Path) -> None:
     path, _ = save_loras(loaded_pipeline(family), tmp_path)
     job = resolve(Request(prompt="a lake", loras=(str(path),)))
@@ -81,8 +80,19 @@ def test_a_lora_of_another_model_is_refused_by_the_plan_of_the_built_in_one(fami
         make_plan(job, find_machine("cpu"))
 
 
-def test_a_model_in_one_file_is_left_to_loading(family: Family, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [False, True])
+def test_a_plan_holds_a_lora_against_a_model_in_either_layout(family: Family, tmp_path: Path, *, file: bool) -> None:
+    path, _ = save_loras(loaded_pipeline(family), tmp_path)
+    request = Request(prompt="a lake", preset=family.preset(file=file), size="64x64", loras=(str(path),))
+    make_plan(resolve(request), find_machine("cpu"))
+    save_file(changed(load_file(path), "size"), path)
+    with pytest.raises(WeightsError) as refused:
+        make_plan(resolve(request), find_machine("cpu"))
+    assert str(refused.value) == said_by_loading(path, family)
+
+
+def test_text_encoders_without_a_config_are_left_to_loading(family: Family, tmp_path: Path) -> None:
     path, _ = save_loras(loaded_pipeline(family), tmp_path)
     save_file(changed(load_file(path), "size"), path)
-    lora = WeightFile.resolve((str(path),), "", "lora")
-    check_lora_fit(lora.header, WeightFile.resolve((str(family.file),), "", "model"), None, family.name)
+    unet = read_json_object(family.folder / "unet" / "config.json")
+    check_lora_fit(read_header(path), unet, tmp_path, two_text_encoders=family.name == "sdxl")

@@ -49,4 +49,5 @@ def test_an_inpainting_unet_is_refused(tmp_path: Path) -> None:
             WeightFile((), "", "model"),
             "sd15",
             "sd15-4k",
+            tmp_path,
         )
