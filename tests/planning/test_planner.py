@@ -267,8 +267,9 @@ def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
     layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
     down, up = (torch.zeros(shape, dtype=torch.float16) for shape in ((1, 12_500_000), (12_500_000, 1)))
     save_file({f"{layer}.lora_A.weight": down, f"{layer}.lora_B.weight": up}, tmp_path / "lora.safetensors")
-    norm = torch.zeros(25_000_000, dtype=torch.float16)
-    save_file({"image_proj.norm.weight": norm}, tmp_path / "ip-adapter.safetensors")
+    sizes = {"proj.weight": 24_999_997, "proj.bias": 1, "norm.weight": 1, "norm.bias": 1}
+    projection = {f"image_proj.{name}": torch.zeros(size, dtype=torch.float16) for name, size in sizes.items()}
+    save_file(projection, tmp_path / "ip-adapter.safetensors")
     (tmp_path / "image_encoder").mkdir()
     (tmp_path / "image_encoder" / "config.json").write_text("{}")
     save_file({"a": torch.zeros(50_000_000, dtype=torch.float16)}, tmp_path / "image_encoder" / "model.safetensors")
