@@ -68,7 +68,7 @@ FILES = {
     "TAESD as the autoencoder": ALL,
     "textual inversion of A1111 and diffusers": ALL,
     "textual inversion with `clip_l` and `clip_g`": ALL,
-    "IP-Adapter, image encoder by its width": ALL,
+    "IP-Adapter, image encoder by its width": ("sd15", "sdxl"),
     "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)": ALL,
     "IP-Adapter FaceID": ALL,
     "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers": ALL,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from families import tiny_unet, tiny_vae
+from families import FAMILIES, tiny_unet, tiny_vae
 from safetensors.torch import load_file
 
 from linfusion_cli.cli.app import main
@@ -136,11 +136,12 @@ def test_names_and_refusals(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.covers("pickles, after `linfusion convert`", "used", families=("sd15",))
-def test_a_folder_of_diffusers_loads_after_it(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.covers("pickles, after `linfusion convert`", "used")
+def test_a_folder_of_diffusers_loads_after_it(family: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from diffusers import UNet2DConditionModel
 
-    unet = tiny_unet("sd15")
+    unet = tiny_unet(family)
     unet.save_pretrained(tmp_path / "model" / "unet", safe_serialization=False)
     assert main(["convert", str(tmp_path / "model"), "--json"]) == 0
     said = json.loads(capfd.readouterr().out)

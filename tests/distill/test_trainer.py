@@ -65,8 +65,8 @@ def test_the_folder_loads_as_official_weights(
     }
 
 
-@pytest.mark.covers("a latent consistency model as the teacher of `distill`", "refused", families=("sd15", "sdxl"))
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.covers("a latent consistency model as the teacher of `distill`", "refused")
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_latent_consistency_model_can_not_teach(
     family: str, teachers: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ from linfusion_cli.system.device import find_machine
 SEED, STEPS, SCALE = 3, 4, 8.0
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
@@ -73,11 +73,7 @@ def theirs(family: Family, unet: UNet2DConditionModel, scale: float = SCALE) -> 
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-@pytest.mark.covers(
-    "latent consistency models (`time_cond_proj_dim`), folder and files",
-    "used, equal, bands",
-    families=("sd15", "sdxl"),
-)
+@pytest.mark.covers("latent consistency models (`time_cond_proj_dim`), folder and files", "used, equal, bands")
 def test_the_guidance_scale_is_read_as_by_diffusers(family: Family, tmp_path: Path, rows: int) -> None:
     unet = consistency_unet(family.name)
     unet.save_pretrained(tmp_path / "unet")
@@ -92,9 +88,7 @@ def test_the_guidance_scale_is_read_as_by_diffusers(family: Family, tmp_path: Pa
 
 
 @pytest.mark.parametrize("layout", ["diffusers", "prefixed", "whole"])
-@pytest.mark.covers(
-    "latent consistency models (`time_cond_proj_dim`), folder and files", "used, equal", families=("sd15", "sdxl")
-)
+@pytest.mark.covers("latent consistency models (`time_cond_proj_dim`), folder and files", "used, equal")
 def test_a_file_has_the_guidance_embedding(family: Family, tmp_path: Path, layout: str) -> None:
     """Its config does not say so: the file's own tensor does."""
     unet = consistency_unet(family.name)

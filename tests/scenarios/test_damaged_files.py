@@ -115,8 +115,8 @@ def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
-@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15", "sdxl"))
+@pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name")
 def test_mutated_adapters(family: str, tmp_path: Path, seed: int) -> None:
     """Headers of a LoRA, an IP-Adapter, an embedding and a ControlNet, and configs of two networks."""
     model, pipeline = make_family(family, tmp_path / "all"), tiny_pipeline(family)
@@ -127,7 +127,9 @@ def test_mutated_adapters(family: str, tmp_path: Path, seed: int) -> None:
     (root / "ip").mkdir()
     save_ip_adapter(pipeline, root / "ip")
     lora, embedding = save_loras(pipeline, root)[0], root / "words.safetensors"
-    names = {"clip_l": 16, "clip_g": 24} if family == "sdxl" else {"emb_params": 16}
+    names = (
+        {"clip_l": 16, "clip_g": 24} if family == "sdxl" else {"emb_params": pipeline.text_encoder.config.hidden_size}
+    )
     save_file({name: torch.ones(2, width) for name, width in names.items()}, embedding)
     given = {"loras": (str(lora),), "textual_inversions": (f"{embedding}:qqx",), "ip_adapter": str(root / "ip")}
     files = [lora, embedding, root / "ip" / "ip-adapter.safetensors"]

@@ -20,7 +20,7 @@ from linfusion_cli.system.device import find_machine
 SEED, STEPS = 3, 4
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
@@ -44,9 +44,7 @@ def make(plan: Plan) -> np.ndarray:
         ("tcd", TCDScheduler, {"clip_sample": False}),  # TCD, with the eta of its paper's code, 0.3
     ],
 )
-@pytest.mark.covers(
-    "few-step recipes: Euler and DDIM with trailing timesteps, TCD", "used, equal", families=("sd15", "sdxl")
-)
+@pytest.mark.covers("few-step recipes: Euler and DDIM with trailing timesteps, TCD", "used, equal")
 def test_a_few_step_unet_by_its_recipe(
     family: Family, tmp_path: Path, scheduler: str, kind: Any, options: dict[str, Any]
 ) -> None:

@@ -135,12 +135,12 @@ def test_a_plan_refuses_a_config_that_loading_refuses(
     assert next(iter(changes.values())) == changes.get("_class_name") or next(iter(changes)) in message
 
 
-@pytest.mark.covers("TAESD as the autoencoder", "refused", families=("sd15",))
-def test_an_autoencoder_folder_of_another_class(small: Family, tmp_path: Path) -> None:
+@pytest.mark.covers("TAESD as the autoencoder", "refused")
+def test_an_autoencoder_folder_of_another_class(family: Family, tmp_path: Path) -> None:
     from diffusers import AutoencoderTiny
 
     AutoencoderTiny().save_pretrained(tmp_path / "taesd")
-    assert "a AutoencoderTiny" in refusal(small.preset(), vae=str(tmp_path / "taesd"))
+    assert "a AutoencoderTiny" in refusal(family.preset(), vae=str(tmp_path / "taesd"))
 
 
 @pytest.mark.parametrize("kind", ["ControlNetUnionModel", "SparseControlNetModel"])

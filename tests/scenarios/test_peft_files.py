@@ -29,7 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
@@ -78,9 +78,7 @@ def outputs(pipeline: Any) -> list[Tensor]:
 @pytest.mark.filterwarnings("ignore:Adapter 'default'. .* LoRA tensor.s. have invalid shape")  # takes biases for shards
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.covers(
-    "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers",
-    "used, equal",
-    families=("sd15", "sdxl"),
+    "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers", "used, equal"
 )
 def test_a_file_gives_the_model_that_was_saved(family: Family, tmp_path: Path, case: str) -> None:
     saved, pipeline = loaded_pipeline(family), loaded_pipeline(family)
@@ -94,7 +92,7 @@ def test_a_file_gives_the_model_that_was_saved(family: Family, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("kind", ["pissa", "pissa_niter_4", "olora"])
-@pytest.mark.covers("LoRAs that changed their model (PiSSA, OLoRA)", "refused", families=("sd15", "sdxl"))
+@pytest.mark.covers("LoRAs that changed their model (PiSSA, OLoRA)", "refused")
 def test_a_lora_that_changed_its_model_is_refused(family: Family, tmp_path: Path, kind: str) -> None:
     file = save(loaded_pipeline(family), tmp_path, init_lora_weights=kind)
     with pytest.raises(WeightsError, match=f"trained from {kind}, which changed the model's own weights"):

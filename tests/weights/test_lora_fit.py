@@ -72,6 +72,19 @@ def test_the_plan_says_what_loading_says(family: Family, tmp_path: Path, layout:
     assert bool(said_by_plan(path, family)) == (change != "none")
 
 
+@pytest.mark.slow
+@pytest.mark.covers("NaN in a LoRA", "refused")
+def test_what_is_no_number_is_told_when_it_is_read(family: Family, tmp_path: Path) -> None:
+    """Headers do not tell it."""
+    path, _ = save_loras(loaded_pipeline(family), tmp_path)
+    tensors = load_file(path)
+    first = next(name for name in tensors if name.endswith(".weight"))
+    tensors[first][0, 0] = float("nan")
+    save_file(tensors, path)
+    assert said_by_plan(path, family) == ""
+    assert f"its tensor {first} holds values that are not numbers" in said_by_loading(path, family)
+
+
 @pytest.mark.covers("LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused")
 def test_a_lora_of_another_model_is_refused_by_the_plan_of_the_built_in_one(family: Family, tmp_path: Path) -> None:
     path, _ = save_loras(loaded_pipeline(family), tmp_path)

@@ -44,7 +44,7 @@ def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family("sdxl", tmp_path_factory.mktemp("sdxl") / "all")
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
@@ -183,9 +183,7 @@ def shuffle(family: Family, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.covers(
-    "ControlNet shuffle (global pooling), folder and one file", "used, equal", families=("sd15", "sdxl")
-)
+@pytest.mark.covers("ControlNet shuffle (global pooling), folder and one file", "used, equal")
 def test_shuffle_makes_the_image_of_diffusers(family: Family, tmp_path: Path) -> None:
     folder = shuffle(family, tmp_path / "net")
     image = noise_image(tmp_path / "a.png")
@@ -210,7 +208,7 @@ def test_shuffle_makes_the_image_of_diffusers(family: Family, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.covers("ControlNet shuffle (global pooling), folder and one file", "bands", families=("sd15", "sdxl"))
+@pytest.mark.covers("ControlNet shuffle (global pooling), folder and one file", "bands")
 def test_shuffle_in_bands_and_beside_another_one(family: Family, tmp_path: Path) -> None:
     noise_image(tmp_path / "a.png", (40, 56))
     nets = (str(shuffle(family, tmp_path / "net")), str(save_controlnet(loaded_pipeline(family), tmp_path / "plain")))

@@ -34,7 +34,7 @@ from linfusion_cli.weights.weight_file import WeightFile
 KINDS = {"full_adapter": (8, [16, 24]), "light_adapter": (8, [16]), "full_adapter_xl": (16, [16, 24])}
 
 
-@pytest.fixture(scope="module", params=["sd15", "sdxl"])
+@pytest.fixture(scope="module", params=["sd15", pytest.param("sd21", marks=pytest.mark.slow), "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
     return make_family(request.param, tmp_path_factory.mktemp(request.param) / "all")
 
@@ -87,11 +87,7 @@ def test_original_names_give_the_same_network(kind: str, tmp_path: Path) -> None
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["folder", "file", "original"])
-@pytest.mark.covers(
-    "T2I-Adapter (full, light, XL), folder and one file, also in its original names",
-    "used, equal",
-    families=("sd15", "sdxl"),
-)
+@pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file, also in its original names", "used, equal")
 def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: str) -> None:
     adapter = tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter", blocks=2)
     location = tmp_path / ("adapter" if file == "folder" else "adapter.safetensors")
@@ -120,9 +116,7 @@ def test_the_image_is_that_of_diffusers(family: Family, tmp_path: Path, file: st
 
 
 @pytest.mark.slow
-@pytest.mark.covers(
-    "T2I-Adapter (full, light, XL), folder and one file, also in its original names", "bands", families=("sd15", "sdxl")
-)
+@pytest.mark.covers("T2I-Adapter (full, light, XL), folder and one file, also in its original names", "bands")
 def test_the_image_in_bands_is_the_whole_one(family: Family, tmp_path: Path) -> None:
     tiny("full_adapter_xl" if family.name == "sdxl" else "full_adapter").save_pretrained(tmp_path / "adapter")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)).save(tmp_path / "a.png")
