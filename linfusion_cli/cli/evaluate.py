@@ -16,7 +16,8 @@ from linfusion_cli.cli.shared_options import JsonFlag, Precision
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import UsageError
-from linfusion_cli.files import read_input
+from linfusion_cli.files import read_input, write_atomically
+from linfusion_cli.flag_words import dashed
 
 if TYPE_CHECKING:
     from linfusion_cli.evaluate.classifier import Classifier
@@ -44,8 +45,14 @@ they are from real ones (FID, KID, FID of patches); repetition, seams and detail
 
 PROMPTS, SCENE_SIZE = 512, "128x128"
 COMPANIONS = {  # what else must be given for a flag to do something
-    "--train-classifier": ("minutes", "lessons", "precision"),
-    "--claims": ("variants",),
+    "train_classifier": {"minutes", "lessons", "precision"},
+    "claims": {"variants", "plot"},
+}
+_OF_STUDIES = {"prompt_file", "size", "attention", "weights", "direct", "clip"}
+USELESS = {  # what does nothing beside a flag
+    "train_classifier": {*_OF_STUDIES, "prompts", "preset", "images", "reference", "inception", "claims"},
+    "images": {*_OF_STUDIES, "output", "prompts", "preset", "seed", "claims"},
+    "claims": {*_OF_STUDIES, "reference", "inception"},
 }
 
 
@@ -85,6 +92,10 @@ VariantsFlag = Annotated[
         help="For --claims: what linfusion distill made, in FOLDER/linear, /unnormalised and /causal.",
     ),
 ]
+PlotFlag = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="For --claims: draw distance, time and memory by size into this SVG."),
+]
 TrainClassifierFlag = Annotated[
     bool,
     typer.Option("--train-classifier", help="Train a classifier in -o (runs/classifier), instead of evaluating."),
@@ -118,6 +129,7 @@ def evaluate(
     clip: ClipFlag = None,
     claims: ClaimsFlag = False,
     variants: VariantsFlag = None,
+    plot: PlotFlag = None,
     train_classifier: TrainClassifierFlag = False,
     minutes: Annotated[float, typer.Option(min=0.01, help="For --train-classifier: how long.")] = 15.0,
     lessons: Annotated[int, typer.Option(min=64, help="For --train-classifier: how many rendered images.")] = 10_000,
@@ -133,21 +145,20 @@ def evaluate(
     from linfusion_cli.system.process_setup import quiet_libraries
 
     quiet_libraries()
-    _refuse_lonely(
-        context, {"--train-classifier": train_classifier, "--claims": claims, "--images": images is not None}
-    )
+    _refuse_lonely(context, train_classifier=train_classifier, claims=claims, images=images is not None)
     _refuse_unclear(output, images, reference, dry_run=dry_run, trains=train_classifier)
-    _check_paths(output, preset, weights=weights, variants=variants, images=images, reference=reference, clip=clip)
+    compared = {"clip": clip, "reference": reference, "inception": inception}
+    folders = {"weights": weights, "variants": variants, "images": images, "reference": reference, "clip": clip}
+    _check_paths(output, preset, plot, folders)
     with LogFile(log_file) as log, TrainingDisplay(quiet=quiet, as_json=as_json, log=log) as display:
         if train_classifier:
             work = _train(device, precision.value, minutes, lessons, seed, output)
         elif output is None or images is not None:
             work = _compare(images, reference, inception, device)
         elif claims:
-            work = _claims(output, variants, preset, prompts or PROMPTS, seed, device, dry_run=dry_run)
+            work = _claims(output, variants, plot, preset, prompts or PROMPTS, seed, device, dry_run=dry_run)
         else:
             way = {"attention": attention.value, "weights": str(weights or ""), "direct": direct}
-            compared = {"clip": clip, "reference": reference, "inception": inception}
             about = {"folder": output, "preset": preset, "seed": seed}
             run = partial(_study, compared) if _draws_scenes(preset) else partial(_checkpoint_study, compared)
             work = run(prompt_file, prompts, size, way, about, device, dry_run=dry_run)
@@ -156,13 +167,21 @@ def evaluate(
         announce(safe(_classifier_file(output)))
 
 
-def _refuse_lonely(context: typer.Context, given: Mapping[str, bool]) -> None:
-    """Raises UsageError for a flag that would do nothing without another."""
-    for flag, names in COMPANIONS.items():
-        for name in names:
-            source = context.get_parameter_source(name)
-            if not given[flag] and source is not None and source.name == "COMMANDLINE":
-                raise UsageError(f"--{name} belongs to {flag}: give both")
+def _refuse_lonely(context: typer.Context, **given: bool) -> None:
+    """Raises UsageError for a flag that would do nothing: without another one, or beside one."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    typed = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    for key, names in COMPANIONS.items():
+        if not given[key] and (alone := sorted(typed & names)):
+            raise UsageError(f"{_flag(alone[0])} belongs to {_flag(key)}: give both")
+    for key, names in USELESS.items():
+        if given[key] and (useless := sorted(typed & names)):
+            raise UsageError(f"{_flag(useless[0])} does nothing beside {_flag(key)}: leave one of them out")
+
+
+def _flag(key: str) -> str:
+    """`--train-classifier` for a parameter of that name."""
+    return dashed(key.replace("_", "-"))
 
 
 def _refuse_unclear(
@@ -197,7 +216,7 @@ def _refuse_for_scenes(compared: dict[str, Any]) -> None:
             )
 
 
-def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> None:
+def _check_paths(output: Path | None, preset: str, plot: Path | None, folders: Mapping[str, Path | None]) -> None:
     """Refuses wrong paths before torch is imported, which takes seconds.
 
     Raises UsageError for a preset that can't be used and for a folder that does not exist; OutputError for an output
@@ -212,6 +231,8 @@ def _check_paths(output: Path | None, preset: str, **folders: Path | None) -> No
             raise UsageError(f'--{name} "{folder}": there is no such folder')
     if output is not None:
         check_folder(output, parameter="output")
+    if plot is not None:
+        check_folder(plot.parent, parameter="plot")
 
 
 def _study(
@@ -293,16 +314,31 @@ def _compare(images: Path | None, reference: Path | None, inception: Path | None
 
 
 def _claims(
-    output: Path, variants: Path | None, preset: str, prompts: int, seed: int, device: str, *, dry_run: bool
+    output: Path,
+    variants: Path | None,
+    plot: Path | None,
+    preset: str,
+    prompts: int,
+    seed: int,
+    device: str,
+    *,
+    dry_run: bool,
 ) -> Iterable[object]:
-    from linfusion_cli.evaluate.ablations import run_claims
+    """The table of the paper's claims, and its drawing."""
+    from linfusion_cli.evaluate.ablations import ClaimsReport, run_claims
     from linfusion_cli.evaluate.dry_run import plan_claims
+    from linfusion_cli.evaluate.size_plot import distance_curves, planned_curves, size_svg
     from linfusion_cli.system.device import find_machine
 
     machine = find_machine(device)
     if dry_run:
-        return plan_claims(output, variants, preset, prompts, seed, machine)
-    return run_claims(output, variants, preset, prompts, seed, machine, _classifier())
+        yield from plan_claims(output, variants, preset, prompts, seed, machine)
+        return
+    for item in run_claims(output, variants, preset, prompts, seed, machine, _classifier()):
+        if plot is not None and isinstance(item, ClaimsReport):
+            curves = distance_curves(item.rows, item.train_size_px), *planned_curves(preset, machine)
+            write_atomically(plot, size_svg(*curves))
+        yield item
 
 
 def _train(

@@ -40,6 +40,25 @@ def test_flags_that_would_do_nothing_are_refused(
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--claims", "--clip", "."],
+        ["--claims", "--size", "256x256"],
+        ["--images", ".", "--reference", ".", "--clip", "."],
+        ["--images", ".", "--reference", ".", "--seed", "3"],
+        ["--train-classifier", "--preset", "landscape"],
+    ],
+)
+def test_a_flag_that_does_nothing_beside_another_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [] if "--images" in words else ["-o", str(tmp_path / "study")]
+    assert main(["evaluate", *words, *out]) == 2
+    assert f"{words[-2]} does nothing beside {words[0]}: leave one of them out" in capsys.readouterr().err
+    assert not (tmp_path / "study").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "said"),
