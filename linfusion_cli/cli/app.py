@@ -212,7 +212,7 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             from linfusion_cli.cli.foreign_flags import unknown_flag
             from linfusion_cli.cli.text import wrong_value
 
-            said = unknown_flag(error) or wrong_value(error) or error.format_message()
+            said = unknown_flag(error) or wrong_value(error) or str(UsageError(error.format_message()))
             text = f"{said}\nSee: linfusion {_command(words)}--help"
             return _fail("UsageError", text, UsageError.exit_code, words)
         case MemoryError():

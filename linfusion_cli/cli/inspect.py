@@ -84,9 +84,11 @@ def _plot(file: Path, plot: Path | None, memory_log: Path | None) -> None:
 
 def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) -> None:
     """Shows the record of an image that another program made."""
+    from linfusion_cli.config.sampler_names import sampling_options
     from linfusion_cli.output.foreign_record import nearest_command
 
-    command = nearest_command(record)
+    names = (str(record.get(key) or "") for key in ("sampler", "schedule"))
+    command = nearest_command(record, sampling_options(*names))
     if as_json:
         emit(sys.stdout, "foreign_record", {"path": str(file), "command": command, "record": record})
         return

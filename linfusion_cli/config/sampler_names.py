@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES
+from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, unsupported
 from linfusion_cli.errors import nearest_name
 
 
@@ -114,6 +114,23 @@ def sampler_named(text: str) -> Sampler | None:
 def schedule_named(text: str) -> tuple[str, str] | None:
     """The sigma schedule and the timestep spacing ("" if open) of a schedule name of any tool; None if unknown."""
     return _SCHEDULES.get(_normal(text))
+
+
+def sampling_options(sampler: str, schedule: str) -> dict[str, str]:
+    """The words of the options that two names of another tool come nearest to; {} for names that are not known.
+
+    What the scheduler can't do is left out, so that the options are accepted together.
+    """
+    named, beside = sampler_named(sampler), schedule_named(schedule) or ("", "")
+    scheduler = named.scheduler if named else absent_sampler(sampler)
+    sigma, spacing = (named.sigma_schedule, named.timestep_spacing) if named else ("", "")
+    sigma, spacing = sigma or beside[0], spacing or beside[1]
+    if scheduler and unsupported(scheduler, sigma or "normal", "auto"):
+        sigma = ""
+    if scheduler and unsupported(scheduler, sigma or "normal", spacing or "auto"):
+        spacing = ""
+    found = {"scheduler": scheduler, "sigma-schedule": "" if sigma == "normal" else sigma, "timestep-spacing": spacing}
+    return {word: value for word, value in found.items() if value} if scheduler else {}
 
 
 def absent_sampler(text: str) -> str:

@@ -95,7 +95,8 @@ def _read_file(path: Path) -> dict[str, Value]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path}: it can't be read: {error.strerror}") from error
+        advice = ". Set HOME to a folder of your own" if isinstance(error, PermissionError) else ""
+        raise UsageError(f"{path}: it can't be read: {error.strerror}{advice}") from error
     except ValueError as error:
         raise UsageError(f"{path}: broken TOML: {error}") from error
     rows = {name: row for row in rows_with_defaults() for name in row.batch_names}

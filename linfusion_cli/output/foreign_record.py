@@ -19,21 +19,9 @@ from linfusion_cli.output.png_reader import read_text
 from linfusion_cli.png_chunks import SIGNATURE
 
 EXIF_IFD, USER_COMMENT = 0x8769, 0x9286
-_SAMPLERS = {
-    "euler": "euler",
-    "euler a": "euler_ancestral",
-    "euler_ancestral": "euler_ancestral",
-    "ddim": "ddim",
-    "heun": "heun",
-    "lcm": "lcm",
-    "unipc": "unipc",
-    "plms": "pndm",
-    "dpm++ 2m": "dpmpp_2m",
-    "dpmpp_2m": "dpmpp_2m",
-    "dpm++ 2m karras": "dpmpp_2m_karras",
-}
 _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')  # as A1111 reads its own last line
 _A1111_KEYS = {"Steps": "steps", "Sampler": "sampler", "CFG scale": "cfg", "Seed": "seed", "Model": "model"}
+_A1111_KEYS |= {"Schedule type": "schedule"}
 _NUMBERS = (("seed", "seed", 0, 2**32 - 1), ("steps", "steps", 1, 500), ("guidance", "cfg", 1, 100))
 _INVOKE_KEYS = ("seed", "width", "height", "steps")
 
@@ -134,14 +122,18 @@ def _of_comfy(nodes: Mapping[str, object]) -> dict[str, object] | None:
         "seed": sampler.get("seed"),
         "steps": sampler.get("steps"),
         "sampler": sampler.get("sampler_name"),
+        "schedule": sampler.get("scheduler"),
         "cfg": sampler.get("cfg"),
         **{key: latent[key] for key in ("width", "height") if key in latent},
         "model": model.get("ckpt_name", ""),
     }
 
 
-def nearest_command(record: Mapping[str, object]) -> str:
-    """The command of linfusion that comes nearest; the model is left to who runs it."""
+def nearest_command(record: Mapping[str, object], sampling: Mapping[str, str]) -> str:
+    """The command of linfusion that comes nearest; the model is left to who runs it.
+
+    sampling: the options that the record's "sampler" and "schedule" mean here
+    """
     options: dict[str, object] = {"negative-prompt": record.get("negative_prompt") or None}
     width, height = record.get("width"), record.get("height")
     if isinstance(width, int) and isinstance(height, int):
@@ -150,5 +142,4 @@ def nearest_command(record: Mapping[str, object]) -> str:
         value = record.get(key)
         if isinstance(value, int | float) and low <= value <= high:
             options[name] = value
-    options["scheduler"] = _SAMPLERS.get(str(record.get("sampler")).lower())
-    return shell_command(str(record.get("prompt")), options)
+    return shell_command(str(record.get("prompt")), options | dict(sampling))

@@ -247,3 +247,8 @@ def test_the_module_is_the_command() -> None:
     )
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("error: the prompt is empty")
+
+
+def test_an_error_of_many_words_is_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "a lake", *["x"] * 3000]) == 2
+    assert len(capsys.readouterr().err) < 500

@@ -13,6 +13,7 @@ from linfusion_cli.config.sampler_names import (
     absent_schedule,
     nearest_sampler,
     sampler_named,
+    sampling_options,
     schedule_named,
 )
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_SCHEDULES, unsupported
@@ -105,3 +106,15 @@ def test_what_a1111_is_told_is_read_as_the_same(name: str, sigmas: str) -> None:
     sampler, schedule = a1111_names(name, sigmas, "auto")
     assert sampler_named(sampler) == Sampler(name)
     assert sigmas == "normal" or schedule_named(schedule) == (sigmas, "")
+
+
+def test_the_options_of_a_record_of_another_tool_are_accepted_together() -> None:
+    assert sampling_options("Euler a", "Karras") == {"scheduler": "euler_ancestral"}
+    assert sampling_options("dpmpp_2m_sde_gpu", "karras") == {"scheduler": "dpmpp_2m_sde", "sigma-schedule": "karras"}
+    assert sampling_options("LCM", "Karras") == {"scheduler": "lcm"}
+    assert sampling_options("nonsense", "karras") == {}
+    for sampler in (*SCHEDULERS, *_SAMPLERS, *_ABSENT):
+        for schedule in (*_SCHEDULES, *_ABSENT_SCHEDULES, "nonsense", ""):
+            found = sampling_options(sampler, schedule)
+            sigmas, spacing = found.get("sigma-schedule", "normal"), found.get("timestep-spacing", "auto")
+            assert unsupported(found["scheduler"], sigmas, spacing) is None

@@ -108,3 +108,12 @@ def test_settings_and_presets_lie_in_one_folder(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda name: f"C:/{name}")
     assert str(config_file()).replace("\\", "/") == "C:/CSIDL_APPDATA/linfusion/config.toml"
     assert str(user_folder()).replace("\\", "/") == "C:/CSIDL_APPDATA/linfusion/presets"
+
+
+def test_a_file_that_may_not_be_read_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, most_bytes: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "read_input", refuse)
+    with pytest.raises(UsageError, match=r"Permission denied\. Set HOME to a folder of your own"):
+        user_defaults({})

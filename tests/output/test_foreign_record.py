@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
+from linfusion_cli.config.sampler_names import sampling_options
 from linfusion_cli.output.foreign_record import nearest_command, read_foreign
 
 A1111 = "a lake, $(touch x)\nNegative prompt: fog\n"
-A1111 += "Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 42, Size: 515x512, Model: m"
+A1111 += "Steps: 20, Sampler: DPM++ 2M, Schedule type: Karras, CFG scale: 7.5, Seed: 42, Size: 515x512, Model: m"
 COMFY = {
     "3": {
         "class_type": "KSampler",
         "inputs": {
-            "seed": 42, "steps": 20, "cfg": 7.5, "sampler_name": "euler_ancestral",
+            "seed": 42, "steps": 20, "cfg": 7.5, "sampler_name": "dpmpp_2m", "scheduler": "karras",
             "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["5", 0], "model": ["4", 0],
         },
     },
@@ -28,7 +29,7 @@ COMFY = {
 }  # fmt: skip
 INVOKE = {
     "positive_prompt": "a lake, $(touch x)", "negative_prompt": "fog", "seed": 42, "steps": 20, "cfg_scale": 7.5,
-    "width": 515, "height": 512, "scheduler": "euler_ancestral", "model": {"name": "m"},
+    "width": 515, "height": 512, "scheduler": "dpmpp_2m_k", "model": {"name": "m"},
 }  # fmt: skip
 
 
@@ -53,8 +54,10 @@ def test_records_of_other_programs(tmp_path: Path, keyword: str, text: str, prog
     assert {key: found[key] for key in ("program", "seed", "steps", "cfg", "width", "height", "model")} == {
         "program": program, "seed": 42, "steps": 20, "cfg": 7.5, "width": 515, "height": 512, "model": "m",
     }  # fmt: skip
-    wanted = "linfusion generate --negative-prompt fog --size 512x512 --seed 42 --steps 20 --guidance 7.5 --scheduler"
-    assert shlex.split(nearest_command(found)) == [*wanted.split(), "euler_ancestral", "--", "a lake, $(touch x)"]
+    sampling = sampling_options(str(found["sampler"]), str(found.get("schedule") or ""))
+    wanted = "linfusion generate --negative-prompt fog --size 512x512 --seed 42 --steps 20 --guidance 7.5"
+    wanted += " --scheduler dpmpp_2m --sigma-schedule karras"
+    assert shlex.split(nearest_command(found, sampling)) == [*wanted.split(), "--", "a lake, $(touch x)"]
 
 
 @pytest.mark.parametrize("ending", ["jpg", "webp"])
