@@ -103,6 +103,6 @@ def check_vae(weights: WeightFile, configs: Path) -> None:
             tiny = any(name.startswith(TINY) for name in weights.tensors)
             what = "TAESD, a tiny autoencoder, which linfusion can't run" if tiny else "holds no autoencoder"
             raise WeightsError(f"{path}: {what}. Take a full one (AutoencoderKL)", parameter="vae")
-        check_single_file_shapes(weights.header, configs, ("vae",))
+        check_single_file_shapes(weights.header, configs, ("vae",), "vae")
     else:
         check_part(path, "vae", "vae" if (path / "vae").is_dir() else "", weights.headers)

@@ -24,8 +24,8 @@ FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "S
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
-# Tensors of controls that are no plain ControlNet.
-FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA"}
+# Tensors of controls that are no plain ControlNet. A difference is added to the weights of the model in use.
+FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA", "difference": "the difference of a ControlNet from a UNet"}
 
 LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale", ".oft_", ".boft_", ".vera_")
 

@@ -51,9 +51,10 @@ _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.")
 _LEVEL = re.compile(r"(decoder\.up\.)(\d+)\.")
 
 
-def check_single_file_shapes(header: Header, configs: Path, parts: Iterable[str] = PARTS) -> None:
+def check_single_file_shapes(header: Header, configs: Path, parts: Iterable[str] = PARTS, parameter: str = "") -> None:
     """Checks the tensors of each part that a file holds against the part's config in a folder in diffusers layout.
 
+    parameter: the option that names the file, for the message.
     Raises WeightsError that names the file and the first tensor that is missing, of another shape, or not the part's.
     """
     for part in parts:
@@ -64,10 +65,10 @@ def check_single_file_shapes(header: Header, configs: Path, parts: Iterable[str]
         if part == "unet":
             config = with_settings_of(header.tensors, config)
             check_config(part, config, header.path)
-        _check(part, way, config, header)
+        _check(part, way, config, header, parameter)
 
 
-def _check(part: str, way: Named, config: Mapping[str, Any], header: Header) -> None:
+def _check(part: str, way: Named, config: Mapping[str, Any], header: Header, parameter: str) -> None:
     expected = NAMES[way.naming](SHAPES[part](config, header.path), config)
     dropped = set(unused(header.tensors))
     given = {
@@ -79,7 +80,7 @@ def _check(part: str, way: Named, config: Mapping[str, Any], header: Header) -> 
         given = _read_by_clip(given, expected, config["num_hidden_layers"])
     if what := difference({name: _plain(shape) for name, shape in expected.items()}, given):
         why = "the file is incomplete, or of a model of another architecture, which linfusion can't run"
-        raise WeightsError(f"{header.path}: in its {part}, {what}: {why}")
+        raise WeightsError(f"{header.path}: in its {part}, {what}: {why}", parameter=parameter)
 
 
 def _plain(shape: Shape) -> Shape:

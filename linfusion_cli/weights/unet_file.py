@@ -98,7 +98,7 @@ def _check_file(header: Header, model: WeightFile, configs: Path) -> None:
         return
     ours, theirs = _shapes(header.tensors), _shapes(model.unet_tensors)
     if not theirs or _naming(header.tensors) != _naming(model.unet_tensors):
-        check_single_file_shapes(header, model.path if model.path.is_dir() else configs, ("unet",))
+        check_single_file_shapes(header, model.path if model.path.is_dir() else configs, ("unet",), PARAMETER)
         return
     for name in (*ours, *theirs):
         if ours.get(name) != theirs.get(name):

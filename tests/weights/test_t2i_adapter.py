@@ -41,6 +41,7 @@ def test_by_tensors_and_by_config(tmp_path: Path) -> None:
     ("name", "said"),
     [
         ("lora_controlnet", "a control-LoRA"),
+        ("difference", "the difference of a ControlNet from a UNet, which linfusion can't run"),
         ("task_embedding", "a ControlNet-union, which has to be told"),
         ("lllite_unet_x.down.0.weight", "a ControlNet-LLLite"),
         ("lora_unet_x.lora_up.weight", "looks like: lora"),
