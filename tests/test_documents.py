@@ -4,12 +4,16 @@ import ast
 import importlib
 import importlib.util
 import re
+import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 import linfusion_cli
+from linfusion_cli.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 HISTORY = {"log.md", "CHANGELOG.md"}  # they name files as they were
@@ -67,3 +71,16 @@ def test_scripts_import_names_that_exist(script: Path) -> None:
             module = importlib.import_module(node.module or "")
             unknown = [alias.name for alias in node.names if not hasattr(module, alias.name)]
             assert [name for name in unknown if importlib.util.find_spec(f"{module.__name__}.{name}") is None] == []
+
+
+README_COMMANDS = re.findall(r"^linfusion (?!--).*", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", README_COMMANDS)
+def test_the_flags_of_the_readme_are_there(line: str) -> None:
+    command: Any = get_command(app)
+    words = [word.partition("=")[0] for word in shlex.split(line, comments=True)[1:]]
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)} | {"-h", "--help"}
+    assert [word for word in words if word.startswith("-") and len(word) > 1 and word not in flags] == []
