@@ -83,7 +83,7 @@ IMPORTS = {
     "engine.distributed": "engine.streaming engine.memory planning system geometry errors",
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory engine.loading planning images system "
     "geometry errors",
-    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors json_files",
+    "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
     "engine.attention": "engine.memory engine.loading weights errors json_files files",
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors json_files",

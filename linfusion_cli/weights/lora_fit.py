@@ -9,6 +9,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.layer_shapes import Shape, Shapes
+from linfusion_cli.weights.lora_config import LoraConfig
 from linfusion_cli.weights.lora_layer_names import TEXTS, UNET, aliases, kind_of_update, layers_of
 from linfusion_cli.weights.lora_shapes import misfit
 from linfusion_cli.weights.model_family import FAMILY_NAMES, OF_TEXT_DIM
@@ -31,9 +32,14 @@ def check_lora_fit(lora: Header, unet: Mapping[str, Any], configs: Path, *, two_
         return
     blocks = int(unet.get("layers_per_block", UNET_DEFAULTS["layers_per_block"]))
     names = {part: aliases(part, layers, blocks) for part, layers in parts.items()}
-    for (part, module), keys in layers_of(lora.tensors, names, lora.path).items():
+    layers = layers_of(lora.tensors, names, lora.path)
+    config = LoraConfig.read(lora.metadata, lora.path)
+    config.refuse_changed_base()
+    for (part, module), keys in layers.items():
         shapes = {name: lora.tensors[key].shape for name, key in keys.items()}
         check_layer(part, module, shapes, parts[part][module], lora)
+        if "alpha" not in shapes:
+            config.alpha(part, module)
 
 
 def check_layer(part: str, module: str, shapes: Mapping[str, Shape], weight: Shape, lora: Header) -> None:

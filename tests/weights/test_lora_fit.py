@@ -85,6 +85,16 @@ def test_what_is_no_number_is_told_when_it_is_read(family: Family, tmp_path: Pat
     assert f"its tensor {first} holds values that are not numbers" in said_by_loading(path, family)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("said", ["{", '{"lora_alpha": "many"}', '{"init_lora_weights": "pissa"}', '{"lora_alpha": 4}'])
+def test_the_plan_reads_the_configuration_in_the_header(family: Family, tmp_path: Path, said: str) -> None:
+    path = save_loras(loaded_pipeline(family), tmp_path)[1]
+    tensors = {name: one for name, one in load_file(path).items() if not name.endswith("alpha")}
+    save_file(tensors, path, {"lora_adapter_metadata": said})
+    assert said_by_plan(path, family) == said_by_loading(path, family)
+    assert bool(said_by_plan(path, family)) == (said != '{"lora_alpha": 4}')
+
+
 @pytest.mark.covers("LoRA, ControlNet, IP-Adapter or LinFusion weights of another family", "refused")
 def test_a_lora_of_another_model_is_refused_by_the_plan_of_the_built_in_one(family: Family, tmp_path: Path) -> None:
     path, _ = save_loras(loaded_pipeline(family), tmp_path)
