@@ -18,6 +18,8 @@ import linfusion_cli
 from linfusion_cli.errors import OutOfMemoryError, UsageError, WeightsError
 from linfusion_cli.events import Event, PhaseFinished
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Family:
@@ -63,7 +65,6 @@ def test_mounted_undoes_after_an_exception(family: Family) -> None:
     assert repr(unet) == printed
 
 
-@pytest.mark.slow
 def test_a_model_that_mount_refuses_stays_as_it_was(family: Family, other: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     printed = repr(pipeline.unet)
@@ -83,7 +84,6 @@ def test_a_model_that_mount_refuses_stays_as_it_was(family: Family, other: Famil
     assert repr(pipeline.unet) == printed
 
 
-@pytest.mark.slow
 def test_a_lora_is_neither_lost_on_the_way_on_nor_on_the_way_off(family: Family, tmp_path: Path) -> None:
     pipeline = loaded_pipeline(family)
     lora = save_loras(pipeline, tmp_path)[1]
@@ -110,7 +110,6 @@ def test_missing_official_weights_name_the_command(monkeypatch: pytest.MonkeyPat
         linfusion_cli.mount(unet)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 3, 64])
 def test_a_pipeline_in_bands_makes_the_same_image(family: Family, rows: int) -> None:
     pipeline = loaded_pipeline(family)
@@ -137,7 +136,6 @@ def test_arguments_that_bands_can_not_honour_are_refused_by_name(family: Family)
     assert "forward" not in unet.__dict__
 
 
-@pytest.mark.slow
 def test_generate_writes_what_stream_yields(tmp_path: Path) -> None:
     options: dict[str, Any] = {"seed": 3, "steps": 3, "device": "cpu"}
     events: list[Event] = []
@@ -168,7 +166,6 @@ def test_plan_tells_memory_and_refuses_by_name() -> None:
             linfusion_cli.plan("a lake", **several)
 
 
-@pytest.mark.slow
 def test_the_host_process_stays_as_it_was(tmp_path: Path) -> None:
     """No environment, no limit of Pillow's, no signal handlers, no change of the garbage collector."""
     code = f"""

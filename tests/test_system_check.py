@@ -11,6 +11,8 @@ from linfusion_cli.config import preset_files as files_of_presets
 from linfusion_cli.system.gpu_probe import Accelerators
 from linfusion_cli.system_check import Finding, examine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(autouse=True)
 def nothing_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -52,7 +54,6 @@ def test_a_broken_preset_and_a_full_disk_do_not_stop_it(nothing_cached: Path, mo
     assert found["disk for weights"].fix == "set HF_HOME to a folder on a larger disk"
 
 
-@pytest.mark.slow
 def test_the_command_says_no_token(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_canaryCANARY")
     assert main(["doctor", "--json"]) == 0

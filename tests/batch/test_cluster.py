@@ -28,6 +28,8 @@ from linfusion_cli.batch.task_list import Task, make_tasks
 from linfusion_cli.errors import ClusterError
 from linfusion_cli.output.png_reader import check
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def tasks_of(*prompts: str) -> list[Task]:
     problems: list[str] = []
@@ -71,7 +73,6 @@ def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Batch:
     return Batch(tmp_path / "out")
 
 
-@pytest.mark.slow
 def test_each_image_is_made_once_and_said_where(batch: Batch) -> None:
     tasks = tasks_of(*(f"lake {number}" for number in range(7)))
     summary = batch.run(tasks)
@@ -87,7 +88,6 @@ def test_each_image_is_made_once_and_said_where(batch: Batch) -> None:
     assert (again.made, again.skipped, again.loads) == (0, 7, 0)
 
 
-@pytest.mark.slow
 def test_a_worker_that_dies_loses_no_image_and_makes_none_twice(batch: Batch) -> None:
     tasks = tasks_of("lake 1", "FAULT:parent lake 2", *(f"lake {number}" for number in range(3, 8)))
     summary = batch.run(tasks)
@@ -96,7 +96,6 @@ def test_a_worker_that_dies_loses_no_image_and_makes_none_twice(batch: Batch) ->
     assert [text for text in batch.texts("retry") if "its worker died (exit code -9); tried again" in text]
 
 
-@pytest.mark.slow
 def test_an_image_at_which_two_workers_die_is_given_up_by_name(batch: Batch) -> None:
     tasks = tasks_of("FAULT:parent FAULT:always lake", "lake 1", "lake 2")
     summary = batch.run(tasks)
@@ -107,7 +106,6 @@ def test_an_image_at_which_two_workers_die_is_given_up_by_name(batch: Batch) -> 
     assert list(Journal(batch.folder).failed) == [tasks[0].id]
 
 
-@pytest.mark.slow
 def test_a_worker_tries_again_itself_where_only_its_process_died(batch: Batch) -> None:
     summary = batch.run(tasks_of("FAULT:sigkill lake", "FAULT:cuda FAULT:always hill"), retries=1)
     assert (summary.made, summary.failed) == (1, 1)
@@ -115,7 +113,6 @@ def test_a_worker_tries_again_itself_where_only_its_process_died(batch: Batch) -
     assert any("CUDA error" in text for text in batch.texts("failed"))
 
 
-@pytest.mark.slow
 def test_a_folder_that_is_not_shared_is_named(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ClusterError) as caught:

@@ -12,6 +12,8 @@ from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks
 from linfusion_cli.cli.spelling import told
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SMALL = {"size": "128x64"}
 
 

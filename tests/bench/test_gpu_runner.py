@@ -15,6 +15,8 @@ from bench.gpu.runner import run_step, run_steps
 from bench.gpu.steps import NAMES, STEPS, Row
 from bench.gpu.table import table
 
+pytestmark = pytest.mark.slow  # all of them together
+
 QUIET = lambda text: None  # noqa: E731
 GOOD = Case("a number", True, {"error": 1e-7})
 WRONG = Case("another", False, {"error": 0.5})
@@ -184,7 +186,6 @@ def test_every_step_has_a_function() -> None:
         assert callable(function)
 
 
-@pytest.mark.slow
 def test_the_whole_command_as_a_stand_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Two steps in processes of their own; the others run in test_gpu_steps.py."""
     code = command.main(

@@ -21,6 +21,8 @@ from linfusion_cli.system import speed as speeds
 from linfusion_cli.system.device import Machine
 from linfusion_cli.system.speed import Speed
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(autouse=True)
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -43,7 +45,6 @@ def plan(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.slow
 def test_every_phase_is_shown_with_what_it_needs() -> None:
     lines = plan("--size", "4096x2048", "--max-memory", "700MB").splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("phase"))
@@ -77,7 +78,6 @@ def test_a_number_format_has_a_speed_of_its_own(measured: list[str]) -> None:
     assert len(measured) == 2
 
 
-@pytest.mark.slow
 def test_the_budget_is_kept_in_json() -> None:
     told = json.loads(plan("--size", "8192x8192", "--max-memory", "1GB", "--json"))
     assert told["peak_bytes"] <= told["budget_bytes"] == 10**9

@@ -18,6 +18,8 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError
 from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
+pytestmark = pytest.mark.slow  # all of them together
+
 ASKED = Request(prompt="a knight", seed=5, size="256x128")
 NUMBERS = st.decimals(-8, 8, places=2).map(str)
 
@@ -53,7 +55,6 @@ def test_a_tag_is_the_option_with_its_weight(weight: str, name: str) -> None:
     assert tagged.prompt_notes == ()
 
 
-@pytest.mark.slow
 @given(NUMBERS, NUMBERS)
 def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str) -> None:
     """As in A1111, while the option has the UNet's first; a note says so where they differ."""
@@ -92,7 +93,6 @@ def test_tags_are_added_to_the_options_or_the_presets_loras(models: Path, tmp_pa
     assert tagged.settings.extras.loras == (f"{armour}:0.3", ink)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("tag", "words"),
     [

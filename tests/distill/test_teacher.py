@@ -15,6 +15,8 @@ from linfusion_cli.distill.loss import Batch
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.errors import WeightsError
 
+pytestmark = pytest.mark.slow  # all of them together
+
 CPU = torch.device("cpu")
 Tensors = dict[str, Tensor]
 
@@ -48,7 +50,6 @@ def rewrite(folder: Path, change: Callable[[Tensors], Tensors]) -> None:
     save_file(change(load_file(path)), path, {"format": "pt"})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 def test_a_teacher_is_frozen_float32_and_knows_its_sizes(family: str, teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers[family]), CPU)
@@ -61,7 +62,6 @@ def test_a_teacher_is_frozen_float32_and_knows_its_sizes(family: str, teachers: 
     assert (teacher.pixels_per_latent, teacher.train_size_px) == (8, 64)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_batch_depends_on_its_draw_alone(family: str, teachers: dict[str, Path]) -> None:
     teacher = Teacher.load(str(teachers[family]), CPU)
@@ -73,7 +73,6 @@ def test_a_batch_depends_on_its_draw_alone(family: str, teachers: dict[str, Path
     assert set(first.added) == ({"text_embeds", "time_ids"} if family == "sdxl" else set())
 
 
-@pytest.mark.slow
 def test_noise_and_velocity_targets(teachers: dict[str, Path]) -> None:
     for family in ("sd15", "sd21"):
         teacher = Teacher.load(str(teachers[family]), CPU)
@@ -87,7 +86,6 @@ def test_noise_and_velocity_targets(teachers: dict[str, Path]) -> None:
         assert torch.allclose(scheduler.add_noise(clean, noise, batch.timesteps), batch.noisy, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_a_tensor_that_is_missing_is_named_and_never_made_up(copy: Path, part: str) -> None:
     """Both libraries would draw it at random."""
@@ -96,7 +94,6 @@ def test_a_tensor_that_is_missing_is_named_and_never_made_up(copy: Path, part: s
     assert f"{part}: lacks {name}" in refusal(copy)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_a_tensor_that_nothing_reads_is_named(copy: Path, part: str) -> None:
     rewrite(copy / part, lambda tensors: tensors | {"odd": torch.ones(1)})

@@ -22,6 +22,8 @@ from linfusion_cli.evaluate.study import StudyReport
 from linfusion_cli.geometry import Size
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 class Means(nn.Module):
     """In the place of Inception: the mean of each colour of nine parts."""
@@ -55,7 +57,6 @@ def report_of(work: Iterator[Any]) -> StudyReport:
     return report
 
 
-@pytest.mark.slow
 def test_a_study_is_made_once_and_goes_on(study: CheckpointStudy) -> None:
     first = report_of(run_checkpoint_study(study, CPU))
     assert study.missing == []
@@ -67,7 +68,6 @@ def test_a_study_is_made_once_and_goes_on(study: CheckpointStudy) -> None:
     assert study.image(0).stat().st_mtime_ns == kept
 
 
-@pytest.mark.slow
 def test_reference_images_give_distances_and_a_row(
     study: CheckpointStudy, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from linfusion_cli.evaluate.repetition import FLAT, PATCH_PX, SHARE, STRAIGHT, STRIDE_PX, WINDOW_PX, repetition
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def random_levels(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) * 255
@@ -58,7 +60,6 @@ def slow(image: Tensor) -> float:
     return sum(most) / len(most)
 
 
-@pytest.mark.slow
 def test_it_is_what_comparing_all_pairs_gives() -> None:
     image = F.interpolate(random_levels(1, 3, 9, 10), size=(36, 40), mode="bilinear")[0].to(torch.uint8)
     assert abs(repetition(image) - slow(image)) < 1e-5

@@ -60,10 +60,10 @@ def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.Capture
     assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "study" / "images").iterdir())] == stamps
     report = json.loads((tmp_path / "study" / "report.json").read_text())
     assert 0 <= report["rows"]["images"]["fidelity"]["value"] <= 1
-    assert (
-        main(["evaluate", "-o", str(tmp_path / "none"), "--prompts", "3", "--preset", "sdxl-4k", "--device", "cpu"])
-        == 66
-    )
+    other = ["evaluate", "-o", str(tmp_path / "none"), "--preset", "sdxl-4k", "--device", "cpu"]
+    assert main(other) == 2
+    (tmp_path / "prompts.txt").write_text("a cat\n")
+    assert main([*other, "--prompt-file", str(tmp_path / "prompts.txt")]) == 66
     assert not (tmp_path / "none").exists()  # what could not begin claims no folder
     assert main([*words, "--seed", "2"]) == 2
     assert "holds another evaluation: seed differs" in capsys.readouterr().err

@@ -9,6 +9,8 @@ import pytest
 from linfusion_cli.images.errors import ImageError
 from linfusion_cli.images.source_file import is_piped, regular_file
 
+pytestmark = pytest.mark.slow  # all of them together
+
 ROOT = Path(__file__).parents[2]
 CODE = "import sys; from pathlib import Path; from linfusion_cli.images.source_file import regular_file; "
 CODE += "p = regular_file(Path(sys.argv[1])); assert regular_file(Path(sys.argv[1])) == p; "

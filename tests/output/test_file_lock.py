@@ -18,6 +18,8 @@ from linfusion_cli.errors import BusyError, OutputError
 from linfusion_cli.output import file_lock
 from linfusion_cli.output.file_lock import Lock, on_network
 
+pytestmark = pytest.mark.slow  # all of them together
+
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys, time
@@ -56,7 +58,6 @@ def line_of(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["flock", "lease"])
 def test_sixteen_at_the_same_instant_have_one_winner(tmp_path: Path, kind: str) -> None:
     racers = [start(RACER, tmp_path / "lock", kind) for _ in range(16)]

@@ -20,6 +20,8 @@ from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.vae_cost import vae_cost
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 HEIGHT, WIDTH = 62, 5
 VAE = VaeShape((8, 12, 16), 1, True, 0)
 KEEP: tuple[Keep, ...] = ("sums", "all", "all")

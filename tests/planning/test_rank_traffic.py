@@ -25,7 +25,7 @@ def split_of(shape: UNetShape, height: int, ranks: int) -> RowSplit:
     return RowSplit.of(height, len(shape.channels), ranks)
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["sd15", pytest.param("sdxl", marks=pytest.mark.long)])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(
     ("height", "width", "dilation", "softmax"), [(36, 5, 1, False), (28, 7, 4, False), (24, 6, 1, True)]

@@ -10,6 +10,8 @@ from linfusion_cli.planning.rank_traffic import RankTraffic
 from linfusion_cli.planning.row_split import RowSplit
 from linfusion_cli.planning.vae_traffic import VaeTraffic
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SHAPE = VaeShape((8, 12, 16), 1, True, 0)  # of tiny_vae()
 UNET_LEVELS = 4
 KEEPS: list[tuple[Keep, ...]] = [("all", "all", "all"), ("sums", "sums", "all"), ("nothing", "nothing", "sums")]

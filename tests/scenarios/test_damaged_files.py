@@ -27,6 +27,11 @@ ODD: list[Any] = [None, True, False, 0, 1, -1, 3, 7, 10**18, 0.5, -1e308, "", "s
 ODD += [[16, 24, 32], [[1, 2], [3]], {"a": 1}, ["CrossAttnDownBlock2D"] * 2, ["x", "y"], float("nan"), [None, None]]
 
 
+def seeds(first: int, *, of: int) -> list[Any]:
+    """The first numbers; those after them are long. The first of all tests make more than 200 mutations."""
+    return [*range(first), *(pytest.param(seed, marks=pytest.mark.long) for seed in range(first, of))]
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Family:
     family = make_family("sd15", tmp_path_factory.mktemp("small") / "all")
@@ -84,7 +89,7 @@ def with_other_header(data: bytes, chance: random.Random) -> bytes:
     return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(4, of=8))
 @pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
 def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
     folder, chance, refused = tmp_path / "model", random.Random(seed), 0
@@ -101,7 +106,7 @@ def test_mutated_configs(small: Family, tmp_path: Path, seed: int) -> None:
     assert refused > 5
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(2, of=4))
 @pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
 def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
     chance, file = random.Random(seed), tmp_path / "model.safetensors"
@@ -114,7 +119,7 @@ def test_mutated_headers(small: Family, tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", seeds(1, of=2))
 @pytest.mark.parametrize("family", ["sd15", "sd21", "sdxl"])
 @pytest.mark.covers("any config or header, mutated", "used, or refused with its name")
 def test_mutated_adapters(family: str, tmp_path: Path, seed: int) -> None:

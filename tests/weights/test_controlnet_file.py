@@ -15,6 +15,8 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.controlnet_file import controlnet_config
 from linfusion_cli.weights.weight_file import WeightFile
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 class Pipeline:
     """What save_controlnet() asks of one."""

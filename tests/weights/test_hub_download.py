@@ -12,6 +12,8 @@ import torch
 from safetensors.torch import save
 from weights_stand_in import Hub
 
+pytestmark = pytest.mark.slow  # all of them together
+
 TOKEN = "hf_canaryCANARYcanary123"
 LINFUSION = "Yuanshi/LinFusion-1-5"
 BIG = save({"a": torch.arange(600_000, dtype=torch.float32)})
@@ -75,7 +77,6 @@ def test_only_what_is_needed_is_fetched_and_found_again_offline(home: Path) -> N
         assert b"canary" not in path.read_bytes().lower()
 
 
-@pytest.mark.slow
 def test_an_interrupted_download_goes_on_where_it_was(home: Path) -> None:
     name = "diffusion_pytorch_model.safetensors"
     large = save({"a": torch.arange(6_000_000, dtype=torch.float32)})  # huggingface_hub writes pieces of 10 MB
@@ -96,7 +97,6 @@ def test_an_interrupted_download_goes_on_where_it_was(home: Path) -> None:
     assert files(home)[name].read_bytes() == large
 
 
-@pytest.mark.slow
 def test_what_was_not_published_is_refused_and_removed(home: Path) -> None:
     with Hub({LINFUSION: linfusion_repository()}, corrupt={"diffusion_pytorch_model.safetensors"}) as hub:
         done = linfusion(home, hub, "fetch", "--linfusion", LINFUSION)
@@ -107,7 +107,6 @@ def test_what_was_not_published_is_refused_and_removed(home: Path) -> None:
         assert linfusion(home, hub, "fetch", "--linfusion", LINFUSION).returncode == 0
 
 
-@pytest.mark.slow
 def test_a_flipped_bit_on_the_disk_is_found(home: Path) -> None:
     with Hub({LINFUSION: linfusion_repository()}) as hub:
         assert linfusion(home, hub, "fetch", "--linfusion", LINFUSION).returncode == 0
@@ -120,7 +119,6 @@ def test_a_flipped_bit_on_the_disk_is_found(home: Path) -> None:
     assert f"rm {real}" in done.stderr
 
 
-@pytest.mark.slow
 def test_a_mirror_is_tried_with_a_message(home: Path, tmp_path: Path) -> None:
     preset = tmp_path / "mine.toml"
     preset.write_text(
@@ -148,7 +146,6 @@ def test_a_mirror_is_tried_with_a_message(home: Path, tmp_path: Path) -> None:
     assert BIG not in [path.read_bytes() for path in home.rglob("models--good--copy/blobs/*")]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "says"),
     [("gone", "is gone, or private"), ("gated", "accept its licence"), ("pickles", "only pickles such as a.bin")],
@@ -161,7 +158,6 @@ def test_what_can_not_be_had_is_explained(home: Path, state: str, says: str) -> 
     assert says in done.stderr
 
 
-@pytest.mark.slow
 def test_no_network_and_forbidden_network(home: Path) -> None:
     done = linfusion(home, None, "fetch", "--lora", "an/other")
     assert done.returncode == 66

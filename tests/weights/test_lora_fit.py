@@ -20,6 +20,8 @@ from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.weight_file import WeightFile
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
@@ -62,7 +64,6 @@ def changed(tensors: dict[str, Tensor], change: str) -> dict[str, Tensor]:
             return tensors
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", [0, 1])
 @pytest.mark.parametrize("change", ["none", "layer", "size", "half", "alpha", "third encoder"])
 def test_the_plan_says_what_loading_says(family: Family, tmp_path: Path, layout: int, change: str) -> None:
@@ -72,7 +73,6 @@ def test_the_plan_says_what_loading_says(family: Family, tmp_path: Path, layout:
     assert bool(said_by_plan(path, family)) == (change != "none")
 
 
-@pytest.mark.slow
 @pytest.mark.covers("NaN in a LoRA", "refused")
 def test_what_is_no_number_is_told_when_it_is_read(family: Family, tmp_path: Path) -> None:
     """Headers do not tell it."""
@@ -85,7 +85,6 @@ def test_what_is_no_number_is_told_when_it_is_read(family: Family, tmp_path: Pat
     assert f"its tensor {first} holds values that are not numbers" in said_by_loading(path, family)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("said", ["{", '{"lora_alpha": "many"}', '{"init_lora_weights": "pissa"}', '{"lora_alpha": 4}'])
 def test_the_plan_reads_the_configuration_in_the_header(family: Family, tmp_path: Path, said: str) -> None:
     path = save_loras(loaded_pipeline(family), tmp_path)[1]

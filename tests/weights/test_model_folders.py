@@ -12,6 +12,8 @@ from safetensors.torch import save_file
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.model_folders import FOLDERS, VARIABLE, ModelFolders, model_roots
 
+pytestmark = pytest.mark.slow  # all of them together
+
 A1111 = {
     "models/Stable-diffusion/dream.safetensors": "model",
     "models/Stable-diffusion/sub/old.ckpt": "model",

@@ -6,6 +6,8 @@ from original_layout import ldm_unet, ldm_vae
 
 from linfusion_cli.weights.single_file_layouts import LAYOUTS, MARKS, Layout, Named, named, prefixes, ways
 
+pytestmark = pytest.mark.slow  # all of them together
+
 WHOLE = [layout for layout in LAYOUTS.values() if layout.unet.prefix]
 
 

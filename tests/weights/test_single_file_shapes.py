@@ -13,6 +13,8 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.single_file_shapes import check_single_file_shapes
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:

@@ -16,6 +16,8 @@ from linfusion_cli.weights.safetensors_header import TensorInfo, read_header
 from linfusion_cli.weights.unet_settings import guidance_embedding_dim, with_settings_of
 from linfusion_cli.weights.unet_shapes import unet_shapes
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SSD_1B: dict[str, Any] = {
     "mid_block_type": "UNetMidBlock2D",
     "transformer_layers_per_block": [1, 2, 4],

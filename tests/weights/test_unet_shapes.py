@@ -14,6 +14,8 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.weights.layer_shapes import Shapes
 from linfusion_cli.weights.unet_shapes import controlnet_shapes, unet_shapes
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SIZES = {"addition_embed_type": "text_time", "addition_time_embed_dim": 6, "projection_class_embeddings_input_dim": 44}
 
 

@@ -21,6 +21,8 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.lora_layer_names import original_name
 from linfusion_cli.weights.weight_file import WeightFile
 
+pytestmark = pytest.mark.slow  # all of them together
+
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_q"
 TEXT = "text_model.encoder.layers.0.self_attn.q_proj"
 CONV = "mid_block.resnets.0.conv1"
@@ -78,7 +80,6 @@ def factors(pipeline: Any, name: str = LAYER) -> tuple[Tensor, Tensor]:
     return lora_factors(pipeline.unet.get_submodule(name))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rslora", [False, True])
 def test_alpha_in_the_header_as_diffusers_saves_it(pipeline: Any, family: Family, tmp_path: Path, rslora: bool) -> None:
     from peft import LoraConfig
@@ -103,7 +104,6 @@ def test_alpha_in_the_header_as_diffusers_saves_it(pipeline: Any, family: Family
     assert not torch.allclose(found, plain, atol=1e-3)
 
 
-@pytest.mark.slow
 def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Path) -> None:
     down, up = factors(pipeline)
     before = LAYER.replace(".to_q", ".processor.to_q_lora")
@@ -124,7 +124,6 @@ def test_every_spelling_of_a_layer_is_the_same_lora(pipeline: Any, tmp_path: Pat
     assert all(torch.equal(one, found[0]) for one in found)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dora", "loha", "lokr", "ia3", "diff", "norm", "tucker"])
 def test_lycoris_is_merged_and_taken_off_exactly(pipeline: Any, tmp_path: Path, kind: str) -> None:
     unet = pipeline.unet
@@ -196,7 +195,6 @@ def test_files_of_lycoris_lora_do_what_its_own_modules_do(name: str, tmp_path: P
         lora.unmount(pipeline.unet, 0)
 
 
-@pytest.mark.slow
 def test_several_files_on_one_layer_add_up_and_come_off(pipeline: Any, tmp_path: Path) -> None:
     unet, stem = pipeline.unet, f"lora_unet_{LAYER.replace('.', '_')}"
     down, up = factors(pipeline)
@@ -252,7 +250,6 @@ def test_text_encoders_have_a_weight_of_their_own(family: Family, tmp_path: Path
     assert torch.allclose(one, two, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "said"),
     [
@@ -280,7 +277,6 @@ def test_half_a_layer_is_named(pipeline: Any, tmp_path: Path) -> None:
     assert "incomplete" in message
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alpha", "effect"), [(torch.tensor([4.0]), 2), (torch.tensor(4), 2), (torch.tensor(0.0), 0)], ids=str
 )
@@ -293,7 +289,6 @@ def test_alpha_in_any_number_format(pipeline: Any, tmp_path: Path, alpha: Tensor
     assert torch.allclose(found, predicted(pipeline.unet), atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
@@ -322,7 +317,6 @@ def test_a_bias_beside_the_factors_as_comfyui_saves_it(pipeline: Any, tmp_path: 
     assert torch.allclose(found, predicted(pipeline.unet), atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "prefix", ["lora_te_text_model_", "text_encoder.text_model.", "text_encoders.clip_l.transformer.text_model."]
 )
@@ -339,7 +333,6 @@ def test_a_lora_of_the_text_encoder_without_its_attention(family: Family, tmp_pa
     assert torch.allclose(one, two, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"unet.lora_alpha": "much"})])
 def test_a_damaged_configuration_in_the_header(pipeline: Any, tmp_path: Path, text: str) -> None:
     down, up = factors(pipeline)

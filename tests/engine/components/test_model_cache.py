@@ -22,6 +22,8 @@ from linfusion_cli.events import Event, Notify
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.fixture(scope="module", params=["sd15", "sdxl"])
 def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Family:
@@ -53,7 +55,6 @@ def on_top(family: Family, folder: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("stay", [True, False])
 def test_what_reads_is_gone_before_what_draws_is_loaded_unless_it_stays(
     family: Family, stay: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -82,7 +83,6 @@ def test_what_reads_is_gone_before_what_draws_is_loaded_unless_it_stays(
     assert conditioning.images.numel()
 
 
-@pytest.mark.slow
 def test_models_that_stay_serve_the_next_image_and_no_other_kind(family: Family) -> None:
     model_cache = ModelCache()
     first, models = model_cache.take(plan_for(family, stay=True), quiet)
@@ -98,7 +98,6 @@ def test_models_that_stay_serve_the_next_image_and_no_other_kind(family: Family)
     assert torch.equal(again.embeddings, first.embeddings)
 
 
-@pytest.mark.slow
 def test_a_load_that_fails_leaves_nothing_half_done(family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> Components:
         raise WeightsError("torn")

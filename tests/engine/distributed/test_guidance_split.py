@@ -5,7 +5,7 @@ from rank_work import both_predictions
 from ranks import Ranks
 
 
-@pytest.mark.parametrize("size", [2, 4, 6])
+@pytest.mark.parametrize("size", [2, pytest.param(4, marks=pytest.mark.long), pytest.param(6, marks=pytest.mark.long)])
 def test_each_half_computes_one(ranks: Ranks, size: int) -> None:
     answers = ranks.run(size, both_predictions)
     assert [called for called, _, _ in answers] == ["negative"] * (size // 2) + ["prompt"] * (size // 2)

@@ -12,6 +12,8 @@ from ranks import SIZES, Ranks
 from linfusion_cli.engine.distributed.process_group import connect
 from linfusion_cli.errors import RanksError
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @pytest.mark.parametrize("size", SIZES)
 def test_neighbours_sums_and_objects(ranks: Ranks, size: int) -> None:
@@ -53,7 +55,6 @@ except RanksError as error:
 """
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dead", "silent"])
 def test_a_lost_process_is_named(tmp_path: Path, how: str) -> None:
     """A dead one is noticed at once, a silent one after the timeout."""

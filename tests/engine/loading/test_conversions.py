@@ -13,6 +13,8 @@ from linfusion_cli.engine.loading.conversions import CONVERSIONS, to_diffusers
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.single_file_layouts import Named, Naming
 
+pytestmark = pytest.mark.slow  # all of them together
+
 UNET = "model.diffusion_model."
 PATH = Path("model.safetensors")
 
@@ -45,7 +47,6 @@ def test_an_autoencoder(prefix: str) -> None:
     assert same(to_diffusers(prefixed(prefix, ldm_vae(vae)), Named(prefix, "ldm_vae"), dict(vae.config), PATH), vae)
 
 
-@pytest.mark.slow
 def test_a_text_encoder_of_openclip_without_its_last_layers() -> None:
     encoder = tiny_pipeline("sdxl").text_encoder_2
     given = prefixed("x.", open_clip(encoder))

@@ -26,6 +26,8 @@ from linfusion_cli.events import Event, Note
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 class Memory:
     """A keeper that is always asked to keep."""
@@ -83,7 +85,6 @@ def spoilt(tensor: Tensor) -> Tensor:
     return tensor
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, -math.inf])
 @given(place=st.integers(0, 99), seed=st.integers(0, 99))
 def test_one_bad_value_anywhere_is_found(bad: float | None, place: int, seed: int) -> None:
@@ -98,7 +99,6 @@ def test_a_sum_that_overflows_is_no_bad_value() -> None:
     assert not is_finite(torch.tensor([math.inf, -math.inf]))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "name", "where"),
     [
@@ -127,7 +127,6 @@ def test_float32_that_overflows_without_a_damaged_weight_says_what_to_try(change
         make(plan_for(preset), Memory(), [])
 
 
-@pytest.mark.slow
 def test_a_step_that_overflows_in_float16_is_computed_once_more(changed: Callable[..., Path]) -> None:
     """The layer behind it is a group norm, so that float32 gives a plain image."""
     preset = changed("unet", "conv_in.weight", lambda tensor: tensor * 1e5)
@@ -155,7 +154,6 @@ def test_the_second_format_fits_the_room(tiny_preset: Path) -> None:
     assert wider_dtype(replace(plan, weights_resident=False), 0) is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(1, 4, 8, 8), (4, 8, 8), (2, 4, 8, 8)])
 def test_a_checkpoint_of_no_numbers_is_damaged_and_not_used(tiny_preset: Path, shape: tuple[int, ...]) -> None:
     plan, memory, events = plan_for(tiny_preset), Memory(), list[Event]()

@@ -14,6 +14,8 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 
+pytestmark = pytest.mark.slow  # all of them together
+
 STORE, WEIGHTS = ActivationStore.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
 FAMILIES = ["sd15", "sd21", "sdxl"]
 
@@ -57,7 +59,6 @@ def test_transformers_of_different_depths_and_a_middle_without_one() -> None:
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dilation", [2, 4, 16])
 def test_with_dilation(family: str, dilation: int) -> None:
@@ -65,7 +66,6 @@ def test_with_dilation(family: str, dilation: int) -> None:
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
-@pytest.mark.slow
 @given(
     family=st.sampled_from(FAMILIES),
     height=st.integers(2, 20),
@@ -80,7 +80,6 @@ def test_any_size(family: str, height: int, width: int, band_rows: int, dilation
     assert (banded - plain).norm() / plain.norm() < 1e-10
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("band_rows", [1, 2, 3, 7, 8, 16])
 def test_equals_the_untouched_unet_in_float32(family: str, band_rows: int) -> None:

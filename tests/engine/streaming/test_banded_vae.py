@@ -15,6 +15,8 @@ from linfusion_cli.engine.streaming.banded_vae import Sweeper, swept_rows
 from linfusion_cli.engine.streaming.row_source import Parked
 from linfusion_cli.planning.memory_budget import Keep
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[Keep, ...]) -> torch.Tensor:
     told: list[int] = []
@@ -28,7 +30,6 @@ def decode(vae: AutoencoderKL, latents: torch.Tensor, band_px: int, keep: tuple[
 STORE = ActivationStore.unlimited(torch.device("cpu"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("band_px", [1, 2, 3, 7, 24, 1000])
@@ -39,7 +40,6 @@ def test_decode_equals_the_plain_decode(attention: bool, keep: tuple[Keep, ...],
     assert torch.allclose(decode(vae, latents, band_px, keep), plain, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
 @given(height=st.integers(1, 9), width=st.integers(1, 9), band_px=st.integers(1, 40), keep=st.sampled_from(KEEPS))
 @settings(deadline=None, max_examples=25)
 def test_any_size_and_band_in_float64(height: int, width: int, band_px: int, keep: tuple[Keep, ...]) -> None:
@@ -50,7 +50,6 @@ def test_any_size_and_band_in_float64(height: int, width: int, band_px: int, kee
     assert torch.allclose(decode(vae, latents, band_px, keep).double(), plain, atol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("attention", [False, True])
 @pytest.mark.parametrize("keep", KEEPS)
 @pytest.mark.parametrize("band_px", [1, 3, 8, 1000])

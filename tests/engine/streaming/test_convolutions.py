@@ -12,6 +12,8 @@ from linfusion_cli.engine.streaming.dilation import dilated
 from linfusion_cli.engine.streaming.row_source import Field, Parked
 from linfusion_cli.geometry import Size, bands
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SIZES = st.tuples(st.integers(1, 13), st.integers(1, 9))
 
 
@@ -46,7 +48,6 @@ def test_padding_on_two_sides_alone(size: tuple[int, int], band_rows: int) -> No
     assert torch.allclose(joined(field, band_rows), conv(F.pad(x, (0, 1, 0, 1))))
 
 
-@pytest.mark.slow
 @given(size=SIZES, band_rows=st.integers(1, 14), stride=st.sampled_from([1, 2]), dilation=st.sampled_from([1, 2, 5]))
 @settings(deadline=None)
 def test_a_module_in_bands_is_the_module(size: tuple[int, int], band_rows: int, stride: int, dilation: int) -> None:
@@ -56,7 +57,6 @@ def test_a_module_in_bands_is_the_module(size: tuple[int, int], band_rows: int, 
         assert torch.allclose(joined(field, band_rows), conv(x))
 
 
-@pytest.mark.slow
 @given(size=SIZES, band_rows=st.integers(1, 14))
 @settings(deadline=None)
 def test_an_upsampler_is_doubling_and_a_convolution(size: tuple[int, int], band_rows: int) -> None:
@@ -65,7 +65,6 @@ def test_an_upsampler_is_doubling_and_a_convolution(size: tuple[int, int], band_
     assert torch.allclose(joined(UpsampledConvolved.of(Parked.of(x), conv), band_rows), expected)
 
 
-@pytest.mark.slow
 @given(size=SIZES, band_rows=st.integers(1, 14), odd=st.tuples(st.integers(0, 1), st.integers(0, 1)))
 @settings(deadline=None)
 def test_doubled_ends_where_the_skip_ends(size: tuple[int, int], band_rows: int, odd: tuple[int, int]) -> None:

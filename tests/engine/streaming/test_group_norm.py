@@ -75,6 +75,7 @@ def test_a_norm_needs_all_rows() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_norm_in_half_precision_is_as_exact_as_torchs(dtype: torch.dtype) -> None:
     """With scale and shift rounded to the activations' dtype the error is three times as large."""
+    torch.manual_seed(0)
     values = image(37, 9).to(dtype).contiguous(memory_format=torch.channels_last)
     norm = nn.GroupNorm(4, 8).double()
     nn.init.normal_(norm.weight, std=2.0)
