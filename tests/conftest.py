@@ -32,6 +32,13 @@ sys.path.insert(0, str(Path(__file__).parent))
 MANY_RANKS = 7
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Modules that are slow as a whole are not even imported where slow tests are left out."""
+    if "not slow" not in config.option.markexpr or collection_path.suffix != ".py":
+        return None
+    return True if "\npytestmark = pytest.mark.slow" in collection_path.read_text(encoding="utf-8") else None
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     return Path(__file__).parent / "data"

@@ -68,6 +68,7 @@ def pinned() -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in (line.split("==") for line in lines if line)}
 
 
+@pytest.mark.slow
 def test_every_import_is_declared() -> None:
     names = {canonicalize_name(requirement.name) for requirement in declared(set(EXTRAS))}
     undeclared = {name for name in imported() if canonicalize_name(MODULES.get(name, name)) not in names}

@@ -24,6 +24,8 @@ from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import find_machine
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def plan_for(folder: Path, **changes: object) -> Plan:
     asked = Request(prompt="a lake [/b]", size="256x128", seed=3, output=folder / "x.png")

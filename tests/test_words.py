@@ -106,6 +106,7 @@ def names_in(path: Path) -> set[str]:
     return names
 
 
+@pytest.mark.slow
 def test_weights_have_locations_and_no_places() -> None:
     """A place is where a prompt stands in a list ("prompts.txt:3"), or where something lies in a landscape."""
     found = {

@@ -12,6 +12,8 @@ from safetensors.torch import load_file
 from linfusion_cli.convert.writer import NAMES, size_bytes, write
 from linfusion_cli.errors import WeightsError
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @given(
     st.lists(st.tuples(st.sampled_from(sorted(NAMES, key=str)), st.lists(st.integers(0, 5), max_size=3)), max_size=6)

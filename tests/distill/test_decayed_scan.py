@@ -1,11 +1,14 @@
 """The chunked scan equals the recurrence written out, for one decay per head or per channel, with and without bonus."""
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from linfusion_cli.distill.decayed_scan import CHUNK_TOKENS, decayed_scan
+
+pytestmark = pytest.mark.slow  # all of them together
 
 
 def naive_scan(query: Tensor, key: Tensor, value: Tensor, log_decay: Tensor, bonus: Tensor | None) -> Tensor:

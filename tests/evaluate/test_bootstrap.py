@@ -6,6 +6,8 @@ import torch
 
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, frechet, kernel_score, mean_score
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def features(count: int, seed: int, shift: float = 0.0, scale: float = 1.0) -> torch.Tensor:
     return torch.randn(count, 6, generator=torch.Generator().manual_seed(seed)) * scale + shift

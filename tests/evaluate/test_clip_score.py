@@ -12,6 +12,8 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPTextConf
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.evaluate.clip_score import ClipScorer
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SMALL = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 

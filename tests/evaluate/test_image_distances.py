@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from linfusion_cli.evaluate.image_distances import PATCHES, distances, features_of
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 class Means(nn.Module):
     """Three means of each colour, and how rough the image is."""
@@ -28,7 +30,6 @@ def drawn(count: int, seed: int, low: int = 0, grain: int = 6) -> list[Tensor]:
     ]
 
 
-@pytest.mark.slow
 def test_like_images_are_near_and_others_far() -> None:
     sets = {
         name: features_of(images, Means(), "cpu", 0)
@@ -41,7 +42,6 @@ def test_like_images_are_near_and_others_far() -> None:
         assert far[name].low > near[name].high
 
 
-@pytest.mark.slow
 def test_patches_see_detail_that_whole_images_lose() -> None:
     fine, flat = (features_of(drawn(30, 5, grain=grain), Means(), "cpu", 0) for grain in (40, 1))
     found = distances(fine, flat)

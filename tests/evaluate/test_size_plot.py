@@ -2,11 +2,15 @@
 
 import xml.etree.ElementTree as ET
 
+import pytest
+
 from linfusion_cli.evaluate.ablations import Claim
 from linfusion_cli.evaluate.bootstrap import Score
 from linfusion_cli.evaluate.samples import Way
 from linfusion_cli.evaluate.size_plot import Curve, Point, distance_curves, planned_curves, size_svg
 from linfusion_cli.system.device import find_machine
+
+pytestmark = pytest.mark.slow  # all of them together
 
 SCORES = {"distance whole": Score(8.0, 6.0, 11.0)}
 ROWS = [

@@ -23,6 +23,8 @@ from linfusion_cli.output import png_writer
 from linfusion_cli.output.png_reader import check, read_text_chunks
 from linfusion_cli.output.png_writer import PngWriter, adler32_combine, largest_bytes
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def decode(data: bytes) -> Pixels:
     with Image.open(io.BytesIO(data)) as image:

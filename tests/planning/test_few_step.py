@@ -15,6 +15,8 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.planning.few_step import KINDS, few_step_note
 from linfusion_cli.planning.job_weights import JobWeights
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def job(**changes: Any) -> Job:
     return resolve(Request(**{"prompt": "x", "preset": "sdxl-4k", "output": Path("x.png"), **changes}))

@@ -27,6 +27,8 @@ from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.planning.upscale_schedule import plan_stages
 from linfusion_cli.system.speed import BOUNDS, SLOW_DISK, Speed
 
+pytestmark = pytest.mark.slow  # all of them together
+
 LAPTOP = machine("cpu", 20)
 KINDS = ("cpu", "cuda:0", "mps")
 
@@ -62,7 +64,6 @@ def test_memory_and_time_grow_with_the_image() -> None:
     assert plans[0].seconds < plans[1].seconds < plans[2].seconds
 
 
-@pytest.mark.slow
 def test_what_can_not_fit_is_refused_with_the_smallest_budget_that_would() -> None:
     small = machine("cpu", 1)
     with pytest.raises(OutOfMemoryError, match=r"131072x65536 needs about .* GB.*cpu has 1\.0 GB free") as refused:
@@ -83,7 +84,6 @@ def test_a_budget_that_no_size_keeps_says_so() -> None:
         make_plan(job("4096x4096", max_memory="100MB"), LAPTOP)
 
 
-@pytest.mark.slow
 def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
     asked = replace(job("4096x4096", "sdxl-4k"), max_memory_bytes=10**10)
     with pytest.raises(OutOfMemoryError, match=r"in float32.* dtype=.bfloat16. \(about 6\.\d GB\), or a smaller"):
@@ -93,14 +93,12 @@ def test_a_narrower_number_format_is_named_where_it_would_do() -> None:
         make_plan(replace(asked, max_memory_bytes=5 * 10**9), LAPTOP)
 
 
-@pytest.mark.slow
 def test_what_the_disk_can_not_hold_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planner, "free_bytes", lambda folder: 1000)
     with pytest.raises(OutputError, match=r"16384x8192 in 1\.0 GB of memory .*files.*scratch, or more max_memory"):
         make_plan(job("16384x8192", max_memory="1GB"), LAPTOP)
 
 
-@pytest.mark.slow
 def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = job("16384x8192", max_memory="2GB")
     monkeypatch.setattr(planner, "free_bytes", lambda folder: 10**12)
@@ -112,7 +110,6 @@ def test_where_the_disk_is_small_more_is_computed_again(monkeypatch: pytest.Monk
     assert small.peak_bytes <= 2 * 10**9
 
 
-@pytest.mark.slow
 @given(gigabytes=st.floats(0.6, 20), width=st.integers(1, 256), height=st.integers(1, 256))
 @settings(deadline=None, max_examples=30)
 def test_no_plan_is_over_its_budget(gigabytes: float, width: int, height: int) -> None:
@@ -124,7 +121,6 @@ def test_no_plan_is_over_its_budget(gigabytes: float, width: int, height: int) -
     assert made.peak_bytes <= made.budget_bytes == int(gigabytes * 1e9)
 
 
-@pytest.mark.slow
 def test_a_tight_budget_puts_less_in_memory_and_takes_longer() -> None:
     wide, tight = make_plan(job("8192x8192"), LAPTOP), make_plan(job("8192x8192", max_memory="1GB"), LAPTOP)
     assert tight.peak_bytes <= 10**9 < wide.peak_bytes
@@ -141,7 +137,6 @@ def test_softmax_attention_needs_more_and_takes_longer() -> None:
     assert softmax.seconds > linear.seconds
 
 
-@pytest.mark.slow
 def test_controlnets_are_counted(tmp_path: Path) -> None:
     """Their weights, their images, and what they add to every skip; twice the ControlNets, twice as much."""
     Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
@@ -158,7 +153,6 @@ def test_controlnets_are_counted(tmp_path: Path) -> None:
     assert seconds[0] < seconds[1] < seconds[2]
 
 
-@pytest.mark.slow
 def test_the_users_images_count(tmp_path: Path) -> None:
     """A photo of 48 megapixels is larger than all that a small image needs."""
     Image.new("L", (8000, 6000)).save(tmp_path / "photo.png")
@@ -219,7 +213,6 @@ def test_an_image_can_not_be_upscaled_to_what_it_is(tmp_path: Path) -> None:
         job("128x128", upscale_image=tmp_path / "small.png", upscale_strength=0.0)
 
 
-@pytest.mark.slow
 def test_the_autoencoders_own_number_format_counts() -> None:
     """That of the built-in model stays in float32: its phases need as much, the UNet's less."""
     exact, half = make_plan(job("2048x2048"), LAPTOP), make_plan(job("2048x2048", dtype="float16"), LAPTOP)
@@ -261,7 +254,6 @@ def test_what_reads_and_what_draws_are_not_loaded_together() -> None:
     assert estimate.encoding_bytes == 500e6 + 4 * large.text_parameters > estimate.denoising_bytes
 
 
-@pytest.mark.slow
 def test_loras_and_an_ip_adapter_count(tmp_path: Path) -> None:
     """Their weights, and the encoder of images that comes with the second."""
     layer = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -318,7 +310,6 @@ def test_the_image_between_two_stages_counts_in_full() -> None:
         )
 
 
-@pytest.mark.slow
 def test_a_unet_that_cannot_run_in_bands_runs_whole_and_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     known = family_architecture("sd15")
     strange = replace(known, unet=replace(known.unet, bandable=False))
@@ -350,7 +341,6 @@ def test_the_plan_speaks_json() -> None:
 RATES = {name: st.floats(math.log(low), math.log(high)) for name, (low, high) in BOUNDS.items()}
 
 
-@pytest.mark.slow
 @settings(deadline=None, max_examples=10)
 @given(rates=st.fixed_dictionaries(RATES), gigabytes=st.sampled_from([1.0, 1.2, 2, 8]), device=st.sampled_from(KINDS))
 def test_no_measurement_decides_bands_and_memory(rates: dict[str, float], gigabytes: float, device: str) -> None:

@@ -13,6 +13,8 @@ from linfusion_cli.weights.image_encoder import encoder_config, is_image_encoder
 from linfusion_cli.weights.safetensors_header import read_header
 from linfusion_cli.weights.weight_file import WeightFile
 
+pytestmark = pytest.mark.slow  # all of them together
+
 SIZES = {"hidden_size": 1280, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 16}
 CONFIG = {**SIZES, "image_size": 16, "patch_size": 8, "projection_dim": 12, "hidden_act": "gelu"}
 
@@ -45,7 +47,6 @@ def model() -> CLIPVisionModelWithProjection:
     return CLIPVisionModelWithProjection(CLIPVisionConfig(**CONFIG)).eval()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["folder", "transformers", "OpenCLIP", "whole CLIP"])
 @pytest.mark.covers(
     "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)", "used, equal"

@@ -11,6 +11,8 @@ from torch.nn import functional as F
 
 from linfusion_cli.engine.sampling.frequency_bands import low_band, with_low_band_of
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 def naive_low_band(latents: Tensor, scale: float) -> Tensor:
     """Triangle weights written out, one output latent at a time (float64)."""

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.formats.strips import checked_rows, halved, strips_of
 
+pytestmark = pytest.mark.slow  # all of them together
+
 
 @given(st.integers(1, 60), st.integers(1, 20), st.lists(st.integers(1, 30), min_size=1, max_size=5))
 def test_strips_hold_every_row(height: int, strip: int, heights: list[int]) -> None:
