@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from linfusion_cli.cli.flags import typed_names
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.rank_roles import is_first_process
 from linfusion_cli.cli.shared_options import JsonFlag, Precision
@@ -160,8 +160,7 @@ def evaluate(
         else:
             way = {"attention": attention.value, "weights": str(weights or ""), "direct": direct}
             about = {"folder": output, "preset": preset, "seed": seed}
-            run = partial(_study, compared) if _draws_scenes(preset) else partial(_checkpoint_study, compared)
-            work = run(prompt_file, prompts, size, way, about, device, dry_run=dry_run)
+            work = _study(prompt_file, prompts, size, way, about, compared, device, dry_run=dry_run)
         display.run(work)
     if train_classifier and not as_json and is_first_process():
         announce(safe(_classifier_file(output)))
@@ -169,8 +168,7 @@ def evaluate(
 
 def _refuse_lonely(context: typer.Context, **given: bool) -> None:
     """Raises UsageError for a flag that would do nothing: without another one, or beside one."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    typed = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    typed = typed_names(context)
     for key, names in COMPANIONS.items():
         if not given[key] and (alone := sorted(typed & names)):
             raise UsageError(f"{_flag(alone[0])} belongs to {_flag(key)}: give both")
@@ -236,58 +234,46 @@ def _check_paths(output: Path | None, preset: str, plot: Path | None, folders: M
 
 
 def _study(
-    compared: dict[str, Any],
     prompt_file: Path | None,
     count: int | None,
     size: str | None,
     way: dict[str, Any],
     about: dict[str, Any],
-    device: str,
-    *,
-    dry_run: bool,
-) -> Iterable[object]:
-    """A study of procedural scenes."""
-    _refuse_for_scenes(compared)
-    from linfusion_cli.evaluate.attributes import read_prompt
-    from linfusion_cli.evaluate.dry_run import plan_study
-    from linfusion_cli.evaluate.samples import Way
-    from linfusion_cli.evaluate.study import Study, run_study
-    from linfusion_cli.geometry import parse_size
-    from linfusion_cli.system.device import find_machine
-
-    own = tuple(map(read_prompt, _read_prompts(prompt_file, count))) if prompt_file else ()
-    study = Study(**about, count=count or PROMPTS, size=parse_size(size or SCENE_SIZE), way=Way(**way), prompts=own)
-    machine = find_machine(device)
-    return plan_study(study, machine) if dry_run else run_study(study, machine, _classifier())
-
-
-def _checkpoint_study(
     compared: dict[str, Any],
-    prompt_file: Path | None,
-    count: int | None,
-    size: str | None,
-    way: dict[str, Any],
-    about: dict[str, Any],
     device: str,
     *,
     dry_run: bool,
 ) -> Iterable[object]:
-    """A study of the user's prompts by a model of any other preset."""
-    if prompt_file is None:
+    """A study of procedural scenes, or of the user's prompts by a model of any other preset.
+
+    compared: what the latter takes to compare its images with
+    """
+    of_scenes = _draws_scenes(about["preset"])
+    if of_scenes:
+        _refuse_for_scenes(compared)
+    elif prompt_file is None:
         raise UsageError(
             f"--preset {about['preset']}: the fixed prompts are of the built-in model's scenes. Name a file of your "
             "own, one prompt per line: --prompt-file FILE"
         )
-    from linfusion_cli.evaluate.checkpoint_study import CheckpointStudy, run_checkpoint_study
-    from linfusion_cli.evaluate.dry_run import plan_checkpoint_study
+    from linfusion_cli.evaluate import checkpoint_study, study
+    from linfusion_cli.evaluate import dry_run as planned
+    from linfusion_cli.evaluate.attributes import read_prompt
     from linfusion_cli.evaluate.samples import Way
     from linfusion_cli.geometry import parse_size
     from linfusion_cli.system.device import find_machine
 
-    own = _read_prompts(prompt_file, count)
-    study = CheckpointStudy(**about, **compared, prompts=own, size=parse_size(size) if size else None, way=Way(**way))
-    machine = find_machine(device)
-    return plan_checkpoint_study(study, machine) if dry_run else run_checkpoint_study(study, machine)
+    own = _read_prompts(prompt_file, count) if prompt_file else ()
+    about, machine = {**about, "way": Way(**way)}, find_machine(device)
+    if of_scenes:
+        asked = tuple(map(read_prompt, own))
+        scenes = study.Study(**about, count=count or PROMPTS, size=parse_size(size or SCENE_SIZE), prompts=asked)
+        return planned.plan_study(scenes, machine) if dry_run else study.run_study(scenes, machine, _classifier())
+    of_all = {**about, **compared, "size": parse_size(size) if size else None}
+    given = checkpoint_study.CheckpointStudy(**of_all, prompts=own)
+    if dry_run:
+        return planned.plan_checkpoint_study(given, machine)
+    return checkpoint_study.run_checkpoint_study(given, machine)
 
 
 def _read_prompts(path: Path, count: int | None) -> tuple[str, ...]:

@@ -117,6 +117,12 @@ def with_flags(command: str) -> Callable[[Command], Command]:
     return decorate
 
 
+def typed_names(context: typer.Context) -> set[str]:
+    """The parameters of a running command that were typed."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+
+
 def _add_user_defaults(values: dict[str, Any], context: typer.Context, command: str) -> None:
     """Puts the user's own defaults in the place of options that were not typed."""
     from linfusion_cli.cli.config import notes_of_variables
@@ -126,7 +132,7 @@ def _add_user_defaults(values: dict[str, Any], context: typer.Context, command: 
         for note in notes_of_variables():
             say(note, err=True)
     keys = {row.key for row in options_of(command)} & values.keys()
-    typed = {key for key in values if getattr(context.get_parameter_source(key), "name", "") == "COMMANDLINE"}
+    typed = typed_names(context)
     own_size = GROUPS[0] if command == UPSCALE else frozenset()  # an image's own shape decides there
     used = fitting(user_defaults(), typed, keys - own_size)
     for key, one in used.items():

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+
+from torch import Tensor, nn
 
 from linfusion_cli.config.job import Job
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.evaluate.bootstrap import Score, mean_score
 from linfusion_cli.evaluate.clip_score import ClipScorer
-from linfusion_cli.evaluate.image_distances import distances, features_of
+from linfusion_cli.evaluate.image_distances import Features, distances, features_of
 from linfusion_cli.evaluate.inception import image_files, inception_network
 from linfusion_cli.evaluate.measures import band_energies, seam_score
 from linfusion_cli.evaluate.repetition import repetition
 from linfusion_cli.evaluate.samples import IMAGES, Way, image_path, preset_job, read_image
-from linfusion_cli.evaluate.study import REPORT, Column, ImagesMade, StudyReport
-from linfusion_cli.evaluate.study_folder import claim_folder
+from linfusion_cli.evaluate.study import (
+    DETAILS,
+    PIXEL_COLUMNS,
+    REPORT,
+    Column,
+    ImagesMade,
+    StudyReport,
+    detail_scores,
+)
+from linfusion_cli.evaluate.study_folder import about_images, claim_folder, image_seed
 from linfusion_cli.events import Event, Note
 from linfusion_cli.geometry import Size
 from linfusion_cli.planning.planner import make_plan
@@ -26,16 +36,13 @@ from linfusion_cli.render import check_ready, render
 from linfusion_cli.system.device import Machine
 
 REFERENCE = "reference"
-OCTAVES = ("2-4 px", "4-8 px", "8-16 px")
 COLUMNS = (
     Column("clip score", "CLIP score", 1, 2),
     Column("fid", "FID", 1, 2),
     Column("kid", "KID, 1/1000", 1000, 2),
     Column("patch fid", "FID of patches", 1, 2),
     Column("repetition", "repetition, %", 100, 1),
-    Column("seams", "seams", 1, 2),
-    Column("detail 2-4 px", "detail 2-4 px, dB", 1, 1),
-    Column("detail 4-8 px", "detail 4-8 px, dB", 1, 1),
+    *PIXEL_COLUMNS,
 )
 
 
@@ -69,18 +76,13 @@ class CheckpointStudy:
 
     def job(self, index: int) -> Job:
         """The job of an image. Raises UsageError for a preset that can't be used."""
-        job = preset_job(self.preset, self.way, self.prompts[index], self.seed * 1_000_000 + index, self.size)
+        job = preset_job(self.preset, self.way, self.prompts[index], image_seed(self.seed, index), self.size)
         return replace(job, output=self.image(index))
 
     @property
     def missing(self) -> list[int]:
         """The images that are not there yet."""
         return [index for index in range(len(self.prompts)) if not self.image(index).exists()]
-
-    def about(self, job: Job) -> dict[str, Any]:
-        """What decides the images, as the folder keeps it."""
-        settings = {"size": str(job.size), "preset": self.preset, "way": asdict(self.way), "seed": self.seed}
-        return {**settings, "prompts": list(self.prompts)}
 
 
 def run_checkpoint_study(study: CheckpointStudy, machine: Machine) -> Iterator[str | ImagesMade | StudyReport]:
@@ -99,22 +101,12 @@ def run_checkpoint_study(study: CheckpointStudy, machine: Machine) -> Iterator[s
         raise UsageError(f"{study.reference}: {len(references)} images in it; distances need two at least")
     if study.missing:
         check_ready(make_plan(job, machine))
-    claim_folder(study.folder, study.about(job))
+    claim_folder(study.folder, about_images(job.size, study.preset, study.way, study.seed, list(study.prompts)))
     yield from _make(study, machine)
     yield "measuring the images"
     paths = [study.image(index) for index in range(len(study.prompts))]
-    ours, theirs = measured(paths), measured(list(references)) if references else {}
-    rows = {IMAGES: _scores(ours, theirs)}
-    if scorer is not None:
-        clip = scorer.scores((read_image(path) for path in paths), study.prompts)
-        rows[IMAGES]["clip score"] = mean_score(clip)
-    if network is not None and len(paths) > 1:
-        mine, others = (
-            features_of((read_image(path) for path in found), network, machine.device, study.seed)
-            for found in (paths, references)
-        )
-        rows[IMAGES] |= distances(mine, others)
-        rows[REFERENCE] = _scores(theirs, theirs)
+
+    rows = _rows(study, (paths, references), scorer, network, machine.device)
     columns = tuple(column for column in COLUMNS if any(column.key in row for row in rows.values()))
     report = StudyReport(
         path=study.folder / REPORT, size=job.size, count=len(paths), seed=study.seed, rows=rows, columns=columns
@@ -141,22 +133,51 @@ def _make(study: CheckpointStudy, machine: Machine) -> Iterator[str | ImagesMade
         yield ImagesMade(done, total)
 
 
-def measured(paths: list[Path]) -> dict[str, list[float]]:
-    """The measures of pixels alone, by name, one number an image. Images are read one at a time."""
+def _rows(
+    study: CheckpointStudy,
+    paths: tuple[Sequence[Path], Sequence[Path]],
+    scorer: ClipScorer | None,
+    network: nn.Module | None,
+    device: str,
+) -> dict[str, dict[str, Score]]:
+    """The scores of the study's images, and of the reference images where there are any. paths: of both."""
+    clip: list[float] = []
+    features: dict[str, list[Features]] = {IMAGES: [], REFERENCE: []}
+
+    def see(name: str, image: Tensor, index: int) -> None:
+        if network is not None:
+            features[name].append(features_of(image, index, network, device, study.seed))
+        if scorer is not None and name == IMAGES:
+            clip.append(scorer.score(image, study.prompts[index]))
+
+    ours, theirs = (measured(found, partial(see, name)) for name, found in zip(features, paths, strict=True))
+    rows = {IMAGES: _scores(ours, theirs)}
+    if clip:
+        rows[IMAGES]["clip score"] = mean_score(clip)
+    if theirs and len(study.prompts) > 1:
+        rows[IMAGES] |= distances(*map(Features.joined, features.values()))
+        rows[REFERENCE] = _scores(theirs, theirs)
+    return rows
+
+
+def measured(
+    paths: Sequence[Path], see: Callable[[Tensor, int], None] = lambda image, index: None
+) -> dict[str, list[float]]:
+    """The measures of pixels alone, by name, one number an image.
+
+    see: is shown each image, too, with its number, so that each file is read once
+    """
     found: dict[str, list[float]] = {}
-    for path in paths:
+    for index, path in enumerate(paths):
         image = read_image(path)
         numbers = {"repetition": repetition(image), "seams": seam_score(image)}
-        numbers |= {f"detail {name}": level for name, level in zip(OCTAVES, band_energies(image), strict=True)}
-        for name, number in numbers.items():
+        for name, number in {**numbers, **dict(zip(DETAILS, band_energies(image), strict=True))}.items():
             found.setdefault(name, []).append(number)
+        see(image, index)
     return found
 
 
 def _scores(ours: dict[str, list[float]], theirs: dict[str, list[float]]) -> dict[str, Score]:
     """Their means; details are in dB against `theirs`, 0 = as much, and left out where there are none."""
-    found = {name: mean_score(values) for name, values in ours.items() if not name.startswith("detail")}
-    for name in (name for name in theirs if name.startswith("detail")):
-        level = sum(theirs[name]) / len(theirs[name])
-        found[name] = mean_score([value - level for value in ours[name]])
-    return found
+    means = {name: mean_score(values) for name, values in ours.items() if name not in DETAILS}
+    return means | (detail_scores(ours, theirs) if theirs else {})

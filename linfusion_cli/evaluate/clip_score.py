@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +46,11 @@ class ClipScorer:
         return ClipScorer(model.to(device).eval(), tokenizer, mean, deviation)
 
     @torch.inference_mode()
-    def scores(self, images: Iterable[Tensor], prompts: Iterable[str]) -> list[float]:
-        """100 max(cos(image, prompt), 0) for each image, uint8 (3, height, width), and its prompt.
+    def score(self, image: Tensor, prompt: str) -> float:
+        """100 max(cos(image, prompt), 0) of an image, uint8 (3, height, width), and its prompt.
 
         The image's shorter side is scaled to the model's, and its middle is seen; a prompt is cut at 77 tokens.
         """
-        return [self._score(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
-
-    def _score(self, image: Tensor, prompt: str) -> float:
         length = int(self._model.config.text_config.max_position_embeddings)
         tokens = self._tokenizer(prompt, truncation=True, max_length=length, return_tensors="pt").to(self._mean.device)
         found = self._model(pixel_values=self._seen(image), **tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,21 +22,24 @@ class Features:
     whole: Tensor
     patches: Tensor
 
+    @staticmethod
+    def joined(images: Sequence[Features]) -> Features:
+        """Those of several sets, in order."""
+        return Features(torch.cat([one.whole for one in images]), torch.cat([one.patches for one in images]))
+
 
 @torch.inference_mode()
-def features_of(images: Iterable[Tensor], network: nn.Module, device: str, seed: int) -> Features:
-    """Reads images one at a time, uint8 (3, height, width); two at least.
+def features_of(image: Tensor, index: int, network: nn.Module, device: str, seed: int) -> Features:
+    """Those of one image, uint8 (3, height, width).
 
-    whole: scaled to the network's 299 x 299 pixels, whatever their shape; patches: random squares of so many pixels at
-    full resolution (as arXiv 2204.07156 measures detail), of the shorter side where an image is smaller. seed: of them
+    whole: scaled to the network's 299 x 299 pixels, whatever its shape; patches: random squares of so many pixels at
+    full resolution (as arXiv 2204.07156 measures detail), of the shorter side where the image is smaller, by the seed
+    and the number of the image
     """
-    whole, patches = [], []
-    for index, image in enumerate(images):
-        rng = random.Random(f"patches/{seed}/{index}")
-        crops = torch.cat([scaled(_crop(image, rng)) for _ in range(PATCHES)])
-        whole.append(network(scaled(image).to(device)).float().cpu())
-        patches.append(network(crops.to(device)).float().cpu())
-    return Features(torch.cat(whole), torch.cat(patches))
+    rng = random.Random(f"patches/{seed}/{index}")
+    crops = torch.cat([scaled(_crop(image, rng)) for _ in range(PATCHES)])
+    whole, patches = (network(seen.to(device)).float().cpu() for seen in (scaled(image), crops))
+    return Features(whole, patches)
 
 
 def distances(ours: Features, theirs: Features) -> dict[str, Score]:

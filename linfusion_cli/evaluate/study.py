@@ -18,7 +18,7 @@ from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, 
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
 from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
 from linfusion_cli.evaluate.samples import IMAGES, Maker, Way, image_folder, image_path, keep, read_image
-from linfusion_cli.evaluate.study_folder import claim_folder
+from linfusion_cli.evaluate.study_folder import about_images, claim_folder, image_seed
 from linfusion_cli.files import write_atomically
 from linfusion_cli.geometry import Size
 from linfusion_cli.landscapes.render import render, to_levels
@@ -27,6 +27,7 @@ from linfusion_cli.system.device import Machine
 
 CROPS = 4  # per image, at full resolution
 REPORT = "report.json"
+DETAILS = ("detail 2-4 px", "detail 4-8 px", "detail 8-16 px")  # the octaves of band_energies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +56,6 @@ class Study:
         if not prompts:
             raise UsageError("there are no prompts to evaluate. Name at least one")
         return prompts
-
-    def about(self, prompts: list[str]) -> dict[str, Any]:
-        """What decides the images, as the folder keeps it."""
-        settings = {"size": str(self.size), "preset": self.preset, "way": asdict(self.way), "seed": self.seed}
-        return {**settings, "prompts": prompts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +94,41 @@ class ImagesMade:
         return f"{self.step} of {self.steps} images"
 
 
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A score in tables: its name in a row, its heading, the factor that it is shown with, and the decimals."""
+
+    key: str
+    heading: str
+    factor: float
+    digits: int
+
+    def text(self, row: Mapping[str, Score]) -> str:
+        """The score of a row of scores; "-" if it has none."""
+        return row[self.key].text(self.factor, self.digits) if self.key in row else "-"
+
+
+PIXEL_COLUMNS = (
+    Column("seams", "seams", 1, 2),
+    Column("detail 2-4 px", "detail 2-4 px, dB", 1, 1),
+    Column("detail 4-8 px", "detail 4-8 px, dB", 1, 1),
+)
+COLUMNS = (
+    Column("fidelity", "prompt fidelity, %", 100, 1),
+    Column("distance whole", "Fréchet, whole", 1, 2),
+    Column("distance crops", "Fréchet, crops", 1, 2),
+    Column("one body", "one sun or moon, %", 100, 1),
+    *PIXEL_COLUMNS,
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyReport:
     """The scores of a study, as report.json holds them.
 
     path: of report.json
     rows: name -> score's name -> score, see scores(); "images" are the study's, "renders" fresh scenes
-    columns: of the first table, in order; None for COLUMNS
+    columns: of the first table, in order
     """
 
     kind: ClassVar[str] = "evaluation"
@@ -113,7 +137,7 @@ class StudyReport:
     count: int
     seed: int
     rows: dict[str, dict[str, Score]]
-    columns: tuple[Column, ...] | None = None
+    columns: tuple[Column, ...] = COLUMNS
 
     def as_dict(self) -> dict[str, Any]:
         """The report for JSON."""
@@ -121,7 +145,7 @@ class StudyReport:
 
     def lines(self) -> Iterator[str]:
         """The lines of the Markdown tables."""
-        return table(self.rows, self.columns or COLUMNS)
+        return table(self.rows, self.columns)
 
     def write(self) -> None:
         """Writes it to `path`. Raises OSError if it can't be written."""
@@ -144,8 +168,10 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     classifier.to(machine.device)
     images = image_folder(study.folder)
     maker = Maker(study.preset, study.way, machine)
-    claim_folder(study.folder, study.about([one.prompt for one in asked]))
-    for done in keep(images, maker, [one.prompt for one in asked], _seeds(study, len(asked)), study.size):
+    prompts = [one.prompt for one in asked]
+    seeds = [image_seed(study.seed, index) for index in range(len(asked))]
+    claim_folder(study.folder, about_images(study.size, study.preset, study.way, study.seed, prompts))
+    for done in keep(images, maker, prompts, seeds, study.size):
         if done % max(1, len(asked) // 20) == 0:
             yield ImagesMade(done, len(asked))
     ours = measure(
@@ -156,18 +182,12 @@ def run_study(study: Study, machine: Machine, classifier: Classifier) -> Iterato
     rows = {IMAGES: scores(ours, theirs), "renders": scores(others, theirs)}
     if maker.plan("a lake", 0, study.size).stages[1:]:
         yield "enlarging base images to compare with"
-        enlarged = Maker(study.preset, replace(study.way, lanczos=True), machine).make(
-            [one.prompt for one in asked], _seeds(study, len(asked)), study.size
-        )
+        enlarged = Maker(study.preset, replace(study.way, lanczos=True), machine).make(prompts, seeds, study.size)
         rows["lanczos"] = scores(measure(enlarged, asked, classifier, study.seed), theirs)
     report = StudyReport(path=study.folder / REPORT, size=study.size, count=len(asked), seed=study.seed, rows=rows)
     report.write()
     yield f"{len(asked)} prompts; 95 % bootstrap intervals. Detail is against the renders: 0 dB = as much."
     yield report
-
-
-def _seeds(study: Study, count: int) -> list[int]:
-    return [study.seed * 1_000_000 + index for index in range(count)]
 
 
 def _renders(study: Study, asked: tuple[Asked, ...], classifier: Classifier, machine: Machine, name: str) -> Measured:
@@ -252,35 +272,14 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
     if ours.one_body:
         found["one body"] = mean_score(ours.one_body)
     found["seams"] = mean_score(ours.seams)
-    for octave, name in enumerate(("2-4 px", "4-8 px", "8-16 px")):
-        level = sum(row[octave] for row in theirs.bands) / len(theirs.bands)
-        found[f"detail {name}"] = mean_score([row[octave] - level for row in ours.bands])
-    return found
+    by_octave = (dict(zip(DETAILS, map(list, zip(*one.bands, strict=True)), strict=True)) for one in (ours, theirs))
+    return found | detail_scores(*by_octave)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A score in tables: its name in a row, its heading, the factor that it is shown with, and the decimals."""
-
-    key: str
-    heading: str
-    factor: float
-    digits: int
-
-    def text(self, row: Mapping[str, Score]) -> str:
-        """The score of a row of scores; "-" if it has none."""
-        return row[self.key].text(self.factor, self.digits) if self.key in row else "-"
-
-
-COLUMNS = (
-    Column("fidelity", "prompt fidelity, %", 100, 1),
-    Column("distance whole", "Fréchet, whole", 1, 2),
-    Column("distance crops", "Fréchet, crops", 1, 2),
-    Column("one body", "one sun or moon, %", 100, 1),
-    Column("seams", "seams", 1, 2),
-    Column("detail 2-4 px", "detail 2-4 px, dB", 1, 1),
-    Column("detail 4-8 px", "detail 4-8 px, dB", 1, 1),
-)
+def detail_scores(ours: Mapping[str, list[float]], theirs: Mapping[str, list[float]]) -> dict[str, Score]:
+    """The detail of images in dB against that of others; both hold the band_energies of each image, by octave."""
+    levels = {name: sum(theirs[name]) / len(theirs[name]) for name in DETAILS}
+    return {name: mean_score([number - level for number in ours[name]]) for name, level in levels.items()}
 
 
 def table(rows: dict[str, dict[str, Score]], columns: tuple[Column, ...] = COLUMNS) -> Iterator[str]:

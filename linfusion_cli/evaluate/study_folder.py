@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from linfusion_cli.errors import OutputError, UsageError, option
+from linfusion_cli.evaluate.samples import Way
 from linfusion_cli.files import write_atomically
+from linfusion_cli.geometry import Size
 from linfusion_cli.json_files import read_json
 
 ASKED = "asked.json"
+IMAGES_PER_SEED = 1_000_000  # so that the images of two studies have other seeds
+
+
+def image_seed(seed: int, index: int) -> int:
+    """The seed of an image of a study, counted from 0."""
+    return seed * IMAGES_PER_SEED + index
+
+
+def about_images(size: Size, preset: str, way: Way, seed: int, prompts: list[str]) -> dict[str, Any]:
+    """What decides the images of a study, as its folder keeps it."""
+    return {"size": str(size), "preset": preset, "way": asdict(way), "seed": seed, "prompts": prompts}
 
 
 def claim_folder(folder: Path, about: dict[str, Any]) -> None:

@@ -36,7 +36,8 @@ def test_scores_are_those_of_transformers(folder: Path) -> None:
     images = [
         torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (3, 48, 80), dtype=np.uint8)) for seed in (0, 1)
     ]
-    found = ClipScorer.load(folder, "cpu").scores(images, prompts)
+    scorer = ClipScorer.load(folder, "cpu")
+    found = [scorer.score(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
     model, tokenizer = CLIPModel.from_pretrained(folder).eval(), CLIPTokenizer.from_pretrained(folder)
     processor = CLIPImageProcessor.from_pretrained(folder)
     for image, prompt, score in zip(images, prompts, found, strict=True):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from linfusion_cli.evaluate.image_distances import PATCHES, distances, features_of
+from linfusion_cli.evaluate.image_distances import PATCHES, Features, distances, features_of
 
 pytestmark = pytest.mark.slow  # all of them together
 
@@ -17,6 +17,10 @@ class Means(nn.Module):
         levels = images.float() / 255
         means = nn.functional.adaptive_avg_pool2d(levels, (3, 1)).flatten(1)
         return torch.cat([means, levels.diff(dim=3).abs().mean((1, 2, 3))[:, None]], dim=1)
+
+
+def features(images: list[Tensor]) -> Features:
+    return Features.joined([features_of(image, index, Means(), "cpu", 0) for index, image in enumerate(images)])
 
 
 def drawn(count: int, seed: int, low: int = 0, grain: int = 6) -> list[Tensor]:
@@ -32,7 +36,7 @@ def drawn(count: int, seed: int, low: int = 0, grain: int = 6) -> list[Tensor]:
 
 def test_like_images_are_near_and_others_far() -> None:
     sets = {
-        name: features_of(images, Means(), "cpu", 0)
+        name: features(images)
         for name, images in {"a": drawn(30, 0), "b": drawn(30, 1), "c": drawn(30, 2, low=100)}.items()
     }
     assert sets["a"].patches.shape == (30 * PATCHES, 10)
@@ -43,13 +47,13 @@ def test_like_images_are_near_and_others_far() -> None:
 
 
 def test_patches_see_detail_that_whole_images_lose() -> None:
-    fine, flat = (features_of(drawn(30, 5, grain=grain), Means(), "cpu", 0) for grain in (40, 1))
+    fine, flat = (features(drawn(30, 5, grain=grain)) for grain in (40, 1))
     found = distances(fine, flat)
     assert found["patch fid"].value > 2 * found["fid"].value
-    again = features_of(drawn(30, 5, grain=40), Means(), "cpu", 0)
+    again = features(drawn(30, 5, grain=40))
     assert torch.equal(again.patches, fine.patches)
 
 
 def test_small_images_are_their_own_patches() -> None:
     small = [torch.full((3, 20, 30), level, dtype=torch.uint8) for level in (10, 90)]
-    assert features_of(small, Means(), "cpu", 0).patches.shape == (2 * PATCHES, 10)
+    assert features(small).patches.shape == (2 * PATCHES, 10)
