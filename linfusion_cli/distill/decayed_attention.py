@@ -62,8 +62,7 @@ class DecayedAttention(LinearAttention):
         Raises ValueError for cross-attention or a mask.
         """
         refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
-        query = self._split(self.to_q(hidden_states + self.to_q_(hidden_states)))
-        key = self._split(self.to_k(hidden_states + self.to_k_(hidden_states)))
+        query, key = (self._split(made(hidden_states)) for made in (self._queries, self._keys))
         value = self._split(self.to_v(hidden_states))
         if self.norm is not None:
             scanned = self._scanned(hidden_states, query * query.shape[-1] ** -0.5, key, value)

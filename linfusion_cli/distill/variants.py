@@ -23,7 +23,6 @@ from linfusion_cli.engine.attention.linear_attention import (
     EPSILON,
     AttentionState,
     LinearAttention,
-    feature_map,
     refuse_other_attention,
 )
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
@@ -69,8 +68,7 @@ class CausalAttention(LinearAttention):
         """
         refuse_other_attention(hidden_states, encoder_hidden_states, attention_mask)
         query = self._query(hidden_states)
-        key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
-        return self._project(causal(query, key, self._split(self.to_v(hidden_states))))
+        return self._project(causal(query, *self.key_value(hidden_states)))
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from linfusion_cli.engine.attention import fused_attention
-from linfusion_cli.engine.attention.linear_attention import AttentionState, feature_map
+from linfusion_cli.engine.attention.linear_attention import AttentionState, feature_map, split_heads
 from linfusion_cli.engine.attention.linfusion import AttentionSpec, LinFusion
 
 TOKENS, BLOCKS = 192, 2  # of the trial: more than a program takes at once, in more than one block
@@ -39,15 +38,10 @@ def _fault(spec: AttentionSpec, device: torch.device, dtype: torch.dtype) -> str
     try:
         fused_attention.add_keys(fused, key, value, BLOCKS)
         found = fused_attention.read(fused, query)
-        plain.add(feature_map(_split(key, spec)), _split(value, spec), BLOCKS)
-        expected = plain.read(feature_map(_split(query, spec))).transpose(1, 2).flatten(2)
+        q, k, v = (split_heads(x, spec.heads) for x in (query, key, value))
+        plain.add(feature_map(k), v, BLOCKS)
+        expected = plain.read(feature_map(q)).transpose(1, 2).flatten(2)
         apart = float((found.float() - expected.float()).abs().max() / expected.float().abs().max())
     except Exception as error:  # compilers and drivers raise what they like
         return f"{type(error).__name__}: {error}".split("\n")[0][:100]
     return "" if apart <= ALLOWED else f"they are off by {apart:.0%}"
-
-
-def _split(x: Tensor, spec: AttentionSpec) -> Tensor:
-    """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
-    split: Tensor = x.unflatten(-1, (spec.heads, -1))
-    return split.transpose(1, 2)

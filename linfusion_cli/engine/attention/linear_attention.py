@@ -150,24 +150,31 @@ class LinearAttention(nn.Module):
         if self.kernels is None:
             state.add(*self.key_value(hidden_states), blocks)
         else:
-            key = self.to_k(hidden_states + self.to_k_(hidden_states))
-            self.kernels.add_keys(state, key, self.to_v(hidden_states), blocks)
+            self.kernels.add_keys(state, self._keys(hidden_states), self.to_v(hidden_states), blocks)
 
     def key_value(self, hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """phi(K) and V of some tokens (batch, tokens, channels), each (batch, heads, tokens, dim)."""
-        key = feature_map(self._split(self.to_k(hidden_states + self.to_k_(hidden_states))))
-        return key, self._split(self.to_v(hidden_states))
+        return feature_map(self._split(self._keys(hidden_states))), self._split(self.to_v(hidden_states))
 
     def attend(self, hidden_states: Tensor, state: AttentionState) -> Tensor:
         """The layer's output for some tokens (batch, tokens, channels), given the state of all tokens."""
         if self.kernels is None:
             return self._project(state.read(self._query(hidden_states)))
-        query = self.to_q(hidden_states + self.to_q_(hidden_states))
-        return self._project(self._split(self.kernels.read(state, query)))
+        return self._project(self._split(self.kernels.read(state, self._queries(hidden_states))))
 
     def _query(self, hidden_states: Tensor) -> Tensor:
         """phi(Q) of some tokens (batch, tokens, channels), (batch, heads, tokens, dim)."""
-        return feature_map(self._split(self.to_q(hidden_states + self.to_q_(hidden_states))))
+        return feature_map(self._split(self._queries(hidden_states)))
+
+    def _queries(self, hidden_states: Tensor) -> Tensor:
+        """Q = W_q (x + f_q(x)) of some tokens, (batch, tokens, channels)."""
+        query: Tensor = self.to_q(hidden_states + self.to_q_(hidden_states))
+        return query
+
+    def _keys(self, hidden_states: Tensor) -> Tensor:
+        """K = W_k (x + f_k(x)) of some tokens, (batch, tokens, channels)."""
+        key: Tensor = self.to_k(hidden_states + self.to_k_(hidden_states))
+        return key
 
     def _project(self, attended: Tensor) -> Tensor:
         """(batch, heads, tokens, dim) through the output projection to (batch, tokens, channels)."""
@@ -175,9 +182,13 @@ class LinearAttention(nn.Module):
         return projected
 
     def _split(self, x: Tensor) -> Tensor:
-        """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
-        split: Tensor = x.unflatten(-1, (self.heads, -1))
-        return split.transpose(1, 2)
+        return split_heads(x, self.heads)
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(batch, tokens, heads * dim) to (batch, heads, tokens, dim)."""
+    split: Tensor = x.unflatten(-1, (heads, -1))
+    return split.transpose(1, 2)
 
 
 def refuse_other_attention(

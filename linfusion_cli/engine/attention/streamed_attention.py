@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 from torch.nn import functional as F
 
-from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention
+from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention, split_heads
 from linfusion_cli.engine.memory.peers import Peers
 
 
@@ -92,6 +92,4 @@ class _SoftmaxSeen:
         return projected
 
     def _split(self, x: Tensor) -> Tensor:
-        """(1, tokens, heads * dim) to (1, heads, tokens, dim)."""
-        split: Tensor = x.unflatten(-1, (self.attention.heads, -1))
-        return split.transpose(1, 2)
+        return split_heads(x, self.attention.heads)
