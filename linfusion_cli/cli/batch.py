@@ -31,7 +31,7 @@ from linfusion_cli.cli.cluster_batch import CoresFlag, OnCluster, OnFlag
 from linfusion_cli.cli.flags import with_flags
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.long_work import YesFlag
-from linfusion_cli.cli.rank_roles import followed, launched_command, refuse_launcher
+from linfusion_cli.cli.rank_roles import followed, launched_command, ranks_of, refuse_launcher
 from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.cli.task_start import begin
@@ -309,10 +309,8 @@ def _show_plans(journal: Journal, tasks: list[Task], options: Options, *, as_jso
     """A plan for each configuration of the images that are not made yet. Exit code 1 if there is none for one."""
     from linfusion_cli.batch.dry_run import dry_run
     from linfusion_cli.cli.batch_display import dry_run_lines, emit_dry_run
-    from linfusion_cli.config.rank_options import RankOptions
 
-    by_ranks = RankOptions.of(options.ranks, options.devices, shares=options.rank_shares)
-    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder, by_ranks)
+    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder, ranks_of(options))
     if as_json:
         emit_dry_run(found)
     else:

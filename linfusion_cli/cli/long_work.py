@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from linfusion_cli.cli.rank_roles import ranks_of
 from linfusion_cli.cli.wrapping import say
 
 if TYPE_CHECKING:
@@ -56,11 +57,9 @@ def ask_before_long_tasks(journal: Journal, tasks: list[Task], options: Options,
         return
     from linfusion_cli.batch.dry_run import dry_run
     from linfusion_cli.cli.batch_display import obstacle_lines
-    from linfusion_cli.config.rank_options import RankOptions
 
     missing = [task for task in tasks if task.id not in journal.done]
-    ranks = RankOptions.of(options.ranks, options.devices, shares=options.rank_shares)
-    found = dry_run(missing, journal.folder, ranks)
+    found = dry_run(missing, journal.folder, ranks_of(options))
     failing = found.obstacles.images()
     fine = [task.id not in failing for task in missing]
     count = sum(fine) if options.keep_going else (*fine, False).index(False)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from linfusion_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from linfusion_cli.batch.runner import Options
     from linfusion_cli.config.job import Job
     from linfusion_cli.config.rank_options import RankOptions
     from linfusion_cli.launched_ranks import Launch
@@ -65,6 +66,13 @@ def planned_for(job: Job, *, dry_run: bool) -> Iterator[tuple[Machine, int, Run]
 def is_first_process() -> bool:
     """Whether a launcher started this process as its first one, or none did: then it is the one that tells."""
     return os.environ.get("RANK", "0") in ("", "0")
+
+
+def ranks_of(options: Options) -> RankOptions:
+    """The processes that make each image of a batch together."""
+    from linfusion_cli.config.rank_options import RankOptions
+
+    return RankOptions.of(options.ranks, options.devices, shares=options.rank_shares)
 
 
 def launched_command(device: str, options: RankOptions) -> str:

@@ -15,8 +15,10 @@ from linfusion_cli.models import family_folder
 from linfusion_cli.weights.adapter_files import merged_parameters
 from linfusion_cli.weights.families import FAMILY_ROWS, FamilyRow
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.single_file_layouts import named
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, named
 from linfusion_cli.weights.unet_file import unet_config
+from linfusion_cli.weights.unet_settings import MIDDLE, PLAIN_MIDDLE
+from linfusion_cli.weights.unet_shapes import UNET_DEFAULTS
 from linfusion_cli.weights.weight_file import WeightFile
 
 
@@ -57,10 +59,6 @@ class UNetShape:
         return 3 * (14 * c * c + 4 * c * self.text_dim + 4 * c * c // self.f_divisor) + 36 * c * c
 
 
-UNET_LAYERS, HEADS = 2, 8  # of configs that do not say it, as in diffusers
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
-MIDDLE = "UNetMidBlock2DCrossAttn"  # of configs that are older than the key
-PLAIN_MIDDLE = "UNetMidBlock2D"  # without a transformer: of SSD-1B and Segmind-Vega
 BANDABLE = {"CrossAttnDownBlock2D", "DownBlock2D", MIDDLE, PLAIN_MIDDLE, "CrossAttnUpBlock2D", "UpBlock2D"}
 
 
@@ -199,23 +197,26 @@ def read_architecture(
 
 
 def _unet_shape(config: dict[str, Any], row: FamilyRow, parameters: int, linear_parameters: int) -> UNetShape:
+    config = UNET_DEFAULTS | config
     levels = len(config["block_out_channels"])
-    depth = tuple(map(_mean_depth, _per_level(config.get("transformer_layers_per_block", 1), levels)))
+    depth = tuple(map(_mean_depth, _per_level(config["transformer_layers_per_block"], levels)))
     return UNetShape(
         channels=tuple(config["block_out_channels"]),
         depths=tuple(
             d if "CrossAttn" in kind else 0 for d, kind in zip(depth, config["down_block_types"], strict=True)
         ),
-        layers=config.get("layers_per_block", UNET_LAYERS),
-        middle_depth=0 if config.get("mid_block_type") == PLAIN_MIDDLE else depth[-1],
+        layers=config["layers_per_block"],
+        middle_depth=0 if config["mid_block_type"] == PLAIN_MIDDLE else depth[-1],
         text_dim=config["cross_attention_dim"],
-        heads=_per_level(config.get("num_attention_heads") or config.get("attention_head_dim", HEADS), levels),
+        heads=_per_level(
+            config.get("num_attention_heads") or config["attention_head_dim"],
+            levels,
+        ),
         f_divisor=row.f_divisor,
         parameters=parameters,
         linear_parameters=linear_parameters,
         controlnet_parameters=row.parameters.controlnet * parameters // row.parameters.unet,
-        bandable={*config["down_block_types"], *config["up_block_types"], config.get("mid_block_type", MIDDLE)}
-        <= BANDABLE,
+        bandable={*config["down_block_types"], *config["up_block_types"], config["mid_block_type"]} <= BANDABLE,
         told_guidance=bool(config.get("time_cond_proj_dim")),
     )
 

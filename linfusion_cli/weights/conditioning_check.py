@@ -9,16 +9,14 @@ from typing import Any
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.part_shapes import CLIP_DEFAULTS
 from linfusion_cli.weights.pipeline_settings import read_json_object
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS
 
 SIZES = 6  # numbers that tell SD-XL the image's size: original and target height and width, and the crop
-ENCODERS = ("text_encoder", "text_encoder_2")
 
 
 def text_widths(folder: Path) -> dict[str, int]:
     """The width of each text encoder that has a config in a folder in diffusers layout."""
-    paths = {part: folder / part / "config.json" for part in ENCODERS}
-    found = {part: CLIP_DEFAULTS | read_json_object(path) for part, path in paths.items() if path.is_file()}
-    return {part: int(config["hidden_size"]) for part, config in found.items()}
+    return {part: int(config["hidden_size"]) for part, config in _text_encoders(folder).items()}
 
 
 def check_conditioning(unet: Mapping[str, Any], folder: Path, source: Path) -> None:
@@ -27,8 +25,7 @@ def check_conditioning(unet: Mapping[str, Any], folder: Path, source: Path) -> N
     source: of the UNet's config. Raises WeightsError that names it and the setting that no text encoder fits. Encoders
     without a config are passed over: loading tells that they are missing.
     """
-    paths = [path for part in ENCODERS if (path := folder / part / "config.json").is_file()]
-    encoders = [CLIP_DEFAULTS | read_json_object(path) for path in paths]
+    encoders = list(_text_encoders(folder).values())
     told = unet.get("addition_embed_type") is not None
     if len(encoders) != 1 + told:
         return
@@ -41,3 +38,9 @@ def check_conditioning(unet: Mapping[str, Any], folder: Path, source: Path) -> N
         if SIZES * own + pooled != read:
             what = f"its projection_class_embeddings_input_dim is {read}, not {SIZES} x {own} (addition_time_embed_dim)"
             raise WeightsError(f"{source}: {what} + {pooled} (projection_dim of text_encoder_2)")
+
+
+def _text_encoders(folder: Path) -> dict[str, dict[str, Any]]:
+    """The config of each text encoder that has one in a folder in diffusers layout."""
+    paths = {part: folder / part / "config.json" for part in TEXT_ENCODERS}
+    return {part: CLIP_DEFAULTS | read_json_object(path) for part, path in paths.items() if path.is_file()}

@@ -10,6 +10,7 @@ from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_shapes import check_tensors, shapes_of
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
+from linfusion_cli.weights.layer_shapes import first_difference
 from linfusion_cli.weights.model_family import FAMILY_NAMES, Tensors, check_kind, family_of, kind_of
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, weight_files
@@ -100,10 +101,9 @@ def _check_file(header: Header, model: WeightFile, configs: Path) -> None:
     if not theirs or _naming(header.tensors) != _naming(model.unet_tensors):
         check_single_file_shapes(header, model.path if model.path.is_dir() else configs, ("unet",), PARAMETER)
         return
-    for name in (*ours, *theirs):
-        if ours.get(name) != theirs.get(name):
-            what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"
-            raise WeightsError(f"{header.path}: {what}: a UNet for another model", parameter=PARAMETER)
+    if name := first_difference(ours, theirs):
+        what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"
+        raise WeightsError(f"{header.path}: {what}: a UNet for another model", parameter=PARAMETER)
 
 
 def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:

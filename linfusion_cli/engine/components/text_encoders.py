@@ -28,8 +28,8 @@ from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS
 
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 ENCODERS = (*TEXT_ENCODERS, "image_encoder")
 
 
