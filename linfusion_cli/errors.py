@@ -82,6 +82,7 @@ def option(key: str, value: Value = None) -> Option:
 
 
 Spell = Callable[[Option], str]
+QUOTES_PROMPT = Option("")  # a part that shows nothing: the message quotes the prompt or the negative prompt
 
 
 class Message(str):
@@ -103,6 +104,11 @@ class Message(str):
         """The text with every option as `spell` writes it."""
         return _rendered(self.parts, spell)
 
+    @property
+    def quotes_prompt(self) -> bool:
+        """Whether it quotes the prompt or the negative prompt, so that files without them must not hold it."""
+        return QUOTES_PROMPT in self.parts
+
     def as_json(self) -> list[str | list[Value]]:
         """The parts for from_json(), to cross a process border."""
         return [part if isinstance(part, str) else [part.key, part.value] for part in self.parts]
@@ -121,7 +127,8 @@ def _flat(part: str | Option | LinfusionError) -> tuple[str | Option, ...]:
 
 
 def _rendered(parts: Iterable[str | Option], spell: Spell) -> str:
-    text = "".join(part if isinstance(part, str) else spell(part) for part in parts)
+    shown = (part for part in parts if part != QUOTES_PROMPT)
+    text = "".join(part if isinstance(part, str) else spell(part) for part in shown)
     return "\n".join(_shortened(line) for line in text.split("\n"))
 
 
@@ -205,6 +212,11 @@ class StandardOutputError(LinfusionError):
     def __init__(self, reason: str, *, reader_gone: bool = False) -> None:
         self.reader_gone = reader_gone
         super().__init__(f"standard output can't be written: {reason}")
+
+
+def quotes_prompt(text: str) -> bool:
+    """Whether a text is a message that quotes the prompt or the negative prompt."""
+    return isinstance(text, Message) and text.quotes_prompt
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

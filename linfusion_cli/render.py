@@ -17,7 +17,7 @@ from linfusion_cli.config.job import Job
 from linfusion_cli.config.job_hash import job_hash, unseeded_hash
 from linfusion_cli.config.required_weights import check_weights, missing_weights, refuse_changed
 from linfusion_cli.config.sampler_names import a1111_names
-from linfusion_cli.config.shown_settings import shown_settings
+from linfusion_cli.config.shown_settings import shown_settings, without_prompt
 from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
 from linfusion_cli.events import (
@@ -86,7 +86,8 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
     measured = _Measured()
     stopper = _Stopper(notify)
     preview_file = PreviewFile(job.preview_file, notify)
-    with MemoryLog(job.memory_log, notify) as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
+    memory_log = MemoryLog(job.memory_log, notify, quotes=job.stores_prompt)
+    with memory_log as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             measured.see(event)
@@ -339,11 +340,12 @@ def _tell_missing_stages(plan: Plan, notify: Notify) -> None:
 
 def record_of(plan: Plan, measured: list[PhaseFinished]) -> dict[str, Any]:
     """The record that is stored inside the image: all that decides its pixels, without paths of this machine."""
-    job, sampling = plan.job, plan.job.settings.sampling
+    (job, not_stored), sampling = without_prompt(plan.job), plan.job.settings.sampling
     sampler, schedule = a1111_names(sampling.scheduler, sampling.sigma_schedule, sampling.timestep_spacing)
     return {
         "version": __version__,
-        "id": job_hash(job),
+        "id": job_hash(plan.job),
+        **({"not_stored": list(not_stored)} if not_stored else {}),
         "prompt": job.prompt,
         "negative_prompt": job.negative_prompt,
         "seed": job.seed,

@@ -13,6 +13,7 @@ from linfusion_cli.errors import UsageError, nearest_name
 
 LORA_WEIGHT = "lora_weight"  # of the LoRAs that are given
 MOST_VALUES = 100
+TEXT_KEYS = frozenset({"negative_prompt"})  # of axes
 _SPAN = re.compile(r"\s*-?\d{1,9}\.\.-?\d{1,9}\s*")
 
 
@@ -28,6 +29,13 @@ class Axis:
         """ "guidance 7.5", one for each value."""
         name = self.key.replace("_", " ")
         return tuple(f"{name} {_shown(value)}" for value in self.values)
+
+    @property
+    def plain_labels(self) -> tuple[str, ...]:
+        """The same without the words of a negative prompt, "negative prompt 2": for files that hold no prompt."""
+        if self.key not in TEXT_KEYS:
+            return self.labels
+        return tuple(f"{self.key.replace('_', ' ')} {number}" for number in range(1, len(self.values) + 1))
 
     def row(self, number: int, loras: Sequence[str]) -> Mapping[str, object]:
         """The keys and values of an image's row for value `number`, from 0. loras: those that are given."""

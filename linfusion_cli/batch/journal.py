@@ -26,6 +26,7 @@ from linfusion_cli.redaction import redacted
 LINE_BYTES = 16 << 20  # of a journal that are read; older journals hold the numbers of all new images in one line
 PIECE_BYTES = 4 << 20  # of a journal that are read at a time
 NUMBERS_PER_LINE = 10_000
+HIDDEN_KEYS = ("negative_prompt",)  # of flags: of a batch that stores no prompt
 State = Literal["done", "missing", "damaged", "foreign"]
 _EVENT = re.compile(rb'"event": "(?:done|failed|numbers|flags)"')  # those that say something for the next run
 _PART = re.compile(r"-\d+-of-(\d+)")  # of a list, in a journal's name
@@ -39,6 +40,13 @@ class Flags:
     common: Mapping[str, object]  # values of rows that do not say otherwise
     template: str  # of the files' names
     wildcards: str  # the folder; "": none
+    not_stored: tuple[str, ...] = ()  # keys of `common` that were given, and that no file may hold
+
+    def stored(self) -> Flags:
+        """The flags without the words of a negative prompt."""
+        hidden = tuple(key for key in HIDDEN_KEYS if self.common.get(key))
+        common = {key: value for key, value in self.common.items() if key not in HIDDEN_KEYS}
+        return Flags(common, self.template, self.wildcards, hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +139,8 @@ class Journal:
     def keep_flags(self, flags: Flags) -> None:
         """Notes the flags of this run, unless the last one had the same."""
         if flags != self.flags:
-            self.add("flags", common=flags.common, template=flags.template, wildcards=flags.wildcards)
+            hidden = {"not_stored": list(flags.not_stored)} if flags.not_stored else {}
+            self.add("flags", common=flags.common, template=flags.template, wildcards=flags.wildcards, **hidden)
 
     def name_of(self, task: Task) -> str:
         """The file name of the task's image: the one under which it was finished, or the name of the task."""
@@ -191,7 +200,9 @@ class Journal:
                 self._numbers.update(known)
                 self._noted.update(known)
             case {"event": "flags", "common": dict(common), "template": str(template), "wildcards": str(folder)}:
-                self.flags = Flags({str(key): value for key, value in common.items()}, template, folder)
+                hidden = row.get("not_stored")
+                names = tuple(key for key in HIDDEN_KEYS if isinstance(hidden, list) and key in hidden)
+                self.flags = Flags({str(key): value for key, value in common.items()}, template, folder, names)
             case _:
                 pass
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from linfusion_cli.config.choices import STORE_PROMPT
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.errors import UsageError, option
@@ -25,6 +26,7 @@ COUNTS = {
     "batch_size": "batch_size",
 }
 RANDOM_SEEDS = ("-1", "-1.0", "random")
+_YES_OR_NO = {row.key: row.choices for row in all_rows() if row.choices == STORE_PROMPT}  # true and false in YAML
 RANGE = re.compile(r"(\d{1,10})(?:\.\.(\d{1,10}))?")
 
 
@@ -93,6 +95,8 @@ def converted(key: str, value: object, wanted: Wanted) -> typing.Any:
     text, kinds = isinstance(value, str), wanted.kinds
     if text and wanted.any_text:
         return value
+    if isinstance(value, bool) and key in _YES_OR_NO:
+        return _YES_OR_NO[key][not value]
     if wanted.items:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(converted(key, item, wanted.items) for item in items)

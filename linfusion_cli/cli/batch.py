@@ -36,7 +36,7 @@ from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.cli.task_start import begin
 from linfusion_cli.cli.wrapping import columns_of, say
-from linfusion_cli.errors import LinfusionError, UsageError
+from linfusion_cli.errors import LinfusionError, UsageError, option
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
 
@@ -206,13 +206,24 @@ def _tasks(
 
 
 def _remembered(listed: Listed, journal: Journal, notes: list[str]) -> Listed:
-    """The same lists with the flags of the last run, if none that decides tasks is given."""
+    """The same lists with the flags of the last run, if none that decides tasks is given.
+
+    Raises UsageError where one of them is not stored.
+    """
     from linfusion_cli.batch.row_values import row_types
     from linfusion_cli.batch.task_list import NAME_TEMPLATE
 
     flags = journal.flags
     if flags is None or listed.common or listed.wildcards or listed.template != NAME_TEMPLATE:
         return listed
+    if flags.not_stored:
+        raise UsageError(
+            "the negative prompt of the last run is not stored, as ",
+            option("store_prompt", "no"),
+            " asked, and without it nobody knows which images these are: give ",
+            option("negative_prompt"),
+            " and the other options of the run again",
+        )
     common = {key: value for key, value in flags.common.items() if key in row_types()}  # a journal is only a hint
     last = Listed(listed.files, common, flags.template, Path(flags.wildcards) if flags.wildcards else None)
     if last != listed:
@@ -261,7 +272,8 @@ def run_tasks(
 
     with at_work(journal):
         journal.keep_numbers([task.id for task in tasks])
-        journal.keep_flags(Flags(listed.common, listed.template, str(listed.wildcards or "")))
+        flags = Flags(listed.common, listed.template, str(listed.wildcards or ""))
+        journal.keep_flags(flags if all(task.kind.job.stores_prompt for task in tasks) else flags.stored())
         display = BatchDisplay(log, as_json=as_json, quiet=quiet)
         try:
             if cluster is None:

@@ -20,7 +20,7 @@ from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told as spelled
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
 from linfusion_cli.cli.wrapping import say
-from linfusion_cli.errors import StandardOutputError
+from linfusion_cli.errors import StandardOutputError, quotes_prompt
 from linfusion_cli.events import Event, Note, PhaseStarted, Progressed
 from linfusion_cli.system.signals import STOP
 
@@ -45,7 +45,7 @@ class BatchDisplay:
         self._workers = 1  # that make an image each, at a time
         self._image, self._waiting_since = _Image(), now()
         self._said = now()
-        self._notes = NoteCounts()
+        self._notes, self._unlogged = NoteCounts(), set[str]()  # those that quote a prompt which no file may hold
         self._stdout, self._stdout_dead = sys.stdout, False  # the one of now: what a library prints later is not ours
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -139,14 +139,18 @@ class BatchDisplay:
 
     def _note(self, task: Task, note: str) -> None:
         """Shows a note with the first image that it concerns; sum_up() tells with how many others."""
+        if quotes_prompt(note) and not task.kind.job.stores_prompt:
+            self._unlogged.add(note)
         if self._notes.add(note, [task.id]):
-            self._line(f"note: {task.name}: {spelled(note)}")
+            logged = note not in self._unlogged
+            self._line(f"note: {task.name}: {spelled(note)}", logged=logged)
 
     def sum_up(self, summary: Summary) -> None:
         """Shows the notes that concern more than one image, and the counts of the run."""
-        repeated = [(spelled(note), images) for note, images in self._notes.shown() if images != ONE_IMAGE]
-        for line in [*(f"note: {images}: {note}" for note, images in repeated), summary_line(summary)]:
-            self._line(line)
+        for note, images in self._notes.shown():
+            if images != ONE_IMAGE:
+                self._line(f"note: {images}: {spelled(note)}", logged=note not in self._unlogged)
+        self._line(summary_line(summary))
         if self._as_json:
             notes = [{"text": spelled(note), "images": count} for note, count in self._notes.counts()]
             emit(self._stdout, "summary", {**asdict(summary), "notes": notes})
@@ -156,8 +160,9 @@ class BatchDisplay:
         each = self._seconds / self._made if self._made else self._image.planned_seconds
         return each * max(0.0, self._left - self._image.part) / self._workers
 
-    def _line(self, text: str, *, always: bool = False) -> None:
-        self._log.add(text)
+    def _line(self, text: str, *, always: bool = False, logged: bool = True) -> None:
+        if logged:
+            self._log.add(text)
         self._said = self._now()
         if self._quiet and not always:
             return

@@ -39,7 +39,7 @@ def inspect(
     if plot is not None or memory_log is not None:
         _plot(file, plot, memory_log)
     from linfusion_cli.output.foreign_record import read_foreign
-    from linfusion_cli.output.metadata import command_of, read_record, visible
+    from linfusion_cli.output.metadata import PLACEHOLDERS, command_of, not_stored, read_record, visible
 
     if (foreign := read_foreign(file)) is not None:
         _show_foreign(file, foreign, as_json=as_json)
@@ -53,6 +53,9 @@ def inspect(
     for line in record_lines(record):
         say(redacted(line))
     say(redacted(f"\nMake it again:\n  {command}"))
+    if missing := not_stored(record):
+        texts = " and ".join(f"the {name.replace('_', ' ')} (in place of {PLACEHOLDERS[name]})" for name in missing)
+        say(f"Not stored, as --store-prompt no asked, and yours to put in: {texts}")
     if left_out:
         say(f"Left out, because an image must not name files and models unasked: {visible(', '.join(left_out))}")
 

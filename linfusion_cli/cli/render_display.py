@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
@@ -30,7 +30,7 @@ from linfusion_cli.cli.text import (
 )
 from linfusion_cli.cli.wrapping import columns_of, print_lines, say
 from linfusion_cli.config.request_checks import NO_FILE
-from linfusion_cli.errors import StandardOutputError, UsageError, option
+from linfusion_cli.errors import StandardOutputError, UsageError, option, quotes_prompt
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 from linfusion_cli.system.signals import STOP
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 JSON_INTERVAL_S = 0.1
 LINE_INTERVAL_S = 10.0
+NOT_STORED = "(the prompt is not stored)"  # in its place in log files
 WIDE_COLUMNS = 80  # from which on the bar has room for the plan's memory beside that of now
 
 
@@ -127,6 +128,20 @@ class LineDisplay:
     def _print(self, text: str) -> None:
         self._last = self._now()
         print_lines([f"[{seconds_text(self._tracker.elapsed_seconds)}] {text}"], self._stream)
+
+
+class LogDisplay(LineDisplay):
+    """Plain lines for a log file: without the notes that quote a prompt which files must not hold."""
+
+    def notify(self, event: Event) -> None:
+        if not (isinstance(event, Note) and quotes_prompt(event.text)) or self._plan.job.stores_prompt:
+            super().notify(event)
+
+
+def without_quotes(plan: Plan) -> Plan:
+    """The plan as a log file may show it where no file may hold the prompt."""
+    notes = tuple(note for note in plan.notes if not quotes_prompt(note))
+    return replace(plan, job=replace(plan.job, prompt=NOT_STORED), notes=notes)
 
 
 class LiveDisplay:
@@ -282,7 +297,8 @@ def open_displays(
             LiveDisplay(plan, sys.stderr, images, lines) if live else LineDisplay(plan, sys.stderr, lines=lines)
         )
     if log is not None:
-        displays.append(LineDisplay(plan, log, lines=opening_lines(plan, which, with_plan=with_plan)))
+        logged = plan if plan.job.stores_prompt else without_quotes(plan)
+        displays.append(LogDisplay(logged, log, lines=opening_lines(logged, which, with_plan=with_plan)))
     return Displays(*displays)
 
 

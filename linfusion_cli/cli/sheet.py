@@ -162,7 +162,7 @@ class _Grid:
 
         chosen = [(axis, number) for axis, number in ((self.x, column), (self.y, line)) if axis is not None]
         values = {key: value for axis, number in chosen for key, value in axis.row(number, loras).items()}
-        return Row(", ".join(axis.labels[number] for axis, number in chosen), {"prompt": prompt, **values})
+        return Row(", ".join(axis.plain_labels[number] for axis, number in chosen), {"prompt": prompt, **values})
 
     def make(self, folder: Path, cell_px: int, log_file: Path | None, *, as_json: bool, quiet: bool, yes: bool) -> int:
         """Makes the images that are missing; the exit code of the first that failed, or 0."""
@@ -202,13 +202,16 @@ class _Grid:
 
     def sheet(self, folder: Path, cell_px: int) -> Sheet:
         """The grid, with grey cells where an image is missing."""
+        from linfusion_cli.batch.axes import Axis
         from linfusion_cli.batch.journal import Journal
         from linfusion_cli.output.contact_sheet import Sheet
 
         journal = Journal(folder)
         files = [[folder / journal.name_of(task) for task in row] for row in self._cells]
         rows = [[file if file.exists() else None for file in row] for row in files]
-        labels = [() if axis is None else axis.labels for axis in (self.x, self.y)]
+        plain = not all(task.kind.job.stores_prompt for row in self._cells for task in row)
+        axes = [axis or Axis("", ()) for axis in (self.x, self.y)]
+        labels = [axis.plain_labels if plain else axis.labels for axis in axes]
         return Sheet(rows=rows, columns=labels[0], lines=labels[1], cell_px=cell_px)
 
 

@@ -13,6 +13,7 @@ Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
 PLAIN, FUSED = KERNELS = ("plain", "fused")  # of linear attention
 Preprocess = Literal["none", "canny"]
+StorePrompt = Literal["yes", "no"]
 Variant = Literal["fp16", ""]  # of the files on the hub
 Padding = Literal["reflect", "zeros"]
 Between = Literal["pixel", "latent"]
@@ -46,5 +47,6 @@ OTHER_WORDS = {
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
 PREDICTIONS: tuple[str, ...] = get_args(Prediction)
 DTYPES: tuple[str, ...] = get_args(Dtype)
+STORE_PROMPT: tuple[str, ...] = get_args(StorePrompt)
 CONTROL_MODES = (NO_MODE, *MODE_NUMBERS)
 PREPROCESSES: tuple[str, ...] = get_args(Preprocess)

@@ -53,6 +53,11 @@ class Job:
     prompt_notes: tuple[str, ...] = ()  # how parts of the prompt that are no words were read
 
     @property
+    def stores_prompt(self) -> bool:
+        """Whether files may hold the words of the prompt and of the negative prompt."""
+        return self.settings.output.store_prompt == "yes"
+
+    @property
     def preview_file(self) -> Path | None:
         """Where previews are written; None if there are none, or if events alone hold them."""
         return None if self.preview == NO_FILE else self.preview

@@ -43,4 +43,5 @@ class Kind:
     def name_of(self, template: str, prompt: str, seed: int, index: int, job_id: str, origin: Origin) -> str:
         """The name of that job's file. Raises UsageError, which names `origin`, for what is no name of an image."""
         chosen = self.request.format or ""
+        prompt = prompt if self.job.stores_prompt else ""
         return image_name(template, origin, self._fields, prompt, seed, index, lambda: job_id, chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from linfusion_cli.config.choices import DTYPES, KERNELS
+from linfusion_cli.config.choices import DTYPES, KERNELS, STORE_PROMPT
 from linfusion_cli.config.option_row import BATCH, COMMANDS, GENERATE, UPSCALE, OptionRow
 from linfusion_cli.config.preset_files import preset_files
 from linfusion_cli.config.rank_rows import RANK_ROWS
@@ -264,6 +264,17 @@ FILE_ROWS = (
         key="pyramid",
         kind=bool,
         help="Store smaller levels in a TIFF, too, for viewers that zoom.",
+        decides_pixels=False,
+    ),
+    OptionRow(
+        key="store_prompt",
+        kind=str,
+        metavar="yes|no",
+        help="Whether the image and what is kept beside it hold the prompt and the negative prompt.",
+        details="no: neither the record, journals, logs nor file names hold their words; a hash tells images apart.",
+        choices=STORE_PROMPT,
+        preset_key="output.store_prompt",
+        neutral="yes",
         decides_pixels=False,
     ),
 )

@@ -19,6 +19,7 @@ from linfusion_cli.config.choices import (
     Resize,
     Scheduler,
     SigmaSchedule,
+    StorePrompt,
     TimestepSpacing,
     Variant,
 )
@@ -170,6 +171,7 @@ class OutputSettings(_Section):
 
     size: str = _key("output.size")
     name: str = _key("output.name")
+    store_prompt: StorePrompt
 
 
 class Preset(_Section):

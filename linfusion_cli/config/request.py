@@ -78,4 +78,5 @@ class Request:
     devices: str | None = None
     eta: float | None = None
     rank_shares: str | None = None
+    store_prompt: str | None = None
     index: int = 0  # the position in a batch, for {index} in the file's name

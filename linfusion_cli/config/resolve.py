@@ -194,5 +194,6 @@ def _output(request: Request, loaded: Loaded, job: Job) -> Path:
         template, origin, folder = request.output.name, option("output"), request.output.parent
     chosen = "" if request.format is None else checked_choice("format", request.format)
     shared = shared_fields(job)
-    name = image_name(template, origin, shared, job.prompt, job.seed, request.index, lambda: job_hash(job), chosen)
+    words = job.prompt if job.stores_prompt else ""
+    name = image_name(template, origin, shared, words, job.seed, request.index, lambda: job_hash(job), chosen)
     return folder / name

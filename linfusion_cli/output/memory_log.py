@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-from linfusion_cli.errors import Message, OutputError, option
+from linfusion_cli.errors import Message, OutputError, option, quotes_prompt
 from linfusion_cli.events import Event, Note, Notify, PreviewMade
 from linfusion_cli.files import try_writing
 from linfusion_cli.platform_files import NO_WAIT, PRIVATE
@@ -44,10 +44,11 @@ class MemoryLog:
 
     Entering raises OutputError if the file can't be opened, or if it is a pipe, which may have no reader. A log that
     can't be written later (a full disk) is told through `notify`, once, and the render goes on without it.
+    quotes: False leaves out notes that quote the prompt.
     """
 
-    def __init__(self, path: Path | None, notify: Notify) -> None:
-        self._path, self._notify = path, notify
+    def __init__(self, path: Path | None, notify: Notify, *, quotes: bool = True) -> None:
+        self._path, self._notify, self._quotes = path, notify, quotes
         self._file: TextIO | None = None
 
     def __enter__(self) -> Self:
@@ -68,6 +69,8 @@ class MemoryLog:
     def add(self, event: Event, at_seconds: float) -> None:
         """Writes when it was, and the event, whose own `seconds` are how long a phase took."""
         if self._file is None or isinstance(event, PreviewMade):  # pixels are no matter of this log
+            return
+        if isinstance(event, Note) and not self._quotes and quotes_prompt(event.text):
             return
         line = json.dumps({"at_seconds": round(at_seconds, 3), "event": type(event).__name__, **asdict(event)})
         try:

@@ -24,6 +24,7 @@ _WITH_XMP = ("JPEG", "WEBP", "TIFF", "AVIF", "JXL")
 _DEEP_ZOOM = b"http://schemas.microsoft.com/deepzoom/"
 _NEEDED = {"prompt": str, "preset": str, "seed": int, "width": int, "height": int}
 COUNTED_FROM_1 = frozenset({"clip-skip"})  # as it is typed; a record counts from 0, as all older ones do
+PLACEHOLDERS = {"prompt": "PROMPT", "negative_prompt": "NEGATIVE"}  # in commands, for texts that are not stored
 _HIDDEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _LINE_BREAKS = re.compile(r"[\t\n\v\f\r\x1c-\x1e\x85\u2028\u2029]+")
 
@@ -78,9 +79,15 @@ def command_of(record: Mapping[str, object], allowed: frozenset[str] | None = No
     return " ".join(_quoted(word) for word in command_words(record, allowed))
 
 
+def not_stored(record: Mapping[str, object]) -> tuple[str, ...]:
+    """The texts that the image was made with and that its record does not hold: "prompt", "negative_prompt"."""
+    names = record.get("not_stored")
+    return tuple(name for name in PLACEHOLDERS if isinstance(names, list) and name in names)
+
+
 def command_words(record: Mapping[str, object], allowed: frozenset[str] | None = None) -> list[str]:
     """The same command as a list of unquoted words."""
-    prompt = str(record["prompt"])
+    prompt = PLACEHOLDERS["prompt"] if "prompt" in not_stored(record) else str(record["prompt"])
     options = [word for name, value in _options(record, allowed).items() for word in typed(name, value)]
     if image := str(record.get("upscaled") or ""):
         return ["linfusion", "upscale", *options, "--", image, *([prompt] if prompt else [])]
@@ -91,13 +98,16 @@ def command_words(record: Mapping[str, object], allowed: frozenset[str] | None =
 
 def _options(record: Mapping[str, object], allowed: frozenset[str] | None) -> dict[str, object]:
     """The options of the command, as flag_words types them; only the allowed overrides, None for all."""
+    left_out = not_stored(record)
     options: dict[str, object] = {
         "preset": record["preset"],
         "size": f"{record['width']}x{record['height']}",
         "seed": record["seed"],
     }
-    if record.get("negative_prompt"):
-        options["negative-prompt"] = record["negative_prompt"]
+    if negative := PLACEHOLDERS["negative_prompt"] if "negative_prompt" in left_out else record.get("negative_prompt"):
+        options["negative-prompt"] = negative
+    if left_out:
+        options["store-prompt"] = "no"
     overrides = record.get("overrides", {})
     if not isinstance(overrides, dict):
         raise UsageError("the overrides of the record are not a JSON object")
@@ -147,7 +157,7 @@ def parameters_of(record: Mapping[str, object]) -> str:
     A prompt can't look like one of the other lines: its line breaks become spaces, and it is quoted if it begins like
     one.
     """
-    lines = [_prompt_line(str(record["prompt"]))]
+    lines = [] if not_stored(record) else [_prompt_line(str(record["prompt"]))]
     if record.get("negative_prompt"):
         lines.append("Negative prompt: " + _one_line(str(record["negative_prompt"])))
     values = {

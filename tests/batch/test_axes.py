@@ -26,6 +26,8 @@ def test_an_axis_is_an_option_and_its_values(text: str, key: str, values: tuple[
 def test_labels_name_option_and_value() -> None:
     assert axis_of("guidance=3,5", ()).labels == ("guidance 3", "guidance 5")
     assert axis_of(f"model={'x' * 80}", ()).labels == (f"model ...{'x' * 37}",)
+    assert axis_of("guidance=3,5", ()).plain_labels == ("guidance 3", "guidance 5")
+    assert axis_of("negative=fog,rain", ()).plain_labels == ("negative prompt 1", "negative prompt 2")
 
 
 def test_the_weight_of_the_loras_is_replaced() -> None:

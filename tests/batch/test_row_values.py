@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from linfusion_cli.batch.row_values import MOST_COUNT, counted_images, row_types, seeds_of
+from linfusion_cli.batch.row_values import MOST_COUNT, converted, counted_images, row_types, seeds_of, wants
 from linfusion_cli.errors import UsageError
 
 
@@ -26,3 +26,9 @@ def test_counts() -> None:
 def test_keys_of_rows_are_options() -> None:
     assert {"prompt", "seed", "size", "negative_prompt"} <= set(row_types())
     assert "output" not in row_types()
+
+
+def test_what_yaml_takes_for_a_boolean_is_yes_or_no() -> None:
+    assert [converted("store_prompt", value, wants(str)) for value in (True, False, "no")] == ["yes", "no", "no"]
+    with pytest.raises(UsageError):
+        converted("scheduler", True, wants(str))
