@@ -82,6 +82,7 @@ FILES = {
     "pickles, after `linfusion convert`": ALL,
     "links to huggingface.co": ALL,
     "folders of the hub's cache, folders without a model": ALL,
+    "a model that lacks a part, a config, weights, or words of a tokenizer": ALL,
     "truncated files": ALL,
     "any config or header, mutated": ALL,
 }

@@ -86,7 +86,7 @@ IMPORTS = {
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
     "engine.attention": "engine.memory engine.loading weights errors json_files files",
     "engine.memory": "engine.loading planning geometry events errors system",
-    "engine.loading": "engine.compat_diffusers weights models errors json_files",
+    "engine.loading": "engine.compat_diffusers weights models errors",
     "system_check": "planning config weights system errors files",
     "planning": "config images weights system geometry models errors redaction files json_files",
     "config": "flag_words images weights file_formats geometry errors files toml_files",

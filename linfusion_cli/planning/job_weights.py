@@ -35,6 +35,11 @@ class JobWeights:
         other = self.unet.text_dim if self.unet is not None else 0
         return other or self.model.text_dim
 
+    @property
+    def replaced(self) -> frozenset[str]:
+        """The parts of the model that others are used for, whether these are on this machine or not."""
+        return frozenset(part for part, other in (("unet", self.unet), ("vae", self.vae)) if other is not None)
+
     @staticmethod
     def of(job: Job) -> JobWeights:
         """Looks for them. Raises WeightsError for pickles, damaged files, and an image encoder of another width."""

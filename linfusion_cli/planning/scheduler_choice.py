@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from linfusion_cli.config.schedulers import SCHEDULERS, schedule_options
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import UsageError, option
+
+ZERO_SNR = "rescale_betas_zero_snr"  # diffusers' name for it in a scheduler's config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +43,13 @@ class SchedulerChoice:
             options=tuple(row.options.items()),
             zero_snr_names=tuple(other for other, its in SCHEDULERS.items() if its.zero_snr),
         )
+
+    def require_zero_snr(self) -> None:
+        """Raises UsageError if the scheduler would ignore the zero terminal SNR that a model was trained with."""
+        if self.name not in self.zero_snr_names:
+            raise UsageError(
+                f'scheduler "{self.name}" knows no schedule of zero terminal SNR, which this model was trained with. '
+                f"Allowed: {', '.join(self.zero_snr_names)}. Nearest: ",
+                option("scheduler", "ddim"),
+                parameter="scheduler",
+            )

@@ -51,6 +51,12 @@ def vectors_of(header: Header, *, two_encoders: bool) -> dict[str, str]:
     return {"text_encoder": names.pop()}
 
 
+def taken(token: str, header: Header, location: str) -> WeightsError:
+    """What to say of a token that is a word of the tokenizer, or that of another embedding."""
+    what = f'the word "{token}" is in the vocabulary already. Name another: {location}:TOKEN'
+    return WeightsError(f"{header.path}: {what}", parameter="textual_inversions")
+
+
 def _listed(names: set[str]) -> str:
     first = ", ".join(shown(name, 40) for name in sorted(names)[:3])
     return f"{first} and {len(names) - 3} more" if len(names) > 3 else first or "none"

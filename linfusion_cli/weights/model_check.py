@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,16 @@ from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_shapes import check_tensors, shapes_of
 from linfusion_cli.weights.controlnet_file import controlnet_config
 from linfusion_cli.weights.controlnet_union import check_mode
+from linfusion_cli.weights.families import FAMILY_ROWS
+from linfusion_cli.weights.locate import cache_folder
 from linfusion_cli.weights.model_family import check_kind, kind_of
 from linfusion_cli.weights.pipeline_settings import (
     INDEX,
     read_json_object,
     read_pipeline_settings,
 )
+from linfusion_cli.weights.required_parts import require_parts
+from linfusion_cli.weights.requirements import missing_parts
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import check_single_file
 from linfusion_cli.weights.single_file_layouts import named
@@ -32,9 +36,12 @@ TINY = ("decoder.layers.", "encoder.layers.", "taesd_")  # tensors of TAESD
 PARTS = ("unet", "vae", "scheduler", "text_encoder", "text_encoder_2")
 
 
-def check_model(weights: WeightFile, path: Path, family: str, configs: Path | None) -> None:
+def check_model(
+    weights: WeightFile, path: Path, family: str, configs: Path | None, replaced: Collection[str] = ()
+) -> None:
     """Checks a folder in diffusers layout, or a single file with the configs that stand in for its own.
 
+    replaced: parts that others are used for: of these, what is there is checked, and nothing must be there.
     Raises WeightsError that names the file and what of it linfusion can't use.
     """
     if configs is not None and not configs.is_dir():
@@ -57,6 +64,8 @@ def check_model(weights: WeightFile, path: Path, family: str, configs: Path | No
             config = read_json_object(encoder)
             positions = int(config.get("max_position_embeddings", CLIP_POSITIONS))
             check_tokenizer(folder / f"tokenizer{suffix}", int(config.get("vocab_size", CLIP_WORDS)), positions)
+    if path.is_file() or not _to_fetch(path, replaced):
+        require_parts(weights, folder, replaced, two_text_encoders=FAMILY_ROWS[family].two_text_encoders)
 
 
 def check_part(folder: Path, part: str, inside: str = "", headers: Iterable[Header] = ()) -> None:
@@ -72,6 +81,11 @@ def check_part(folder: Path, part: str, inside: str = "", headers: Iterable[Head
     own = [header for header in headers if header.path.parent == path.parent]
     if own and part != "scheduler":
         check_tensors(part, config, shapes_of({n: t for header in own for n, t in header.tensors.items()}), path)
+
+
+def _to_fetch(path: Path, replaced: Collection[str]) -> bool:
+    """Whether a model of the hub's cache lacks parts, which the plan tells with the command that fetches them."""
+    return cache_folder() in path.parents and bool(missing_parts(path, "model", "", tuple(replaced)))
 
 
 def check_controlnet(weights: WeightFile, path: Path, mode: int | None, unet: Mapping[str, Any] | None) -> None:

@@ -9,10 +9,11 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.name_patterns import first_named
 from linfusion_cli.weights.safetensors_header import Header, TensorInfo
-from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, prefixes
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, Named, named, prefixes
 
 READ = prefixes("unet", "vae", *TEXT_ENCODERS)
-MARKERS = ("v_pred", "ztsnr")  # ComfyUI's way to say what a model predicts
+ZTSNR = "ztsnr"  # a noise schedule of zero terminal SNR
+MARKERS = ("v_pred", ZTSNR)  # ComfyUI's way to say what a model predicts
 # The noise schedule is the scheduler's; averaged weights and losses are of training; positions are numbers 0, 1, 2, ...
 UNUSED = re.compile(
     r"(alphas_cumprod|alphas_cumprod_prev|betas|logvar|lvlb_weights|scale_factor|denoiser\.sigmas"
@@ -42,6 +43,13 @@ def check_single_file(header: Header) -> None:
         if not name.startswith(READ) and name not in MARKERS and not UNUSED.fullmatch(name):
             what = f"holds a tensor {shown(name)}, which is not a part of a Stable Diffusion checkpoint"
             raise WeightsError(f"{header.path}: {what}: images may depend on it")
+
+
+def named_part(header: Header, part: str) -> Named:
+    """How a file names a part's tensors. Raises WeightsError if it has none of that part."""
+    if (way := named(header.tensors, part)) is None:
+        raise WeightsError(f"{header.path}: holds no {part}, so it is not a whole model. Take the full checkpoint")
+    return way
 
 
 def unused(names: Iterable[str]) -> list[str]:

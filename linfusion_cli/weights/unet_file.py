@@ -11,6 +11,7 @@ from linfusion_cli.weights.config_shapes import check_tensors, shapes_of
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.layer_shapes import first_difference
+from linfusion_cli.weights.locate import cache_folder
 from linfusion_cli.weights.model_family import FAMILY_NAMES, Tensors, check_kind, family_of, kind_of
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header, weight_files
@@ -97,9 +98,12 @@ def _check_file(header: Header, model: WeightFile, configs: Path) -> None:
         check_single_file(header)
     if model.path is None:
         return
+    base = model.path if model.path.is_dir() else configs
+    if cache_folder() not in base.parents:  # of the hub's, what is missing is fetched
+        read_json_object(base / "unet" / CONFIG)
     ours, theirs = _shapes(header.tensors), _shapes(model.unet_tensors)
     if not theirs or _naming(header.tensors) != _naming(model.unet_tensors):
-        check_single_file_shapes(header, model.path if model.path.is_dir() else configs, ("unet",), PARAMETER)
+        check_single_file_shapes(header, base, ("unet",), PARAMETER)
         return
     if name := first_difference(ours, theirs):
         what = f"its {shown(name)} is {_text(ours.get(name))}, that of {model.path} {_text(theirs.get(name))}"

@@ -9,7 +9,7 @@ from torch import Tensor
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.render_plan import InversionInput
-from linfusion_cli.weights.embedding_file import vectors_of
+from linfusion_cli.weights.embedding_file import taken, vectors_of
 from linfusion_cli.weights.safetensors_header import Header
 
 ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
@@ -27,9 +27,7 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
                 what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"
                 raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
             if token in tokenizer.get_vocab():
-                location = inversion.file.locations[0]
-                what = f'the word "{token}" is in the vocabulary already. Name another: {location}:TOKEN'
-                raise WeightsError(f"{path}: {what}", parameter="textual_inversions")
+                raise taken(token, inversion.file.header, inversion.file.locations[0])
             pipeline.load_textual_inversion(
                 vectors.to(encoder.dtype), token=token, tokenizer=tokenizer, text_encoder=encoder
             )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 from typing import Any
 
 from transformers import CLIPTokenizer
 
-from linfusion_cli.models import clip_merges_file
+from linfusion_cli.weights.clip_words import SPECIAL, clip_merges, clip_vocabulary
 from linfusion_cli.weights.pipeline_settings import read_json_object
 
 POSITIONS = 77  # that CLIP reads
-SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_tokenizer(folder: Path) -> Any:
@@ -22,26 +20,10 @@ def clip_tokenizer(folder: Path) -> Any:
     """
     config = read_json_object(folder / "tokenizer_config.json")
     pad = config.get("pad_token") or SPECIAL[1]
-    merges = gzip.decompress(clip_merges_file().read_bytes()).decode().splitlines()
-    letters = byte_letters()
-    words = [
-        *letters,
-        *(f"{letter}</w>" for letter in letters),
-        *(merge.replace(" ", "") for merge in merges),
-        *SPECIAL,
-    ]
-    pairs = [tuple(merge.split(" ")) for merge in merges]
-    vocabulary = {word: number for number, word in enumerate(words)}
+    pairs = [tuple(merge.split(" ")) for merge in clip_merges()]
     return CLIPTokenizer(
-        vocab=vocabulary,
+        vocab=dict(clip_vocabulary()),
         merges=pairs,
         model_max_length=config.get("model_max_length", POSITIONS),
         pad_token=pad["content"] if isinstance(pad, dict) else pad,  # older libraries write a token as an object
     )
-
-
-def byte_letters() -> list[str]:
-    """A visible letter for every byte, in the order of CLIP's vocabulary: the printable ones first, as themselves."""
-    visible = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    hidden = [byte for byte in range(256) if byte not in visible]
-    return [chr(byte) for byte in visible] + [chr(256 + number) for number in range(len(hidden))]

@@ -14,17 +14,14 @@ from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.engine.loading.conversions import to_diffusers
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.json_files import read_json
 from linfusion_cli.models import family_folder
 from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
-from linfusion_cli.weights.single_file import check_single_file, is_turbo
-from linfusion_cli.weights.single_file_layouts import named
+from linfusion_cli.weights.single_file import ZTSNR, check_single_file, is_turbo, named_part
+from linfusion_cli.weights.tokenizer_files import has_words, require_readable, tokenizer_class
 from linfusion_cli.weights.unet_settings import with_settings_of
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
-
-TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 class Source(Protocol):
@@ -65,9 +62,8 @@ class FolderSource:
         return found
 
     def tokenizer(self, part: str) -> Any:
-        _, name = _read_json(self.path / "model_index.json").get(part, ["", ""])
-        if name not in TOKENIZERS:
-            raise WeightsError(f"{self.path}: {part} is a {name or 'missing'}: linfusion knows {', '.join(TOKENIZERS)}")
+        name = tokenizer_class(self.path, part)
+        require_readable(self.path / part)
         try:
             return getattr(transformers, name).from_pretrained(self.path / part, local_files_only=True)
         except Exception as error:  # its Rust part raises Exception itself
@@ -110,20 +106,18 @@ class FileSource:
             known["prediction_type"] = "v_prediction"
         elif said.startswith("eps") or (not said and is_turbo(self.header.tensors)):
             known["prediction_type"] = "epsilon"
-        if "ztsnr" in self.header.tensors:
+        if ZTSNR in self.header.tensors:
             known |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
         return known
 
     def tensors(self, part: str, dtype: torch.dtype) -> dict[str, Tensor]:
-        way = named(self.header.tensors, part)
-        if way is None:
-            raise WeightsError(f"{self.path}: holds no {part}, so it is not a whole model. Take the full checkpoint")
+        way = named_part(self.header, part)
         given = read_tensors(self.header, dtype, lambda name: name.startswith(way.prefix), borrow=True)
         return to_diffusers(given, way, self.config(part), self.path)
 
     def tokenizer(self, part: str) -> Any:
         """The one of the configs; where they hold no words, CLIP's."""
-        own = any((self.configs / part / name).exists() for name in ("tokenizer.json", "vocab.json"))
+        own = has_words(self.configs / part)
         return FolderSource(self.configs, ()).tokenizer(part) if own else clip_tokenizer(self.configs / part)
 
 
@@ -142,11 +136,3 @@ def _read_config(part: str, path: Path) -> dict[str, Any]:
     config = read_json_object(path)
     check_config(part, config, path)
     return config
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data: dict[str, Any] = read_json(path)
-    except (OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable config ({error})") from error
-    return data

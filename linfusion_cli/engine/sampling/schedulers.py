@@ -14,11 +14,9 @@ from torch import Tensor
 from linfusion_cli.engine.compat_diffusers import quiet_arrays
 from linfusion_cli.engine.sampling.brownian import step_with_noise
 from linfusion_cli.errors import UsageError, option
-from linfusion_cli.planning.scheduler_choice import SchedulerChoice
+from linfusion_cli.planning.scheduler_choice import ZERO_SNR, SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import steps_run
 from linfusion_cli.weights.config_rules import noise_schedule
-
-ZERO_SNR = "rescale_betas_zero_snr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +91,8 @@ def make_scheduler(choice: SchedulerChoice, config: Mapping[str, Any]) -> Any:
     Raises UsageError if its class would ignore the model's zero terminal SNR, or if it can't add noise to an image,
     which every upscale stage needs.
     """
-    if config.get(ZERO_SNR) and choice.name not in choice.zero_snr_names:
-        raise UsageError(
-            f'scheduler "{choice.name}" knows no schedule of zero terminal SNR, which this model was trained with. '
-            f"Allowed: {', '.join(choice.zero_snr_names)}"
-        )
+    if config.get(ZERO_SNR):
+        choice.require_zero_snr()
     own = noise_schedule(config) | dict(choice.schedule)
     with quiet_arrays():
         scheduler = getattr(diffusers, choice.class_name).from_config(own, **dict(choice.options))

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from linfusion_cli.engine.memory.slabs import MemorySlab
 from linfusion_cli.engine.streaming.row_source import Field, Mapped, Parked
-from linfusion_cli.errors import UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.images.input_image import InputImage, read_pixels
+from linfusion_cli.planning.input_check import no_opencv
 
 
 def read_fitted(image: InputImage, parameter: str, size: Size) -> Tensor:
@@ -51,9 +51,7 @@ def canny(pixels: Tensor) -> Tensor:
     try:
         import cv2
     except ImportError as error:
-        raise UsageError(
-            'canny needs OpenCV. Install it with: pip install "linfusion-cli[canny]"', parameter="control_preprocess"
-        ) from error
+        raise no_opencv() from error
     levels = pixels if pixels.dtype == torch.uint8 else (_unit(pixels) * 255).round().to(torch.uint8)
     rgb: Any = levels[0].permute(1, 2, 0).numpy()
     edges = cv2.Canny(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), 100, 200)

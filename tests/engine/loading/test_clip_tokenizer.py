@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from linfusion_cli.engine.loading.clip_tokenizer import byte_letters, clip_tokenizer
+from linfusion_cli.engine.loading.clip_tokenizer import clip_tokenizer
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.models import family_folder
 
@@ -52,10 +52,3 @@ def test_a_config_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"tokenizer_config\.json"):
         clip_tokenizer(tmp_path)
-
-
-def test_every_byte_has_a_visible_letter_of_its_own() -> None:
-    letters = byte_letters()
-    assert len(set(letters)) == 256
-    assert all(letter.isprintable() and not letter.isspace() for letter in letters)
-    assert letters[:3] == ["!", '"', "#"]

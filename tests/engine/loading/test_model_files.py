@@ -50,7 +50,7 @@ def test_a_folder_gives_its_parts() -> None:
     ("index", "said"),
     [
         ({"tokenizer": ["transformers", "BertTokenizer"]}, "tokenizer is a BertTokenizer"),
-        ({}, "tokenizer is a missing"),
+        ({}, "names no tokenizer"),
         ({"tokenizer": ["transformers", "CLIPTokenizer"]}, "not a complete tokenizer"),
     ],
 )
