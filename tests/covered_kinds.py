@@ -73,6 +73,7 @@ FILES = {
     "IP-Adapter FaceID": ALL,
     "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers": ALL,
     "LoHa, LoKr, (IA)^3, full, norms, tucker, DoRA": ALL,
+    "alpha in a LoRA's header alone (`ss_network_alpha`, `lora_alpha`, `alpha`)": ALL,
     "LoRAs that changed their model (PiSSA, OLoRA)": ALL,
     "NaN in a LoRA": ALL,
     "LoRA, ControlNet, IP-Adapter or LinFusion weights of another family": ALL,

@@ -247,7 +247,9 @@ def _notes(job: Job, architecture: Architecture, weights: JobWeights) -> tuple[s
     of_images = [*fitted, _shrunk_note(job), *(note for image in images for note in image.notes)]
     of_files = (foreign_start_note(job), tile_note(job), _ending_note(job))
     of_options = (*of_files, low, _clip_skip_note(job), told_scale, few, whole, writer)
-    return tuple(note for note in (*prompt_notes(job, weights), *weights_notes(job), *of_options, *of_images) if note)
+    return tuple(
+        note for note in (*prompt_notes(job, weights), *weights_notes(job, weights), *of_options, *of_images) if note
+    )
 
 
 def _ending_note(job: Job) -> str:

@@ -1,20 +1,46 @@
-"""Notes on weights that nobody named: the autoencoder of a model that holds none."""
+"""Notes on weights: the autoencoder of a model that holds none, and an alpha in a LoRA's header that scales nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from linfusion_cli.config.extras import HEAVIEST, Weighted
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.presets import FAMILY_VAE
 from linfusion_cli.errors import Message, option
+from linfusion_cli.planning.job_weights import JobWeights
+from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
+from linfusion_cli.weights.lora_config import unread_alpha
 
 
-def weights_notes(job: Job) -> tuple[Message, ...]:
-    """A note for each file that is used although no option and no preset names it."""
+def weights_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
+    """A note for each file that is used although nobody names it, and for each LoRA whose header names more."""
+    return (*_of_the_vae(job), *_of_the_loras(job, weights))
+
+
+def _of_the_vae(job: Job) -> tuple[Message, ...]:
     model = job.settings.model
     if job.sources["model.vae"] != FAMILY_VAE:
         return ()
     what = f"{model.vae} is used, the usual one of {FAMILY_ROWS[model.family].full_name}"
     name = Path(model.repositories[0]).name
     return (Message(f"{name} holds no autoencoder: {what}. Another: ", option("vae", "LOCATION")),)
+
+
+def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
+    for lora, file in zip(map(Weighted.parse, job.settings.extras.loras), weights.loras, strict=True):
+        found = unread_alpha(file.header) if file.path is not None else None
+        if found is None:
+            continue
+        what = f"its header says {found.key} {shown(found.value, 20)}, a layer has the rank {found.rank}"
+        acts = "it acts at full strength, as in ComfyUI, A1111 and diffusers"
+        text = f"{Path(lora.location).name}: {what}, and no tensor holds an alpha: {acts}"
+        scaled = [found.scale * weight for weight in (lora.weight, lora.text_weight)] if found.scale else []
+        if not scaled or max(map(abs, scaled)) > HEAVIEST:
+            yield Message(text)
+            continue
+        numbers = [f"{weight:.4g}" for weight in scaled]
+        location = ":".join([lora.location, *(numbers[:1] if numbers[0] == numbers[1] else numbers)])
+        yield Message(f"{text}. By alpha / rank it would be ", option("lora", location))

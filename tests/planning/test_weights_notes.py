@@ -1,14 +1,23 @@
 """What is used although nobody named it is said."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
+from linfusion_cli.errors import Message
+from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.weights_notes import weights_notes
+
+
+def notes(**given: Any) -> tuple[Message, ...]:
+    job = resolve(Request(prompt="a lake", **given))
+    return weights_notes(job, JobWeights.of(job))
 
 
 def test_the_usual_autoencoder_of_the_family(tmp_path: Path) -> None:
@@ -17,9 +26,37 @@ def test_the_usual_autoencoder_of_the_family(tmp_path: Path) -> None:
     save_file(unet, tmp_path / "novae.safetensors")
     preset = tmp_path / "own.toml"
     preset.write_text(f'extends = "sd15-4k"\n[model]\nrepositories = ["{tmp_path}/novae.safetensors"]\n')
-    [note] = weights_notes(resolve(Request(prompt="a lake", preset=str(preset))))
+    [note] = notes(preset=str(preset))
     assert told(note) == (
         "novae.safetensors holds no autoencoder: stabilityai/sd-vae-ft-mse is used, the usual one of Stable Diffusion "
         "1.x. Another: --vae LOCATION"
     )
-    assert weights_notes(resolve(Request(prompt="a lake", preset=str(preset), vae="owner/vae"))) == ()
+    assert notes(preset=str(preset), vae="owner/vae") == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "given", "advice"),
+    [
+        ("ss_network_alpha", "2.0", "", ". By alpha / rank it would be --lora {file}:0.25"),
+        ("lora_alpha", "4", ":0.5:1", ". By alpha / rank it would be --lora {file}:0.25:0.5"),
+        ("alpha", "Dynamic", "", ""),
+    ],
+)
+@pytest.mark.covers("alpha in a LoRA's header alone (`ss_network_alpha`, `lora_alpha`, `alpha`)", "a note")
+def test_an_alpha_of_the_header_that_scales_nothing(
+    tmp_path: Path, key: str, value: str, given: str, advice: str
+) -> None:
+    """ai-toolkit, ComfyUI, A1111 and diffusers scale such files by nothing; alpha tensors are what counts."""
+    file, tensors = tmp_path / "style.safetensors", {"unet.mid.attn1.to_q.lora_A.weight": torch.ones(8, 4)}
+    asked = {"preset": "sd15-4k", "loras": (f"{file}{given}",)}
+    save_file(tensors, file, {key: value})
+    [note] = notes(**asked)
+    assert told(note) == (
+        f"style.safetensors: its header says {key} {value}, a layer has the rank 8, and no tensor holds an alpha: "
+        f"it acts at full strength, as in ComfyUI, A1111 and diffusers{advice.format(file=file)}"
+    )
+    for metadata in ({}, {key: "8"}, {"lora_adapter_metadata": "{}", key: value}):
+        save_file(tensors, file, metadata)
+        assert notes(**asked) == ()
+    save_file(tensors | {"unet.mid.attn1.to_q.alpha": torch.ones(())}, file, {key: value})
+    assert notes(**asked) == ()
