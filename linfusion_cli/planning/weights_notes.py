@@ -1,4 +1,4 @@
-"""Notes on weights: the autoencoder of a model that holds none, and an alpha in a LoRA's header that scales nothing."""
+"""Notes on weights that are used, and that their owner may take for something else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.lora_config import unread_alpha
+from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
 
 
 def weights_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
     """A note for each file that is used although nobody names it, and for each LoRA whose header names more."""
-    return (*_of_the_vae(job), *_of_the_loras(job, weights))
+    return (*_of_the_vae(job), *_of_the_loras(job, weights), *_of_the_t2i_adapters(job, weights))
 
 
 def _of_the_vae(job: Job) -> tuple[Message, ...]:
@@ -44,3 +45,13 @@ def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
         numbers = [f"{weight:.4g}" for weight in scaled]
         location = ":".join([lora.location, *(numbers[:1] if numbers[0] == numbers[1] else numbers)])
         yield Message(f"{text}. By alpha / rank it would be ", option("lora", location))
+
+
+def _of_the_t2i_adapters(job: Job, weights: JobWeights) -> Iterator[Message]:
+    """Those published are for 1.x and XL, and nothing in one of 1.x tells it from one that is for 2.x."""
+    for file in weights.controlnets if job.settings.model.family == "sd21" else ():
+        if file.path is not None and is_t2i_adapter(file.path, file.headers):
+            yield Message(
+                f"{Path(file.locations[0]).name}: nothing in a T2I-Adapter tells Stable Diffusion 1.x from 2.x, and "
+                "those published are for 1.x and XL: made for 1.x, it guides this model weakly or wrongly"
+            )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from linfusion_cli.cli.spelling import told
@@ -60,3 +61,16 @@ def test_an_alpha_of_the_header_that_scales_nothing(
         assert notes(**asked) == ()
     save_file(tensors | {"unet.mid.attn1.to_q.alpha": torch.ones(())}, file, {key: value})
     assert notes(**asked) == ()
+
+
+@pytest.mark.covers("T2I-Adapter of 1.x on 2.x, which nothing in its file tells apart", "a note", families=("sd21",))
+def test_a_t2i_adapter_on_2x(tmp_path: Path) -> None:
+    """TencentARC has none for 2.x; the UNets of 1.x and 2.x have the same channels."""
+    net = tmp_path / "net"
+    net.mkdir()
+    (net / "config.json").write_text('{"_class_name": "T2IAdapter"}')
+    Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
+    given = {"controlnets": (str(net),), "control_images": (tmp_path / "edges.png",)}
+    [note] = notes(preset="sd21-4k", **given)
+    assert told(note).startswith("net: nothing in a T2I-Adapter tells Stable Diffusion 1.x from 2.x")
+    assert notes(preset="sd15-4k", **given) == ()

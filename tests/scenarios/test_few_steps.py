@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, TCDScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, LCMScheduler, TCDScheduler
 from families import Family, loaded_pipeline, make_family, tiny_unet
 from safetensors.torch import save_file
+from tiny_adapters import save_loras
 
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
@@ -64,6 +65,41 @@ def test_a_few_step_unet_by_its_recipe(
     made = pipeline("a lake", num_inference_steps=STEPS, guidance_scale=0.0, **size)
     spacing = {} if scheduler == "tcd" else {"timestep_spacing": "trailing"}
     plan = plan_for(family.preset(), unet=str(path), scheduler=scheduler, **spacing)
+    assert np.abs(make(plan) - np.asarray(made.images[0]) * 255).max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "scheduler", "kind", "options"),
+    [
+        ("lcm-lora-sdv1-5", "lcm", LCMScheduler, {}),
+        ("dmd2_sdxl_4step_lora", "lcm", LCMScheduler, {"timestep_spacing": "trailing"}),
+        ("sdxl_lightning_4step_lora", "euler", EulerDiscreteScheduler, {"timestep_spacing": "trailing"}),
+        ("Hyper-SD15-4steps-lora", "ddim", DDIMScheduler, {"clip_sample": False, "timestep_spacing": "trailing"}),
+        ("Hyper-SDXL-1step-lora", "tcd", TCDScheduler, {"clip_sample": False}),
+    ],
+)
+@pytest.mark.covers("few-step LoRAs by their recipes: LCM, DMD2, Lightning, Hyper-SD", "used, equal")
+def test_a_few_step_lora_by_its_recipe(
+    family: Family, tmp_path: Path, name: str, scheduler: str, kind: Any, options: dict[str, Any]
+) -> None:
+    pipeline = loaded_pipeline(family)
+    kohya, modern = save_loras(pipeline, tmp_path)
+    path = (kohya if name.startswith(("lcm", "sdxl")) else modern).rename(tmp_path / f"{name}.safetensors")
+    pipeline.load_lora_weights(path)
+    pipeline.scheduler = kind.from_config(pipeline.scheduler.config, **options)
+    noisy = scheduler in ("lcm", "tcd")
+    if noisy:
+        step, numbers = pipeline.scheduler.step, iter(range(1, STEPS + 1))
+        more = {"eta": 0.3} if scheduler == "tcd" else {}
+        pipeline.scheduler.step = lambda *given, **_: step(
+            *given, **more, generator=[generator(SEED, 0, next(numbers))], return_dict=False
+        )
+    size = {"output_type": "np", "height": 64, "width": 64, "latents": gaussian((1, 4, 8, 8), SEED, 0)}
+    made = pipeline("a lake", num_inference_steps=STEPS, guidance_scale=0.0, **size)
+    spacing = {"timestep_spacing": "trailing"} if "timestep_spacing" in options and not noisy else {}
+    plan = plan_for(family.preset(), loras=(str(path),), scheduler=scheduler, **spacing)
+    assert not [note for note in plan.notes if "made for few steps" in str(note)]
     assert np.abs(make(plan) - np.asarray(made.images[0]) * 255).max() <= 1
 
 
