@@ -102,6 +102,10 @@ app.command("evaluate", cls=HelpCommand, epilog=evaluate.EPILOG)(evaluate.evalua
 app.add_typer(presets.app, name="presets")
 app.add_typer(landscapes.app, name="landscapes")
 
+COMPLETION = "_LINFUSION_COMPLETE"  # set by the shell that asks for completions
+# Typer breaks the help beside a completion at the terminal's width, and fish takes each line for a completion.
+ONE_LINE_COLUMNS = "100000"
+
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001  Typer passes it by position
     if wanted:
@@ -144,6 +148,8 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
     """Runs the command and returns its exit code. debug: other libraries are heard, and errors are raised."""
     own_process()
     restore = handle_signals()
+    if COMPLETION in os.environ:
+        os.environ["COLUMNS"] = ONE_LINE_COLUMNS
     libraries = _listening() if debug else nullcontext()
     try:
         with libraries:

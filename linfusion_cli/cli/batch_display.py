@@ -167,16 +167,16 @@ class BatchDisplay:
         if self._quiet and not always:
             return
         if self._bar is not None:
-            from rich.text import Text
+            from linfusion_cli.cli.live_bar import print_above
 
-            self._bar.console.print(Text(safe(text)))
+            print_above(self._bar, safe(text))
         else:
             say(safe(text), err=True)
 
     def _update(self) -> None:
         if self._bar is not None and self._task is not None:
             left = f"{seconds_text(self._left_seconds())} left" if self._left_seconds() else ""
-            doing = " ".join(text for text in (self._image.name, self._image.text) if text)
+            doing = " ".join(text for text in (self._image.text, self._image.name) if text)
             total = self._ended + self._left
             count = f"{min(self._ended + 1, total)}/{total}"
             self._bar.update(

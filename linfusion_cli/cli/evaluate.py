@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from linfusion_cli.cli.flags import typed_names
+from linfusion_cli.cli.flags import complete_preset, typed_names
 from linfusion_cli.cli.logs import LogFile, LogFlag
 from linfusion_cli.cli.rank_roles import is_first_process
 from linfusion_cli.cli.shared_options import JsonFlag, Precision
@@ -68,7 +68,16 @@ PromptFileFlag = Annotated[
     Path | None,
     typer.Option("--prompt-file", "--prompts-file", metavar="FILE", help="Prompts of your own instead, one per line."),
 ]
-PresetFlag = Annotated[str, typer.Option("--preset", "-p", metavar="NAME", help="The preset whose model is measured.")]
+PresetFlag = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        "-p",
+        metavar="NAME",
+        help="The preset whose model is measured.",
+        autocompletion=complete_preset,
+    ),
+]
 ClipFlag = Annotated[
     Path | None,
     typer.Option(metavar="FOLDER", help="A CLIP model (such as openai/clip-vit-large-patch14), for the CLIP score."),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.constrain import Constrain
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.table import Column
 from rich.text import Text
 
 from linfusion_cli.cli.text import seconds_text
+from linfusion_cli.cli.wrapping import fitted
 
 BAR_COLUMNS = 12
+INTERRUPT_COLUMNS = 2  # "^C", which the terminal writes behind the bar: in the last column it would break the line
 SINCE = "since"  # the field of a task that Clock reads
 
 
@@ -45,6 +48,30 @@ class LastColumn(TextColumn):
         return text
 
 
+class OneLine(Progress):
+    """A progress that leaves room for what the terminal writes on Ctrl-C, so that it can be taken off the screen."""
+
+    def get_renderable(self) -> RenderableType:
+        """The line, a little narrower than the terminal is when it is drawn."""
+        return _Narrower(super().get_renderable())
+
+
+class _Narrower:
+    """What is drawn INTERRUPT_COLUMNS narrower than it could be."""
+
+    def __init__(self, drawn: RenderableType) -> None:
+        self._drawn = drawn
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        yield Constrain(self._drawn, max(1, options.max_width - INTERRUPT_COLUMNS))
+
+
+def print_above(bar: Progress, text: str) -> None:
+    """Prints a line above the bar, wrapped as `say` does: commands that people copy stay whole."""
+    for piece in fitted(text, bar.console.width):
+        bar.console.print(Text(piece, overflow="fold"))
+
+
 def live_bar(stream: TextIO, *names: str, now: Callable[[], float] = time.monotonic) -> Progress:
     """A bar on `stream`, a terminal: the columns are task fields, "bar" is the bar and "clock" the clock.
 
@@ -52,7 +79,7 @@ def live_bar(stream: TextIO, *names: str, now: Callable[[], float] = time.monoto
     inherit. The line is cut at its end where the terminal is narrow, so the columns come in the order of their weight.
     """
     console = Console(file=stream, force_terminal=True, markup=False, highlight=False, emoji=False)
-    return Progress(
+    return OneLine(
         *(_column(name, now, last=name == names[-1]) for name in names),
         console=console,
         transient=True,

@@ -46,7 +46,8 @@ if TYPE_CHECKING:
 JSON_INTERVAL_S = 0.1
 LINE_INTERVAL_S = 10.0
 NOT_STORED = "(the prompt is not stored)"  # in its place in log files
-WIDE_COLUMNS = 80  # from which on the bar has room for the plan's memory beside that of now
+MEMORY_COLUMNS = 60  # from which on the bar has room for memory, WIDE_COLUMNS for the plan's beside that of now
+WIDE_COLUMNS = 80
 
 
 class Display(Protocol):
@@ -193,16 +194,17 @@ class LiveDisplay:
     def _update(self) -> None:
         current, tracker = self._tracker.current, self._tracker
         counts = f"{tracker.done}/{current.total} {current.unit}" if current else ""
-        memory = bytes_text(tracker.held_bytes or tracker.peak_bytes)
-        if self._bar.console.width >= WIDE_COLUMNS:
+        width = self._bar.console.width
+        memory = bytes_text(tracker.held_bytes or tracker.peak_bytes) if width >= MEMORY_COLUMNS else ""
+        if width >= WIDE_COLUMNS:
             memory += f" of {bytes_text(self._plan.peak_bytes)}"
         left = f"{seconds_text(tracker.remaining_seconds)} left"
         self._bar.update(self._task, completed=tracker.done, counts=counts, left=left, memory=memory)
 
     def _print(self, text: str) -> None:
-        from rich.text import Text
+        from linfusion_cli.cli.live_bar import print_above
 
-        self._bar.console.print(Text(text))
+        print_above(self._bar, text)
 
 
 class JsonDisplay:

@@ -76,7 +76,7 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1, columns: int = 0, dro
     """Rows as aligned lines: the first `left` columns to the left, the others to the right.
 
     columns: the width to fit, 0 for any. drop: headings of columns that are left out in this order where it is too
-    small; then the last column is wrapped if it is one of the left ones
+    small; then the last column is wrapped if it is one of the left ones, under the others where little is left for it
     """
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     too_wide = columns and sum(widths) + GAP * (len(widths) - 1) > columns
@@ -85,7 +85,10 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1, columns: int = 0, dro
         fewer = [[cell for i, cell in enumerate(row) if i != out] for row in rows]
         return table(fewer, left=left - (out < left), columns=columns, drop=drop[1:])
     start = sum(widths[:-1]) + GAP * (len(widths) - 1)
-    if too_wide and left == len(widths) and columns - start >= LEAST_COLUMNS:
+    if too_wide and left == len(widths) > 1 and columns - start < LEAST_COLUMNS:
+        heads = table([row[:-1] for row in rows], left=left - 1)
+        return [line for head, row in zip(heads, rows, strict=True) for line in (head, *_under(row[-1], columns))]
+    if too_wide and left == len(widths) > 1:
         pieces = [fitted(row[-1], columns - start, hanging=0) for row in rows]
         rows = [
             [*(row[:-1] if not i else [""] * (len(row) - 1)), piece]
@@ -100,6 +103,11 @@ def table(rows: Sequence[Sequence[str]], *, left: int = 1, columns: int = 0, dro
         )
         lines.append((" " * GAP).join(cells).rstrip())
     return lines
+
+
+def _under(cell: str, columns: int) -> list[str]:
+    """A cell as lines of its own, indented below its row."""
+    return fitted(" " * GAP + cell, columns, hanging=0)
 
 
 def plan_lines(plan: Plan, columns: int = 0) -> list[str]:
@@ -119,7 +127,7 @@ def plan_lines(plan: Plan, columns: int = 0) -> list[str]:
         f"{job.size} pixels, preset {safe(job.preset)}, seed {seed}: {safe(job.prompt)}",
         f"{safe(machine.device)}: {safe(machine.device_name)} ({safe(machine.reason)}), "
         f"{plan.dtype}, {plan.attention} attention{budget}",
-        *table(_stage_rows(plan), left=2, columns=columns, drop=("dilated", "strength", "guided")),
+        *table(_stage_rows(plan), left=2, columns=columns, drop=("dilated", "strength", "guided", "steps")),
     ]
     guess = (
         ()
@@ -204,7 +212,7 @@ def phase_lines(plan: Plan, columns: int = 0) -> list[str]:
                 seconds_text(phase.seconds),
             ]
         )
-    return table(rows, left=1, columns=columns, drop=("keeps", "TFLOP", "files", "RAM"))
+    return table(rows, left=1, columns=columns, drop=("keeps", "TFLOP", "files", "RAM", "bands"))
 
 
 def result_lines(rendered: Rendered) -> list[str]:

@@ -16,8 +16,9 @@ from linfusion_cli.cli.rank_roles import is_first_process
 from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.streams import announce
+from linfusion_cli.cli.terminal_tables import fitted_tables
 from linfusion_cli.cli.text import safe
-from linfusion_cli.cli.wrapping import say
+from linfusion_cli.cli.wrapping import columns_of, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -111,13 +112,13 @@ class TrainingDisplay:
         elif isinstance(item, Advance):
             self._bar.update(self._task, completed=item.step, total=item.steps, text=safe(item), since=None)
         else:
-            from rich.text import Text
+            from linfusion_cli.cli.live_bar import print_above
 
-            self._bar.console.print(Text(safe(item)))
+            print_above(self._bar, safe(item))
 
     def _show_result(self, item: Result) -> None:
         self._close()  # a bar must not be written over
-        for line in item.lines() if self._first and not self._as_json else ():
+        for line in fitted_tables(item.lines(), columns_of(sys.stdout)) if self._first and not self._as_json else ():
             (typer.echo if line.startswith("|") else say)(safe(line))  # tables are Markdown for files
 
     def _add_to_log(self, item: object) -> None:

@@ -50,7 +50,7 @@ class Progress:
     def __str__(self) -> str:
         terms = "  ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
         left = f"{self.seconds_left / 60:.1f} min left"
-        return f"step {self.step} of {self.steps}  {self.seconds / max(self.step, 1):.2f} s/step  {left}  {terms}"
+        return f"step {self.step} of {self.steps}  {left}  {self.seconds / max(self.step, 1):.2f} s/step  {terms}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from linfusion_cli import __version__
-from linfusion_cli.cli.app import main, without_debug
+from linfusion_cli.cli.app import _built, main, without_debug
 from linfusion_cli.errors import BusyError, LinfusionError, OutOfMemoryError, OutputError, UsageError, WeightsError
 
 COMMANDS = [
@@ -207,12 +207,32 @@ def test_a_message_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "word"),
-    [("linfusion generate x --preset sdxl-1", "sdxl-16k"), ("linfusion generate x --scheduler eul", "euler_ancestral")],
+    [
+        ("linfusion generate x --preset sdxl-1", "sdxl-16k"),
+        ("linfusion evaluate --preset sdxl-1", "sdxl-16k"),
+        ("linfusion generate x --scheduler eul", "euler_ancestral"),
+    ],
 )
 def test_values_complete(line: str, word: str) -> None:
     code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
     result = python(code, _LINFUSION_COMPLETE="complete_bash", COMP_WORDS=line, COMP_CWORD=str(len(line.split()) - 1))
     assert word in result.stdout.split()
+
+
+def test_every_option_of_a_preset_completes_its_names() -> None:
+    commands = _built().commands.values()
+    flags = [one for command in commands for one in command.params if "--preset" in one.opts]
+    assert len(flags) > 5
+    assert all("landscape" in [item.value for item in one.shell_complete(None, "land")] for one in flags)
+
+
+@pytest.mark.slow
+def test_the_help_beside_a_completion_is_one_line() -> None:
+    code = "import sys\nfrom linfusion_cli.cli.app import main\nsys.exit(main([]))"
+    asked = {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_ARGS": "linfusion generate --s"}
+    lines = python(code, _LINFUSION_COMPLETE="complete_fish", COLUMNS="60", **asked).stdout.splitlines()
+    assert len(lines) > 5
+    assert all(line.startswith("--s") for line in lines)
 
 
 @pytest.mark.slow

@@ -93,7 +93,7 @@ def test_a_bar_shows_the_step_and_lines_do_not_break_it(
     display.close()
     shown = capsys.readouterr()
     assert "1/2 " in shown.err
-    assert "lake.png stage 0 denoise 5/10 steps" in shown.err
+    assert "stage 0 denoise 5/10 steps lake.png" in shown.err
     assert "[1/2] out/lake.png: 20 s" in shown.err
     assert shown.out == ""
 

@@ -82,3 +82,8 @@ def test_a_table_loses_columns_where_it_is_too_wide(columns: int, heads: int) ->
 def test_the_last_column_is_wrapped_below_itself() -> None:
     lines = table([["name", "what it is"], ["a", "one two three four five six"]], left=2, columns=26)
     assert lines == ["name  what it is", "a     one two three four", "      five six"]
+
+
+def test_the_last_column_goes_below_its_row_where_little_is_left_for_it() -> None:
+    lines = table([["name", "what it is"], ["sd15-16k", "one two three four five"]], left=2, columns=20)
+    assert lines == ["name", "  what it is", "sd15-16k", "  one two three four", "  five"]
