@@ -104,6 +104,74 @@ ADVICE = {
     "subseed": "there are no variation seeds; --seed names the noise",
     "restore-faces": "faces are not redrawn by another model",
 }
+_GUIDED = "--guidance is one strength for all steps"
+_RANGE = "an image is drawn from its first step to its last; --strength says at which an --init-image enters"
+_TARGET = "sizes are given to the model as it was trained: the size of the image, without a crop"
+_SAVED = "-o names the file, whose record holds the settings; --stages keeps the image of each stage"
+_FOLDERS = "--models FOLDER names the folder that holds them; each option of weights then takes a file's name"
+_ENCODERS = "the text encoders are those of --model"
+_PARTS = "parts move to the device when they are needed, by the plan; --max-memory and --device are the limits"
+_SERVER = "there is no server; linfusion batch makes many images, linfusion view shows one in the browser"
+_STYLE = "write the style's words into the prompt"
+_MIDJOURNEY = "that is Midjourney's; here the prompt, --seed and --guidance decide"
+_SIGMA = "--scheduler, --sigma-schedule and --timestep-spacing name the steps"
+_LORAS = "--lora FILE:WEIGHT names a LoRA, once for each"
+_CHURN = "--eta says how much fresh noise a step adds, where a scheduler has one"
+_PROMPTS = "one prompt goes to all text encoders of a model; --negative says what not to draw"
+_CALLS = "that is an argument of diffusers' Python call; docs/python.md has this project's"
+_GROUPS = (  # of A1111's API, ComfyUI, diffusers, InvokeAI, Fooocus, stable-diffusion.cpp, mflux and Midjourney
+    (_STAGES, "hr-resize-x hr-resize-y hr-prompt hr-negative-prompt hr-sampler-name hr-scheduler hr-checkpoint-name"),
+    (_STAGES, "firstphase-width firstphase-height hrf-enabled hrf-strength hrf-method uov-method upscale-repeats"),
+    (_SCALE, "upscale-model upscale-method resize-mode repeat"),
+    (_CHURN, "s-tmin s-tmax s-noise add-noise"),
+    (_GUIDED, "s-min-uncond guidance-rescale cfg-rescale-multiplier image-cfg-scale img-cfg-scale slg-scale"),
+    (_GUIDED, "adm-guidance adaptive-cfg guidance-end sharpness enable-freeu"),
+    (_SEED, "seed-resize-from-h seed-resize-from-w rng rand-device fixed-code generator"),
+    (_SAVED, "do-not-save-samples do-not-save-grid send-images save-images skip-grid skip-save metadata board"),
+    (_SAVED, "stepwise-image-output-dir controlnet-save-canny return-with-leftover-noise"),
+    ("config.toml and a preset hold settings: linfusion config, linfusion presets show NAME", "override-settings"),
+    ("config.toml and a preset hold settings: linfusion config, linfusion presets show NAME", "config performance"),
+    ("linfusion sheet draws grids; there are no scripts", "script-name script-args alwayson-scripts n-rows"),
+    (_REFINER, "refiner-checkpoint refiner-model refiner-steps refiner-cfg-scale refiner-scheduler"),
+    (_REFINER, "overwrite-step overwrite-switch denoising-end denoising-start"),
+    (_MASK, "mask-blur inpainting-fill inpaint-full-res inpainting-mask-invert image-outpaint-padding"),
+    (_RANGE, "start-at-step end-at-step control-guidance-start"),
+    ("its meaning is turned round in mflux; --strength is how much of --init-image is drawn anew", "image-strength"),
+    ("--init-image FILE starts from an image", "init-images include-init-images image-path latent-image M mode"),
+    ("--control-image FILE is what a ControlNet reads", "controlnet-image-path guess-mode"),
+    ("--controlnet LOCATION names a ControlNet", "control-net control-net-name"),
+    ("--control-preprocess canny finds the edges", "canny"),
+    ("--ip-image FILE is what an IP-Adapter reads", "ip-adapter-image ip-adapter-image-embeds iw sref style-ratio"),
+    (_LORAS, "lora-name strength-model strength-clip lora-paths lora-scales cross-attention-kwargs lora-style"),
+    ("--clip-skip 2 leaves out the last layer of the text encoder", "stop-at-clip-layer"),
+    (_PROMPTS, "prompt-2 negative-prompt-2 positive-style-prompt prompt-embeds"),
+    ("--negative says what not to draw", "negative-style-prompt"),
+    (_CALLS, "output-type return-dict callback latents"),
+    (_TARGET, "original-size crops-coords-top-left target-size"),
+    (_SIGMA, "timesteps sigmas plms klms dpm-solver ddim schedule"),
+    (_BANDS, "enable-vae-tiling enable-vae-slicing vae-tiling-split"),
+    (_MEMORY, "low-ram mlx-cache-limit-gb medvram-sdxl enable-xformers-memory-efficient-attention diffusion-fa"),
+    (_PARTS, "vae-on-cpu clip-on-cpu control-net-cpu"),
+    ("--kernels names the kernels; nothing is compiled for an image", "torch-compile compile channels-last"),
+    (_TILES, "seamless-x seamless-y tile"),
+    (_SEVERAL, "image-number"),
+    (_STYLE, "style-selections style"),
+    ("--model LOCATION names a model", "base-model m laion400m"),
+    ("--unet LOCATION names a UNet", "diffusion-model"),
+    (_ENCODERS, "clip-l clip-g t5xxl"),
+    ("--preview FILE shows the running step, without a model of its own", "taesd preview-method"),
+    (_FOLDERS, "embd-dir lora-model-dir"),
+    (f"{_DTYPE}; weights are not quantized", "quantize type upcast-sampling"),
+    ("--color-profile says how colours are tagged", "color"),
+    ("--seed names the noise; --size, --steps and --scheduler have no short form", "s"),
+    ("OMP_NUM_THREADS=2 before the command says how many threads compute", "t"),
+    ("--prompt-file FILE holds a prompt; linfusion batch FILE takes one a line", "from-file"),
+    ("linfusion inspect FILE shows the command that makes an image again", "config-from-metadata C"),
+    (_SERVER, "api listen share port theme autolaunch no-gradio-queue skip-torch-cuda-test"),
+    ("a value that is not a number stops the image; there is nothing to switch off", "disable-nan-check"),
+    (_MIDJOURNEY, "stylize chaos niji weird cref stop sw cw"),
+)
+ADVICE |= {word: text for text, words in _GROUPS for word in words.split()}
 
 
 def advice(flag: str) -> str:

@@ -14,7 +14,7 @@ MODEL_ROWS = (
     OptionRow(
         key="model",
         kind=str,
-        other_names=("ckpt", "ckpt-name"),
+        other_names=("ckpt", "ckpt-name", "sd-model-checkpoint"),
         metavar="LOCATION",
         help="A hub repository, a diffusers folder or a .safetensors file.",
         details='A preset lists several, tried in order. On the hub: "owner/name" or "owner/name/file.safetensors". '
@@ -73,7 +73,7 @@ MODEL_ROWS = (
     OptionRow(
         key="vae",
         kind=str,
-        other_names=("vae-name",),
+        other_names=("vae-name", "sd-vae"),
         metavar="LOCATION",
         help="Another autoencoder.",
         details='A name on the hub, a folder or a .safetensors file. "" = the model\'s own.',
@@ -183,7 +183,7 @@ MODEL_ROWS = (
         belongs_to="controlnets",
         kind=float,
         names=("control-scale",),
-        other_names=("controlnet-conditioning-scale", "control-weight"),
+        other_names=("controlnet-conditioning-scale", "control-weight", "control-strength", "controlnet-strength"),
         metavar="X",
         help="How strongly it acts.",
         details="One number serves all ControlNets.",

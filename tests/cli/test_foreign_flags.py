@@ -26,7 +26,28 @@ save-path outdir output-dir out filename prompt positive width height W H w h re
 format quality save-format verbose v threads max-memory vram overwrite force f yes y turbo lcm sdxl workflow styles
 safety-checker disable-safety-checker watermark no-watermark offline cache-dir local-files-only hf-token upscale
 upscale-factor
-"""  # flags of A1111 and Forge, ComfyUI, InvokeAI, Fooocus, the scripts of diffusers and the official ones
+sampler-index hr-resize-x hr-resize-y hr-second-pass-steps hr-sampler-name hr-scheduler hr-prompt hr-negative-prompt
+s-tmin s-tmax s-noise s-min-uncond seed-resize-from-h subseed-strength do-not-save-samples do-not-save-grid
+override-settings script-name script-args alwayson-scripts send-images save-images firstphase-width firstphase-height
+refiner-checkpoint sd-model-checkpoint sd-vae CLIP-stop-at-last-layers init-images resize-mode mask-blur
+inpainting-fill inpaint-full-res include-init-images image-cfg-scale negative latent-image vae-name lora-name
+strength-model strength-clip control-net-name start-at-step end-at-step return-with-leftover-noise add-noise
+stop-at-clip-layer upscale-method guidance-rescale prompt-2 negative-prompt-2 generator latents prompt-embeds
+output-type return-dict cross-attention-kwargs denoising-end denoising-start original-size crops-coords-top-left
+target-size timesteps sigmas control-guidance-start control-guidance-end guess-mode ip-adapter-image
+ip-adapter-image-embeds enable-vae-tiling enable-vae-slicing enable-xformers-memory-efficient-attention enable-freeu
+torch-compile compile channels-last cfg-rescale-multiplier seamless-x seamless-y hrf-enabled hrf-strength hrf-method
+positive-style-prompt negative-style-prompt refiner-steps refiner-cfg-scale refiner-scheduler rand-device board
+sharpness performance image-number image-seed style-selections adm-guidance adaptive-cfg overwrite-step
+overwrite-switch uov-method base-model refiner-model guidance-end M m p o s t mode model diffusion-model clip-l clip-g
+t5xxl taesd control-net embd-dir upscale-model upscale-repeats type lora-model-dir control-image output img-cfg-scale
+guidance slg-scale style-ratio control-strength rng schedule vae-on-cpu clip-on-cpu diffusion-fa control-net-cpu canny
+color quantize lora-paths lora-scales lora-style init-image-path image-path image-strength image-outpaint-padding
+controlnet-image-path controlnet-strength controlnet-save-canny metadata low-ram mlx-cache-limit-gb
+stepwise-image-output-dir vae-tiling-split config-from-metadata stylize chaos iw style niji weird repeat stop sref
+cref sw cw plms dpm-solver klms ddim fixed-code laion400m n-rows C from-file config skip-grid skip-save ddim-eta api
+listen share port medvram-sdxl no-gradio-queue disable-nan-check upcast-sampling autolaunch theme skip-torch-cuda-test
+"""  # flags of A1111, its API and Forge, ComfyUI, InvokeAI, Fooocus, diffusers, stable-diffusion.cpp, mflux, Midjourney
 
 
 def test_the_advice_names_flags_that_are_there() -> None:
