@@ -196,7 +196,7 @@ def _check_given(chosen: FileFormat, given: Mapping[str, Any]) -> None:
     if "quality" in given and (chosen.lossless == "always" or lossless):
         refuse("quality", given["quality"], "without loss has no quality", lambda one: one.lossless == "never")
     if lossless and chosen.lossless == "never":
-        refuse("lossless", None, "always loses some detail", lambda one: one.lossless != "never")
+        refuse("lossless", True, "always loses some detail", lambda one: one.lossless != "never")
     if lossless is False and chosen.lossless == "always":
         refuse("lossless", False, "never loses any detail", lambda one: one.lossless != "always")
     if "dpi" in given and not chosen.holds_dpi:
@@ -206,7 +206,7 @@ def _check_given(chosen: FileFormat, given: Mapping[str, Any]) -> None:
     if "tiff_compression" in given and chosen.name != "tiff":
         refuse("tiff_compression", given["tiff_compression"], "is not a TIFF", lambda one: one.name == "tiff")
     if given.get("pyramid") and chosen.name not in ("tiff", "dzi"):
-        refuse("pyramid", None, "holds one level", lambda one: one.name == "tiff")
+        refuse("pyramid", True, "holds one level", lambda one: one.name == "tiff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +217,9 @@ class _Refusal:
 
     def __call__(self, parameter: str, value: object, why: str, fits: Callable[[FileFormat], bool]) -> None:
         fitting = _first(one for one in FORMATS if fits(one))
+        given = {"True": "is of no use", "False": "can't be off"}.get(str(value), value)
         raise UsageError(
-            f"{'' if value is None else f'{value}: '}{self.chosen.title} {why}. Nearest: leave it out, or ",
+            f"{given}: {self.chosen.title} {why}. Nearest: leave it out, or ",
             option("format", fitting.name),
             parameter=parameter,
         )

@@ -1,5 +1,6 @@
 """What a format can't hold is refused by name, before any work, with one that can."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def test_what_a_format_lacks_is_refused_and_the_format_offered_has_it(name: str,
     with pytest.raises(UsageError, match="Nearest: leave it out, or format=") as caught:
         file_settings(BY_NAME[name], given, SMALL)
     assert caught.value.parameter in given
+    assert re.search(r"(\d+|zstd|display-p3|is of no use|can't be off): ", str(caught.value)), "the value given"
     offered = str(caught.value).split('format="')[1].split('"')[0]
     rest = {key: value for key, value in given.items() if key == caught.value.parameter}
     assert file_settings(BY_NAME[offered], rest, SMALL).format.name == offered

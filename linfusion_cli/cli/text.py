@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -47,12 +48,27 @@ def wrong_value(error: BaseException) -> str:
         case "less_than_equal":
             text = f"must be {limits['le']:g} or less. Nearest: {limits['le']:g}"
         case "int_parsing" | "int_from_float":
-            text = "write a whole number"
+            text = _number(error, first["input"], int)
         case "float_parsing":
-            text = "write a number"
+            text = _number(error, first["input"], float)
         case _:
             return ""
     return f'{max(flags, key=len)} "{first["input"]}": {text}'
+
+
+def _number(error: BaseException, given: str, kind: type[int] | type[float]) -> str:
+    """What to write in place of a word that is no number of this kind: the option's range, and the nearest in it."""
+    from linfusion_cli.config.options import by_key
+
+    row = by_key().get(getattr(getattr(error, "param", None), "name", ""))
+    if row is None or row.range is None:
+        return "write a whole number" if kind is int else "write a number"
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    nearest = row.range.nearest(round(value) if kind is int else value) if math.isfinite(value) else ""
+    return f"write {row.range.words(kind)}" + (f". Nearest: {nearest}" if nearest else "")
 
 
 def bytes_text(amount: float) -> str:

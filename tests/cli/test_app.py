@@ -188,6 +188,10 @@ def test_a_traceback_is_for_debug_alone(
         ("--max-minutes -0.5", '--max-minutes "-0.5": must be 0 or more. Nearest: 0'),
         ("--limit x", '--limit "x": write a whole number'),
         ("--max-minutes x", '--max-minutes "x": write a number'),
+        ("--dpi 1e9", '--dpi "1e9": write a whole number from 1 to 65535. Nearest: 65535'),
+        ("--dpi nan", '--dpi "nan": write a whole number from 1 to 65535'),
+        ("--steps 4.5", '--steps "4.5": write a whole number from 1 to 500. Nearest: 4'),
+        ("--guidance x", '--guidance "x": write a number from 0 to 100'),
     ],
 )
 def test_a_wrong_number_is_told_with_what_is_allowed(words: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
