@@ -49,7 +49,8 @@ def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
 
 def _of_the_t2i_adapters(job: Job, weights: JobWeights) -> Iterator[Message]:
     """Those published are for 1.x and XL, and nothing in one of 1.x tells it from one that is for 2.x."""
-    for file in weights.controlnets if job.settings.model.family == "sd21" else ():
+    published = FAMILY_ROWS[job.settings.model.family].t2i_adapters
+    for file in () if published else weights.controlnets:
         if file.path is not None and is_t2i_adapter(file.path, file.headers):
             yield Message(
                 f"{Path(file.locations[0]).name}: nothing in a T2I-Adapter tells Stable Diffusion 1.x from 2.x, and "

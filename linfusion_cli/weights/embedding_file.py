@@ -37,6 +37,9 @@ def vectors_of(header: Header, *, two_encoders: bool) -> dict[str, str]:
             what = f"its tensor {shown(name)} ({info.dtype}, {shown(list(info.shape))}) is not a list of vectors"
             raise WeightsError(f"{header.path}: {what}: not a textual inversion")
     if two_encoders:
+        if len(names) == 1 and names < set(XL_NAMES):
+            [lacks] = set(XL_NAMES) - names
+            raise WeightsError(f"{header.path}: incomplete: Stable Diffusion XL reads {lacks} too, which it lacks")
         if names != set(XL_NAMES):
             raise WeightsError(
                 f"{header.path}: not a textual inversion for Stable Diffusion XL, which has the tensors clip_l and "

@@ -42,6 +42,7 @@ class FamilyRow:
     old_configs: its configs may lack steps_offset, which is 1
     vae: the usual autoencoder, for checkpoints that hold none
     ip_adapter: the plain adapter of the repository h94/IP-Adapter, "" for none
+    t2i_adapters: T2I-Adapters are published for it
     colors: of its latents, for previews
     """
 
@@ -57,6 +58,7 @@ class FamilyRow:
     two_text_encoders: bool = False
     old_configs: bool = False
     ip_adapter: str = ""
+    t2i_adapters: bool = False
 
 
 # Tuned on the decoder alone: its latents are those of every 1.x and 2.x model.
@@ -87,6 +89,7 @@ FAMILY_ROWS = {
         colors=_SD_COLORS,
         old_configs=True,
         ip_adapter="models/ip-adapter_sd15.safetensors",
+        t2i_adapters=True,
     ),
     "sd21": FamilyRow(
         full_name="Stable Diffusion 2.x",
@@ -114,5 +117,6 @@ FAMILY_ROWS = {
         colors=_SDXL_COLORS,
         two_text_encoders=True,
         ip_adapter="sdxl_models/ip-adapter_sdxl.safetensors",
+        t2i_adapters=True,
     ),
 }

@@ -24,6 +24,9 @@ ENDINGS = {
     ".lora_mid.weight": "mid",
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
+    ".lora_A.default.weight": "down",  # of peft's model itself, with the name of its adapter
+    ".lora_B.default.weight": "up",
+    ".lora_magnitude_vector.default.weight": "dora_scale",
     ".lora_B.bias": "bias",
     "_lora.alpha": "alpha",
     ".dora_scale": "dora_scale",
@@ -47,6 +50,7 @@ UNSUPPORTED = {
     ".vera_lambda": f"VeRA layers, {_CONVERT}",
     ".lora_controlnet": "a control-LoRA; use a ControlNet instead",
     "lora_controlnet": "a control-LoRA; use a ControlNet instead",
+    ".motion_modules.": "layers of AnimateDiff's motion modules, which linfusion can't run",
     ".loras_": "several LoRAs in one file; save each as a file of its own",
 }
 OTHER_MODELS = {

@@ -18,10 +18,20 @@ FAMILY_NAMES = {name: row.full_name for name, row in FAMILY_ROWS.items()}
 REFINER_TEXT_DIM = 1280
 OF_TEXT_DIM = {row.text_dim: name for name, row in FAMILY_ROWS.items()} | {REFINER_TEXT_DIM: "sdxl refiner"}
 LATENT_CHANNELS = 4
+# What a UNet is that reads more channels than an image's four: their number in the models that people have.
+OF_CHANNELS = {5: "a depth model", 7: "an upscaler (x4)", 8: "InstructPix2Pix or a video model"}
+OF_CHANNELS |= {9: "an inpainting model", 13: "an inpainting model of two inputs"}
 LINEAR = 2  # dimensions of a linear layer's weight
 # How tensors begin of models that are no UNets of Stable Diffusion 1.x, 2.x or XL.
 FOREIGN = {f"{LDM_UNET}joint_blocks.": "Stable Diffusion 3", "joint_blocks.": "Stable Diffusion 3"}
 FOREIGN |= {f"{LDM_UNET}double_blocks.": "Flux", "double_blocks.": "Flux", "transformer_blocks.": "a transformer model"}
+FOREIGN |= {"clip_txt_mapper.": "Stable Cascade", "double_layers.": "AuraFlow", "model.double_layers.": "AuraFlow"}
+FOREIGN |= {
+    "down_blocks.0.motion_modules.": "a motion module of AnimateDiff",
+    "text_model.": "a text encoder (CLIP)",
+}
+FOREIGN |= {"encoder.block.": "a text encoder (T5)", "model.1.sub.": "an upscaler of ESRGAN's kind"}
+FOREIGN |= dict.fromkeys(("blocks.", "layers.", "x_embedder.", "encoder.layers."), "a model without a UNet")
 FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "lora_controlnet": "a control-LoRA"}
 
 # Tensors of controls that are no plain ControlNet. A difference is added to the weights of the model in use.
@@ -78,9 +88,10 @@ def family_of(tensors: Tensors, source: Path) -> str:
             *_instead(kind),
         )
     if first.shape[1] != LATENT_CHANNELS:
+        what = OF_CHANNELS.get(first.shape[1], "a model of another kind")
         raise WeightsError(
-            f"{source}: its UNet reads {first.shape[1]} channels instead of 4: an inpainting or depth model, "
-            "which linfusion can't run"
+            f"{source}: its UNet reads {first.shape[1]} channels instead of 4: {what}, which linfusion can't run. "
+            "Take the model that makes images from text alone"
         )
     rows = FAMILY_ROWS.items()
     marked = next((name for name, row in rows if row.marks and any(key.endswith(row.marks) for key in tensors)), "")

@@ -8,6 +8,7 @@ from typing import Any
 
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.json_files import JsonError, read_json
+from linfusion_cli.weights.config_rules import check_config
 from linfusion_cli.weights.config_values import shown
 
 INDEX = "model_index.json"
@@ -28,7 +29,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
     "text_encoder_2": ("CLIPTextModel", "CLIPTextModelWithProjection"),
 }
-TOKENIZERS = ("tokenizer", "tokenizer_2", "scheduler")  # the loaders of these refuse classes that they don't know
+TOKENIZERS = ("tokenizer", "tokenizer_2", "scheduler")  # of these other rules know the classes
 # Components that no image depends on: the checker may only blacken an image, IP-Adapters bring their own image encoder.
 IGNORED_COMPONENTS = ("safety_checker", "feature_extractor", "image_encoder")
 # add_watermarker: an invisible mark that diffusers adds where a library for it is installed.
@@ -95,6 +96,8 @@ def _check_component(path: Path, key: str, value: object) -> None:
     if not isinstance(value, list) or len(value) != 2 or not isinstance(value[1], str | None):
         raise WeightsError(f"{path}: its {shown(key)} is {shown(value)}. Allowed: a library and a class, [text, text]")
     kind = value[1]
+    if key == "scheduler" and kind is not None:
+        check_config(key, {"_class_name": kind}, path)
     if kind is None or key in IGNORED_COMPONENTS or key in TOKENIZERS:
         return
     if key not in COMPONENTS:

@@ -15,6 +15,9 @@ MARKS = {
 }
 
 
+INTEGERS = ("I8", "U8", "I16", "U16", "I32", "U32")  # those of 64 bits are positions and counts
+
+
 def refuse_quantised(header: Header) -> None:
     """Raises WeightsError for a file whose weights are right only together with scales that linfusion does not apply.
 
@@ -24,3 +27,7 @@ def refuse_quantised(header: Header) -> None:
         name, what = found
         advice = "Take the file of the same model in float16, or in plain float8"
         raise WeightsError(f"{header.path}: {what}, which linfusion can't read (tensor {shown(name)}). {advice}")
+    for name, info in header.tensors.items():
+        if len(info.shape) > 1 and info.dtype in INTEGERS and not name.endswith("position_ids"):
+            what = f"its tensor {shown(name)} holds whole numbers ({info.dtype}): quantised, without their scale"
+            raise WeightsError(f"{header.path}: {what}. Take the file of the same model in F16, BF16 or F32")

@@ -188,6 +188,11 @@ def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
     if onnx := next(iter(sorted(folder.glob("*.onnx"))), None):
         what = f"an ONNX file, {onnx.name}, which linfusion can't read. Take the {ENDING} files of the same model"
         raise WeightsError(f"{folder}: {what}")
+    if other := next(iter(sorted(folder.glob(f"*{ENDING}"))), None):
+        known = " or ".join(f"{stem}{ENDING}" for stem in STEMS)
+        raise WeightsError(
+            f"{folder}: its file {shown(other.name)} has no name that linfusion reads: rename it {known}"
+        )
     raise WeightsError(f"{folder}: no {ENDING} file in it")
 
 

@@ -132,6 +132,8 @@ def known_family(model: WeightFile) -> str:
     """The family of a model that was found. Raises WeightsError, with what is there instead, if it has no UNet."""
     if not model.family:
         path = model.open()
+        if path.is_file():
+            raise WeightsError(f"{path}: it holds no tensors. Take another file of the same model")
         refuse_no_model(path)
         weight_files(path / "unet")  # says what is there instead
     return model.family

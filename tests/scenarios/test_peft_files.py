@@ -8,6 +8,7 @@ import torch
 from families import Family, loaded_pipeline, make_family
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import save_file
 from torch import Tensor
 
 from linfusion_cli.engine.adapters.lora import Lora
@@ -89,6 +90,17 @@ def test_a_file_gives_the_model_that_was_saved(family: Family, tmp_path: Path, c
     for ours, theirs, before in zip(outputs(pipeline), outputs(saved), plain, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-4)
         assert not torch.allclose(ours, before, atol=1e-2)
+
+
+def test_a_file_of_the_model_itself_has_the_adapter_s_name_in_each_tensor(family: Family, tmp_path: Path) -> None:
+    """Saved by safetensors from the state of a model with a peft adapter: lora_A.default.weight."""
+    saved, pipeline = loaded_pipeline(family), loaded_pipeline(family)
+    adapt(saved.unet, target_modules=ATTENTION, lora_alpha=2)
+    tensors = {f"unet.{name}": value for name, value in saved.unet.state_dict().items() if ".lora_" in name}
+    save_file(tensors, tmp_path / "a.safetensors")
+    lora = Lora.load(WeightFile.resolve((str(tmp_path / "a.safetensors"),), "", "lora"), 1.0, 1.0, pipeline)
+    lora.mount(pipeline.unet, 0)
+    assert torch.allclose(outputs(pipeline)[0], outputs(saved)[0], atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["pissa", "pissa_niter_4", "olora"])

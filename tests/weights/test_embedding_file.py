@@ -30,7 +30,7 @@ def test_layouts_that_people_have(tmp_path: Path) -> None:
     ("tensors", "family", "named"),
     [
         ({"emb_params": torch.ones(2, 768)}, "sdxl", "emb_params"),
-        ({"clip_l": torch.ones(2, 768)}, "sdxl", "clip_l and clip_g"),
+        ({"clip_l": torch.ones(2, 768)}, "sdxl", "reads clip_g too"),
         ({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(2, 1280)}, "sd15", "for Stable Diffusion XL"),
         ({"clip_l": torch.ones(1, 2), "clip_g": torch.ones(1, 2), "t5": torch.ones(1, 2)}, "sdxl", "t5"),
         ({"emb_params": torch.ones(2, 768), "other": torch.ones(2, 768)}, "sd15", "other"),

@@ -104,7 +104,7 @@ def test_the_header_is_that_of_the_file(path: Path) -> None:
 
 def test_a_part_that_was_missing_is_named(path: Path) -> None:
     weights = WeightFile.resolve((str(path.parent),), "", "ip_encoder")
-    with pytest.raises(WeightsError, match=r"no \.safetensors file in it"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors has no name that linfusion reads"):
         headers_in(weights.headers, path.parent)
 
 
