@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from linfusion_cli.batch.list_text import lines_of
 from linfusion_cli.batch.prompt_conventions import NEGATIVE, SETTINGS, has_settings
+from linfusion_cli.config.midjourney import UNKNOWN_IN_LISTS, midjourney_advice
 from linfusion_cli.config.options import OPTIONS
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.flag_words import dashed
@@ -23,8 +24,9 @@ SHORT_KEYS = {
     "C": "guidance",
     "A": "scheduler",
 }
-# Those of kohya's sample prompts: --w 640 --h 512 --d 7 --l 7.5 --s 28 --n low quality.
+# Those of kohya's sample prompts, and Midjourney's --no: --w 640 --h 512 --d 7 --l 7.5 --s 28 --n low quality.
 KOHYA_KEYS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps"}
+KOHYA_KEYS |= {"no": "negative"}
 _NUMBER = r"-?\d[\d.]*(?=\s|$)"
 _SAMPLER = r"(?:k_\w+|ddim|plms)(?=\s|$)"
 FLAG = re.compile(rf"(?:^|\s)(?:--[A-Za-z]|-[nop](?=\s)|-n{_NUMBER}|-[HWSsC]\s?{_NUMBER}|-A\s?{_SAMPLER})")
@@ -33,7 +35,7 @@ WHOLE_QUOTED = re.compile(r"""\s*(?:"[^"]*"|'[^']*')(?=\s+-|\s*$)""")
 LONG_FLAGS = {dashed(short): dashed(row.words[0]) for row in OPTIONS for short in row.words if len(short) == 1}
 SWITCHES = tuple(row.key.replace("_", "-") for row in OPTIONS if row.is_switch)  # no value; "no-" before it: off
 # Texts of several words, without quotes too, as A1111 reads them.
-TEXTS = frozenset({"prompt", "negative", "negative-prompt", "neg", "n"})
+TEXTS = frozenset({"prompt", "negative", "negative-prompt", "neg", "n", "no"})
 SPACE = " \t\r\n"  # between the words of a shell
 WORD = re.compile(rf"""(?:[^{SPACE}"']|"[^"]*"|'[^']*')++""")
 WORDS = re.compile(rf"[{SPACE}]*+(?:{WORD.pattern}(?:[{SPACE}]++|$))*+")
@@ -88,6 +90,8 @@ def line_values(line: str) -> dict[str, object]:
     values: dict[str, object] = {"prompt": prompt} if prompt else {}
     for given, value in _pairs(rest) if rest else ():
         name = KOHYA_KEYS.get(given, given)
+        if value is None and name in UNKNOWN_IN_LISTS and (instead := midjourney_advice(name)):
+            raise UsageError(f'"{name}" ', instead)
         if name in values:
             raise UsageError(option(name), " is given twice")
         if value is None:

@@ -27,6 +27,7 @@ from linfusion_cli.batch.row_values import (
 from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
+from linfusion_cli.config.midjourney import midjourney_advice
 from linfusion_cli.config.model_names import folders_of
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.prompt_loras import PromptLoras, read_tags, split_tags
@@ -216,6 +217,8 @@ class _Maker:
                 " of the batch do",
             )
         if key not in self._types and key not in COUNTS:
+            if (instead := midjourney_advice(key)) is not None:
+                raise UsageError(f'unknown key "{given}": it ', instead)
             close = nearest_name(key, [*self._types, *COUNTS]) or nearest_name(key, self._own_aliases())
             advice = f'Did you mean "{close}"?' if close else "The keys are the options of generate, such as steps"
             raise UsageError(f'unknown key "{given}". {advice}')

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from linfusion_cli.cli.spelling import other_words
+from linfusion_cli.cli.spelling import other_words, told
+from linfusion_cli.config.midjourney import midjourney_advice
 from linfusion_cli.errors import nearest_name
 
 _STAGES = "every large image is made in stages here; --size names the last, --upscale-strength how much each draws anew"
@@ -174,9 +175,14 @@ _GROUPS = (  # of A1111's API, ComfyUI, diffusers, InvokeAI, Fooocus, stable-dif
 ADVICE |= {word: text for text, words in _GROUPS for word in words.split()}
 
 
+AMBIGUOUS = ("--v",)  # -v is verbose, --v the version of Midjourney
+
+
 def advice(flag: str) -> str:
     """What to use instead of a flag of another tool, such as "--hires-fix"; "" for one that is not known."""
-    return ADVICE.get(flag.lstrip("-").replace("_", "-"), "")
+    name = flag.lstrip("-").replace("_", "-")
+    theirs = midjourney_advice(name) if name not in ADVICE or flag in AMBIGUOUS else None
+    return ADVICE.get(name, "") if theirs is None else told(theirs)
 
 
 def unknown_flag(error: BaseException) -> str:

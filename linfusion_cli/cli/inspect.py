@@ -17,6 +17,7 @@ from linfusion_cli.errors import OutputError, UsageError, option
 from linfusion_cli.flag_words import dashed, word_of
 from linfusion_cli.redaction import redacted
 
+MOST_LEFT_OUT = 20  # that are shown
 EPILOG = """\b
 Examples:
   linfusion inspect lake.png
@@ -87,17 +88,26 @@ def _plot(file: Path, plot: Path | None, memory_log: Path | None) -> None:
 
 def _show_foreign(file: Path, record: Mapping[str, object], *, as_json: bool) -> None:
     """Shows the record of an image that another program made."""
-    from linfusion_cli.config.sampler_names import sampling_options
-    from linfusion_cli.output.foreign_record import nearest_command
+    from linfusion_cli.config.sampler_names import sampling_left_out, sampling_options
+    from linfusion_cli.output.foreign_record import left_out_of_nearest, nearest_command
+    from linfusion_cli.output.metadata import visible
 
-    names = (str(record.get(key) or "") for key in ("sampler", "schedule"))
+    names = [str(record.get(key) or "") for key in ("sampler", "schedule")]
     command = nearest_command(record, sampling_options(*names))
+    left_out = [*sampling_left_out(*names), *left_out_of_nearest(record)]
     if as_json:
-        emit(sys.stdout, "foreign_record", {"path": str(file), "command": command, "record": record})
+        emit(
+            sys.stdout,
+            "foreign_record",
+            {"path": str(file), "command": command, "left_out": left_out, "record": record},
+        )
         return
     for line in record_lines(record):
         say(redacted(line))
     say(redacted(f"\nNearest with linfusion (add --preset and --model of your own):\n  {command}"))
+    if left_out:
+        more = f", and {len(left_out) - MOST_LEFT_OUT} more" if len(left_out) > MOST_LEFT_OUT else ""
+        say(redacted(visible(f"Not in the command: {', '.join(left_out[:MOST_LEFT_OUT])}{more}")))
 
 
 def left_out_of_command(record: Mapping[str, object]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from linfusion_cli.config.midjourney import IN_PROMPT, PARAMETERS
 from linfusion_cli.errors import Message, Option, option
 
 SHOWN_CHARACTERS = 40
@@ -66,7 +68,54 @@ SIGNS = (
         ("of InvokeAI and compel; write (word:1.1), with ", option("prompt_weights", True)),
     ),
     _Sign(
-        re.compile(r"\(\([^()]+\)\)|(?<!\\)\[[^\[\]|:]+\]"), ("use ", option("prompt_weights", True)), is_weight=True
+        re.compile(r"(?<!\$)\{(?!prompt\}|%)[^{}|]{2,}\}"),
+        ("for NovelAI's weights write (a:1.1), with ", option("prompt_weights", True), "; for choices {a|b} in batch"),
+    ),
+    _Sign(
+        re.compile(r"(?:^|(?<=[\s,(]))[^\s{}|,:]+::"),
+        ("weights of Midjourney or NovelAI; write (word:1.2), with ", option("prompt_weights", True)),
+    ),
+    _Sign(re.compile(r"\{%.*?%\}"), ("templates of Dynamic Prompts are not run: write the words",)),
+    _Sign(re.compile(r"\$\{\w+[^{}]*\}?"), ("variables of Dynamic Prompts are not filled in: write the words",)),
+    _Sign(re.compile(r"\.swap\("), ("of InvokeAI; words are not exchanged on the way: write one of them",)),
+    _Sign(re.compile(r"\.(?:and|blend)\("), ("of InvokeAI; prompts are not composed: make one prompt of them",)),
+    _Sign(re.compile(r"\.withLora\(\w*"), ("of InvokeAI; use ", option("loras"))),
+    _Sign(
+        re.compile(r"<(?:wildcard|wc)(?:\[[^\]]*\])?:[^<>\n]*>", re.IGNORECASE),
+        ("of SwarmUI; batch fills in __NAME__, with its ", option("wildcards")),
+    ),
+    _Sign(
+        re.compile(r"<(?:random|rnd)(?:\[[^\]]*\])?:[^<>\n]*>", re.IGNORECASE),
+        ("of SwarmUI; batch makes an image of each of {a|b}",),
+    ),
+    _Sign(
+        re.compile(r"<(?:alternate|alt|fromto)(?:\[[^\]]*\])?:[^<>\n]*>", re.IGNORECASE),
+        ("of SwarmUI; words can't change between steps: write one of them",),
+    ),
+    _Sign(
+        re.compile(r"<embed(?:ding)?:[^<>\n]*>", re.IGNORECASE),
+        ("of SwarmUI; use ", option("textual_inversion"), " and its word alone in the prompt"),
+    ),
+    _Sign(
+        re.compile(
+            r"<(?:segment|object|region|clear|extend|refiner|base|video|preset|p|param|repeat|setvar|setmacro|var|macro"
+            r"|trigger|comment|break)(?:\[[^\]]*\])?(?::[^<>\n]*)?>",
+            re.IGNORECASE,
+        ),
+        ("of SwarmUI, and does nothing here: leave it out",),
+    ),
+    _Sign(
+        re.compile(r"https?://\S+\.(?:png|jpe?g|webp|gif)\b", re.IGNORECASE),
+        ("get the image, and use ", option("init_image"), " or ", option("ip_images")),
+    ),
+    _Sign(
+        re.compile(rf"(?<!\S)--(?!(?:{'|'.join(PARAMETERS)})(?![\w-]))[a-z][\w-]+", re.IGNORECASE),
+        ("options stand outside of the prompt and its quotes",),
+    ),
+    _Sign(
+        re.compile(r"\(\([^()]+\)\)|(?<!\\)\[[^\[\]|:]+\](?!:[^<>\n]*>)"),
+        ("use ", option("prompt_weights", True)),
+        is_weight=True,
     ),
 )
 
@@ -77,7 +126,7 @@ def foreign_syntax_notes(prompt: str, negative_prompt: str, *, weights: bool) ->
     weights: whether weights like (word:1.3) are understood.
     """
     texts = (("the prompt", prompt), (NEGATIVE, negative_prompt))
-    return tuple(
+    signs = tuple(
         Message(f'"{found[0].strip():.{SHOWN_CHARACTERS}}" in {name} is read as words: ', *use)
         for name, text in texts
         for sign in SIGNS
@@ -86,3 +135,10 @@ def foreign_syntax_notes(prompt: str, negative_prompt: str, *, weights: bool) ->
         if found
         for use in [sign.negative if sign.negative and name == NEGATIVE else sign.use]
     )
+    return (*signs, *(note for name, text in texts for note in _midjourney_notes(name, text)))
+
+
+def _midjourney_notes(name: str, text: str) -> Iterator[Message]:
+    """A note for each parameter of Midjourney in a text, once."""
+    for parameter, typed in {found[1]: found[0] for found in IN_PROMPT.finditer(text)}.items():
+        yield Message(f'"{typed}" in {name} is read as words. In Midjourney: ', *PARAMETERS[parameter])

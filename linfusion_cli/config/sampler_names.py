@@ -119,9 +119,10 @@ def schedule_named(text: str) -> tuple[str, str] | None:
 def sampling_options(sampler: str, schedule: str) -> dict[str, str]:
     """The words of the options that two names of another tool come nearest to; {} for names that are not known.
 
-    What the scheduler can't do is left out, so that the options are accepted together.
+    What the scheduler can't do is left out, so that the options are accepted together; sampling_left_out() names it.
     """
-    named, beside = sampler_named(sampler), schedule_named(schedule) or ("", "")
+    near = absent_schedule(schedule)
+    named, beside = sampler_named(sampler), schedule_named(schedule) or schedule_named(near) or ("", "")
     scheduler = named.scheduler if named else absent_sampler(sampler)
     sigma, spacing = (named.sigma_schedule, named.timestep_spacing) if named else ("", "")
     sigma, spacing = sigma or beside[0], spacing or beside[1]
@@ -131,6 +132,28 @@ def sampling_options(sampler: str, schedule: str) -> dict[str, str]:
         spacing = ""
     found = {"scheduler": scheduler, "sigma-schedule": "" if sigma == "normal" else sigma, "timestep-spacing": spacing}
     return {word: value for word, value in found.items() if value} if scheduler else {}
+
+
+def sampling_left_out(sampler: str, schedule: str) -> list[str]:
+    """What of two names of another tool the words of sampling_options() do not say, a text for each."""
+    found, named = sampling_options(sampler, schedule), sampler_named(sampler)
+    texts: list[str] = []
+    if not found:
+        texts += [f'sampler "{sampler}" is not known here'] if sampler else []
+        return texts + ([f'schedule "{schedule}"'] if schedule else [])
+    if named is None:
+        texts.append(f'sampler "{sampler}" is not here; {found["scheduler"]} is the nearest')
+    said = (found.get("sigma-schedule", "normal"), found.get("timestep-spacing", ""))
+    if named and (named.sigma_schedule or said[0], named.timestep_spacing or said[1]) != said:
+        texts.append(f'the schedule in "{sampler}": {found["scheduler"]} has none like it')
+    if not schedule:
+        return texts
+    beside = schedule_named(schedule)
+    if beside is None and (near := absent_schedule(schedule)) and near == said[0]:
+        texts.append(f'schedule "{schedule}" is not here; {near} is the nearest')
+    elif beside is None or (beside[0], beside[1] or said[1]) != said:
+        texts.append(f'schedule "{schedule}": not with {found["scheduler"]}')
+    return texts
 
 
 def absent_sampler(text: str) -> str:

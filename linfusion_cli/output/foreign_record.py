@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +23,9 @@ _PAIR = re.compile(r'\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')  # a
 _A1111_KEYS = {"Steps": "steps", "Sampler": "sampler", "CFG scale": "cfg", "Seed": "seed", "Model": "model"}
 _A1111_KEYS |= {"Schedule type": "schedule"}
 _NUMBERS = (("seed", "seed", 0, 2**32 - 1), ("steps", "steps", 1, 500), ("guidance", "cfg", 1, 100))
+OTHERS = "others"  # what a record holds beside the fields that commands are made of
+_INVOKE_USED = frozenset({"positive_prompt", "negative_prompt", "scheduler", "cfg_scale", "model"})
+_COMFY_USED = frozenset({"text", "seed", "steps", "cfg", "sampler_name", "scheduler", "width", "height", "ckpt_name"})
 _INVOKE_KEYS = ("seed", "width", "height", "steps")
 
 
@@ -73,9 +76,12 @@ def parse_a1111(text: str) -> dict[str, object]:
     values = infotext_fields(last)
     found: dict[str, object] = {"program": "A1111", "prompt": prompt.strip(), "negative_prompt": negative.strip()}
     found |= {key: _number(values[name]) for name, key in _A1111_KEYS.items() if name in values}
+    others = {name: value for name, value in values.items() if name not in (*_A1111_KEYS, "Size")}
     if size := re.fullmatch(r"(\d{1,6})x(\d{1,6})", values.get("Size", "")):
         found |= {"width": int(size[1]), "height": int(size[2])}
-    return found
+    elif "Size" in values:
+        others["Size"] = values["Size"]
+    return {**found, **({OTHERS: others} if others else {})}
 
 
 def infotext_fields(line: str) -> dict[str, str]:
@@ -98,8 +104,15 @@ def _of_invoke(values: Mapping[str, object]) -> dict[str, object]:
         **{key: values[key] for key in _INVOKE_KEYS if key in values},
         "sampler": values.get("scheduler", ""),
         "cfg": values.get("cfg_scale", ""),
-        "model": model.get("name", "") if isinstance(model, dict) else "",
+        "model": model.get("name", "") if isinstance(model, dict) else str(model or ""),
+        **_others({key: value for key, value in values.items() if key not in (*_INVOKE_USED, *_INVOKE_KEYS)}),
     }
+
+
+def _others(values: Mapping[str, object]) -> dict[str, object]:
+    """The entry of a record for values of no other field; without those that say nothing."""
+    found = {key: value for key, value in values.items() if value not in (None, "", [], {})}
+    return {OTHERS: found} if found else {}
 
 
 def _of_comfy(nodes: Mapping[str, object]) -> dict[str, object] | None:
@@ -126,7 +139,21 @@ def _of_comfy(nodes: Mapping[str, object]) -> dict[str, object] | None:
         "cfg": sampler.get("cfg"),
         **{key: latent[key] for key in ("width", "height") if key in latent},
         "model": model.get("ckpt_name", ""),
+        **_others(_of_other_nodes(nodes, [sampler, latent, model, behind("positive"), behind("negative")])),
     }
+
+
+def _of_other_nodes(nodes: Mapping[str, object], used: Sequence[Mapping[str, object]]) -> dict[str, object]:
+    """What the nodes of a graph hold beside links and the values that were read, by number and class of the node."""
+    found: dict[str, object] = {}
+    for number, node in nodes.items():
+        if not isinstance(node, dict) or not isinstance(given := node.get("inputs"), dict):
+            continue
+        read = _COMFY_USED if any(given is one for one in used) else frozenset()
+        values = {key: value for key, value in given.items() if not isinstance(value, list) and key not in read}
+        if values:
+            found[f"{number} {node.get('class_type', '')}".strip()] = values
+    return found
 
 
 def nearest_command(record: Mapping[str, object], sampling: Mapping[str, str]) -> str:
@@ -134,6 +161,10 @@ def nearest_command(record: Mapping[str, object], sampling: Mapping[str, str]) -
 
     sampling: the options that the record's "sampler" and "schedule" mean here
     """
+    return shell_command(str(record.get("prompt")), _options(record) | dict(sampling))
+
+
+def _options(record: Mapping[str, object]) -> dict[str, object]:
     options: dict[str, object] = {"negative-prompt": record.get("negative_prompt") or None}
     width, height = record.get("width"), record.get("height")
     if isinstance(width, int) and isinstance(height, int):
@@ -142,4 +173,22 @@ def nearest_command(record: Mapping[str, object], sampling: Mapping[str, str]) -
         value = record.get(key)
         if isinstance(value, int | float) and low <= value <= high:
             options[name] = value
-    return shell_command(str(record.get("prompt")), options | dict(sampling))
+    return options
+
+
+def left_out_of_nearest(record: Mapping[str, object]) -> list[str]:
+    """The fields of a record that its nearest_command() does not say, a text for each; its sampler and schedule apart.
+
+    sampling_left_out() tells of these two.
+    """
+    options, size = _options(record), f"{record.get('width')}x{record.get('height')}"
+    found = [f"{key} {record[key]}" for name, key, _, _ in _NUMBERS if name not in options and _says(record, key)]
+    if ("width" in record or "height" in record) and options.get("size") != size:
+        found.append(f"size {size}" + (f"; {options['size']} is the nearest" if "size" in options else ""))
+    found += [f"model {record['model']}"] if _says(record, "model") else []
+    others = record.get(OTHERS)
+    return found + (list(others) if isinstance(others, dict) else [])
+
+
+def _says(record: Mapping[str, object], key: str) -> bool:
+    return record.get(key) not in (None, "")

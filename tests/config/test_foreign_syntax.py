@@ -6,6 +6,7 @@ import pytest
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.foreign_syntax import SIGNS, foreign_syntax_notes
+from linfusion_cli.config.midjourney import PARAMETERS
 
 EXAMPLES = {
     "<lora:armour:0.8>": "--lora",
@@ -30,6 +31,25 @@ EXAMPLES = {
     "(a cat)1.3": "InvokeAI",
     "(cat:1.3)": "--prompt-weights",
     "[cat]": "--prompt-weights",
+    "{{cat}}, a {dog}": "NovelAI",
+    "1.5::a cat::, fog": "NovelAI",
+    "a cat::2 a dog::-1": "Midjourney",
+    "a {% if x %}cat{% endif %}": "templates",
+    "${animal} in fog": "variables",
+    "a cat.swap(dog) x": "exchanged",
+    '("a cat", "a dog").blend(1, 1)': "not composed",
+    '("a cat", "a dog").and()': "not composed",
+    "a cat .withLora(fur,0.5)": "--lora",
+    "a <wildcard:animal>": "--wildcards",
+    "a <random:cat,dog>": "{a|b}",
+    "a <alternate:cat,dog>": "between steps",
+    "a <fromto[0.5]:cat,dog>": "between steps",
+    "a <embed:easynegative>": "--textual-inversion",
+    "a <segment:face> cat": "SwarmUI",
+    "https://a.example/b.png a cat": "--init-image",
+    "a cat --steps 30": "outside",
+    "a cat --no trees": "--negative",
+    "a cat \N{EM DASH}ar 16:9": "--aspect",
 }
 
 
@@ -73,3 +93,13 @@ def test_weights_are_noted_only_where_they_are_not_read() -> None:
 )
 def test_ordinary_prompts_have_no_note(text: str) -> None:
     assert foreign_syntax_notes(text, text, weights=False) == ()
+
+
+def test_each_parameter_of_midjourney_is_told_once_in_both_texts() -> None:
+    text = " ".join(f"--{name} 1" for name in PARAMETERS)
+    notes = [told(note) for note in foreign_syntax_notes(f"a cat {text} {text}", text, weights=False)]
+    for what in ("the prompt", "the negative prompt"):
+        assert [note for note in notes if f" in {what} is read" in note] == notes[: len(PARAMETERS)]
+        assert all(f'"--{name}" in {what}' in note for name, note in zip(PARAMETERS, notes, strict=False))
+        notes = notes[len(PARAMETERS) :]
+    assert notes == []

@@ -1,5 +1,7 @@
 """Names of other tools' samplers and schedules stand for schedulers of the table, or for the nearest one."""
 
+import itertools
+
 import pytest
 
 from linfusion_cli.config.sampler_names import (
@@ -13,6 +15,7 @@ from linfusion_cli.config.sampler_names import (
     absent_schedule,
     nearest_sampler,
     sampler_named,
+    sampling_left_out,
     sampling_options,
     schedule_named,
 )
@@ -118,3 +121,26 @@ def test_the_options_of_a_record_of_another_tool_are_accepted_together() -> None
             found = sampling_options(sampler, schedule)
             sigmas, spacing = found.get("sigma-schedule", "normal"), found.get("timestep-spacing", "auto")
             assert unsupported(found["scheduler"], sigmas, spacing) is None
+
+
+def test_what_a_scheduler_can_not_do_is_told() -> None:
+    assert sampling_left_out("Euler a", "Karras") == ['schedule "Karras": not with euler_ancestral']
+    assert sampling_left_out("DPM++ 2M", "Karras") == []
+    assert sampling_left_out("DPM++ 2M Karras", "") == []
+    assert sampling_left_out("nonsense", "karras") == ['sampler "nonsense" is not known here', 'schedule "karras"']
+    assert sampling_left_out("Restart", "") == ['sampler "Restart" is not here; heun is the nearest']
+    nearest = 'schedule "Align Your Steps" is not here; karras is the nearest'
+    assert sampling_left_out("Euler", "Align Your Steps") == [nearest]
+    assert sampling_left_out("Euler", "my own") == ['schedule "my own": not with euler']
+    assert sampling_left_out("", "") == []
+
+
+def test_no_schedule_of_any_tool_is_lost_in_silence() -> None:
+    samplers = [*_SAMPLERS, *_ABSENT, "DPM++ 2M Karras", "Euler a Karras", "unknown"]
+    for sampler, schedule in itertools.product(samplers, [*_SCHEDULES, *_ABSENT_SCHEDULES, "unknown"]):
+        options, texts = sampling_options(sampler, schedule), sampling_left_out(sampler, schedule)
+        named, beside = sampler_named(sampler), schedule_named(schedule)
+        assert any(sampler in text for text in texts) or (named is not None and named.scheduler == options["scheduler"])
+        said = (options.get("sigma-schedule", "normal"), options.get("timestep-spacing", ""))
+        exact = beside is not None and beside[0] == said[0] and beside[1] in ("", said[1])
+        assert exact or any(schedule in text for text in texts), (sampler, schedule)
