@@ -7,6 +7,7 @@ levels grow together while the rows come in: each holds no more than a row of ti
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,8 +41,13 @@ def tiles_folder(path: Path) -> Path:
 def write_deep_zoom(
     file: AtomicFile, size: Size, settings: FileSettings, texts: Mapping[str, str], rows: Iterator[Rows]
 ) -> None:
-    """Writes the tiles, then their folder's name, then the .dzi: a .dzi that is there has all of them."""
+    """Writes the tiles and gives their folder its name; the .dzi gets its own last: one that is there has them all."""
     folder, ending = tiles_folder(file.path), "png" if settings.lossless else "jpg"
+    packet = xmp_packet(texts).decode("utf-8").partition("?>")[2].rpartition("<?xpacket")[0]  # its element alone
+    text = _DESCRIPTION.format(
+        ending=ending, overlap=OVERLAP_PX, tile=TILE_PX, width=size.width, height=size.height, xmp=packet
+    )
+    file.write(text.encode())  # first, while it has no name: a full disk is found before the tiles have theirs
     with file.explained(), replacing(folder) as part:
         part.mkdir()
         write_levels(part, size, settings, rows, ending)
@@ -49,11 +55,12 @@ def write_deep_zoom(
             file.path.unlink(missing_ok=True)  # no .dzi may stand beside tiles of another image
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
-    packet = xmp_packet(texts).decode("utf-8").partition("?>")[2].rpartition("<?xpacket")[0]  # its element alone
-    text = _DESCRIPTION.format(
-        ending=ending, overlap=OVERLAP_PX, tile=TILE_PX, width=size.width, height=size.height, xmp=packet
-    )
-    file.write(text.encode())
+
+
+def remove_orphans(path: Path) -> None:
+    """Removes the tiles of a .dzi that got no name: the next attempt would take them for another image's."""
+    if not os.path.lexists(path):
+        shutil.rmtree(tiles_folder(path), ignore_errors=True)
 
 
 def level_count(size: Size) -> int:

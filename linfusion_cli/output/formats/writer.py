@@ -10,7 +10,7 @@ from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile, check_writable
 from linfusion_cli.output.formats.colour import icc_profile, in_profile
-from linfusion_cli.output.formats.deep_zoom import tiles_folder, write_deep_zoom
+from linfusion_cli.output.formats.deep_zoom import remove_orphans, tiles_folder, write_deep_zoom
 from linfusion_cli.output.formats.exif_xmp import check_segments
 from linfusion_cli.output.formats.jpeg import write_jpeg
 from linfusion_cli.output.formats.strips import Rows, checked_rows
@@ -33,7 +33,12 @@ def write_image(
     whole = in_profile(checked_rows(rows, size, settings.row_bits), settings)
     with AtomicFile(path, _reserved_bytes(size, settings), overwrite=overwrite) as file:
         _WRITERS[settings.format.name](file, size, settings, texts, whole)
-        file.commit()
+        try:
+            file.commit()
+        except OutputError:
+            if settings.format.name == "dzi":
+                remove_orphans(path)
+            raise
 
 
 def check_destination(path: Path, size: Size, settings: FileSettings, *, overwrite: bool) -> None:

@@ -1,10 +1,14 @@
 """Every format: independent readers see pixels, colours, resolution and record; failures leave nothing over."""
 
+import contextlib
 import errno
 import importlib.util
 import json
 import os
+import resource
+import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,7 @@ from PIL import Image, ImageCms
 
 from linfusion_cli.errors import DiskFullError, OutputError, UsageError
 from linfusion_cli.geometry import Size
+from linfusion_cli.output import atomic_file
 from linfusion_cli.output.formats.check import check, has_ends
 from linfusion_cli.output.formats.exif_xmp import record_text
 from linfusion_cli.output.formats.strips import Rows
@@ -22,6 +27,7 @@ from linfusion_cli.output.formats.writer import check_destination, check_texts, 
 from linfusion_cli.output.metadata import stored_record
 
 ODD = Size(331, 277)
+SMALL = Size(331, 90)  # two tiles, two strips
 WAYS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("png", {}),
     ("png", {"bits": 16}),
@@ -121,32 +127,60 @@ def test_too_few_rows_leave_nothing(tmp_path: Path, name: str, given: dict[str, 
     assert list(tmp_path.iterdir()) == []
 
 
+@contextlib.contextmanager
+def no_file_above(limit_bytes: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The system lets no file grow beyond this, by a real error inside of the encoder: no space is reserved first."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr(atomic_file, "_reserve", lambda descriptor, size_bytes: None)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.mark.slow
 @every_way
-def test_a_full_disk_leaves_nothing(
+def test_a_write_that_fails_anywhere_leaves_what_was_there_and_the_same_call_works(
     tmp_path: Path, name: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The disk is full at the first write behind the beginning: of the file, and of a tile."""
-    settings = settings_of(name, ODD, **given)
-    calls: list[int] = []
-    real_write, real_bytes = os.write, Path.write_bytes
+    """At the first byte, behind the beginning, in the middle, at the last byte, and when the data are synced."""
+    settings, size = settings_of(name, SMALL, **given), SMALL
+    image, path = image_of(size, settings.row_bits), tmp_path / f"a{settings.format.endings[0]}"
 
-    def write(descriptor: int, data: Any, /) -> int:
-        calls.append(len(data))
-        if sum(calls) > 3000:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real_write(descriptor, data)
+    def write(*, overwrite: bool = False) -> None:
+        write_image(path, size, settings, TEXTS, in_pieces(image), overwrite=overwrite)
 
-    def write_bytes(self: Path, data: Any) -> int:
-        write(os.open(os.devnull, os.O_WRONLY), data)
-        return real_bytes(self, data)
+    write()
+    whole, kept = names_in(tmp_path), path.read_bytes()
+    largest = max(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
+    shutil.rmtree(tmp_path)
+    tmp_path.mkdir()
+    for limit in (0, 1, 600, largest // 2, largest - 1):
+        with no_file_above(limit, monkeypatch), pytest.raises(OutputError, match=rf"Can't write '.*a\{path.suffix}'"):
+            write()
+        assert names_in(tmp_path) == []
+    for call, code in (("fsync", errno.ENOSPC), ("fsync", errno.EIO), ("ftruncate", errno.ENOSPC)):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, call, partial(_fails, code))
+            with pytest.raises(DiskFullError if code == errno.ENOSPC else OutputError, match=r"Can't write '.*a\."):
+                write()
+        assert names_in(tmp_path) == []
+    write()
+    assert (names_in(tmp_path), path.read_bytes()) == (whole, kept)
+    with no_file_above(largest // 2, monkeypatch), pytest.raises(OutputError):
+        write(overwrite=True)
+    assert (names_in(tmp_path), path.read_bytes()) == (whole, kept)
+    check(path)
 
-    monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
-    path = tmp_path / f"a{settings.format.endings[0]}"
-    with pytest.raises(DiskFullError):
-        write_image(path, ODD, settings, TEXTS, in_pieces(image_of(ODD, settings.row_bits)), overwrite=False)
-    assert list(tmp_path.iterdir()) == []
+
+def _fails(code: int, *_: object) -> None:
+    raise OSError(code, os.strerror(code))
 
 
 @pytest.mark.parametrize("name", ["png", "jpeg", "tiff", "webp", "avif", "dzi"])
