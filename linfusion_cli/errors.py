@@ -29,6 +29,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 CLOSE, SHORTEST_PREFIX = 0.7, 3  # of nearest_name: how like a name must be, and letters of the beginning of one
 MOST_CHARACTERS = 400  # of one line of a message
@@ -59,6 +60,8 @@ NO_MEMORY = (
 )
 
 
+MOST_LISTED = 20  # lines of one kind that are shown
+Text = TypeVar("Text")
 Value = str | int | float | None
 
 
@@ -217,6 +220,23 @@ class StandardOutputError(LinfusionError):
 def quotes_prompt(text: str) -> bool:
     """Whether a text is a message that quotes the prompt or the negative prompt."""
     return isinstance(text, Message) and text.quotes_prompt
+
+
+def first_of(texts: Sequence[Text], word: str, *, keep_last: bool = False) -> list[Text | str]:
+    """The first texts of a long list, and one that counts the others as `word`s: nobody reads 20,000 lines.
+
+    keep_last: the last text, which says what to do, is shown after all.
+    """
+    end = list(texts[-1:]) if keep_last else []
+    rest = texts[: len(texts) - len(end)]
+    if len(rest) <= MOST_LISTED:
+        return list(texts)
+    return [*rest[:MOST_LISTED], f"and {counted(len(rest) - MOST_LISTED, f'other {word}')}", *end]
+
+
+def counted(count: int, word: str, words: str = "") -> str:
+    """ "1 image" or "2 images"; `words` where an s is not enough."""
+    return f"{count:,} {word if count == 1 else words or f'{word}s'}"
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from linfusion_cli import errors
 from linfusion_cli.cli.spelling import flag, told
-from linfusion_cli.errors import LinfusionError, Message, Option, UsageError, WeightsError, option
+from linfusion_cli.errors import (
+    MOST_LISTED,
+    LinfusionError,
+    Message,
+    Option,
+    UsageError,
+    WeightsError,
+    first_of,
+    option,
+)
 from linfusion_cli.events import Note
 
 
@@ -88,3 +97,11 @@ def test_long_lines_lose_their_middle() -> None:
     first, second = told(error).split("\n")
     assert len(first) <= errors.MOST_CHARACTERS
     assert (first[:2], first[-11:], second) == ("aa", "give --size", "second")
+
+
+def test_a_long_list_is_cut_and_the_rest_counted() -> None:
+    texts = [f"text {number}" for number in range(MOST_LISTED + 3)]
+    assert first_of(texts[:MOST_LISTED], "text") == texts[:MOST_LISTED]
+    assert first_of(texts, "text") == [*texts[:MOST_LISTED], "and 3 other texts"]
+    assert first_of(texts, "text", keep_last=True) == [*texts[:MOST_LISTED], "and 2 other texts", texts[-1]]
+    assert first_of([], "text", keep_last=True) == []

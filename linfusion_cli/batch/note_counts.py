@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from linfusion_cli.batch.problem_report import counted
+from linfusion_cli.errors import counted
 
 MOST_SHOWN = 20  # distinct notes; of the others the number
 

@@ -5,24 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-SHOWN = 20
+from linfusion_cli.errors import counted, first_of
+
 _PLACED = re.compile(r"(.+?):(\d+): (.*)", re.DOTALL)
 
 
 def refusal(problems: Sequence[str]) -> str:
     """The message for problems that are "file:line: text" or, where a flag is wrong, just a text."""
     said = _in_order(problems)
-    return "\n".join([f"{counted(len(said), 'problem')}, nothing was started", *_first(said, "problem")])
+    return "\n".join([f"{counted(len(said), 'problem')}, nothing was started", *first_of(said, "problem")])
 
 
 def summed_up(texts: Sequence[str], word: str) -> list[str]:
     """One line for each distinct text, at most SHOWN of them, and a line that counts the others as `word`s."""
-    return _first(_in_order(texts), word)
-
-
-def _first(said: list[str], word: str) -> list[str]:
-    more = [f"and {counted(len(said) - SHOWN, f'other {word}')}"] if len(said) > SHOWN else []
-    return [*said[:SHOWN], *more]
+    return first_of(_in_order(texts), word)
 
 
 def _in_order(problems: Sequence[str]) -> list[str]:
@@ -41,8 +37,3 @@ def _said(file: str, text: str, lines: Sequence[int]) -> str:
         return text
     others = len(set(lines)) - 1
     return f"{file}:{min(lines)}: {text}" + (f" (and in {counted(others, 'other line')})" if others else "")
-
-
-def counted(count: int, word: str, words: str = "") -> str:
-    """ "1 image" or "2 images"; `words` where an s is not enough."""
-    return f"{count:,} {word if count == 1 else words or f'{word}s'}"

@@ -14,10 +14,9 @@ from typing import Any, cast
 
 from linfusion_cli.batch.foreign_lists import foreign_document, other_text, without_marks
 from linfusion_cli.batch.list_text import LINE_END, decoded, filled_lines, lines_of
-from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.batch.prompt_conventions import PROMPT_NAMES, own_names, plain_values
 from linfusion_cli.batch.prompt_lines import read_txt
-from linfusion_cli.errors import Message, UsageError
+from linfusion_cli.errors import Message, UsageError, counted
 from linfusion_cli.files import read_input
 from linfusion_cli.json_files import MOST_DEPTH, parse_json_value
 from linfusion_cli.toml_files import parse_toml

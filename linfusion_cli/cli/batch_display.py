@@ -13,14 +13,13 @@ import typer
 
 from linfusion_cli.batch.messages import Happened, Made, Planned, PlannedPhase, TaskState, Told
 from linfusion_cli.batch.note_counts import NoteCounts
-from linfusion_cli.batch.problem_report import counted
 from linfusion_cli.cli.json_output import emit
 from linfusion_cli.cli.logs import LogFile
 from linfusion_cli.cli.render_display import has_live_terminal
 from linfusion_cli.cli.spelling import told as spelled
 from linfusion_cli.cli.text import bytes_text, safe, seconds_text, table
 from linfusion_cli.cli.wrapping import say
-from linfusion_cli.errors import StandardOutputError, quotes_prompt
+from linfusion_cli.errors import MOST_LISTED, StandardOutputError, counted, first_of, quotes_prompt
 from linfusion_cli.events import Event, Note, PhaseStarted, Progressed
 from linfusion_cli.system.signals import STOP
 
@@ -250,16 +249,18 @@ def summary_line(summary: Summary) -> str:
 
 
 def status_lines(rows: Sequence[tuple[Task, str, str]], folder: Path, columns: int = 0) -> list[str]:
-    """Counts, then one line for each task that is not done."""
+    """Counts, then a line for each task that is not done, MOST_LISTED of each state; in JSON there are all."""
     counts: dict[str, int] = {}
     for _, state, _ in rows:
         counts[state] = counts.get(state, 0) + 1
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items()))
-    others = [[safe(task.place), state, safe(task.name), safe(text)] for task, state, text in rows if state != "done"]
-    return [
-        safe(f"{counted(len(rows), 'image')} in {folder}: {states}"),
-        *(table(others, left=4, columns=columns) if others else []),
-    ]
+    lines = [safe(f"{counted(len(rows), 'image')} in {folder}: {states}")]
+    for state in [state for state in sorted(counts) if state != "done"]:
+        alike = [(task, text) for task, found, text in rows if found == state]
+        shown = [[safe(task.place), state, safe(task.name), safe(text)] for task, text in alike[:MOST_LISTED]]
+        lines += table(shown, left=4, columns=columns)
+        lines += [f"and {len(alike) - MOST_LISTED:,} more {state}"] if len(alike) > MOST_LISTED else []
+    return lines
 
 
 def dry_run_lines(found: DryRun) -> list[str]:
@@ -274,10 +275,11 @@ def dry_run_lines(found: DryRun) -> list[str]:
     if found.unplanned:
         what = counted(len(found.unplanned), "other configuration")
         lines.append(f"not planned, beyond the first {len(found.planned) + found.refused}: {what}")
-        lines += [
+        listed = [
             f"  {counted(kind.images, 'image')} of {kind.size}, preset {kind.preset}, from {kind.place}"
             for kind in found.unplanned
         ]
+        lines += first_of(listed, "configuration")
     lines += [f"note: {images}: {spelled(note)}" for note, images in found.notes.shown()]
     return [*map(safe, lines), *obstacle_lines(found)]
 

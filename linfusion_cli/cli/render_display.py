@@ -30,7 +30,7 @@ from linfusion_cli.cli.text import (
 )
 from linfusion_cli.cli.wrapping import columns_of, print_lines, say
 from linfusion_cli.config.request_checks import NO_FILE
-from linfusion_cli.errors import StandardOutputError, UsageError, option, quotes_prompt
+from linfusion_cli.errors import StandardOutputError, UsageError, first_of, option, quotes_prompt
 from linfusion_cli.events import Event, MemorySampled, Note, PhaseFinished, PhaseStarted, PreviewMade, Progressed
 from linfusion_cli.system.signals import STOP
 
@@ -362,10 +362,11 @@ def show_plan(plan: Plan, obstacles: Sequence[str], *, as_json: bool, jobs: Sequ
             },
         )
         return
+    rows = [f"image {number}: seed {one['seed']}, {safe(one['path'])}" for number, one in enumerate(images, 1)]
     columns = columns_of(sys.stdout)
     for line in [
         *plan_lines(plan, columns),
-        *(f"image {number}: seed {image['seed']}, {safe(image['path'])}" for number, image in enumerate(images, 1)),
+        *first_of(rows, "image"),
         "",
     ]:
         say(line)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from linfusion_cli.cli.long_work import ask_before_long_tasks
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.errors import Message, OutputError, WeightsError
+from linfusion_cli.errors import Message, OutputError, WeightsError, counted, first_of
 
 if TYPE_CHECKING:
     from linfusion_cli.batch.journal import Journal
@@ -30,17 +30,14 @@ def begin(journal: Journal, tasks: list[Task], options: Options, *, yes: bool) -
 
 def _refuse_foreign(journal: Journal, tasks: list[Task]) -> None:
     """Raises OutputError if a task's file name is taken by another image or program."""
-    from linfusion_cli.batch.problem_report import SHOWN, counted
-
     foreign = [
         f"{task.place}: {journal.name_of(task)!r} is there and is not this image"
         for task in tasks
         if _is_foreign(journal, task)
     ]
     if foreign:
-        more = [f"and {counted(len(foreign) - SHOWN, 'other name')}"] if len(foreign) > SHOWN else []
         first = f"{counted(len(foreign), 'name')} taken; move the files away, or give another --name or -o"
-        raise OutputError("\n".join([first, *foreign[:SHOWN], *more]))
+        raise OutputError("\n".join([first, *first_of(foreign, "name")]))
 
 
 def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.cli.wrapping import fitted
+from linfusion_cli.errors import MOST_LISTED, first_of
 
 if TYPE_CHECKING:
     from linfusion_cli.config.preset_schema import Preset
@@ -150,7 +151,8 @@ def plan_lines(plan: Plan, columns: int = 0) -> list[str]:
         if machine.speed(plan.dtype).measured
         else (f"times are guesses: no image was made here in {plan.dtype} yet (linfusion plan measures)",)
     )
-    return lines + [f"note: {safe(note)}" for note in (*plan.notes, *guess, *_busy_note(plan))]
+    notes = first_of([f"note: {safe(note)}" for note in plan.notes], "note")
+    return lines + notes + [f"note: {safe(note)}" for note in (*guess, *_busy_note(plan))]
 
 
 def _busy_note(plan: Plan) -> tuple[str, ...]:
@@ -187,7 +189,8 @@ def rank_lines(forecast: RankForecast, link: str | None) -> list[str]:
 
 def obstacle_lines(obstacles: Sequence[str]) -> list[str]:
     """The obstacles of a plan as lines."""
-    return ["", *(f"would fail: {safe(text)}" for text in obstacles)] if obstacles else []
+    lines = [f"would fail: {safe(text)}" for text in obstacles]
+    return ["", *first_of(lines, "obstacle", keep_last=True)] if obstacles else []
 
 
 def _stage_rows(plan: Plan) -> list[list[str]]:
@@ -244,6 +247,17 @@ def result_lines(rendered: Rendered) -> list[str]:
     return table(rows)
 
 
+def _first(value: object) -> object:
+    """A value without the end of a very long list."""
+    return value[:MOST_LISTED] if isinstance(value, list | tuple) else value
+
+
+def _more(value: object) -> str:
+    """How many items _first() left out."""
+    rest = len(value) - MOST_LISTED if isinstance(value, list | tuple) else 0
+    return f", and {rest:,} more" if rest > 0 else ""
+
+
 def setting_lines(settings: Preset, sources: Mapping[str, Source], columns: int = 0) -> list[str]:
     """Every setting as TOML, each with where its value came from as a comment: above it where it does not fit."""
     from linfusion_cli.config.toml_text import shown
@@ -252,7 +266,8 @@ def setting_lines(settings: Preset, sources: Mapping[str, Source], columns: int 
     for section, table_of in settings.model_dump().items():
         rows += [[], [f"[{section}]"]] if rows else [[f"[{section}]"]]
         rows += [
-            [f"{name} = {shown(value)}", f"# {safe(sources[f'{section}.{name}'])}"] for name, value in table_of.items()
+            [f"{name} = {shown(_first(value))}", f"# {safe(sources[f'{section}.{name}'])}{_more(value)}"]
+            for name, value in table_of.items()
         ]
     alone = [len(row[0]) for row in rows if row and (not columns or len((" " * GAP).join(row)) <= columns)]
     width = min(max(alone, default=0), 64)

@@ -9,7 +9,7 @@ from pathlib import Path
 from linfusion_cli.config.extras import Weighted, fingerprints, inversion, locations_of
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
-from linfusion_cli.errors import LinfusionError, Option, WeightsError
+from linfusion_cli.errors import LinfusionError, Option, WeightsError, first_of
 from linfusion_cli.files import user_path
 from linfusion_cli.weights.adapter_files import encoder_folders, no_encoder
 from linfusion_cli.weights.checksums import verify
@@ -127,12 +127,12 @@ def lost_weights(settings: Preset) -> tuple[WeightsError, ...]:
 
 
 def joined(errors: Sequence[WeightsError]) -> WeightsError:
-    """All of them as one, a line each."""
-    first, *others = errors
+    """The first of them, and the last, which says what to fetch, as one: a line each."""
+    first, *others = first_of(errors, "error", keep_last=True)
     parts: list[str | Option | LinfusionError] = []
     for error in others:
         parts += ["\n", error]
-    return WeightsError(first, *parts) if others else first
+    return WeightsError(first, *parts) if others else errors[0]
 
 
 def refuse_changed(settings: Preset, planned: Mapping[str, str]) -> None:
