@@ -1,4 +1,7 @@
-"""TIFF images of float or 32-bit samples, which Pillow does not open: read by tifffile, where that is installed."""
+"""TIFF images that Pillow does not open, or reads wrongly: by tifffile, where that is installed.
+
+These are colours of float or 32-bit samples, and those of 16 bits with each channel apart.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +21,14 @@ CHANNELS = {0: (1,), 1: (1,), 2: (3, 4)}  # of Photometric: grey with a white 0,
 ORIENTATION, ICC_PROFILE, EXTRA_SAMPLES = 274, 34675, 338
 ASSOCIATED_ALPHA = 1
 DTYPES = ("float16", "float32", "float64", "uint32", "int32")
+DTYPES_APART = (*DTYPES, "uint16")  # with each channel apart
 
 
 @dataclass(slots=True, kw_only=True)
 class DeepTiff:
     """The first image of a file, with the attributes of Pillow's images that this package asks for.
 
-    dtype: one of DTYPES
+    dtype: one of DTYPES_APART
     channels: 1, 3 or 4
     inverted: 0 is white
     alpha: what the fourth channel is, "" if there is none
@@ -70,13 +74,14 @@ class DeepTiff:
 
 
 def open_deep_tiff(path: Path) -> DeepTiff | None:
-    """The image of a file that tifffile knows as float or 32-bit samples; None for all others, and without tifffile."""
+    """The image of a file that tifffile knows as one of those; None for all others, and without tifffile."""
     if importlib.util.find_spec("tifffile") is None:
         return None
     try:
         with _first_page(path) as (page, count):
             channels, dtype = page.samplesperpixel, str(page.dtype)
-            if channels not in CHANNELS.get(page.photometric, ()) or dtype not in DTYPES or page.imagedepth != 1:
+            allowed = DTYPES_APART if page.planarconfig == SEPARATE and channels > 1 else DTYPES
+            if channels not in CHANNELS.get(page.photometric, ()) or dtype not in allowed or page.imagedepth != 1:
                 return None
             _check_segments(page, path.stat().st_size)
             profile = page.tags.valueof(ICC_PROFILE)

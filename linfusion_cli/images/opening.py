@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from linfusion_cli.images.deep_tiff import DeepTiff, open_deep_tiff
+from linfusion_cli.images.deep_tiff import SEPARATE, DeepTiff, open_deep_tiff
 from linfusion_cli.images.errors import DECODER_ERRORS, ImageError
 from linfusion_cli.images.kinds import ALLOWED, FORMATS, HEAD_BYTES, PLUGINS, format_of, name_of
 from linfusion_cli.png_chunks import chunks_of, whole
@@ -19,6 +19,7 @@ from linfusion_cli.system.process_setup import lift_pixel_limit
 
 LARGEST_PIXELS = 512_000_000  # a limit of our own against decompression bombs; Pillow's is below a 16K image
 ORIENTATION = 0x0112
+BITS, PLANAR = 258, 284  # tags of TIFF 6.0
 TURNED = (5, 6, 7, 8)  # orientations that exchange width and height
 EXIF_BYTES = 16 << 20  # of a PNG's EXIF data that are read
 JPEG_END = b"\xff\xd9"
@@ -55,8 +56,18 @@ def opened(path: Path, filler: bytes = b"") -> Iterator[Any]:
     with image, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         _check_size(image)
+        if _has_deep_planes(image) and (deep := open_deep_tiff(path)):
+            yield deep
+            return
         _keep_from_mapping(image)
         yield image
+
+
+def _has_deep_planes(image: Any) -> bool:
+    """Whether a TIFF has each channel apart, of more than 8 bits: Pillow opens it, and reads it wrongly."""
+    if image.format != "TIFF" or image.tag_v2.get(PLANAR) != SEPARATE:
+        return False
+    return bool(max(image.tag_v2.get(BITS, (1,))) > 8)
 
 
 def _keep_from_mapping(image: Any) -> None:

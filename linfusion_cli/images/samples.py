@@ -49,7 +49,8 @@ def samples_of(image: Any) -> Samples:
     if isinstance(image, DeepTiff):
         kind: Literal["float", "whole"] = "float" if image.dtype.startswith("float") else "whole"
         white = 1.0 if kind == "float" else 65535.0
-        return Samples(number=kind, white=white, inverted=image.inverted, alpha=image.alpha, number_bytes=4)
+        number_bytes = 2 if image.dtype == "uint16" else 4
+        return Samples(number=kind, white=white, inverted=image.inverted, alpha=image.alpha, number_bytes=number_bytes)
     if image.format == "TIFF":
         return _of_tiff(image)
     raw_mode = _raw_mode(image)
@@ -116,7 +117,10 @@ def _refuse_raw(tags: Any, photometric: int) -> None:
 def _of_deep_colour(image: Any, tags: Any) -> Samples:
     raw_mode = _raw_mode(image)
     if tags.get(PLANAR, 1) != 1:
-        raise ImageError("is a TIFF of 16 bits with each channel apart (PlanarConfiguration 2). Save it interleaved")
+        raise ImageError(
+            "is a TIFF of 16 bits with each channel apart (PlanarConfiguration 2). Save it interleaved; if it is RGB: "
+            'pip install "linfusion-cli[tiff]"'
+        )
     if image.mode not in ("RGB", "RGBA"):
         return Samples(number="level", lost_bits=16)
     little = raw_mode.endswith("L") or (raw_mode.endswith("N") and sys.byteorder == "little")

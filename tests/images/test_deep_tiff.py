@@ -81,3 +81,25 @@ def test_without_tifffile_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r'pip install "linfusion-cli\[tiff\]"'):
         inspect_image(path, "init_image")
+
+
+@pytest.mark.parametrize(
+    "layout", [{}, {"tile": (32, 32)}, {"compression": "zlib", "predictor": True}, {"byteorder": ">"}]
+)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bits_with_each_channel_apart(tmp_path: Path, layout: dict[str, Any], channels: int) -> None:
+    numbers = np.random.default_rng(3).integers(0, 65536, (70, 50, channels), dtype=np.uint16)
+    if channels == 4:
+        numbers[:, :, 3] = 65535
+        layout = {**layout, "extrasamples": ["unassalpha"]}
+    apart = saved(tmp_path / "a.tif", numbers.transpose(2, 0, 1), planarconfig="separate", **layout)
+    together = saved(tmp_path / "b.tif", numbers, planarconfig="contig", **layout)
+    assert inspect_image(apart, "init_image").number_bytes == 2
+    pixels = read(apart)
+    assert pixels.dtype == np.uint16
+    assert np.array_equal(pixels, tifffile.imread(together)[:, :, :3])
+    assert np.array_equal(pixels, read(together))
+    whole = apart.read_bytes()
+    apart.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UsageError, match=r"damaged|PlanarConfiguration"):
+        inspect_image(apart, "init_image")
