@@ -72,6 +72,7 @@ FILES = {
     "textual inversion with `clip_l` and `clip_g`": ALL,
     "IP-Adapter, image encoder by its width": ("sd15", "sdxl"),
     "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)": ALL,
+    "settings of an image encoder's config, each with other values": ("sd15",),
     "IP-Adapter FaceID": ALL,
     "LoRAs of peft and diffusers: ranks and alphas by layer, rsLoRA, biases, DoRA, all kinds of layers": ALL,
     "LoHa, LoKr, (IA)^3, full, norms, tucker, DoRA": ALL,

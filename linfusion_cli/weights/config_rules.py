@@ -87,7 +87,7 @@ UNET = Rules(
         "out_channels": only(4),
         "center_input_sample": only(False),
         "up_block_types": Listed(only("UpBlock2D", "CrossAttnUpBlock2D", "ResnetUpsampleBlock2D")),
-        "dropout": ANY,  # of training
+        "dropout": Either((only(0), Real(0, 1))),  # of training
         "reverse_transformer_layers_per_block": optional(BLOCKS),
         "dual_cross_attention": only(False),
         "resnet_skip_time_act": only(False),
@@ -276,9 +276,7 @@ TEXT_ENCODER = Rules(
     | {
         "vocab_size": Whole(2, 1 << 20),
         "max_position_embeddings": Whole(2, 1 << 12),
-        "bos_token_id": TOKEN_ID,
-        "eos_token_id": TOKEN_ID,
-        "pad_token_id": TOKEN_ID,
+        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), TOKEN_ID),
     },
 )
 IMAGE_ENCODER = Rules(
@@ -305,6 +303,8 @@ PER_LEVEL = (
     *("down_block_types", "up_block_types", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
     *("attention_head_dim", "only_cross_attention"),
 )
+# Of the configs that do not say it, as in transformers.
+WIDTH_AND_HEADS = {"text_encoder": (512, 8), "text_encoder_2": (512, 8), "image_encoder": (768, 12)}
 MOST_BLOCKS = 256  # transformer blocks on the way down; SD-XL has 24
 VAE_LEVELS = 4  # an image has eight times the latents' height and width
 
@@ -326,6 +326,10 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
         if not key.startswith("_"):
             _check_setting(rules, key, value, source)
     _check_levels(part, config, source)
+    if part in WIDTH_AND_HEADS:
+        width, heads = map(config.get, ("hidden_size", "num_attention_heads"), WIDTH_AND_HEADS[part])
+        if width % heads:
+            raise WeightsError(f"{source}: its num_attention_heads, {heads}, does not divide its hidden_size, {width}")
 
 
 def noise_schedule(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Mutated configs and headers: each is used, or refused with the file's name; never a crash and never another error."""
 
+import dataclasses
 import json
 import random
 import shutil
@@ -8,7 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from families import Family, make_family, tiny_pipeline
+from families import Family, loaded_pipeline, make_family, tensors_of, tiny_pipeline
+from original_layout import ldm_controlnet, ldm_unet
 from PIL import Image
 from safetensors.torch import save_file
 from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
@@ -44,7 +46,8 @@ def attempt(family: Family, folder: Path, file: Path | None = None, more: dict[s
     """Plans and loads everything; "" or the refusal."""
     given: dict[str, Any] = {"model": str(file)} if file else {"model": str(folder)}
     given |= {"controlnets": (str(folder / "net"),), "control_images": (folder / "edges.png",)} | (more or {})
-    request = Request(prompt="a lake", preset=family.preset(file=file is not None), size="64x64", seed=1, **given)
+    fixed = {"prompt": "a lake", "preset": family.preset(file=file is not None), "size": "64x64", "seed": 1}
+    request = Request(**{**fixed, **given})
     try:
         plan = make_plan(resolve(request), find_machine("cpu"))
         load(plan, load_text_encoders(plan), lambda _: None)
@@ -155,4 +158,55 @@ def test_mutated_adapters(family: str, tmp_path: Path, seed: int) -> None:
         refused += bool(message)
         path.write_bytes(data)
     assert attempt(model, root, more=given | {"ip_images": (root / "edges.png",)}) == ""
+    assert refused > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", seeds(1, of=3))
+@pytest.mark.parametrize("kind", ["controlnet", "unet", "original unet"])
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
+def test_mutated_controlnets_and_unets_in_one_file(small: Family, tmp_path: Path, kind: str, seed: int) -> None:
+    """A ControlNet in the original layout, and another UNet in both layouts."""
+    pipeline = loaded_pipeline(small)
+    folder = save_controlnet(pipeline, tmp_path / "net", (16, 32, 96, 256))
+    own = tensors_of(next(folder.glob("*.safetensors")))
+    tensors = {
+        "controlnet": lambda: ldm_controlnet(own, pipeline.unet),
+        "unet": lambda: pipeline.unet.state_dict(),
+        "original unet": lambda: {f"model.diffusion_model.{n}": v for n, v in ldm_unet(pipeline.unet).items()},
+    }[kind]()
+    file, chance, refused = tmp_path / "odd.safetensors", random.Random(f"{kind}{seed}"), 0
+    save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+    more: dict[str, Any] = {"controlnets": (str(file),)} if kind == "controlnet" else {"unet": str(file)}
+    data = file.read_bytes()
+    assert attempt(small, small.folder, more=more) == ""
+    for _ in range(25):
+        file.write_bytes(with_other_header(data, chance))
+        message = attempt(small, small.folder, more=more)
+        assert not message or str(file) in message, message
+        assert len(message) - message.count(str(file)) * len(str(file)) <= 400, message
+        refused += bool(message)
+    assert refused > 15
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", seeds(1, of=3))
+@pytest.mark.covers("any config or header, mutated", "used, or refused with its name", families=("sd15",))
+def test_mutated_configs_beside_a_file_and_of_another_unet(small: Family, tmp_path: Path, seed: int) -> None:
+    """The config of a UNet in a folder of its own, and those that a model in one file takes."""
+    unet = Path(shutil.copytree(small.folder / "unet", tmp_path / "unet"))
+    configs = Path(shutil.copytree(small.folder, tmp_path / "configs"))
+    preset = Path(small.preset(file=True)).read_text().replace(f'configs = "{small.folder}"', f'configs = "{configs}"')
+    (tmp_path / "preset.toml").write_text(preset)
+    beside, chance, refused = dataclasses.replace(small, presets=tmp_path), random.Random(seed), 0
+    for number in range(24):
+        whole = number % 2 == 0
+        path = configs / chance.choice(CONFIGS[:5]) if whole else unet / "config.json"
+        text = path.read_text()
+        path.write_text(json.dumps(mutated(json.loads(text), chance)))
+        more: dict[str, Any] = {"preset": str(tmp_path / "preset.toml")} if whole else {"unet": str(unet)}
+        message = attempt(beside, small.folder, small.file if whole else None, more)
+        assert not message or str(tmp_path) in message or str(small.file) in message, message
+        refused += bool(message)
+        path.write_text(text)
     assert refused > 5

@@ -98,6 +98,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("text_encoder", {"hidden_act": "relu"}, "hidden_act is relu"),
     ("text_encoder", {"architectures": ["T5EncoderModel"]}, "a T5EncoderModel"),
     ("text_encoder", {"quantization_config": {"load_in_4bit": True}}, "quantization_config"),
+    ("text_encoder", {"hidden_size": 16, "num_attention_heads": 6}, "num_attention_heads, 6, does not divide"),
+    ("unet", {"dropout": 2}, "dropout is 2"),
     ("text_encoder", {"hidden_size": "768"}, "hidden_size is 768"),
 ]
 
