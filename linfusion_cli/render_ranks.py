@@ -226,7 +226,7 @@ class _Other:
         if code in (None, 0, RanksError.exit_code):
             return None
         if self.error_file.exists():
-            told = json.loads(self.error_file.read_text())
+            told = json.loads(self.error_file.read_text(encoding="utf-8"))
             return _error(f"rank {self.rank}: {told['message']}", int(told["exit_code"]))
         name = signal.Signals(-code).name if code is not None and code < 0 else f"exit code {code}"
         return RanksError(f"rank {self.rank} ended without a word ({name}). What is done is kept: start again")

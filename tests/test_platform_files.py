@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from linfusion_cli import platform_files
 from linfusion_cli.errors import OutputError
 from linfusion_cli.files import create_locked, write_atomically
 from linfusion_cli.output.atomic_file import AtomicFile, remove_temporary_files
 from linfusion_cli.output.file_lock import Lock
+
+ROOT = Path(__file__).parents[1]
 
 
 class Msvcrt:
@@ -141,3 +147,71 @@ def test_without_any_locks_it_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     with (tmp_path / "x").open("w") as file, pytest.raises(OSError, match="no locks") as caught:
         platform_files.lock(file.fileno())
     assert caught.value.errno in platform_files.UNSUPPORTED
+
+
+TEXT_CALLS = {"read_text", "write_text", "fdopen", "TextIOWrapper", "NamedTemporaryFile"}
+
+
+def test_text_files_name_their_encoding() -> None:
+    """Elsewhere than on Linux the default is the system's own: cp1252 on Windows."""
+    texts = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "linfusion_cli").rglob("*.py"))}
+    unnamed = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path, text in texts.items()
+        if any(f"{name}(" in text for name in (*TEXT_CALLS, "open"))
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and _opens_text(node) and not _names_encoding(node)
+    ]
+    assert unnamed == []
+
+
+def _opens_text(call: ast.Call) -> bool:
+    """Whether a call opens a file as text: open() itself, a Path's read_text() and their like."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    modes = [*call.args[1:2], *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    binary = any(isinstance(mode, ast.Constant) and "b" in str(mode.value) for mode in modes)
+    is_open = isinstance(call.func, ast.Name) and name == "open"
+    of_path = isinstance(call.func, ast.Attribute) and ast.unparse(call.func.value) != "png_reader"
+    return (is_open or (name in TEXT_CALLS and of_path)) and not binary
+
+
+def _names_encoding(call: ast.Call) -> bool:
+    given = any(isinstance(one, ast.Constant) and str(one.value).startswith("utf") for one in call.args)
+    return given or "encoding" in {keyword.arg for keyword in call.keywords}
+
+
+HIDING = """
+import collections, os, shutil, signal, sys
+import psutil, platformdirs.unix, filelock, subprocess, torch  # the libraries' own parts for this system stay
+sys.modules.update(dict.fromkeys(("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty")))
+usage = collections.namedtuple("usage", "total used free")(10**12, 0, 10**12)
+shutil.disk_usage = lambda folder: usage
+for module, names in ((os, NAMES), (signal, ("SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "SIGQUIT"))):
+    for name in names:
+        delattr(module, name)
+from linfusion_cli.cli.app import main
+codes = [main(words) for words in COMMANDS]
+print("codes", codes)
+"""
+ABSENT = (
+    *("sched_getaffinity", "statvfs", "geteuid", "fork", "getloadavg", "uname", "fchmod", "pread", "posix_fallocate"),
+    *("getpgid", "killpg", "setsid", "mkfifo", "O_NOFOLLOW", "O_DIRECTORY", "sysconf"),
+)  # of os: what Windows lacks
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="hides what Linux has")
+def test_commands_do_without_what_windows_lacks(tmp_path: Path) -> None:
+    Image.new("RGB", (96, 64)).save(tmp_path / "a.png")
+    commands = [
+        ["generate", "a lake", "--size", "64", "--dry-run", "--quiet", "-o", str(tmp_path / "b.png")],
+        ["view", str(tmp_path / "a.png"), "--export", str(tmp_path / "page")],
+        ["sheet", str(tmp_path), "-o", str(tmp_path / "sheet.png"), "--quiet"],
+        ["presets", "list"],
+        ["doctor", "--json"],
+    ]
+    code = HIDING.replace("NAMES", repr(ABSENT)).replace("COMMANDS", repr(commands))
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert ran.stdout.splitlines()[-1:] == [f"codes {[0] * len(commands)}"], ran.stderr
+    assert (tmp_path / "page" / "index.html").exists()
+    assert (tmp_path / "sheet.png").exists()

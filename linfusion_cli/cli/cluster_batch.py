@@ -63,7 +63,7 @@ class OnCluster:
         from linfusion_cli.batch.ray_cluster import connected
 
         with (
-            open(os.devnull, "w") as nowhere,
+            open(os.devnull, "w", encoding="utf-8") as nowhere,
             contextlib.redirect_stdout(nowhere),  # Ray prints there what it has to say of dead actors, as we do
             probed(journal.folder) as probe,
             connected(self.address, journal.folder, options, probe, cores=self.cores, device=self.device) as cluster,

@@ -97,7 +97,7 @@ def render(
         levels = to_levels(draw([scene], pixels.height, pixels.width))[0].permute(1, 2, 0)
         path, text = output / f"{index:04d}.png", caption(scene, rng)
         Image.fromarray(levels.numpy()).save(path)
-        path.with_suffix(".txt").write_text(text + "\n")
+        path.with_suffix(".txt").write_text(text + "\n", encoding="utf-8")
         if as_json:
             emit(sys.stdout, "scene", {"path": str(path), "caption": text})
     if not quiet and not as_json:

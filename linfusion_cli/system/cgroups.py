@@ -36,7 +36,7 @@ def memory_limits() -> Iterator[tuple[int, int]]:
     for names, groups in _chains():
         for group in groups:
             try:
-                limit, used = (int((group / name).read_text()) for name in (names.limit, names.used))
+                limit, used = (int((group / name).read_text(encoding="utf-8")) for name in (names.limit, names.used))
             except (OSError, ValueError):  # no limit: "max"
                 continue
             yield limit, max(0, used - _row(group / "memory.stat", names.cache))

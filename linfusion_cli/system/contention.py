@@ -27,7 +27,7 @@ def slowdown(cores: int) -> float:
 def _running_now() -> float:
     """How many threads run or could run, this one too; infinite where the system does not say."""
     try:
-        return float(LOADAVG.read_text().split()[3].partition("/")[0])
+        return float(LOADAVG.read_text(encoding="utf-8").split()[3].partition("/")[0])
     except (OSError, ValueError, IndexError):
         return float("inf")
 

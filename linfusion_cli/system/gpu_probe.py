@@ -100,7 +100,9 @@ def _refused(path: Path) -> bool:
 def driver_version(proc: Path) -> str:
     """The version of NVIDIA's kernel module on Linux ("550.54.15"); "" if there is none."""
     try:
-        found = re.search(r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", (proc / "version").read_text())
+        found = re.search(
+            r"Kernel Module\s+(?:for \S+\s+)?(\d+(?:\.\d+)+)", (proc / "version").read_text(encoding="utf-8")
+        )
     except OSError:
         return ""
     return found[1] if found else ""

@@ -137,4 +137,4 @@ def _write(part: Path, checkpoint: Checkpoint) -> None:
         "scaler": checkpoint.scaler,
         "identity": dict(checkpoint.identity),
     }
-    (part / RUN).write_text(json.dumps(run, indent=2) + "\n")
+    (part / RUN).write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")

@@ -131,7 +131,7 @@ def _cached(hub: HubLocation) -> Path | None:
     folder = cache_folder() / f"models--{hub.repository.replace('/', '--')}"
     revision = hub.revision or "main"
     reference = folder / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
+    commit = reference.read_text(encoding="utf-8").strip() if reference.is_file() else revision
     snapshot = folder / "snapshots" / commit
     found = snapshot / hub.inside if hub.inside else snapshot
     return found if found.exists() else None
