@@ -7,15 +7,48 @@ from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
+from linfusion_cli.cli.wrapping import fitted
 from linfusion_cli.config.default_words import default_words
 from linfusion_cli.config.options import by_key
 
 WIDEST_COLUMNS = 120
+FULL_COLUMNS = 90  # a line of prose as long as this goes on in the next one
 FIRST_PANEL, ARGUMENTS = "Options", "Arguments"
 _NOTES = re.compile(r"\s*\[([^\[\]]*)\]$")  # what Typer adds to a help: "[default: 2; 0<=x<=100]"
 
 
-class HelpCommand(TyperCommand):
+class _FittedEpilog:
+    """What stands below the options: prose is wrapped at the terminal's width, indented lines (commands) stay whole."""
+
+    epilog: str | None
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Writes the paragraphs of the epilog."""
+        del ctx
+        for paragraph in re.split(r"\n\s*\n", (self.epilog or "").strip()):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                for line in _sentences(paragraph):
+                    columns = 0 if line.startswith(" ") else formatter.width - formatter.current_indent
+                    for piece in fitted(line, columns, hanging=0):
+                        formatter.write(f"{'':{formatter.current_indent}}{piece}\n")
+
+
+def _sentences(paragraph: str) -> list[str]:
+    """Its lines, each line of prose with those that it goes on in; "\\b", click's mark to wrap nothing, is left out."""
+    lines: list[str] = []
+    goes_on = False
+    for line in paragraph.removeprefix("\b").strip("\n").split("\n"):
+        is_prose = not line.startswith(" ")
+        if goes_on and is_prose:
+            lines[-1] += f" {line}"
+        else:
+            lines.append(line)
+        goes_on = is_prose and len(line) >= FULL_COLUMNS
+    return lines
+
+
+class HelpCommand(_FittedEpilog, TyperCommand):
     """A command whose --help groups its options by their panels."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -31,7 +64,7 @@ class HelpCommand(TyperCommand):
         return [self.options_metavar or "", *names]
 
 
-class HelpGroup(TyperGroup):
+class HelpGroup(_FittedEpilog, TyperGroup):
     """A group of commands whose --help says whole what each does, in several lines if need be."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

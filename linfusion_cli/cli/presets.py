@@ -30,8 +30,8 @@ Examples:
   linfusion presets check my-sdxl.toml
 
 \b
-A preset of your own is a .toml file; `linfusion generate --preset my.toml` uses it from where it is. In the
-folder that `linfusion presets list` names it also gets a short name.
+A preset of your own is a .toml file, which --preset FILE uses from where it is. In the folder that the command
+presets list names it also gets a short name.
 """
 LIST_EPILOG = """\b
 Examples:

@@ -90,3 +90,19 @@ def test_the_help_keeps_to_the_terminal(
     text = helped("generate", columns, capsys, monkeypatch).split("Examples:")[0]
     longest = max(len(line) for line in text.splitlines())
     assert columns - 40 < longest <= columns
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_sentences_below_the_options_fit_and_commands_stay_whole(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, command in app_command().commands.items():
+        lines = helped(name, columns, capsys, monkeypatch).splitlines()
+        epilog = [line.rstrip() for line in command.epilog.splitlines()]
+        below = lines[lines.index("  Examples:") :]
+        assert {line for line in epilog if line.startswith("  ")} <= {line[2:] for line in below}, name
+        prose = [line for line in below if line.startswith("  ") and not line.startswith("   ")]
+        long = [line for line in prose if len(line) > columns and len(line.split()) > 1]
+        assert all(line.startswith("  linfusion ") for line in long), (name, long)
+        words = " ".join(line for line in epilog if line != "\b").split()
+        assert " ".join(below).split() == words, name
