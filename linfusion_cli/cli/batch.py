@@ -322,7 +322,10 @@ def _show_plans(journal: Journal, tasks: list[Task], options: Options, *, as_jso
     from linfusion_cli.batch.dry_run import dry_run
     from linfusion_cli.cli.batch_display import dry_run_lines, emit_dry_run
 
-    found = dry_run([task for task in tasks if task.id not in journal.done], journal.folder, ranks_of(options))
+    missing = [task for task in tasks if task.id not in journal.done]
+    found = dry_run(missing, journal.folder, ranks_of(options))
+    if 0 < options.limit < len(missing):
+        found.notes.add(f"one run makes {options.limit}, as --limit says", [task.id for task in missing])
     if as_json:
         emit_dry_run(found)
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from linfusion_cli.batch import dry_run
 from linfusion_cli.batch.journal import Flags, Journal
 from linfusion_cli.cli.app import main
 
@@ -48,3 +49,14 @@ def test_previews_that_a_batch_can_t_make_are_refused_before_it_begins(
     assert main(["batch", "list.txt", *words]) == 2
     assert message in capsys.readouterr().err
     assert not Path("list").exists()
+
+
+@pytest.mark.parametrize(("limit", "told"), [("0", False), ("1", True), ("2", False)])
+def test_a_dry_run_says_how_many_images_one_run_makes(
+    limit: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dry_run, "dry_run", lambda *_: dry_run.DryRun())
+    Path("list.txt").write_text("sun over hills\nfog\n")
+    assert main(["batch", "list.txt", "--dry-run", "--limit", limit]) == 0
+    assert ("note: 2 images: one run makes 1, as --limit says" in capsys.readouterr().out) is told
