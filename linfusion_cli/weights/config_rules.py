@@ -155,7 +155,7 @@ VAE = Rules(
         "act_fn": SILU,
         "latent_channels": only(4),
         "norm_num_groups": Whole(),
-        "sample_size": ANY,  # of tiles, which are not used
+        "sample_size": Either((Whole(1, 1 << 16), Listed(Whole(1, 1 << 16)))),  # of tiles, which are not used
         "scaling_factor": Real(0, 100),
         "shift_factor": only(None, 0),  # of SD 3 and Flux; the pipelines of diffusers for 1.x, 2.x and XL ignore it
         "latents_mean": NONE,
