@@ -84,3 +84,17 @@ def test_the_flags_of_the_readme_are_there(line: str) -> None:
         command = command.commands[words.pop(0)]
     flags = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)} | {"-h", "--help"}
     assert [word for word in words if word.startswith("-") and len(word) > 1 and word not in flags] == []
+
+
+def test_each_report_has_its_test() -> None:
+    """The rows are numbered without a gap, every kind has some, and the tests that they name are there."""
+    rows = re.findall(
+        r"(?m)^\| ([A-F])(\d+) \|.*\| `([\w/.]+)(?:::(\w+))?` \|$", (ROOT / "docs" / "reports.md").read_text()
+    )
+    assert len(rows) >= 51
+    for kind in "ABCDEF":
+        numbers = [int(number) for found, number, _, _ in rows if found == kind]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert numbers
+    missing = [name for _, _, file, name in rows if f"def {name or 'test_'}" not in (ROOT / file).read_text()]
+    assert missing == []

@@ -114,7 +114,6 @@ _ENCODERS = "the text encoders are those of --model"
 _PARTS = "parts move to the device when they are needed, by the plan; --max-memory and --device are the limits"
 _SERVER = "there is no server; linfusion batch makes many images, linfusion view shows one in the browser"
 _STYLE = "write the style's words into the prompt"
-_MIDJOURNEY = "that is Midjourney's; here the prompt, --seed and --guidance decide"
 _SIGMA = "--scheduler, --sigma-schedule and --timestep-spacing name the steps"
 _LORAS = "--lora FILE:WEIGHT names a LoRA, once for each"
 _CHURN = "--eta says how much fresh noise a step adds, where a scheduler has one"
@@ -170,7 +169,6 @@ _GROUPS = (  # of A1111's API, ComfyUI, diffusers, InvokeAI, Fooocus, stable-dif
     ("linfusion inspect FILE shows the command that makes an image again", "config-from-metadata C"),
     (_SERVER, "api listen share port theme autolaunch no-gradio-queue skip-torch-cuda-test"),
     ("a value that is not a number stops the image; there is nothing to switch off", "disable-nan-check"),
-    (_MIDJOURNEY, "stylize chaos niji weird cref stop sw cw"),
 )
 ADVICE |= {word: text for text, words in _GROUPS for word in words.split()}
 

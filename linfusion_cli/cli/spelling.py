@@ -23,14 +23,15 @@ def declarations(row: OptionRow, command: str = "") -> tuple[str, ...]:
 
 
 def speller(command: str) -> Callable[[str], str]:
-    """A function from a flag as typed to ours: flags of other tools, and underscores for dashes.
+    """A function from a flag as typed to ours: flags of other tools, also in capitals, and underscores for dashes.
 
     Given to the command as its `token_normalize_func`: "cfg_scale" and "cfg-scale" become "guidance".
     """
 
     def canonical(word: str) -> str:
-        dashes = word.replace("_", "-")
-        return other_words(command).get(dashes, dashes)
+        dashes, others = word.replace("_", "-"), other_words(command)
+        small = dashes.lower() if len(dashes) > 1 else dashes  # A1111's --CLIP-stop-at-last-layers; -W is not -w
+        return others.get(dashes) or others.get(small, dashes)
 
     return canonical
 
