@@ -11,7 +11,7 @@ TORCH_FROM ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /dev/dx
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
-  soak soak-full gpu gpu-wheels clean gallery claims man docs
+  soak soak-full test-labelled gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,20 @@ test: $(VENV)/.tested  ## runs the test suite, but for what takes minutes: see t
 
 test-long: $(VENV)/.tested  ## seven processes at one image, and the steps of `make gpu` on a CPU
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
+
+# PyPI's torch for Linux is the one for CUDA, some 3 GB; it needs no card.
+LABELLED = .venv-labelled
+test-labelled: $(LABELLED)/.tested  ## whole passes as a CUDA card would run them, without one; downloads torch for CUDA
+	$(LABELLED)/bin/python -c "import torch, sys; torch.backends.cuda.is_built() or sys.exit( \
+	  f'torch {torch.__version__} in $(LABELLED) is no build for CUDA: install one there, from PyPI')"
+	$(LABELLED)/bin/python -m pytest -n 2 --dist worksteal tests/labelled
+
+$(LABELLED)/.tested: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(LABELLED)
+	$(LABELLED)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt torch
+	$(LABELLED)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
+	  --editable ".[test]"
+	touch $@
 
 test-fast: $(VENV)/.tested  ## the tests that are not marked slow; less than a minute
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not long"
@@ -117,4 +131,4 @@ gpu-wheels: $(VENV)/.installed  ## wheels/: what a card's machine needs beside t
 	$(BIN)/python -m bench.gpu.wheels wheels
 
 clean:  ## removes the environment and everything that the tools leave
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LABELLED) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -7,6 +7,7 @@ reads and writes, so they bound the time from below on a machine of known bandwi
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -32,7 +33,12 @@ class Dispatches(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         del types
         result = function(*args, **(kwargs or {}))
-        name = str(function).rsplit(".", 1)[0]
+        self.count(function, args, kwargs, result)
+        return result
+
+    def count(self, function: Any, args: Any, kwargs: Any, result: Any) -> bool:
+        """Counts a call of an operator; returns whether it computes."""
+        name = name_of(function)
         if name.startswith(WAITS):
             self.waits += 1
         elif name.startswith(FREE):
@@ -43,7 +49,8 @@ class Dispatches(TorchDispatchMode):
             self.calls[name] += 1
             self.read_bytes += _bytes((args, kwargs))
             self.written_bytes += _bytes(result)
-        return result
+            return True
+        return False
 
     @property
     def total(self) -> int:
@@ -51,11 +58,22 @@ class Dispatches(TorchDispatchMode):
         return self.calls.total()
 
 
+@cache
+def name_of(function: Any) -> str:
+    """ "aten.add", whichever of its forms."""
+    return str(function).rsplit(".", 1)[0]
+
+
+def tensors_in(tree: Any) -> list[Tensor]:
+    """Every tensor among arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
 def _is_view(function: Any, args: Any, result: Any) -> bool:
     """Whether all that comes out is memory that went in, unchanged."""
     if function._schema.is_mutable:
         return False
-    given, out = (_tensors(tree) for tree in (args, result))
+    given, out = (tensors_in(tree) for tree in (args, result))
     return bool(out) and {_storage(one) for one in out} <= {_storage(one) for one in given}
 
 
@@ -63,10 +81,6 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
 def _bytes(tree: Any) -> int:
     """Each tensor once."""
-    return sum(one.numel() * one.element_size() for one in {id(one): one for one in _tensors(tree)}.values())
+    return sum(one.numel() * one.element_size() for one in {id(one): one for one in tensors_in(tree)}.values())

@@ -20,16 +20,44 @@ ALIGNMENT = 256  # bytes, between weights that share an arena
 Copy = tuple[Tensor, Any]  # a weight on its way to the device, and the event after which it is there
 
 
+class Arenas:
+    """Page-locked RAM for many weights: torch rounds each block up to a power of two, so small blocks waste a third."""
+
+    def __init__(self) -> None:
+        self._open: list[tuple[Tensor, int]] = []  # each with the bytes that are taken of it
+
+    def placed(self, data: Tensor) -> Tensor:
+        """A copy in page-locked RAM, of the same layout; the tensor itself if it is there."""
+        if data.device.type == "cpu" and data.is_pinned():
+            return data
+        size = -(-data.nbytes // ALIGNMENT) * ALIGNMENT
+        arena, taken = self._arena_with(size)
+        view = arena[taken : taken + data.nbytes].view(data.dtype).as_strided(data.size(), data.stride())
+        return view.copy_(data)
+
+    def _arena_with(self, size: int) -> tuple[Tensor, int]:
+        for i, (arena, taken) in enumerate(self._open):
+            if taken + size <= arena.nbytes:
+                self._open[i] = (arena, taken + size)
+                return arena, taken
+        arena = torch.empty(max(WEIGHT_ARENA_BYTES, pinned_bytes(size)), dtype=torch.uint8, pin_memory=True)
+        self._open.append((arena, size))
+        return arena, 0
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """resident: all weights lie on the device; else those of layers lie in RAM, with a copy on it while they run.
 
     ahead: fetches the layer that runs next while one computes; None where the device has no streams beside it
+    arenas: the page-locked RAM of all that is moved, one move after the other: each would begin another arena, beyond
+            the plan
     """
 
     device: torch.device
     resident: bool
     ahead: WeightPrefetcher | None = None
+    arenas: Arenas = field(default_factory=Arenas, compare=False, repr=False)
 
     @staticmethod
     def on(device: torch.device, *, resident: bool) -> Weights:
@@ -39,12 +67,11 @@ class Weights:
 
     def move(self, unet: Any) -> Any:
         """Moves the weights of a UNet or ControlNet to where they belong, unless they are there; returns the model."""
-        arenas = Arenas()
         for name, value in [*unet.named_parameters(), *unet.named_buffers()]:
             if self.resident or set(STREAMED).isdisjoint(name.split(".")):
                 own(value, self.device)
             elif self.device.type == "cuda":
-                value.data = arenas.placed(value.data)
+                value.data = self.arenas.placed(value.data)
             else:
                 own(value, CPU)
         return unet
@@ -136,31 +163,6 @@ class WeightPrefetcher:
     def _started(self, module: Any) -> list[Copy]:
         self.copies += 1
         return [self.streams.upload(value.data) for value in _values(module)]
-
-
-class Arenas:
-    """Page-locked RAM for many weights: torch rounds each block up to a power of two, so small blocks waste a third."""
-
-    def __init__(self) -> None:
-        self._open: list[tuple[Tensor, int]] = []  # each with the bytes that are taken of it
-
-    def placed(self, data: Tensor) -> Tensor:
-        """A copy in page-locked RAM, of the same layout; the tensor itself if it is there."""
-        if data.device.type == "cpu" and data.is_pinned():
-            return data
-        size = -(-data.nbytes // ALIGNMENT) * ALIGNMENT
-        arena, taken = self._arena_with(size)
-        view = arena[taken : taken + data.nbytes].view(data.dtype).as_strided(data.size(), data.stride())
-        return view.copy_(data)
-
-    def _arena_with(self, size: int) -> tuple[Tensor, int]:
-        for i, (arena, taken) in enumerate(self._open):
-            if taken + size <= arena.nbytes:
-                self._open[i] = (arena, taken + size)
-                return arena, taken
-        arena = torch.empty(max(WEIGHT_ARENA_BYTES, pinned_bytes(size)), dtype=torch.uint8, pin_memory=True)
-        self._open.append((arena, size))
-        return arena, 0
 
 
 @dataclass(slots=True)

@@ -206,6 +206,19 @@ def test_weights_share_page_locked_arenas(pinned_blocks: list[torch.Tensor]) -> 
     )
 
 
+def test_what_is_moved_later_shares_the_arena_that_is_open(
+    pinned_blocks: list[torch.Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan counts one arena that is not full; linear attention, which comes after the UNet, had one more."""
+    monkeypatch.setattr(torch.Tensor, "is_pinned", lambda self: False)
+    weights = Weights(torch.device("cuda:0"), resident=False)
+    for _ in range(2):
+        layers = nn.Module()
+        layers.add_module("resnets", nn.ParameterList([nn.Parameter(torch.zeros(9, 9))]))
+        weights.move(layers)
+    assert len(pinned_blocks) == 1
+
+
 class OnCard:
     """A weight that says it lies on a card, and a module of it."""
 
