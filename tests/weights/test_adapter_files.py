@@ -19,7 +19,7 @@ WIDTHS = {"models": 1024, "sdxl_models": 1280}  # ViT-H and ViT-G, as in h94/IP-
 def repository(tmp_path: Path) -> Path:
     for folder, width in WIDTHS.items():
         (tmp_path / folder / "image_encoder").mkdir(parents=True)
-        config = {"projection_dim": width, "hidden_size": width + 256}
+        config = {"projection_dim": width, "hidden_size": width + 256, "num_attention_heads": 16}
         (tmp_path / folder / "image_encoder" / "config.json").write_text(json.dumps(config))
     return tmp_path
 
