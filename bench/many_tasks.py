@@ -34,7 +34,7 @@ from linfusion_cli.batch import journal as journal_module  # noqa: E402  # this 
 from linfusion_cli.batch.journal import Journal  # noqa: E402
 from linfusion_cli.batch.prompt_files import read_rows  # noqa: E402
 from linfusion_cli.batch.runner import at_work  # noqa: E402
-from linfusion_cli.batch.task_list import Task, make_tasks, shard_of  # noqa: E402
+from linfusion_cli.batch.task_list import NAME_TEMPLATE, Task, make_tasks, shard_of  # noqa: E402
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def without_waits() -> Iterator[Counter[str]]:
 
 def tasks_of(path: Path) -> list[Task]:
     problems: list[str] = []
-    tasks = make_tasks(list(read_rows(str(path), problems, [])), {"size": "64x64"}, "{id}", lambda ids: {}, problems)
+    tasks = make_tasks(list(read_rows(str(path), problems, [])), {"size": "64x64"}, NAME_TEMPLATE, lambda ids: {}, problems)
     assert not problems, problems[:3]
     return tasks
 

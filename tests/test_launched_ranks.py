@@ -5,9 +5,11 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
@@ -56,7 +58,15 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def start(folder: Path, port: int, rank: int, *words: str, size: int = 2) -> "subprocess.Popen[str]":
+OTHER_VERSION = (
+    "import sys, linfusion_cli; linfusion_cli.__version__ = '0.0.1'; from linfusion_cli.cli.app import main; "
+)
+PROGRAM = ("-m", "linfusion_cli")
+
+
+def start(
+    folder: Path, port: int, rank: int, *words: str, size: int = 2, program: tuple[str, ...] = PROGRAM
+) -> "subprocess.Popen[str]":
     environment = {
         "PYTHONPATH": str(ROOT),
         "PATH": os.environ["PATH"],
@@ -66,7 +76,7 @@ def start(folder: Path, port: int, rank: int, *words: str, size: int = 2) -> "su
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
-    command = [sys.executable, "-m", "linfusion_cli", *words]
+    command = [sys.executable, *program, *words]
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -108,3 +118,38 @@ def test_a_list_by_two_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert main(["generate", "a lake", "--size", "128x96", "--steps", "3", "--seed", "3", "-o", "one.png"]) == 0
     one, two = (np.asarray(Image.open(path)).astype(int) for path in ("one.png", "two/3.png"))
     assert np.abs(one - two).max() <= 1
+
+
+@pytest.mark.slow
+def test_ranks_of_another_version_or_command_end_before_any_work(tmp_path: Path) -> None:
+    words = ("generate", "a lake", "--size", "128x96", "--quiet", "-o")
+    other = ("-c", f"{OTHER_VERSION}sys.exit(main(sys.argv[1:]))")
+    cases = {
+        "versions: rank 0 has": ((*words, "x.png"), other),
+        "commands: rank 0 has": ((*words, "y.png"), PROGRAM),
+    }
+    for what, (second, program) in cases.items():
+        port = free_port()
+        ranks = [start(tmp_path, port, 0, *words, "x.png"), start(tmp_path, port, 1, *second, program=program)]
+        told = [rank.communicate(timeout=240) for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [69, 69], told
+        assert f"the ranks have different {what}" in told[0][1]
+        assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.long
+def test_torchrun_starts_a_list_again_when_a_rank_dies(tmp_path: Path) -> None:
+    """Its store outlives the processes, with the addresses of those that died."""
+    (tmp_path / "list.txt").write_text("a lake --seed 1\na forest --seed 2\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    words = ["--max-restarts", "1", *PROGRAM, "batch", "list.txt", "-o", "out", "--size", "256x192", "--steps", "4"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.Popen([*command, *words], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("out/*.png")):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    psutil.Process(run.pid).children()[1].kill()
+    _, told = run.communicate(timeout=240)
+    assert run.returncode == 0, told
+    assert len(list(tmp_path.glob("out/*.png"))) == 2

@@ -50,6 +50,7 @@ STALL_FACTOR = 20.0
 SMALLER = 0.7  # of the memory that the last try planned
 PATIENCE_SECONDS = 900.0  # for the end of a step, once the worker was asked to stop
 LOOK_SECONDS = 0.25
+LAUNCHER_SECONDS = 20.0  # for the end of a launched worker that was told to stop: launchers kill after 30
 OF_ALL_IMAGES = ("checkpoint_seconds", "preview", "preview_every", "ranks", "devices", "rank_shares")  # see Request
 PERMANENT = (UsageError.exit_code, WeightsError.exit_code, OutputError.exit_code)  # trying again can't help
 FRESH = (LinfusionError.exit_code, OutOfMemoryError.exit_code)  # the worker may hold memory or a broken device
@@ -180,7 +181,8 @@ class Runner:
         summary = self.make(tasks)
         if self._options.launched and self._worker is None:
             self._worker = self._start()  # there was nothing to do: it tells the others so
-        self._drop_worker(partial(WorkerProcess.end, patience_seconds=MEETING_SECONDS))
+        patience = LAUNCHER_SECONDS if STOP.code else MEETING_SECONDS
+        self._drop_worker(partial(WorkerProcess.end, patience_seconds=patience))
         return summary
 
     def make(self, tasks: Sequence[Task]) -> Summary:

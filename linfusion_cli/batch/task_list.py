@@ -319,10 +319,15 @@ def _named(tasks: Sequence[_Draft], template: str, numbers: Mapping[str, int], p
         # Some file systems take "É.png", "é.png" and "é.png" (two characters) for the same name.
         owner = owners.setdefault(unicodedata.normalize("NFC", name).casefold(), task)
         if owner is not task:
-            text = f'{task.place}: "{name}" is the name of {owner.place} too. Put {{id}} or {{seed}} into '
+            text = f'{task.place}: "{name}" is the name of {owner.place} too. Put {_missing_field(template)} into '
             problems.append(Message(text, option("name")))
         named.append(Task(task.id, task.place, task.prompt, task.seed, name, task.kind))
     return named
+
+
+def _missing_field(template: str) -> str:
+    """What tells two tasks of one name apart: an id's eight digits alone repeat among some ten thousand prompts."""
+    return next((field for field in ("{id}", "{seed}") if field not in template), "{index}")
 
 
 def _count_of(lists: dict[str, list[object]]) -> int:

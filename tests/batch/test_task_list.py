@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from linfusion_cli.batch.wildcards import Wildcards
 from linfusion_cli.cli.app import app
 from linfusion_cli.cli.spelling import told
 from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
 
@@ -202,8 +204,18 @@ def test_a_row_that_can_not_be_is_a_problem(row: dict[str, object], problem: str
 
 @pytest.mark.parametrize("template", ["{slug}", "image", "{slug}-{size}"])
 def test_two_images_never_share_a_name(template: str) -> None:
-    _, problems = tasks_of({"prompt": "É lake", "seed": 1}, {"prompt": "é lake", "seed": 2}, template=template)
-    assert "is the name of list:1 too" in problems[0]
+    rows = {"prompt": "É lake", "seed": 1}, {"prompt": "é lake", "seed": 2}
+    _, problems = tasks_of(*rows, template=template)
+    assert (found := re.search(r"is the name of list:1 too\. Put (\{\w+\}) into ", told(problems[0])))
+    assert tasks_of(*rows, template=f"{template}-{found[1]}")[1] == []
+
+
+def test_ids_that_share_their_first_digits_are_told_apart_by_another_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As some pairs of a million prompts do."""
+    monkeypatch.setattr(Kind, "name_of", lambda kind, *_: "173a8b60.png")
+    rows = {"prompt": "a lake", "seed": 1}, {"prompt": "a hill", "seed": 2}
+    for template, field in ("{id}", "{seed}"), ("{id}-{seed}", "{index}"):
+        assert f"Put {field} into" in told(tasks_of(*rows, template=template)[1][0])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from linfusion_cli.engine.distributed.waiting_board import WaitingBoard
 from linfusion_cli.errors import RanksError, ran_out_of_memory
@@ -174,13 +176,16 @@ def connect(rank: int, size: int, device: torch.device, init_method: str, second
 
     Raises RanksError if they do not all come within `seconds`.
     """
+    patience = timedelta(seconds=seconds)
     try:
+        store, _, _ = next(rendezvous(init_method, rank, size, timeout=patience))
+        store.set_timeout(patience)
         dist.init_process_group(
             BACKENDS[device.type],
-            init_method=init_method,
+            store=PrefixStore(_attempt(), store),
             rank=rank,
             world_size=size,
-            timeout=timedelta(seconds=seconds),
+            timeout=patience,
             device_id=device if device.type == "cuda" else None,
         )
     except (RuntimeError, ValueError, OSError) as error:
@@ -190,6 +195,11 @@ def connect(rank: int, size: int, device: torch.device, init_method: str, second
             f"({_first_line(error)}). Start all ranks at one time, with one address"
         ) from error
     return Group(rank, tuple(range(size)), device, dist.group.WORLD, seconds=seconds)
+
+
+def _attempt() -> str:
+    """A name apart from earlier attempts: the store of torchrun --max-restarts has the addresses of dead processes."""
+    return f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def join(
