@@ -7,6 +7,7 @@ them, of [sampling]. All variants share prompts and seeds, so their base images 
 
 drift:   mean CIELAB distance (1976) between the base image and the final one, both averaged to 64x64
 detail:  decibels of energy at periods of 2 to 4 pixels, against renders of the same prompts
+discs:   how far the suns and moons of the final images are off round, in percent (mean), and how many there are
 edges:   the step from the outermost to the next row or column over the mean step inside: left, top, right, bottom
 """
 
@@ -34,7 +35,7 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.evaluate.attributes import Asked, fixed_prompts
-from linfusion_cli.evaluate.measures import band_energies
+from linfusion_cli.evaluate.measures import band_energies, disc_errors
 from linfusion_cli.geometry import Size
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.planning.planner import make_plan
@@ -109,12 +110,14 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     truth, machine, cache = energies(asked, size, 0), find_machine("cpu"), ModelCache()
     for text in options.variants:
         name, changes = parsed(text)
-        drift, detail, steps, started = [], [], [], time.perf_counter()
+        drift, detail, steps, discs, started = [], [], [], [], time.perf_counter()
         for index, one in enumerate(asked):
             base, final = made(one, index, size, changes, machine, cache)
             drift.append(float((lab(base) - lab(final)).norm(dim=2).mean()))
             detail.append(band_energies(final))
             steps.append(edge_steps(final))
+            if (body := one.truth.get("body", "none")) != "none":
+                discs += disc_errors(final, body)
             if options.images:
                 folder = Path(options.images)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -125,6 +128,7 @@ def rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             "variant": name,
             "drift": round(statistics.mean(drift), 3),
             "detail_db": [round(value, 1) for value in decibels],
+            "discs": [round(100 * statistics.mean(discs), 2) if discs else None, len(discs)],
             "edges": [round(statistics.mean(side), 2) for side in zip(*steps, strict=True)],
             "seconds": round(time.perf_counter() - started, 1),
         }

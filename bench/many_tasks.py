@@ -59,7 +59,9 @@ def without_waits() -> Iterator[Counter[str]]:
 
 def tasks_of(path: Path) -> list[Task]:
     problems: list[str] = []
-    tasks = make_tasks(list(read_rows(str(path), problems, [])), {"size": "64x64"}, NAME_TEMPLATE, lambda ids: {}, problems)
+    tasks = make_tasks(
+        list(read_rows(str(path), problems, [])), {"size": "64x64"}, NAME_TEMPLATE, lambda ids: {}, problems
+    )
     assert not problems, problems[:3]
     return tasks
 

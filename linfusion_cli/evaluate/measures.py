@@ -1,4 +1,4 @@
-"""Measures of pixels alone: the number of suns or moons, seams along a grid, sharpness, texture."""
+"""Measures of pixels alone: the number and roundness of suns or moons, seams along a grid, sharpness, texture."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ COUNT_PX = 192  # images are shrunk to this height before discs are counted
 TOLERANCE = {"sun": 0.07, "moon": 0.13}  # largest difference of a channel, in [0, 1]; the moon has dark seas
 SMALLEST, LARGEST = 0.08, 0.32  # diameter over image height; 0.10 to 0.22 in scenes, often less for patches of haze
 ROUND, FULL = 0.55, 0.80  # shorter over longer side, area over that of an ellipse
+FINE_PX = 1024  # images are shrunk to this height before the edge of a disc is looked at
+SECTORS = 16  # of a disc, whose radii are compared
+CENTRINGS = 3  # a disc's centre and radius are found that often, each from the ones before
 PERIODS_PX = (8, 32, 64, 128, 256, 512)
 SPECTRUM_PX = 128
 TEXTURE_OCTAVES = 5
@@ -35,10 +38,61 @@ def count_discs(image: Tensor, body: str) -> int:
 
     body: "sun" or "moon"
     """
-    pixels = to_height(image, COUNT_PX)
+    return len(_discs(to_height(image, COUNT_PX), body))
+
+
+def disc_errors(image: Tensor, body: str) -> list[float]:
+    """How far each sun or moon in a uint8 image (3, height, width) is off round: 0 for a circle.
+
+    It is the root mean square of the differences between the radii of SECTORS sectors and their mean, over that mean. A
+    sector's radius is that of the circle with its area, where a pixel counts by how near its colour is to the disc's on
+    the way from the sky's. What hides a part of a disc counts as well: compare with renders.
+
+    body: "sun" or "moon"
+    """
+    small, fine = to_height(image, COUNT_PX), to_height(image, FINE_PX)
+    scale = fine.shape[1] / small.shape[1]
+    return [
+        _off_round(fine, (patch.nonzero().float().mean(0) + 0.5) * scale, scale * _radius(patch))
+        for patch in _discs(small, body)
+    ]
+
+
+def _discs(pixels: Tensor, body: str) -> list[Tensor]:
+    """The masks (height, width) of the suns or moons in an image of COUNT_PX rows at most."""
     colour = torch.tensor(BODY[body], device=pixels.device).view(3, 1, 1)
     labels = components((pixels - colour).abs().amax(0) < TOLERANCE[body])
-    return sum(_is_disc(labels == label, pixels.shape[1]) for label in labels.unique().tolist() if label)
+    patches = (labels == label for label in labels.unique().tolist() if label)
+    return [patch for patch in patches if _is_disc(patch, pixels.shape[1])]
+
+
+def _radius(weights: Tensor) -> float:
+    """Of the circle whose area is the sum of the weights, in pixels."""
+    return math.sqrt(float(weights.sum()) / math.pi)
+
+
+def _off_round(pixels: Tensor, centre: Tensor, radius: float) -> float:
+    """See disc_errors. centre: (2,), row and column where the disc is looked for; radius: in pixels, likewise."""
+    rows, columns = (torch.arange(count, device=pixels.device) + 0.5 for count in pixels.shape[1:])
+    for _ in range(CENTRINGS):
+        down, right = rows[:, None] - centre[0], columns - centre[1]
+        distance = (down.square() + right.square()).sqrt()
+        around = (distance > 1.35 * radius) & (distance < 1.6 * radius) & (down < 0.3 * radius)  # the sky, not the land
+        disc, sky = (pixels[:, mask].median(1).values.view(3, 1, 1) for mask in (distance < 0.6 * radius, around))
+        share = ((pixels - sky) * (disc - sky)).sum(0) / (disc - sky).square().sum().clamp(min=1e-6)
+        # only the middle of the way: the sky's gradient and the moon's seas are no edge
+        weights = ((share - 0.25) * 2).clamp(0, 1) * (distance < 1.35 * radius)
+        total = weights.sum().clamp(min=1e-6)
+        centre = torch.stack([(weights.sum(1) * rows).sum() / total, (weights.sum(0) * columns).sum() / total])
+        radius = max(1.0, _radius(weights))
+    turn = torch.atan2(down, right) / (2 * math.pi) + 0.5
+    sector = (turn * SECTORS).long().clamp(max=SECTORS - 1).flatten()
+    area, full = (
+        torch.zeros(SECTORS, device=pixels.device).index_add_(0, sector, values.flatten().float())
+        for values in (weights, distance < radius)  # counted on the same pixels, so that their grid cancels
+    )
+    radii = (area / full.clamp(min=1)).sqrt()
+    return float((radii - radii.mean()).square().mean().sqrt() / radii.mean().clamp(min=1e-6))
 
 
 def components(mask: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from linfusion_cli.errors import UsageError
 from linfusion_cli.evaluate.attributes import ATTRIBUTES, Asked, fixed_prompts, truth_of
 from linfusion_cli.evaluate.bootstrap import Score, distance_score, mean_score, standardised
 from linfusion_cli.evaluate.classifier import INPUT_PX, Classifier
-from linfusion_cli.evaluate.measures import band_energies, count_discs, seam_score, texture, to_height
+from linfusion_cli.evaluate.measures import band_energies, disc_errors, seam_score, texture, to_height
 from linfusion_cli.evaluate.samples import IMAGES, Maker, Way, image_folder, image_path, keep, read_image
 from linfusion_cli.evaluate.study_folder import about_images, claim_folder, image_seed
 from linfusion_cli.files import write_atomically
@@ -64,6 +64,7 @@ class Measured:
 
     right:    attribute -> 1 or 0 for each image whose prompt states it: whether the classifier names that class
     one_body: 1 or 0 for each image whose prompt states a sun or a moon: whether there is exactly one
+    discs:    disc_errors of these images
     seams:    seam_score of each image
     bands:    band_energies of each image, in dB
     features: (images, 64), the classifier's
@@ -72,6 +73,7 @@ class Measured:
 
     right: dict[str, list[float]]
     one_body: list[float]
+    discs: list[float]
     seams: list[float]
     bands: list[list[float]]
     features: Tensor
@@ -118,6 +120,7 @@ COLUMNS = (
     Column("distance whole", "Fréchet, whole", 1, 2),
     Column("distance crops", "Fréchet, crops", 1, 2),
     Column("one body", "one sun or moon, %", 100, 1),
+    Column("discs", "off round, %", 100, 1),
     *PIXEL_COLUMNS,
 )
 
@@ -214,7 +217,7 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
     images: uint8 (3, height, width), sides of 128 pixels at least, one for each of `asked`
     seed:   of the crops
     """
-    small, crops, seams, bands, one_body = [], [], [], [], []
+    small, crops, seams, bands, one_body, discs = [], [], [], [], [], []
     for index, (image, one) in enumerate(zip(images, asked, strict=True)):
         small.append(_square(image))
         crops += _crops(image, random.Random(f"crops/{seed}/{index}"))
@@ -222,7 +225,9 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
         bands.append(band_energies(image))
         body = one.truth.get("body", "none")
         if body != "none":
-            one_body.append(float(count_discs(image, body) == 1))
+            errors = disc_errors(image, body)
+            one_body.append(float(len(errors) == 1))
+            discs += errors
     whole = torch.stack(small)
     named = classifier.name(whole)
     right = {
@@ -231,7 +236,7 @@ def measure(images: Iterator[Tensor], asked: tuple[Asked, ...], classifier: Clas
         ]
         for name in ATTRIBUTES
     }
-    return Measured(right, one_body, seams, bands, classifier.embed(whole), texture(torch.stack(crops)))
+    return Measured(right, one_body, discs, seams, bands, classifier.embed(whole), texture(torch.stack(crops)))
 
 
 def _square(image: Tensor) -> Tensor:
@@ -271,6 +276,8 @@ def scores(ours: Measured, theirs: Measured) -> dict[str, Score]:
             found[f"distance {name}"] = distance_score(*standardised(mine, reference), group)
     if ours.one_body:
         found["one body"] = mean_score(ours.one_body)
+    if ours.discs:
+        found["discs"] = mean_score(ours.discs)
     found["seams"] = mean_score(ours.seams)
     by_octave = (dict(zip(DETAILS, map(list, zip(*one.bands, strict=True)), strict=True)) for one in (ours, theirs))
     return found | detail_scores(*by_octave)

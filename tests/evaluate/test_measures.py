@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from linfusion_cli.evaluate.measures import TEXTURES, band_energies, components, count_discs, seam_score, texture
+from linfusion_cli.evaluate.measures import (
+    TEXTURES,
+    band_energies,
+    components,
+    count_discs,
+    disc_errors,
+    seam_score,
+    texture,
+)
 from linfusion_cli.landscapes.frame import BODY
 from linfusion_cli.landscapes.render import render, to_levels
 from linfusion_cli.landscapes.scene import sample_scene
@@ -52,6 +60,31 @@ def test_a_second_sun_is_counted() -> None:
         disc = (x - left) ** 2 + (y - 50) ** 2 < 18**2
         image[:, disc] = (torch.tensor(BODY["sun"]) * 255).round().byte()[:, None]
     assert count_discs(image, "sun") == 2
+
+
+def with_ellipse(height: int, body: str, ratio: float, left: float) -> torch.Tensor:
+    """A sky that darkens to the right with a sun or moon, 0.2 of the height tall and `ratio` times as wide."""
+    fine = 4 * height  # drawn finer, so that its edge is as smooth as one can be
+    y, x = torch.meshgrid(torch.arange(fine) / fine, torch.arange(fine) / fine, indexing="ij")
+    sky = torch.stack([0.3 - 0.1 * x, 0.5 - 0.1 * x, 0.8 - 0.2 * x])
+    inside = ((x - left) / ratio).square() + (y - 0.4).square() < 0.1**2
+    drawn = torch.where(inside, torch.tensor(BODY[body]).view(3, 1, 1), sky)
+    return (F.avg_pool2d(drawn, 4) * 255).round().to(torch.uint8)
+
+
+@pytest.mark.parametrize("body", ["sun", "moon"])
+@pytest.mark.parametrize("height", [128, 384])
+def test_a_circle_is_round_and_an_ellipse_is_off_by_its_ratio(body: str, height: int) -> None:
+    for left in (0.41, 0.523):
+        (circle,) = disc_errors(with_ellipse(height, body, 1.0, left), body)
+        assert circle < 0.015
+        (ellipse,) = disc_errors(with_ellipse(height, body, 1.25, left), body)
+        # the radius of an ellipse goes as 1 + d cos 2a with d = (ratio - 1) / (ratio + 1), whose mean square is d^2 / 2
+        assert ellipse == pytest.approx(0.25 / 2.25 / 2**0.5, rel=0.2)
+
+
+def test_a_sky_without_a_disc_has_none() -> None:
+    assert disc_errors(with_ellipse(128, "sun", 1.0, 9.0), "sun") == []
 
 
 def test_a_patch_smaller_than_any_body_is_none() -> None:

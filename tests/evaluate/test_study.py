@@ -38,6 +38,7 @@ def test_what_was_not_asked_is_not_scored() -> None:
     measured = Measured(
         {"time": [1.0, 0.0], "lake": [], "fog": [1.0]},
         [],
+        [],
         [1.0, 1.0],
         [[0.0] * 3] * 2,
         torch.zeros(2, 64),
@@ -45,7 +46,7 @@ def test_what_was_not_asked_is_not_scored() -> None:
     )
     found = scores(measured, measured)
     assert found["fidelity time"].value == found["fidelity"].value == 0.5
-    assert not {"fidelity lake", "one body", "distance whole"} & found.keys()
+    assert not {"fidelity lake", "one body", "discs", "distance whole"} & found.keys()
 
 
 def test_a_study_is_made_once(quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
