@@ -45,6 +45,7 @@ from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import learn_speed
 from linfusion_cli.system.signals import STOP
+from linfusion_cli.system.work import Timed
 from linfusion_cli.weights.requirements import Kind
 
 if TYPE_CHECKING:
@@ -203,16 +204,11 @@ def interrupted_seed(job: Job) -> int | None:
 
 def _learn(plan: Plan, measured: _Measured, before: Contention, start_seconds: float) -> None:
     """Corrects the known speed of the machine by the measured times, less the CPU time of other programs."""
-    planned_seconds, taken_seconds = measured.beside(plan)
-    if plan.machine.kind == "cpu":
-        taken_seconds = before.quiet_seconds(taken_seconds, Contention.now())
-    learn_speed(
-        plan.machine,
-        plan.dtype,
-        planned_seconds=planned_seconds,
-        taken_seconds=taken_seconds,
-        start_seconds=start_seconds,
-    )
+    phases = measured.beside(plan)
+    if plan.machine.kind == "cpu" and (taken_seconds := sum(phase.seconds for phase in phases)):
+        quiet_share = before.quiet_seconds(taken_seconds, Contention.now()) / taken_seconds
+        phases = [phase._replace(seconds=phase.seconds * quiet_share) for phase in phases]
+    learn_speed(plan.machine, plan.dtype, phases=phases, start_seconds=start_seconds)
 
 
 def _tell_peak(job: Job, peak_bytes: int, notify: Notify) -> None:
@@ -240,13 +236,14 @@ class _Measured:
         """The most that the process held while a phase ran."""
         return max((phase.peak_bytes for phase in self.phases), default=0)
 
-    def beside(self, plan: Plan) -> tuple[float, float]:
-        """The planned and the measured seconds of the phases that ran from their beginning, without loading."""
-        planned = {(phase.name, phase.stage): phase.seconds for phase in plan.phases if phase.name != "load"}
-        whole = [
-            phase for phase in self.phases if (key := (phase.name, phase.stage)) in planned and key not in self._resumed
+    def beside(self, plan: Plan) -> list[Timed]:
+        """The planned work and the measured seconds of the phases that ran from their beginning, without loading."""
+        planned = {(phase.name, phase.stage): phase.work for phase in plan.phases if phase.name != "load"}
+        return [
+            Timed(planned[key], phase.seconds)
+            for phase in self.phases
+            if (key := (phase.name, phase.stage)) in planned and key not in self._resumed
         ]
-        return sum(planned[phase.name, phase.stage] for phase in whole), sum(phase.seconds for phase in whole)
 
 
 class _Stopper:

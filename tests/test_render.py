@@ -23,6 +23,7 @@ from linfusion_cli.output.png_reader import check
 from linfusion_cli.planning.planner import Plan, make_plan
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import find_machine
+from linfusion_cli.system.work import Timed
 
 pytestmark = pytest.mark.slow  # all of them together
 
@@ -97,17 +98,11 @@ def test_a_render_corrects_the_known_speed_by_what_it_computed_from_the_beginnin
     monkeypatch.setattr(Contention, "now", idle)
     monkeypatch.setattr(Contention, "quiet_seconds", lambda self, taken, until: taken / 2)
     render.render(plan, quiet)
-    taken = sum(10.0**number for number in range(2, len(plan.phases))) / 2  # as long as without other programs
-    planned = pytest.approx(sum(phase.seconds for phase in phases[1:]))
+    # as long as without other programs
+    timed = [Timed(phase.work, 10.0**number / 2) for number, phase in enumerate(phases[1:], start=2)]
     start = plan.machine.speed("float32").start_seconds  # torch is here already
     assert learned == [
-        {
-            "machine": plan.machine,
-            "dtype": "float32",
-            "planned_seconds": planned,
-            "taken_seconds": taken,
-            "start_seconds": start,
-        }
+        {"machine": plan.machine, "dtype": "float32", "phases": timed, "start_seconds": pytest.approx(start)}
     ]
 
 

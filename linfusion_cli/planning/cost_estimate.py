@@ -29,7 +29,7 @@ from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.upscale_schedule import Bands, Stage
 from linfusion_cli.planning.vae_cost import vae_cost
 from linfusion_cli.system.device import Machine
-from linfusion_cli.system.speed import Speed
+from linfusion_cli.system.work import Work
 
 OVERHEAD = 1.1  # what allocators keep beyond live tensors; measured, see docs/log.md
 READ_BYTES_PER_SECOND = 1e9  # of weights, from files into memory; docs/log.md
@@ -52,6 +52,7 @@ class Phase:
     peak_bytes: the device's memory (on a CPU or a Mac: of the whole process) while it runs
     ram_bytes:  activations that wait in RAM beside an accelerator
     file_bytes: activations that wait in files
+    work:       by the rates that its time rests on
     """
 
     name: str
@@ -63,6 +64,7 @@ class Phase:
     ram_bytes: int
     file_bytes: int
     seconds: float
+    work: tuple[Work, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,7 @@ class Estimate:
         self, name: str, stage: Stage, cost: CostCounter, passes: float = 1, images: tuple[InputImage, ...] = ()
     ) -> Phase:
         """cost: of one pass; images: the user's, whose pixels wait meanwhile."""
-        steps = name == "denoise"
+        steps, work = name == "denoise", work_of(cost, passes)
         return Phase(
             name=name,
             stage=stage.index,
@@ -258,7 +260,8 @@ class Estimate:
             peak_bytes=self._peak_bytes(stage, cost, images),
             ram_bytes=int(cost.peak_bytes["memory"] + cost.buffer_bytes["memory"]) + self.model.pinned,
             file_bytes=int(cost.peak_bytes["file"]),
-            seconds=seconds_of(cost, self.machine.speed(self.dtype)) * passes,
+            seconds=work.seconds(self.machine.speed(self.dtype)),
+            work=(work,),
         )
 
     def _peak_bytes(self, stage: Stage, cost: CostCounter, images: tuple[InputImage, ...]) -> int:
@@ -311,13 +314,16 @@ class _VaeChoice:
         return _VaeChoice(stage, sum(phase.seconds for phase in phases), peak_bytes, file_bytes)
 
 
-def seconds_of(cost: CostCounter, speed: Speed) -> float:
-    """The time of one pass: multiply-adds, values and calls, and copies after them, or beside them on a card."""
-    link = cost.copied_bytes["memory"] / speed.link_bytes_per_second
-    files = cost.copied_bytes["file"] / speed.file_bytes_per_second
-    computing = cost.macs / speed.macs_per_second + cost.values / speed.values_per_second
-    computing += cost.calls * speed.call_seconds
-    return max(computing, link, files) if cost.usage.budget.overlapped else computing + link + files
+def work_of(cost: CostCounter, passes: float = 1) -> Work:
+    """The work of so many passes: multiply-adds, values and calls, and copies after them, or beside them on a card."""
+    return Work(
+        macs=cost.macs * passes,
+        values=cost.values * passes,
+        calls=cost.calls * passes,
+        link_bytes=cost.copied_bytes["memory"] * passes,
+        file_bytes=cost.copied_bytes["file"] * passes,
+        overlapped=cost.usage.budget.overlapped,
+    )
 
 
 def _joined(one: Phase, other: Phase) -> Phase:
@@ -326,6 +332,7 @@ def _joined(one: Phase, other: Phase) -> Phase:
         one,
         macs=one.macs + other.macs,
         seconds=one.seconds + other.seconds,
+        work=(*one.work, *other.work),
         peak_bytes=max(one.peak_bytes, other.peak_bytes),
         ram_bytes=max(one.ram_bytes, other.ram_bytes),
         file_bytes=max(one.file_bytes, other.file_bytes),

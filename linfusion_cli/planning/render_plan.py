@@ -273,6 +273,11 @@ class RenderPlan:
                 {**asdict(stage), "size": str(stage.size), "before": str(stage.before), "canvas": str(stage.canvas)}
                 for stage in self.stages
             ],
-            "phases": [asdict(phase) for phase in self.phases],
+            "phases": [_told(phase) for phase in self.phases],
             "notes": list(self.notes),
         }
+
+
+def _told(phase: Phase) -> dict[str, Any]:
+    """A phase for JSON; its work is for the machine's own use."""
+    return {name: value for name, value in asdict(phase).items() if name != "work"}

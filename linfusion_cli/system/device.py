@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.contention import slowdown
 from linfusion_cli.system.runtime_memory import imported_bytes
 from linfusion_cli.system.speed import DAMAGED, FLOAT32_SHARE, Speed, known_speeds, remember_speed
+from linfusion_cli.system.work import Timed, learned
 
 UNUSED_GPU = "a GPU is here, but torch can't use it ({:.150}): the CPU computes. `linfusion doctor` says what to do"
 LEARN_SECONDS = 2.0  # shorter renders say little about the speed
@@ -61,8 +62,10 @@ class Machine:
 
     def speed(self, dtype: str) -> Speed:
         """The measured speed in a number format, else the assumed one of the kind of device."""
-        if known := self.speeds.get(dtype):
-            return known
+        return self.speeds.get(dtype) or self.assumed_speed(dtype)
+
+    def assumed_speed(self, dtype: str) -> Speed:
+        """The speed of the kind of device in a number format."""
         return Speed.assumed(self.kind, self.cores, self.half_macs * (FLOAT32_SHARE if dtype == "float32" else 1))
 
 
@@ -138,10 +141,8 @@ def _machine(device: str, name: str, reason: str, total: int, free: int, ram: in
     )
 
 
-def learn_speed(
-    machine: Machine, dtype: str, *, planned_seconds: float, taken_seconds: float, start_seconds: float
-) -> None:
-    """Corrects a speed by the time that a render took against its plan."""
-    if min(planned_seconds, taken_seconds) >= LEARN_SECONDS:
-        learned = machine.speed(dtype).learned(planned_seconds / taken_seconds, start_seconds)
-        remember_speed(machine.device_name, dtype, learned)
+def learn_speed(machine: Machine, dtype: str, *, phases: Sequence[Timed], start_seconds: float) -> None:
+    """Corrects a speed by the time that each phase of a render took."""
+    if sum(phase.seconds for phase in phases) >= LEARN_SECONDS:
+        found = learned(machine.speed(dtype), machine.assumed_speed(dtype), phases, start_seconds)
+        remember_speed(machine.device_name, dtype, found)

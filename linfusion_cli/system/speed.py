@@ -13,7 +13,6 @@ from linfusion_cli.files import write_atomically
 from linfusion_cli.json_files import read_json
 
 LIMIT_BYTES = 1 << 20  # of the file; a device takes half a kilobyte
-LEARN_SHARE = 0.5  # of the way from the known speed to that of a render: the machine may have been busy either time
 ASSUMED: dict[str, tuple[float, float]] = {"cuda": (60e12, 60e9), "mps": (3e12, 6e9)}  # multiply-adds, values a second
 FLOAT32_SHARE = 0.25  # of a GPU's speed in half precision
 ASSUMED_PER_CORE = (30e9, 0.35e9)  # the same of a CPU
@@ -26,7 +25,8 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "call_seconds": (1e-9, 10.0),
     "start_seconds": (1e-3, 600.0),
 }
-SLOW_DISK = 4.0  # times slower than assumed, a disk counts as slow
+SLOW_DISK = 8.0  # times slower than assumed, a disk counts as slow: more than noise makes of a usual one
+SLOW_DISK_TAKEN = 16.0  # times slower, it is then taken for
 DAMAGED = "the stored speeds of this machine are damaged and not used; times are guesses until they are measured again"
 
 
@@ -39,7 +39,7 @@ class Speed:
     link_bytes_per_second: between RAM and an accelerator; file_bytes_per_second: of scratch files
     call_seconds:          what starting a layer on one band costs
     start_seconds:         until torch and diffusers are imported
-    measured:              by a benchmark or a render, else assumed for the kind of device
+    measured:              by a benchmark or a render, else assumed for the kind of device; rendered: by a render
     """
 
     macs_per_second: float
@@ -49,6 +49,7 @@ class Speed:
     call_seconds: float
     start_seconds: float
     measured: bool
+    rendered: bool = False
 
     @staticmethod
     def assumed(kind: str, cores: int, known_macs: float = 0.0) -> Speed:
@@ -75,19 +76,7 @@ class Speed:
         """
         usual = Speed.assumed(kind, cores)
         slow = self.file_bytes_per_second < usual.file_bytes_per_second / SLOW_DISK
-        return replace(usual, file_bytes_per_second=usual.file_bytes_per_second / SLOW_DISK**2) if slow else usual
-
-    def learned(self, factor: float, start_seconds: float) -> Speed:
-        """The speed after a render that ran `factor` times as fast as this speed says, with such a start.
-
-        The scratch disk's rate stays as measured: a plan's choices rest on it, and renders seldom wait for it.
-        """
-        share = LEARN_SHARE if self.measured else 1.0
-        factor, start = factor**share, self.start_seconds ** (1 - share) * start_seconds**share
-        rates = ("macs_per_second", "values_per_second", "link_bytes_per_second")
-        faster = {name: getattr(self, name) * factor for name in rates}
-        changed = {**faster, "call_seconds": self.call_seconds / factor, "start_seconds": start}
-        return replace(self, **bounded(**changed), measured=True)
+        return replace(usual, file_bytes_per_second=usual.file_bytes_per_second / SLOW_DISK_TAKEN) if slow else usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +104,10 @@ def known_speeds(device_name: str) -> KnownSpeeds:
 
 def _usable(numbers: object) -> Speed | None:
     """The speed that these numbers are; None for anything that no machine has: it must not reach a plan."""
-    if not isinstance(numbers, dict) or numbers.keys() != {*BOUNDS, "measured"}:
+    if not isinstance(numbers, dict) or numbers.keys() | {"rendered"} != {*BOUNDS, "measured", "rendered"}:
         return None
     plain = all(isinstance(numbers[name], int | float) and not isinstance(numbers[name], bool) for name in BOUNDS)
-    if not plain or not isinstance(numbers["measured"], bool):
+    if not plain or not all(isinstance(numbers.get(name, False), bool) for name in ("measured", "rendered")):
         return None
     inside = all(low <= numbers[name] <= high for name, (low, high) in BOUNDS.items())
     return Speed(**numbers) if inside else None

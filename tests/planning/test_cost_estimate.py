@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from linfusion_cli.planning.cost_estimate import Phase, _joined, _keeps, seconds_of
+from linfusion_cli.planning.cost_estimate import Phase, _joined, _keeps, work_of
 from linfusion_cli.planning.memory_budget import CostCounter, StoreBudget
 from linfusion_cli.system.speed import Speed
 
@@ -38,13 +38,14 @@ def test_time_is_work_and_copies(memory_bytes: int, copying: float) -> None:
     cost = CostCounter(StoreBudget(0, memory_bytes, Path()), number_bytes=4)
     cost.count_copies(cost.allocate(3))
     cost.count_sweep(macs=20, values=10, calls=4)
-    assert seconds_of(cost, SPEED) == 20 / 10 + 10 / 5 + 4 * 0.5 + copying
+    assert work_of(cost).seconds(SPEED) == 20 / 10 + 10 / 5 + 4 * 0.5 + copying
+    assert work_of(cost, 3).seconds(SPEED) == 3 * work_of(cost).seconds(SPEED)
 
 
 def test_copies_on_the_device_take_no_time() -> None:
     cost = CostCounter(StoreBudget.unlimited(), number_bytes=4)
     cost.count_copies(cost.allocate(3))
-    assert seconds_of(cost, SPEED) == 0
+    assert work_of(cost).seconds(SPEED) == 0
 
 
 def test_two_branches_add_their_work_and_share_the_memory() -> None:
@@ -66,4 +67,4 @@ def test_copies_beside_the_compute_take_time_only_where_they_take_longer() -> No
         cost = CostCounter(StoreBudget(0, 1000, Path(), overlapped=True), number_bytes=4)
         cost.count_copies(cost.allocate(copied))
         cost.count_sweep(macs=20, values=10, calls=4)
-        assert seconds_of(cost, SPEED) == seconds
+        assert work_of(cost).seconds(SPEED) == seconds

@@ -78,7 +78,7 @@ def measure_speed(machine: Machine, dtype_name: str, scratch: Path) -> Speed:
     if device.type == "cuda":
         rows = torch.empty(LINK_BYTES, dtype=torch.uint8, pin_memory=True)
         found |= bounded(link_bytes_per_second=link_speed(CudaStreams.on(device), rows, time.perf_counter))
-    return replace(machine.speed(dtype_name), **found, measured=True)
+    return replace(machine.speed(dtype_name), **found, measured=True, rendered=False)
 
 
 def _quiet(runs: Callable[[Clock], tuple[float, float, float]]) -> tuple[float, float, float]:
