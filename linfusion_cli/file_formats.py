@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from linfusion_cli.errors import UsageError, option
+from linfusion_cli.errors import Option, UsageError, option
 from linfusion_cli.geometry import Size
 
 ColorProfile = Literal["srgb", "display-p3"]
@@ -147,16 +147,17 @@ class FileSettings:
 SETTINGS = tuple(one.name for one in fields(FileSettings) if one.name != "format")  # keys of the table of options
 
 
-def file_settings(chosen: FileFormat, given: Mapping[str, Any], size: Size) -> FileSettings:
+def file_settings(chosen: FileFormat, given: Mapping[str, Any], size: Size, output: str = "") -> FileSettings:
     """The settings of a file of this format and size (pixels).
 
-    given: what a user asks of the file, by the field of FileSettings; what is left out is the format's own choice.
+    given:  what a user asks of the file, by the field of FileSettings; what is left out is the format's own choice.
+    output: the name whose ending chose the format; "" if the format was named otherwise
     Raises UsageError, before any work, for a size or a setting that the format can't hold, and for one that needs a
     package that is not here. The message names a format that can.
     """
     _check_installed(chosen)
-    _check_size(chosen, size)
-    _check_given(chosen, given)
+    _check_size(chosen, size, output)
+    _check_given(chosen, given, output)
     lossless = chosen.lossless == "always" or given.get("lossless", False)
     return FileSettings(**{**given, "format": chosen, "lossless": lossless})
 
@@ -177,20 +178,29 @@ def _check_installed(chosen: FileFormat) -> None:
             )
 
 
-def _check_size(chosen: FileFormat, size: Size) -> None:
+def _instead(output: str, fitting: FileFormat) -> Option:
+    """What asks for another format: the name with its ending, where the ending chose the one that does not fit."""
+    return (
+        option("output", f"{output.rpartition('.')[0]}{fitting.endings[0]}")
+        if output
+        else option("format", fitting.name)
+    )
+
+
+def _check_size(chosen: FileFormat, size: Size, output: str) -> None:
     if max(size.width, size.height) > chosen.largest_side_px:
         fitting = _first(one for one in FORMATS if one.largest_side_px >= max(size.width, size.height))
         raise UsageError(
             f"{size}: {chosen.title} holds at most {chosen.largest_side_px} pixels a side. Nearest: ",
-            option("format", fitting.name),
+            _instead(output, fitting),
             ", or a smaller ",
             option("size"),
         )
 
 
-def _check_given(chosen: FileFormat, given: Mapping[str, Any]) -> None:
+def _check_given(chosen: FileFormat, given: Mapping[str, Any], output: str) -> None:
     """Raises UsageError for a setting that the format can't hold."""
-    refuse, lossless = _Refusal(chosen), given.get("lossless")
+    refuse, lossless = _Refusal(chosen, output), given.get("lossless")
     if (bits := given.get("bits", 8)) not in chosen.bits:
         refuse("bits", bits, "has 8 bits per channel", lambda one: bits in one.bits)
     if "quality" in given and (chosen.lossless == "always" or lossless):
@@ -214,13 +224,14 @@ class _Refusal:
     """Raises UsageError for a setting that a format can't have, with the first format that can."""
 
     chosen: FileFormat
+    output: str
 
     def __call__(self, parameter: str, value: object, why: str, fits: Callable[[FileFormat], bool]) -> None:
         fitting = _first(one for one in FORMATS if fits(one))
         given = {"True": "is of no use", "False": "can't be off"}.get(str(value), value)
         raise UsageError(
             f"{given}: {self.chosen.title} {why}. Nearest: leave it out, or ",
-            option("format", fitting.name),
+            _instead(self.output, fitting),
             parameter=parameter,
         )
 

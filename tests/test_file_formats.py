@@ -55,6 +55,9 @@ def test_what_a_format_lacks_is_refused_and_the_format_offered_has_it(name: str,
     offered = str(caught.value).split('format="')[1].split('"')[0]
     rest = {key: value for key, value in given.items() if key == caught.value.parameter}
     assert file_settings(BY_NAME[offered], rest, SMALL).format.name == offered
+    with pytest.raises(UsageError) as by_ending:  # a format beside an ending of another would be refused
+        file_settings(BY_NAME[name], given, SMALL, f"a.b{BY_NAME[name].endings[0]}")
+    assert f'output="a.b{BY_NAME[offered].endings[0]}"' in str(by_ending.value)
 
 
 def test_what_is_given_is_used() -> None:

@@ -99,7 +99,7 @@ def resolve(request: Request) -> Job:
     )
     output = _output(request, loaded, job)
     chosen = format_of_ending(output.suffix) or PNG
-    file = file_settings(chosen, _given_settings(request), size)
+    file = file_settings(chosen, _given_settings(request), size, "" if request.format else _ending_named(request))
     taken = (output, *(image.path for image in job.images))
     preview, every = checked_preview(request.preview, request.preview_every, taken)
     scratch = _scratch(request.scratch_folder, output)
@@ -173,6 +173,12 @@ def _given_settings(request: Request) -> dict[str, object]:
         if row.choices:
             checked_choice(key, str(value))
     return given
+
+
+def _ending_named(request: Request) -> str:
+    """The file that the user named, if its ending says its format; else ""."""
+    named = str(request.output or "")
+    return named if format_of_ending(Path(named).suffix) else ""
 
 
 def _gets_ending(request: Request) -> bool:

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from linfusion_cli.config.schedulers import SCHEDULERS
-from linfusion_cli.errors import UsageError
+from linfusion_cli.errors import Option, UsageError
 from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 
 
@@ -26,3 +26,15 @@ def test_sigmas_and_timestep_spacing_stand_in_for_the_model_s() -> None:
 def test_an_unknown_scheduler_is_refused_with_the_list() -> None:
     with pytest.raises(UsageError, match=r'"eule" is unknown.*euler_ancestral'):
         SchedulerChoice.of("eule")
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_what_is_offered_for_a_model_of_zero_terminal_snr_knows_it(name: str) -> None:
+    choice = SchedulerChoice.of(name)
+    if name in choice.zero_snr_names:
+        choice.require_zero_snr()
+        return
+    with pytest.raises(UsageError, match="Nearest") as caught:
+        choice.require_zero_snr()
+    (offered,) = (part.value for part in caught.value.message.parts if isinstance(part, Option))
+    SchedulerChoice.of(str(offered)).require_zero_snr()

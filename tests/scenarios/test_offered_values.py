@@ -55,6 +55,7 @@ TRIED = {
     "planning/kernel_choice.py": "planning/test_kernel_choice.py",
     "planning/number_format.py": "planning/test_number_format.py",
     "planning/planner.py": "planning/test_planner.py",
+    "planning/scheduler_choice.py": "planning/test_scheduler_choice.py",
     "render_ranks.py": "test_render_ranks.py",
     "system/accelerator.py": "system/test_accelerator.py",
     "system_check.py": "test_system_check.py",
