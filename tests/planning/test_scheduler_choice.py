@@ -36,5 +36,5 @@ def test_what_is_offered_for_a_model_of_zero_terminal_snr_knows_it(name: str) ->
         return
     with pytest.raises(UsageError, match="Nearest") as caught:
         choice.require_zero_snr()
-    (offered,) = (part.value for part in caught.value.message.parts if isinstance(part, Option))
+    *_, offered = (part.value for part in caught.value.message.parts if isinstance(part, Option))
     SchedulerChoice.of(str(offered)).require_zero_snr()
