@@ -29,6 +29,7 @@ from linfusion_cli.config.input_images import refuse_piped
 from linfusion_cli.config.kind import Kind
 from linfusion_cli.config.midjourney import midjourney_advice
 from linfusion_cli.config.model_names import folders_of
+from linfusion_cli.config.one_look import one_look
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.prompt_loras import PromptLoras, read_tags, split_tags
 from linfusion_cli.config.request import Request
@@ -96,7 +97,8 @@ def make_tasks(
     except LinfusionError as error:  # in a flag, not in a list
         problems.append(error.message)
         return []
-    found = [task for row in rows for task in maker.tasks_of(row)]
+    with one_look():
+        found = [task for row in rows for task in maker.tasks_of(row)]
     unique = list({task.id: task for task in reversed(found)}.values())[::-1]
     given = numbers([task.id for task in unique]) if NUMBERED in template else {}
     named = _named(unique, template, given, problems)

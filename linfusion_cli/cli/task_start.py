@@ -45,13 +45,17 @@ def _refuse_missing_weights(journal: Journal, tasks: list[Task]) -> None:
     from linfusion_cli.batch.problem_report import refusal
     from linfusion_cli.config.required_weights import refuse_missing
 
-    wanted = {task.kind: task.place for task in reversed(tasks) if task.id not in journal.done}
+    wanted: dict[object, Task] = {}  # the first of those with the same weights, of maybe thousands of configurations
+    for task in tasks:
+        if task.id not in journal.done:
+            job = task.kind.job
+            wanted.setdefault((job.preset, job.settings.model, job.settings.extras), task)
     problems: list[Message] = []
-    for kind, place in reversed(wanted.items()):
+    for task in wanted.values():
         try:
-            refuse_missing(kind.job.settings, kind.job.preset)
+            refuse_missing(task.kind.job.settings, task.kind.job.preset)
         except WeightsError as error:
-            problems.append(Message(f"{place}: ", error))
+            problems.append(Message(f"{task.place}: ", error))
     if problems:
         raise WeightsError(refusal([told(problem) for problem in problems]))
 

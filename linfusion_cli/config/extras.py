@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from linfusion_cli.config.input_images import inspect_image
+from linfusion_cli.config.one_look import looks_once
 from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
@@ -90,6 +91,7 @@ def inversion(text: str) -> tuple[str, str]:
     return scheme + marks + location, token or Path(location).stem
 
 
+@looks_once
 def family_here(model: str | None, unet: str | None = None) -> str | None:
     """The family of a model by its tensors; None without one, or if it is not on this machine.
 
@@ -282,9 +284,12 @@ def locations_of(settings: Preset) -> tuple[str, ...]:
     return tuple(dict.fromkeys(location for location in named if location))
 
 
+_fingerprint = looks_once(fingerprint)
+
+
 def fingerprints(settings: Preset) -> dict[str, str]:
     """Location -> fingerprint of the weights there, of those on this machine that somebody could exchange."""
-    return {name: fingerprint(path) for name, path in _exchangeable(settings).items()}
+    return {name: _fingerprint(path) for name, path in _exchangeable(settings).items()}
 
 
 def _exchangeable(settings: Preset) -> dict[str, Path]:

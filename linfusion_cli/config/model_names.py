@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from linfusion_cli.config.extras import preset_name
+from linfusion_cli.config.one_look import looks_once
 from linfusion_cli.config.options import by_key
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, load_preset
@@ -30,7 +31,12 @@ def configured_folders() -> ModelFolders:
 
 def folders_of(request: Request) -> ModelFolders:
     """The folders of models that a request names, else those of LINFUSION_MODELS, else the one beside config.toml."""
-    return ModelFolders(model_roots(request.models))
+    return _folders(request.models)
+
+
+@looks_once
+def _folders(named: tuple[Path, ...]) -> ModelFolders:
+    return ModelFolders(model_roots(named))
 
 
 def with_paths(request: Request, folders: ModelFolders) -> Request:
@@ -49,7 +55,7 @@ def with_paths(request: Request, folders: ModelFolders) -> Request:
                 changes[key] = path_for(value, key, folders)
         except WeightsError as error:
             raise WeightsError(error, parameter="" if error.parameter else key) from error
-    return replace(request, **changes)
+    return replace(request, **changes) if changes else request
 
 
 def check_model(values: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from linfusion_cli.config.toml_text import shown
@@ -17,6 +18,8 @@ DEFAULTS = "defaults"
 DEFAULT_PRESET = "landscape"  # where nobody names another, or a model of another family
 LARGEST_PRESET_BYTES = 1 << 20
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SECTION = re.compile(r"\s*\[\s*([\w.-]+)\s*]")
+_KEY = re.compile(r"\s*([\w.-]+)\s*=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +33,28 @@ class Layer:
 
     def where(self, key: str) -> str:
         """The file and, if it can be found, the line of a key."""
-        section, _, name = key.partition(".")
-        inside = ""
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if header := re.match(r"\s*\[\s*([\w.-]+)\s*]", line):
-                inside = header[1]
-            here = re.match(r"\s*([\w.-]+)\s*=", line)
-            if (here and f"{inside}.{here[1]}".strip(".") == key) or (not name and inside == section):
-                return f"{self.path}, line {number}"
-        return str(self.path)
+        number = lines_of_keys(self.text).get(key)
+        return f"{self.path}, line {number}" if number else str(self.path)
+
+
+@lru_cache(maxsize=16)  # of the layers of a few presets, which thousands of rows of a list may lie over
+def lines_of_keys(text: str) -> Mapping[str, int]:
+    """The number of the first line of each section and key of a preset, from 1."""
+    found: dict[str, int] = {}
+    inside = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _SECTION.match(line):
+            inside = header[1]
+            found.setdefault(inside, number)
+        if here := _KEY.match(line):
+            found.setdefault(f"{inside}.{here[1]}".strip("."), number)
+    return found
+
+
+@lru_cache(maxsize=16)
+def parsed(text: str) -> Mapping[str, object]:
+    """The values of a preset, not to be changed. Raises ValueError as parse_toml() does."""
+    return parse_toml(text)
 
 
 def shipped_folder() -> Path:
@@ -117,7 +133,7 @@ def read_preset(path: Path, source: str) -> Layer:
     """One file, not checked yet. Raises UsageError if it can't be read or is no TOML in UTF-8."""
     try:
         text = read_input(path, LARGEST_PRESET_BYTES).decode("utf-8-sig")
-        return Layer(source, path, text, parse_toml(text))
+        return Layer(source, path, text, parsed(text))
     except OSError as error:
         raise UsageError(f"{path}: the preset can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -184,7 +186,8 @@ class Preset(_Section):
     output: OutputSettings
 
 
-def schema() -> dict[str, FieldInfo]:
+@cache
+def schema() -> Mapping[str, FieldInfo]:
     """Every key ("sampling.steps") with its field, in the order of the file."""
     found: dict[str, FieldInfo] = {}
     for section, holder in Preset.model_fields.items():

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from linfusion_cli.config.choices import OTHER_WORDS
+from linfusion_cli.config.one_look import looks_once
 from linfusion_cli.config.options import all_rows
 from linfusion_cli.config.preset_files import DEFAULTS, Layer, preset_chain, read_preset, shipped_folder
 from linfusion_cli.config.preset_keys import preset_key
@@ -24,6 +25,7 @@ from linfusion_cli.weights.families import BUILTIN_FAMILY
 Source = str | Option  # "defaults.toml", "preset NAME", or the option that set a key; for errors: the file and line
 
 FAMILY_VAE = "the family's usual"  # the source of an autoencoder that nobody named
+_usual_vae = looks_once(default_vae)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +51,10 @@ def load_preset(name: str, given: Mapping[str, Given] | None = None) -> Loaded:
 
     Raises UsageError, naming the file and line or the option, for anything that is not as defaults.toml describes it.
     """
-    layered: dict[str, Layered] = {}
-    layers = [read_preset(shipped_folder() / f"{DEFAULTS}.toml", f"{DEFAULTS}.toml"), *preset_chain(name)]
-    for number, layer in enumerate(layers):
-        for key, value in _flat(layer):
-            layered[key] = Layered(value, number, layer.source, f"{layer.where(key)}: {key}")
+    of_files, layers = _of_files(name)
+    layered = {**of_files}
     for key, one in (given or {}).items():
-        layered[key] = Layered(one.value, len(layers), option(one.option), option(one.option))
+        layered[key] = Layered(one.value, layers, option(one.option), option(one.option))
     resolve_names(layered, lambda origin, value: said(origin, shown(value)))
     origins = {key: one.origin for key, one in layered.items()}
     settings = _validated({key: one.value for key, one in layered.items()}, origins)
@@ -64,10 +63,21 @@ def load_preset(name: str, given: Mapping[str, Given] | None = None) -> Loaded:
     return Loaded(name=name, settings=settings, sources=sources, origins=origins)
 
 
+@looks_once
+def _of_files(name: str) -> tuple[Mapping[str, Layered], int]:
+    """The values of defaults.toml, a preset and what it extends, laid over each other, and the number of files."""
+    layered: dict[str, Layered] = {}
+    layers = [read_preset(shipped_folder() / f"{DEFAULTS}.toml", f"{DEFAULTS}.toml"), *preset_chain(name)]
+    for number, layer in enumerate(layers):
+        for key, value in _flat(layer):
+            layered[key] = Layered(value, number, layer.source, f"{layer.where(key)}: {key}")
+    return layered, len(layers)
+
+
 def with_default_vae(loaded: Loaded) -> Loaded:
     """The same with the usual autoencoder of the family, where the model has none and none is named."""
     model = loaded.settings.model
-    vae = "" if model.vae else default_vae(model.repositories, model.revision, model.family)
+    vae = "" if model.vae else _usual_vae(model.repositories, model.revision, model.family)
     if not vae:
         return loaded
     settings = loaded.settings.model_copy(update={"model": model.model_copy(update={"vae": vae})})

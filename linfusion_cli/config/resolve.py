@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -19,7 +20,7 @@ from linfusion_cli.config.kept_start import with_kept_start
 from linfusion_cli.config.model_names import folders_of, preset_with_paths, with_paths
 from linfusion_cli.config.option_rows import LARGEST_SEED, RANDOM_SEED
 from linfusion_cli.config.options import by_key
-from linfusion_cli.config.presets import Loaded, load_preset, with_default_vae
+from linfusion_cli.config.presets import Given, Loaded, load_preset, with_default_vae
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
 from linfusion_cli.config.rank_options import RankOptions
 from linfusion_cli.config.request import Request
@@ -47,8 +48,7 @@ def resolve(request: Request) -> Job:
     Raises UsageError for anything that can't be rendered; the message says what is allowed. Raises WeightsError for a
     name of weights that no configured folder has.
     """
-    request, loaded, notes = _loaded(request)
-    given = given_options(request)
+    request, given, loaded, notes = _loaded(request)
     settings = loaded.settings
     extras.check_family(extras.family_here(request.model, request.unet), settings, loaded.name)
     prompt = checked_prompt(
@@ -107,17 +107,19 @@ def resolve(request: Request) -> Job:
     return replace(job, preview=preview, preview_every=every)
 
 
-def _loaded(request: Request) -> tuple[Request, Loaded, tuple[str, ...]]:
-    """The request with one size, paths for names and the LoRAs of its prompt; its preset; notes on the prompt."""
+def _loaded(request: Request) -> tuple[Request, Mapping[str, Given], Loaded, tuple[str, ...]]:
+    """The request with one size, paths for names and the LoRAs of its prompt; what it gives; its preset; notes."""
     folders = folders_of(request)
     words, tags = split_tags(request.prompt, folders)
-    request = _with_size(with_paths(replace(request, prompt=words), folders))
-    loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given_options(request))
+    request = _with_size(with_paths(replace(request, prompt=words) if tags else request, folders))
+    given = given_options(request)
+    loaded = load_preset(extras.preset_name(request.preset, request.model, request.unet), given)
     named = read_tags(tags, folders)
     if named.loras:  # beside those of the options or the preset, as if all of them were given as options
         request = replace(request, loras=(*loaded.settings.extras.loras, *named.loras))
-        loaded = load_preset(loaded.name, given_options(request))
-    return request, with_default_vae(preset_with_paths(loaded, folders)), named.notes
+        given = given_options(request)
+        loaded = load_preset(loaded.name, given)
+    return request, given, with_default_vae(preset_with_paths(loaded, folders)), named.notes
 
 
 def _with_size(request: Request) -> Request:

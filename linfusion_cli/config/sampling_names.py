@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from linfusion_cli.config.sampler_names import (
     absent_sampler,
@@ -19,7 +19,7 @@ SCHEDULER, SIGMAS, SPACING = "sampling.scheduler", "sampling.sigma_schedule", "s
 Say = Callable[[str | Option, str], Message]  # an origin and a value, as errors name them
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Layered:
     """A value with the layer that set it: the number of the layer, its name, and its origin as an error names it."""
 
@@ -43,7 +43,7 @@ def resolve_names(settings: dict[str, Layered], say: Say) -> None:
         if found.sigma_schedule not in ("", *SCHEDULERS[found.scheduler].sigma_schedules()):
             why = f"{found.scheduler} has no {found.sigma_schedule} sigmas"
             raise UsageError(given, f": {why}. Nearest: {found.scheduler}")
-        scheduler.value = found.scheduler
+        settings[SCHEDULER] = scheduler = replace(scheduler, value=found.scheduler)
         _imply(settings, SIGMAS, found.sigma_schedule, scheduler, given)
         _imply(settings, SPACING, found.timestep_spacing, scheduler, given)
     if isinstance(sigmas.value, str) and sigmas.value not in SIGMA_SCHEDULES:
@@ -51,7 +51,8 @@ def resolve_names(settings: dict[str, Layered], say: Say) -> None:
         named = schedule_named(sigmas.value)
         if named is None:
             raise UsageError(given, _instead(sigmas.value, absent_schedule, _nearest_sigmas, SIGMA_SCHEDULES))
-        sigmas.value = named[0]
+        if settings[SIGMAS] is sigmas:  # else what the sampler's name implies beats it
+            settings[SIGMAS] = replace(sigmas, value=named[0])
         _imply(settings, SPACING, named[1], sigmas, given)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -342,3 +343,27 @@ def test_an_unknown_lora_in_a_prompt_is_wrong_in_its_row(armour: Path) -> None:
     assert len(problems) == 1
     assert problems[0].startswith("list:2: ")
     assert 'Did you mean "armour"' in problems[0]
+
+
+def test_a_list_of_many_configurations_looks_at_files_as_one_of_few_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files are opened and folders listed for the first configuration alone: seconds for 20,000, not minutes."""
+    (mine := tmp_path / "mine.toml").write_text('extends = "landscape"\n[sampling]\nsteps = 3\n')
+    looked: list[str] = []
+    for call in ("open", "listdir", "scandir"):
+        real = getattr(os, call)
+        monkeypatch.setattr(os, call, lambda *a, call=call, real=real, **k: looked.append(call) or real(*a, **k))
+
+    def looks(count: int, **common: object) -> int:
+        looked.clear()
+        rows = [{"prompt": "a lake", "guidance": 1 + i / 1000} for i in range(count)]
+        made, problems = tasks_of(*rows, **common)
+        assert (problems, len({task.kind for task in made})) == ([], count)
+        return len(looked)
+
+    for common in ({}, {"preset": str(mine)}, {"model": "builtin:landscape"}):
+        looks(1, **common)  # imports
+        few, many = looks(3, **common), looks(30, **common)
+        assert few > 0
+        assert many == few, common

@@ -12,6 +12,7 @@ from linfusion_cli.batch.dry_run import DryRun, PlannedKind
 from linfusion_cli.batch.task_list import Task
 from linfusion_cli.cli import batch, long_work
 from linfusion_cli.cli.app import main
+from linfusion_cli.config import required_weights
 
 KIND = PlannedKind(images=2, size="64x64", preset="landscape", seconds=7000.0, peak_bytes=1)
 
@@ -107,3 +108,15 @@ def test_names_that_are_taken_are_told_without_a_question(
     assert main([*words, "--name", "x"]) == 74
     assert questions == []
     assert "taken" in capsys.readouterr().err
+
+
+def test_the_weights_of_many_configurations_are_looked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[str] = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(required_weights, "refuse_missing", lambda settings, preset: looked.append(preset))
+    monkeypatch.setattr(batch, "run_tasks", lambda *_, **__: 0)
+    Path("list.txt").write_text("".join(f"a lake --guidance {1 + i / 10}\n" for i in range(30)))
+    assert main(["batch", "list.txt", "-o", "out"]) == 0
+    assert looked == ["landscape"]
