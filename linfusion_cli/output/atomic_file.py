@@ -93,6 +93,12 @@ class AtomicFile:
     ) -> None:
         self._discard()
 
+    @property
+    def temporary_name(self) -> str:
+        """The name that the file has until commit(), in the same folder."""
+        assert self._temporary is not None
+        return self._temporary.name
+
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Appends all of data and returns its length in bytes."""
         rest = memoryview(data).cast("B")
@@ -206,10 +212,25 @@ def remove_temporary_files(folder: Path) -> list[Path]:
     A living owner holds a lock on its file, so nothing that is being written is touched. Raises OutputError where the
     folder can't be read.
     """
-    leftover = re.compile(rf"\..*-{host_digest()}-[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
+    leftover = _leftover()
     with _explained(folder):
         candidates = [folder / name for name in sorted(os.listdir(folder)) if leftover.fullmatch(name)]
     return [path for path in candidates if _removed_if_dead(path)]
+
+
+def is_abandoned(temporary: Path) -> bool:
+    """Whether the owner of a temporary file is gone; a file that is there still is removed then.
+
+    False for the name of any other file, and for one of another host, whose owner nobody here can see.
+    """
+    if not _leftover().fullmatch(temporary.name):
+        return False
+    return not os.path.lexists(temporary) or _removed_if_dead(temporary)
+
+
+def _leftover() -> re.Pattern[str]:
+    """The names of the temporary files of this host."""
+    return re.compile(rf"\..*-{host_digest()}-[0-9a-f]{{8}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
 
 
 def _removed_if_dead(path: Path) -> bool:

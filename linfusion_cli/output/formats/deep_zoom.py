@@ -6,6 +6,7 @@ levels grow together while the rows come in: each holds no more than a row of ti
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -16,15 +17,16 @@ from typing import Any
 import numpy as np
 
 from linfusion_cli.file_formats import FileSettings
-from linfusion_cli.files import replacing
+from linfusion_cli.files import TEMPORARY_SUFFIX, read_regular, replacing
 from linfusion_cli.geometry import Size
-from linfusion_cli.output.atomic_file import AtomicFile
+from linfusion_cli.output.atomic_file import AtomicFile, is_abandoned
 from linfusion_cli.output.formats.colour import icc_profile
 from linfusion_cli.output.formats.exif_xmp import xmp_packet
 from linfusion_cli.output.formats.jpeg import jpeg_bytes
 from linfusion_cli.output.formats.strips import Rows, halved
 
 TILE_PX, OVERLAP_PX = 254, 1
+MARK = ".unfinished"  # beside the tiles until the .dzi has its name: the temporary file that becomes it
 _DESCRIPTION = """<?xml version="1.0" encoding="UTF-8"?>
 <Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="{ending}" Overlap="{overlap}" TileSize="{tile}">
 <Size Width="{width}" Height="{height}"/>
@@ -48,8 +50,11 @@ def write_deep_zoom(
         ending=ending, overlap=OVERLAP_PX, tile=TILE_PX, width=size.width, height=size.height, xmp=packet
     )
     file.write(text.encode())  # first, while it has no name: a full disk is found before the tiles have theirs
+    if is_leftover(file.path):
+        _move_aside(file)
     with file.explained(), replacing(folder) as part:
         part.mkdir()
+        (part / MARK).write_text(file.temporary_name, encoding="utf-8")
         write_levels(part, size, settings, rows, ending)
         if file.overwrite:
             file.path.unlink(missing_ok=True)  # no .dzi may stand beside tiles of another image
@@ -57,10 +62,29 @@ def write_deep_zoom(
                 shutil.rmtree(folder)
 
 
-def remove_orphans(path: Path) -> None:
-    """Removes the tiles of a .dzi that got no name: the next attempt would take them for another image's."""
-    if not os.path.lexists(path):
+def finish(path: Path) -> None:
+    """Takes the mark off the tiles once the .dzi has its name; of one that got none the tiles go, too."""
+    if os.path.lexists(path):
+        with contextlib.suppress(OSError):  # beside a whole image a mark means nothing
+            (tiles_folder(path) / MARK).unlink()
+    else:
         shutil.rmtree(tiles_folder(path), ignore_errors=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether the tiles there are of a run that was killed before their .dzi got its name."""
+    return not os.path.lexists(path) and (tiles_folder(path) / MARK).is_file()
+
+
+def _move_aside(file: AtomicFile) -> None:
+    """Leaves the tiles of a killed run to replacing(), which removes them; those of one that still writes stay."""
+    folder = tiles_folder(file.path)
+    with file.explained():
+        owner = Path(os.fsdecode(read_regular(folder / MARK, 1024))).name or "?"
+        if is_abandoned(file.path.with_name(owner)):
+            aside = folder.with_name(folder.name + TEMPORARY_SUFFIX)
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(folder, aside)
 
 
 def level_count(size: Size) -> int:

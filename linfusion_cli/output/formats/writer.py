@@ -10,7 +10,7 @@ from linfusion_cli.file_formats import FileSettings
 from linfusion_cli.geometry import Size
 from linfusion_cli.output.atomic_file import AtomicFile, check_writable
 from linfusion_cli.output.formats.colour import icc_profile, in_profile
-from linfusion_cli.output.formats.deep_zoom import remove_orphans, tiles_folder, write_deep_zoom
+from linfusion_cli.output.formats.deep_zoom import finish, is_leftover, tiles_folder, write_deep_zoom
 from linfusion_cli.output.formats.exif_xmp import check_segments
 from linfusion_cli.output.formats.jpeg import write_jpeg
 from linfusion_cli.output.formats.strips import Rows, checked_rows
@@ -35,16 +35,15 @@ def write_image(
         _WRITERS[settings.format.name](file, size, settings, texts, whole)
         try:
             file.commit()
-        except OutputError:
+        finally:
             if settings.format.name == "dzi":
-                remove_orphans(path)
-            raise
+                finish(path)
 
 
 def check_destination(path: Path, size: Size, settings: FileSettings, *, overwrite: bool) -> None:
     """Finds, before any work, what would stop the file from being written. Raises OutputError (DiskFullError)."""
     check_writable(path, bytes_on_disk(size, settings), overwrite=overwrite)
-    if settings.format.name == "dzi" and not overwrite and tiles_folder(path).exists():
+    if settings.format.name == "dzi" and not overwrite and tiles_folder(path).exists() and not is_leftover(path):
         raise OutputError(
             f"{str(tiles_folder(path))!r} already exists; use ", option("overwrite"), " or another ", option("output")
         )

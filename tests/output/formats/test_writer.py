@@ -20,6 +20,7 @@ from PIL import Image, ImageCms
 from linfusion_cli.errors import DiskFullError, OutputError, UsageError
 from linfusion_cli.geometry import Size
 from linfusion_cli.output import atomic_file
+from linfusion_cli.output.formats import deep_zoom, writer
 from linfusion_cli.output.formats.check import check, has_ends
 from linfusion_cli.output.formats.exif_xmp import record_text
 from linfusion_cli.output.formats.strips import Rows
@@ -177,6 +178,92 @@ def test_a_write_that_fails_anywhere_leaves_what_was_there_and_the_same_call_wor
         write(overwrite=True)
     assert (names_in(tmp_path), path.read_bytes()) == (whole, kept)
     check(path)
+
+
+@pytest.mark.slow
+@every_way
+@pytest.mark.parametrize("passed", [0, 3000])
+def test_a_write_call_that_says_that_the_disk_is_full_leaves_nothing(
+    passed: int, tmp_path: Path, name: str, given: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENOSPC from write() itself, at the first byte and behind some: the limit of the other test says EFBIG."""
+    settings = settings_of(name, SMALL, **given)
+    image, path = image_of(SMALL, settings.row_bits), tmp_path / f"a{settings.format.endings[0]}"
+    with monkeypatch.context() as patch:
+        fill(patch, passed)
+        with pytest.raises(DiskFullError, match=rf"Can't write '.*a\{path.suffix}': No space left"):
+            write_image(path, SMALL, settings, TEXTS, in_pieces(image), overwrite=False)
+    assert names_in(tmp_path) == []
+    write_image(path, SMALL, settings, TEXTS, in_pieces(image), overwrite=False)
+    check(path)
+
+
+def fill(patch: pytest.MonkeyPatch, room_bytes: int) -> None:
+    """A disk with room for so many bytes, in all files together, for what writes by os.write() and by Path."""
+    left, real_write, real_bytes = [room_bytes], os.write, Path.write_bytes
+
+    def write(descriptor: int, data: Any) -> int:
+        take(len(data))
+        return real_write(descriptor, data)
+
+    def write_bytes(path: Path, data: Any) -> int:
+        take(len(data))
+        return real_bytes(path, data)
+
+    def take(count: int) -> None:
+        if count > left[0]:
+            _fails(errno.ENOSPC)
+        left[0] -= count
+
+    patch.setattr(os, "write", write)
+    patch.setattr(Path, "write_bytes", write_bytes)
+
+
+def test_the_same_call_works_after_a_kill_between_the_tiles_and_their_dzi(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, path = settings_of("dzi", SMALL), tmp_path / "a.dzi"
+    tiles, image = tmp_path / "a_files", image_of(SMALL)
+
+    def write() -> None:
+        check_destination(path, SMALL, settings, overwrite=False)
+        write_image(path, SMALL, settings, TEXTS, in_pieces(image), overwrite=False)
+
+    def killed(file: atomic_file.AtomicFile) -> None:
+        """Leaves what a killed process does: the tiles, and a temporary file that nobody has locked."""
+        left.append(file.path.with_name(file.temporary_name))
+        raise KeyboardInterrupt
+
+    left: list[Path] = []
+    for kept in (True, False):  # what tidies up may have removed the temporary file before
+        with monkeypatch.context() as patch:
+            patch.setattr(atomic_file.AtomicFile, "commit", killed)
+            patch.setattr(writer, "finish", lambda path: None)
+            with pytest.raises(KeyboardInterrupt):
+                write()
+        assert tiles.is_dir()
+        assert not path.exists()
+        if kept:
+            left[-1].touch()
+        write()
+        check(path)
+        assert sorted(one.name for one in tmp_path.iterdir()) == ["a.dzi", "a_files"]
+        assert not (tiles / deep_zoom.MARK).exists()
+        shutil.rmtree(tiles)
+        path.unlink()
+
+
+@pytest.mark.parametrize("owner", ["alive", "notes.txt", "../notes.txt", ""])
+def test_tiles_that_may_be_of_a_living_process_stay(owner: str, tmp_path: Path) -> None:
+    settings, path = settings_of("dzi", SMALL), tmp_path / "a.dzi"
+    (tiles := tmp_path / "a_files").mkdir()
+    (tmp_path / "notes.txt").write_text("kept")
+    with atomic_file.AtomicFile(path) as other:
+        (tiles / deep_zoom.MARK).write_text(other.temporary_name if owner == "alive" else owner)
+        with pytest.raises(OutputError, match="Can't write"):
+            write_image(path, SMALL, settings, TEXTS, in_pieces(image_of(SMALL)), overwrite=False)
+    assert (tiles / deep_zoom.MARK).exists()
+    assert (tmp_path / "notes.txt").read_text() == "kept"
 
 
 def _fails(code: int, *_: object) -> None:
