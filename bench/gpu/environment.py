@@ -17,6 +17,8 @@ LEAST_TORCH = (2, 10)
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "safetensors", "numpy", "psutil", "pillow")
 NOT_NEEDED = ("triton", "peft")
 COPY_BYTES = 1 << 28
+WHEELS_MADE = "make gpu-wheels"
+WHEELS_USED = "pip install --no-index --no-deps --find-links wheels wheels/*.whl"
 
 
 def cases(setting: Setting) -> Iterator[Case]:
@@ -45,13 +47,21 @@ def _packages() -> Case:
     for name in NOT_NEEDED:
         found[name] = found[name] or "none"
     if missing:
-        command = f"pip install {' '.join(missing)}"
-        return Case("packages", False, {"error": f"{', '.join(missing)} not installed: {command}", **found})
+        return Case("packages", False, {"error": _missing(missing), **found})
     numbers = tuple(int(part) for part in found["torch"].split("+")[0].split(".")[:2])
     if numbers < LEAST_TORCH:
         error = f"torch {found['torch']} is too old: 2.10 or later is needed"
         return Case("packages", False, {"error": error, **found})
     return Case("packages", True, found)
+
+
+def _missing(names: list[str]) -> str:
+    """What is not installed, and the commands for a machine without a network; torch is not among the wheels."""
+    carried = [name for name in names if name != "torch"]
+    here = f"`{WHEELS_MADE}` where there is a network, copy the folder wheels here, then `{WHEELS_USED}`"
+    torch = ["torch is not installed: 2.10 or later, built for the card, is needed"] if "torch" in names else []
+    others = [f"{', '.join(carried)} not installed: {here}; with a network: pip install {' '.join(carried)}"]
+    return ". ".join([*torch, *(others if carried else [])])
 
 
 def _version(name: str) -> str:

@@ -327,7 +327,7 @@ class StageRun:
     def _clock(self) -> Clock:
         sampler = self.shared.plan.sampler
         scheduler = make_scheduler(sampler.scheduler, self.shared.components.scheduler_config)
-        return Clock.of_stage(self.stage, scheduler, sampler, self.shared.store.device)
+        return Clock.of_stage(self.stage, scheduler, sampler)
 
     def _noise(self, draw: int = STAGE_NOISE) -> Tensor:
         """Unit noise of the shape of the stage's latents, which depends on seed, stage and draw alone."""

@@ -161,7 +161,7 @@ class Maker:
         stage, sampling, config = plan.stages[0], plan.sampler, self.models.scheduler_config
         unet = self.models.mounted.attend(stage.attention)
         scheduler = make_scheduler(sampling.scheduler, config)
-        clock = Clock.of_stage(stage, scheduler, sampling, self.teacher.device)
+        clock = Clock.of_stage(stage, scheduler, sampling)
         total, guidance = int(config["num_train_timesteps"]), Guidance.of(sampling, stage)
         conditioning = self._conditioning(plan.conditioning.negative_prompt, prompts)
         told = int(unet.config.time_cond_proj_dim or 0)

@@ -42,11 +42,26 @@ def test_environment(setting: Setting) -> None:
     assert found["copies"].found["pageable_to_ram_gb_s"] > 0
 
 
-def test_a_package_that_is_missing_comes_with_its_command(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_comes_with_commands_for_a_machine_without_a_network(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "NEEDED", ("torch", "no-such-package"))
     *_, last = environment.cases(setting)
     assert last.ok is False
-    assert "pip install no-such-package" in last.found["error"]
+    said = last.found["error"]
+    assert said.index(environment.WHEELS_MADE) < said.index(environment.WHEELS_USED)
+    assert said.endswith("with a network: pip install no-such-package")
+    assert "torch" not in said
+    root = Path(environment.__file__).parents[2]
+    assert environment.WHEELS_USED in (root / "docs" / "gpu.md").read_text()
+    assert "\ngpu-wheels:" in (root / "Makefile").read_text()
+
+
+def test_a_missing_torch_is_not_among_the_wheels() -> None:
+    said = environment._missing(["torch", "diffusers"])
+    assert said.startswith("torch is not installed: 2.10 or later")
+    assert said.endswith("pip install diffusers")
+    assert "wheels" not in environment._missing(["torch"])
 
 
 @pytest.mark.parametrize(

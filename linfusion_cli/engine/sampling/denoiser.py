@@ -60,6 +60,11 @@ class Predict(Protocol):
     ) -> Tensor: ...
 
 
+def beside(timestep: Tensor, sample: Tensor) -> Tensor:
+    """A timestep in RAM as a tensor () on the sample's device, which is told the number and copies nothing."""
+    return torch.full((), timestep.item(), dtype=timestep.dtype, device=sample.device)
+
+
 @dataclass(frozen=True, slots=True)
 class Control:
     """A ControlNet (whole or in bands) with its embedded image. It acts at `timesteps`, multiplied by `scale`.
@@ -91,7 +96,13 @@ class Control:
             return None
         inputs = {name: values[first:] for name, values in (added or {}).items()}
         found: Residuals = self.net(
-            sample[first:], timestep, text[first:], inputs or None, self.condition, self.scale, dilation
+            sample[first:],
+            beside(timestep, sample),
+            text[first:],
+            inputs or None,
+            self.condition,
+            self.scale,
+            dilation,
         )
         return found.after_zeros(first)
 
@@ -126,6 +137,7 @@ class Denoiser:
     def __call__(self, latents: Tensor, timestep: Tensor, dilation: int = 1) -> Tensor:
         """The noise prediction, float32 and of the shape of latents (1, channels, height, width).
 
+        timestep: of one number, in RAM: asking a device for it would wait for all that the device has still to do
         `dilation` dilates every convolution of this pass (the upscale's global branch).
         """
         positive, negative = self.conditioning.halves
@@ -165,7 +177,8 @@ class Denoiser:
         if self.guidance_dim:
             told = guidance_embedding(self.sampler.guidance_scale, self.guidance_dim).to(sample)
             added = {**added, TOLD_GUIDANCE: told.expand(len(sample), -1)}
-        return self.unet(sample, timestep, embeddings, added or None, dilation, residuals).float()
+        when = beside(timestep, sample)
+        return self.unet(sample, when, embeddings, added or None, dilation, residuals).float()
 
     def _added(self, pooled: Tensor, like: Tensor) -> dict[str, Any]:
         """SD-XL's pooled text and the size of the image, original and target, with no crop; {} for other families."""

@@ -59,7 +59,6 @@ class Clock:
         scheduler: object,
         steps: int,
         strength: float,
-        device: torch.device,
         predictions: int | None = None,
         eta: float = -1.0,
     ) -> Clock:
@@ -68,18 +67,18 @@ class Clock:
         predictions: as many of the scheduler's as are run, from the first on; None = all
         eta: see SamplerSettings
         """
-        started = Scheduler.start(scheduler, steps, strength, device, eta)
+        started = Scheduler.start(scheduler, steps, strength, eta)
         return Clock(started, len(started.timesteps) if predictions is None else predictions)
 
     @staticmethod
-    def of_stage(stage: Stage, scheduler: object, sampler: SamplerSettings, device: torch.device) -> Clock:
+    def of_stage(stage: Stage, scheduler: object, sampler: SamplerSettings) -> Clock:
         """Sets the scheduler to the sampler's steps, of which the stage runs its part."""
         predictions = stage.steps if stage.ends_early else None
-        return Clock.start(scheduler, sampler.steps, stage.strength, device, predictions, sampler.eta)
+        return Clock.start(scheduler, sampler.steps, stage.strength, predictions, sampler.eta)
 
     @property
     def timesteps(self) -> Tensor:
-        """(predictions,) of the predictions that are run."""
+        """(predictions,) of the predictions that are run, in RAM."""
         return self.scheduler.timesteps[: self.predictions]
 
     @property

@@ -24,7 +24,7 @@ class Scheduler:
     """A diffusers scheduler that is set to a number of steps. What differs between its classes is resolved here, once.
 
     inner:           the diffusers scheduler, with its memory of earlier steps
-    timesteps:       (predictions,) of the predictions that it asks for
+    timesteps:       (predictions,) of the predictions that it asks for, in RAM
     levels:          signal and noise of an image noised to each of them
     train_timesteps: T, the number of timesteps that the model was trained with
     prediction:      what the UNet predicts: "epsilon", "v_prediction" or "sample"
@@ -43,13 +43,14 @@ class Scheduler:
     eta: float | None = None
 
     @staticmethod
-    def start(inner: Any, steps: int, strength: float, device: torch.device, eta: float = -1.0) -> Scheduler:
+    def start(inner: Any, steps: int, strength: float, eta: float = -1.0) -> Scheduler:
         """Sets a diffusers scheduler to `steps` steps. strength: the last part that is run, 0 to 1, rounded up.
 
         eta: 0 to 1, for classes whose step takes it; below 0 as they do by themselves
+        Timesteps and sigmas stay in RAM: steps ask for their numbers, and each would wait for a device to tell it.
         """
         with quiet_arrays():
-            inner.set_timesteps(steps, device=device)
+            inner.set_timesteps(steps, device="cpu")
         skipped = (steps - steps_run(steps, strength)) * inner.order
         timesteps = last_timesteps(inner, skipped)
         levels = tuple(_level(inner, timestep, skipped + index) for index, timestep in enumerate(timesteps))
@@ -128,7 +129,7 @@ def _level(scheduler: Any, timestep: Tensor, index: int) -> tuple[float, float]:
         return 1.0, midway
     if hasattr(scheduler, "set_begin_index"):  # the level of this index: rounded timesteps may be there twice
         scheduler.set_begin_index(index)
-    one, zero, when = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), timestep.reshape(1).cpu()
+    one, zero, when = torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1), timestep.reshape(1)
     return float(scheduler.add_noise(one, zero, when)), float(scheduler.add_noise(zero, one, when))
 
 

@@ -155,7 +155,7 @@ def test_the_state_of_a_scheduler_is_all_of_it(name: str) -> None:
         "steps_offset": 1,
     }
     cpu = torch.device("cpu")
-    first, second = (Scheduler.start(make_scheduler(SchedulerChoice.of(name), config), 6, 1.0, cpu) for _ in range(2))
+    first, second = (Scheduler.start(make_scheduler(SchedulerChoice.of(name), config), 6, 1.0) for _ in range(2))
     latents = torch.randn(1, 4, 4, 4)
 
     def stepped(scheduler: Scheduler, index: int) -> Tensor:

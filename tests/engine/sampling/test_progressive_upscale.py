@@ -31,7 +31,6 @@ from linfusion_cli.planning.scheduler_choice import SchedulerChoice
 from linfusion_cli.planning.upscale_schedule import steps_run
 
 OFFICIAL = UpscaleRecipe(lowpass_sigma=0.8, dilated_cutoff=0.0, lowpass_padding="zeros")
-CPU = torch.device("cpu")
 
 
 class Official:
@@ -61,7 +60,7 @@ class Official:
         self.denoiser = Denoiser(PlainUNet(unet), text, sampler, Guidance(scale, scale), 1000, size)
 
     def clock(self, strength: float) -> Clock:
-        return Clock.start(DDIMScheduler(**self.config["scheduler"]), self.params["num_inference_steps"], strength, CPU)
+        return Clock.start(DDIMScheduler(**self.config["scheduler"]), self.params["num_inference_steps"], strength)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +181,7 @@ def test_any_scheduler_recovers_the_start_when_the_prediction_is_right(name: str
         "beta_schedule": "scaled_linear",
         "steps_offset": 1,
     }
-    clock = Clock.start(make_scheduler(SchedulerChoice.of(name), config), 20, 0.4, CPU)
+    clock = Clock.start(make_scheduler(SchedulerChoice.of(name), config), 20, 0.4)
     torch.manual_seed(0)
     start, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
     alphas = DDIMScheduler(**config).alphas_cumprod
@@ -209,7 +208,7 @@ def test_a_stage_that_ends_early_returns_the_clean_latents_of_its_last_predictio
     noise = torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
 
     def clock(predictions: int | None) -> Clock:
-        return Clock.start(make_scheduler(SchedulerChoice.of(name), DDIMScheduler().config), 8, 1.0, CPU, predictions)
+        return Clock.start(make_scheduler(SchedulerChoice.of(name), DDIMScheduler().config), 8, 1.0, predictions)
 
     def denoise(latents: Tensor, timestep: Tensor, dilation: int) -> Tensor:
         return 0.3 * latents + 0.1

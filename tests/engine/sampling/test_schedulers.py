@@ -38,17 +38,25 @@ DRAWING = {name for name in SCHEDULERS if "sde" in name} | {"ddpm", "dpm2_ancest
 HERE = sorted(name for name in SCHEDULERS if not missing_package(name, "normal"))
 
 
-CPU = torch.device("cpu")
-
-
 def made(name: str, sigmas: str = "normal", spacing: str = "auto") -> Any:
     """The scheduler of diffusers for CONFIG."""
     return make_scheduler(SchedulerChoice.of(name, sigmas, spacing), CONFIG)
 
 
+@pytest.mark.parametrize("name", HERE)
+def test_no_step_asks_a_device_for_a_number(name: str) -> None:
+    """The meta device, which has none, refuses to tell one: a card would be waited for."""
+    scheduler = Scheduler.start(made(name), 6, 0.7)
+    latents = torch.empty(1, 4, 8, 8, device="meta")
+    for index, timestep in enumerate(scheduler.timesteps):
+        prediction = scheduler.scale(latents, timestep) * 1
+        latents = scheduler.step(prediction, index, latents, [generator(1, 0, index)])
+    assert (latents.shape, latents.device.type) == ((1, 4, 8, 8), "meta")
+
+
 def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCHEDULERS, "sa_solver", SchedulerRow("SASolverScheduler"))
-    scheduler = Scheduler.start(make_scheduler(SchedulerChoice.of("sa_solver"), CONFIG), 10, 0.5, CPU)
+    scheduler = Scheduler.start(make_scheduler(SchedulerChoice.of("sa_solver"), CONFIG), 10, 0.5)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for index, _ in enumerate(scheduler.timesteps):
         latents = scheduler.step(0.1 * latents, index, latents, [generator(7, 0, index)])
@@ -60,7 +68,7 @@ def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("eta", [0.0, 0.6, 1.0, -1.0])
 def test_eta_is_that_of_diffusers(name: str, eta: float) -> None:
     """A step of diffusers' own scheduler with the same eta and the same noise; -1 is what it has by itself."""
-    ours, theirs = Scheduler.start(made(name), 6, 1.0, CPU, eta), made(name)
+    ours, theirs = Scheduler.start(made(name), 6, 1.0, eta), made(name)
     theirs.set_timesteps(6)
     x = y = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     for index, timestep in enumerate(theirs.timesteps):
@@ -83,7 +91,7 @@ def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
 
     def stepped(seed: int) -> torch.Tensor:
         scheduler, latents = (
-            Scheduler.start(made(name), 10, 1.0, CPU),
+            Scheduler.start(made(name), 10, 1.0),
             torch.ones(2, 4, 4, 4),
         )
         for index in (0, 1):  # some draw at their second prediction alone
@@ -100,7 +108,7 @@ def test_the_noise_of_a_step_is_its_generators(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", HERE)
 def test_levels_are_signal_and_noise_at_each_timestep(name: str) -> None:
-    scheduler = Scheduler.start(made(name), 8, 0.5, CPU)
+    scheduler = Scheduler.start(made(name), 8, 0.5)
     assert len(scheduler.levels) == len(scheduler.timesteps)
     amounts = [amount / signal for signal, amount in scheduler.levels]
     if name == "dpm2_ancestral":  # its midpoints are on the way to below the next timestep
@@ -121,7 +129,7 @@ def test_the_models_noise_schedule_is_kept(name: str) -> None:
 @pytest.mark.parametrize("name", HERE)
 @pytest.mark.parametrize(("steps", "strength"), [(20, 1.0), (20, 0.4), (20, 0.2), (20, 0.05), (2, 0.5), (1, 1.0)])
 def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int, strength: float) -> None:
-    clock = Clock.start(made(name), steps, strength, torch.device("cpu"))
+    clock = Clock.start(made(name), steps, strength)
     assert len(clock.timesteps) == len(times(name, steps, strength))
 
 
@@ -131,7 +139,7 @@ def test_the_plan_knows_what_a_part_of_the_steps_asks_for(name: str, steps: int,
 def test_a_perfect_denoiser_finds_the_image_from_wherever_it_starts(name: str, steps: int, strength: float) -> None:
     """The noise in an image of zeros is the image over its noise level; at the end at most a thirtieth is left."""
     scheduler = make_scheduler(SchedulerChoice.of(name), {**CONFIG, "prediction_type": "epsilon"})
-    clock = Clock.start(scheduler, steps, strength, torch.device("cpu"))
+    clock = Clock.start(scheduler, steps, strength)
     amounts = np.sqrt(1 - scheduler.alphas_cumprod.numpy())
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     given = torch.zeros_like(noise) if strength < 1 else None
@@ -172,7 +180,7 @@ def test_every_combination_is_that_of_plain_diffusers(name: str, sigmas: str, sp
     whole = {**config, **schedule_options(sigmas, spacing), **SCHEDULERS[name].options}
     plain = getattr(diffusers, SCHEDULERS[name].class_name).from_config(whole)
     plain.set_timesteps(7)
-    ours = Scheduler.start(make_scheduler(SchedulerChoice.of(name, sigmas, spacing), config), 7, 1.0, CPU)
+    ours = Scheduler.start(make_scheduler(SchedulerChoice.of(name, sigmas, spacing), config), 7, 1.0)
     assert torch.equal(ours.timesteps, plain.timesteps)
     if hasattr(plain, "sigmas"):
         assert torch.equal(ours.inner.sigmas, plain.sigmas)
@@ -189,7 +197,7 @@ def test_spacings_and_sigmas_change_the_timesteps() -> None:
             if sigmas not in row.sigma_schedules():
                 continue
             found = {
-                tuple(Scheduler.start(made(name, sigmas, spacing), 6, 1.0, CPU).timesteps.tolist())
+                tuple(Scheduler.start(made(name, sigmas, spacing), 6, 1.0).timesteps.tolist())
                 for spacing in ("leading", "trailing", "linspace")
             }
             means = row.spacing == "always" or (row.spacing == "normal" and sigmas == "normal")
