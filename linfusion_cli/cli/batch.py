@@ -36,7 +36,7 @@ from linfusion_cli.cli.shared_options import QuietFlag
 from linfusion_cli.cli.spelling import flag, told
 from linfusion_cli.cli.task_start import begin
 from linfusion_cli.cli.wrapping import columns_of, say
-from linfusion_cli.errors import LinfusionError, UsageError, option
+from linfusion_cli.errors import LinfusionError, UsageError, counted, option
 from linfusion_cli.system import gc_pause
 from linfusion_cli.system.signals import STOP
 
@@ -271,6 +271,7 @@ def run_tasks(
     from linfusion_cli.cli.batch_display import BatchDisplay
 
     with at_work(journal):
+        _show_notes(_older_prompts(journal, tasks), as_json=as_json, quiet=quiet)
         journal.keep_numbers([task.id for task in tasks])
         flags = Flags(listed.common, listed.template, str(listed.wildcards or ""))
         journal.keep_flags(flags if all(task.kind.job.stores_prompt for task in tasks) else flags.stored())
@@ -285,6 +286,20 @@ def run_tasks(
     display.sum_up(summary)
     STOP.obey()
     return _exit_code(summary, options)
+
+
+def _older_prompts(journal: Journal, tasks: list[Task]) -> list[str]:
+    """A note if images are there whose files hold the prompt that this command is not to store."""
+    from linfusion_cli.output.metadata import holds_prompt
+
+    private = [task for task in tasks if not task.kind.job.stores_prompt]
+    holding = [path for task in private if holds_prompt(path := journal.folder / journal.name_of(task))]
+    if not holding:
+        return []
+    made = f"{counted(len(holding), 'image')} made before hold the prompt, first {holding[0].name}"
+    return [
+        f"{made}; so may names there and the journal. They stay as they are. Give another -o to make them without it"
+    ]
 
 
 def _exit_code(summary: Summary, options: Options) -> int:

@@ -178,6 +178,7 @@ def _not_done(plans: Sequence[Plan], *, as_json: bool, quiet: bool) -> list[Plan
     from linfusion_cli.cli.json_output import emit
     from linfusion_cli.cli.text import safe
     from linfusion_cli.output.formats.writer import check_destination
+    from linfusion_cli.output.metadata import holds_prompt
 
     missing: list[Plan] = []
     for plan in plans:
@@ -188,5 +189,7 @@ def _not_done(plans: Sequence[Plan], *, as_json: bool, quiet: bool) -> list[Plan
         elif as_json:
             emit(sys.stdout, "skipped", {"path": str(job.output), "seed": job.seed})
         elif not quiet:
-            say(safe(f"{job.output} is there already"), err=True)
+            holds = not job.stores_prompt and holds_prompt(job.output)
+            more = "; it was made before and holds its prompt. --overwrite makes it without" if holds else ""
+            say(safe(f"{job.output} is there already{more}"), err=True)
     return missing

@@ -57,6 +57,15 @@ def read_record(path: Path) -> dict[str, object]:
     return values
 
 
+def holds_prompt(path: Path) -> bool:
+    """Whether the record of an image, if it is there and has one, holds a word of its prompt or negative prompt."""
+    try:
+        record = read_record(path)
+    except UsageError:
+        return False
+    return any(record.get(key) for key in ("prompt", "negative_prompt"))
+
+
 def stored_record(path: Path) -> str | None:
     """The record's JSON as an image of any format holds it, None where there is none. Raises UsageError."""
     try:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from linfusion_cli import api
 from linfusion_cli.cli.app import main
+from linfusion_cli.config import user_defaults
 from linfusion_cli.engine import pipeline
 from linfusion_cli.engine.pipeline import StageImage
 from linfusion_cli.errors import QUOTES_PROMPT, Message, OutputError
@@ -105,6 +107,48 @@ def test_presets_variables_and_python_say_it_too(tmp_path: Path, monkeypatch: py
     made = api.generate(PROMPT, size="64x64", negative_prompt=NEGATIVE, store_prompt="no", output=folders[2])
     assert made.record["prompt"] == ""
     assert [found(folder) for folder in folders] == [set(), set(), set()]
+
+
+def test_upscale_and_the_users_defaults_say_it_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (64, 64), (40, 90, 160)).save(tmp_path / "photo.png")
+    (upscaled := tmp_path / "upscaled").mkdir()
+    options = ["--scale", "2", "--seed", "3", "--negative", NEGATIVE, "-o", str(upscaled / "{slug}.png")]
+    assert main(["upscale", "photo.png", PROMPT, *options, "--store-prompt", "no"]) == 0
+    assert [path.name for path in upscaled.glob("*.png")] == ["picture.png"]
+    (config := tmp_path / "config.toml").write_text('store_prompt = "no"\n')
+    monkeypatch.setattr(user_defaults, "config_file", lambda: config)
+    (made := tmp_path / "made").mkdir()
+    assert generate(made) == 0
+    assert [found(folder) for folder in (upscaled, made)] == [set(), set()]
+
+
+@pytest.mark.slow
+def test_a_sheet_says_it_too_and_images_that_hold_the_prompt_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """By the real worker: no file of the grid holds a word; with images of before, a note says that they do."""
+    small = ["--size", "64x64", "--steps", "1", "--seed", "3", "--negative", NEGATIVE]
+    grid = ["sheet", PROMPT, "--x", "cfg=1,4", *small, "--cell", "64"]
+    Path("hidden").mkdir()
+    assert main([*grid, "--store-prompt", "no", "-o", "hidden/grid.png"]) == 0
+    assert found(Path("hidden")) == set()
+    Path("stored").mkdir()
+    assert main([*grid, "-o", "stored/grid.png"]) == 0
+    capsys.readouterr()
+    assert main([*grid, "--store-prompt", "no", "-o", "stored/grid.png", "--overwrite"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2 images made before hold the prompt" in told
+    assert found(Path("stored")) == set(WORDS)
+
+
+def test_images_of_a_series_that_hold_the_prompt_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    series = ["generate", PROMPT, "--size", "64x64", "--seed", "7", "--count", "2", "-o", str(tmp_path / "{seed}.png")]
+    assert main(series) == 0
+    assert main(series) == 0
+    assert "holds its prompt" not in capsys.readouterr().err
+    assert main([*series, "--store-prompt", "no"]) == 0
+    told = " ".join(capsys.readouterr().err.split())
+    assert told.count("it was made before and holds its prompt. --overwrite makes it without") == 2
+    assert main([*series, "--store-prompt", "no", "--overwrite"]) == 0
+    assert found(tmp_path) == set()
 
 
 def test_other_words_are_refused_with_those_that_are_allowed(capsys: pytest.CaptureFixture[str]) -> None:
