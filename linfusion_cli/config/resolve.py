@@ -39,6 +39,7 @@ from linfusion_cli.file_formats import PNG, SETTINGS, FileSettings, file_setting
 from linfusion_cli.geometry import Size, parse_size
 
 CHECKPOINT_SECONDS = 30.0
+OPEN_FILES = ("/dev", "/dev/fd", "/proc/self/fd")  # folders of devices, and of what a process has open
 USUAL_SCALE = 2.0  # of the sides, where an image is made larger and no size is given
 
 
@@ -196,7 +197,8 @@ def _output(request: Request, loaded: Loaded, job: Job) -> Path:
     if request.output is None or os.path.isdir(request.output):
         template, origin, folder = loaded.settings.output.name, loaded.origins["output.name"], request.output or Path()
     else:
-        if os.path.exists(request.output) and not os.path.isfile(request.output):
+        open_one = os.path.dirname(request.output) in OPEN_FILES  # /dev/stdout is what it leads to
+        if open_one or (os.path.exists(request.output) and not os.path.isfile(request.output)):
             what = "a device, a pipe or a socket; an image needs a file of its own"
             raise UsageError(f'"{request.output}" is {what}', parameter="output")
         template, origin, folder = request.output.name, option("output"), request.output.parent

@@ -176,5 +176,5 @@ def test_one_side_of_an_upscale_keeps_its_shape(tmp_path: Path) -> None:
 
 def test_an_output_that_is_a_device_or_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", Path("/dev/null")):
+    for path in (tmp_path / "pipe", *map(Path, ("/dev/null", "/dev/stdout", "/dev/fd/1", "/dev/new.png"))):
         assert f'--output "{path}" is a device, a pipe or a socket' in refusal(output=path)
