@@ -13,21 +13,30 @@ from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.lora_config import unread_alpha
+from linfusion_cli.weights.single_file_layouts import prefixes
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
+from linfusion_cli.weights.weight_file import WeightFile
 
 
 def weights_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
-    """A note for each file that is used although nobody names it, and for each LoRA whose header names more."""
-    return (*_of_the_vae(job), *_of_the_loras(job, weights), *_of_the_t2i_adapters(job, weights))
+    """A note for each file that is used although nobody names it, or that may mean something else than it does."""
+    return (
+        *_of_the_vae(job, weights.model),
+        *_of_the_loras(job, weights),
+        *_of_the_embeddings(weights),
+        *_of_the_t2i_adapters(job, weights),
+    )
 
 
-def _of_the_vae(job: Job) -> tuple[Message, ...]:
+def _of_the_vae(job: Job, own: WeightFile) -> tuple[Message, ...]:
     model = job.settings.model
     if job.sources["model.vae"] != FAMILY_VAE:
         return ()
     what = f"{model.vae} is used, the usual one of {FAMILY_ROWS[model.family].full_name}"
     name = Path(model.repositories[0]).name
-    return (Message(f"{name} holds no autoencoder: {what}. Another: ", option("vae", "LOCATION")),)
+    some = any(tensor.startswith(prefixes("vae")) for tensor in own.tensors)
+    lacks = "only a part of an autoencoder" if some else "no autoencoder"
+    return (Message(f"{name} holds {lacks}: {what}. Another: ", option("vae", "LOCATION")),)
 
 
 def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
@@ -45,6 +54,17 @@ def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
         numbers = [f"{weight:.4g}" for weight in scaled]
         location = ":".join([lora.location, *(numbers[:1] if numbers[0] == numbers[1] else numbers)])
         yield Message(f"{text}. By alpha / rank it would be ", option("lora", location))
+
+
+def _of_the_embeddings(weights: JobWeights) -> Iterator[Message]:
+    """A1111 makes room for as many vectors as clip_g has; diffusers and ComfyUI read each tensor whole."""
+    for file in weights.inversions:
+        tensors = file.header.tensors if file.path is not None else {}
+        counts = {name: info.shape[0] if len(info.shape) > 1 else 1 for name, info in tensors.items()}
+        if len(set(counts.values())) > 1:
+            listed = ", ".join(f"{count} in {name}" for name, count in sorted(counts.items()))
+            acts = "each text encoder reads its own, as in diffusers and ComfyUI, not as in A1111"
+            yield Message(f"{Path(file.locations[0]).name}: not the same number of vectors in both ({listed}): {acts}")
 
 
 def _of_the_t2i_adapters(job: Job, weights: JobWeights) -> Iterator[Message]:

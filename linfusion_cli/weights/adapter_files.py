@@ -18,6 +18,7 @@ from linfusion_cli.weights.safetensors_header import CONVOLUTION, ENDING, Header
 
 ENCODER = "image_encoder"
 FACE_ID_MARKS = ("image_proj.perceiver_resampler.", "image_proj.mapping.", "image_proj.id_")
+FACE_ID_LAYERS = {"image_proj.proj.0.weight", "image_proj.norm.weight"}  # full-face has proj.3 for the second
 MERGED = {"dora_scale", "mid", "bias", "diff_b"}  # beside the factors of a layer: never plain LoRA
 # Of h94/IP-Adapter, by family: the plain adapter. Its two image encoders are chosen by the width that an adapter reads.
 OFFICIAL = {name: row.ip_adapter for name, row in FAMILY_ROWS.items() if row.ip_adapter}
@@ -136,15 +137,22 @@ def check_encoder(adapter: Header, path: Path, headers: tuple[Header, ...]) -> N
         raise WeightsError(f"{path}: {what}", parameter="ip_encoder")
 
 
+def refuse_face_id(header: Header) -> None:
+    """Raises WeightsError for an IP-Adapter that reads no image, but what a face recognition model says of one."""
+    layers = header.tensors.keys() & FACE_ID_LAYERS
+    for name in header.tensors:
+        lora = name.startswith("ip_adapter.") and "_lora." in name
+        if name.startswith(FACE_ID_MARKS) or lora or (layers == FACE_ID_LAYERS and name in layers):
+            what = "an IP-Adapter FaceID, which needs a face recognition model. Take a plain, plus or full-face adapter"
+            raise WeightsError(f"{header.path}: {what} (tensor {shown(name)})", parameter="ip_adapter")
+
+
 def check_ip_adapter(header: Header, text_dim: int) -> None:
     """Raises WeightsError for what is no IP-Adapter that linfusion runs, or reads text of another width.
 
     text_dim: of the model's UNet, 0 if that is not known.
     """
-    for name in header.tensors:
-        if name.startswith(FACE_ID_MARKS) or (name.startswith("ip_adapter.") and "_lora." in name):
-            what = "an IP-Adapter FaceID, which needs a face recognition model. Take a plain, plus or full-face adapter"
-            raise WeightsError(f"{header.path}: {what} (tensor {shown(name)})", parameter="ip_adapter")
+    refuse_face_id(header)
     check_kind(header.tensors, "ip-adapter", header.path, "ip_adapter")
     for name, info in header.tensors.items():
         if not name.startswith(("image_proj.", "ip_adapter.")):

@@ -7,7 +7,7 @@ Each table below has every setting of its class; a test compares them with the s
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +189,7 @@ SCHEDULER = Rules(
         "steps_offset": Whole(0, 999),
         "set_alpha_to_one": FLAG,
         "skip_prk_steps": FLAG,
-        "clip_sample": ANY,  # always off, as in the pipelines of diffusers: latents are no pixels
+        "clip_sample": only(True, False, None),  # always off, as in the pipelines of diffusers: latents are no pixels
         "thresholding": only(False),
         **dict.fromkeys(
             ("clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value"), ANY
@@ -276,7 +276,8 @@ TEXT_ENCODER = Rules(
     | {
         "vocab_size": Whole(2, 1 << 20),
         "max_position_embeddings": Whole(2, 1 << 12),
-        **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), TOKEN_ID),
+        "eos_token_id": Whole(0, 1 << 20),  # where the embedding of a whole text is read
+        **dict.fromkeys(("bos_token_id", "pad_token_id"), TOKEN_ID),
     },
 )
 IMAGE_ENCODER = Rules(
@@ -292,12 +293,13 @@ RULES = {
     "t2i_adapter": T2I_ADAPTER,
     "scheduler": SCHEDULER,
     "text_encoder": TEXT_ENCODER,
-    "text_encoder_2": TEXT_ENCODER,
+    "text_encoder_2": replace(TEXT_ENCODER, classes=("CLIPTextModelWithProjection",)),  # its projection is read
     "image_encoder": IMAGE_ENCODER,
 }
 REQUIRED = {
     "unet": ("block_out_channels", "down_block_types", "up_block_types", "cross_attention_dim"),
     "vae": ("block_out_channels", "down_block_types", "up_block_types"),
+    "text_encoder_2": ("architectures",),
 }
 PER_LEVEL = (
     *("down_block_types", "up_block_types", "transformer_layers_per_block", "reverse_transformer_layers_per_block"),
@@ -317,10 +319,10 @@ def check_config(part: str, config: Mapping[str, Any], source: Path | str) -> No
     rules = RULES[part]
     for name in _class_names(config):
         if name not in rules.classes:
-            what = f"{source}: a {shown(name)}, which linfusion can't use as the {rules.what}"
+            what = f"{source}: its class is {shown(name)}, which linfusion can't use as the {rules.what}"
             raise WeightsError(f"{what}. Allowed: {', '.join(rules.classes[:4])}")
     for key in REQUIRED.get(part, ()):
-        if key not in config:
+        if config.get(key) in (None, []):
             raise WeightsError(f"{source}: its setting {key} is missing: this is not the config of a {rules.what}")
     for key, value in config.items():
         if not key.startswith("_"):

@@ -128,7 +128,7 @@ def optional(check: Allowed) -> Either:
 def shown(value: object, most: int = 60) -> str:
     """A value of somebody else's file, as JSON, short enough for a message."""
     if isinstance(value, str):
-        text = value
+        text = value or '""'
     elif isinstance(value, Mapping | Sequence) and len(value) > most:
         text = f"a {type(value).__name__} of {len(value)} values"
     else:

@@ -22,6 +22,7 @@ KINDS: dict[str, tuple[set[str], set[str]]] = {
 COMFY = {"diffusion_model.": UNET}  # ComfyUI's LoraSave, with the original names
 COMFY |= {f"text_encoders.clip_{name}.transformer.": part for name, part in zip("lg", TEXTS, strict=True)}
 KOHYA = {"lora_unet_": UNET, "lora_te_": TEXTS[0], "lora_te1_": TEXTS[0], "lora_te2_": TEXTS[1], "lycoris_": UNET}
+KOHYA |= {f"{prefix[:-1]}.": part for prefix, part in KOHYA.items()}  # OneTrainer's, with the layers' own names
 
 
 def layers_of(
@@ -51,7 +52,7 @@ def kind_of_update(parts: Iterable[str], layer: str, path: Path) -> str:
     """
     have = set(parts)
     for kind, (required, optional) in KINDS.items():
-        if required <= have <= required | optional and have:
+        if required <= have <= required | optional and have - {"dora_scale"}:
             return kind
     raise WeightsError(
         f"{path}: incomplete at {layer}: has only {', '.join(sorted(have)) or 'alpha'}"[:400], parameter="lora"

@@ -47,6 +47,8 @@ UNSUPPORTED = {
     ".boft_": f"BOFT layers, {_CONVERT}",
     ".a1.weight": f"GLoRA layers, {_CONVERT}",
     ".a2.weight": f"GLoRA layers, {_CONVERT}",
+    ".b1.weight": f"GLoRA layers, {_CONVERT}",
+    ".b2.weight": f"GLoRA layers, {_CONVERT}",
     ".vera_lambda": f"VeRA layers, {_CONVERT}",
     ".lora_controlnet": "a control-LoRA; use a ControlNet instead",
     "lora_controlnet": "a control-LoRA; use a ControlNet instead",
@@ -62,6 +64,7 @@ OTHER_MODELS = {
     "diffusion_model.single_blocks.": "a LoRA for Flux",
     "diffusion_model.joint_blocks.": "a LoRA for Stable Diffusion 3",
     "lora_prior_": "a LoRA for Stable Cascade",
+    "text_encoders.t5xxl.": "a LoRA for a model that reads text with T5 (as Flux and Stable Diffusion 3)",
 }
 CROSS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")  # layers that read the text
 DOWN = "down"
@@ -109,11 +112,11 @@ def split_name(key: str, path: Path) -> tuple[str, str]:
     """
     for mark, meaning in UNSUPPORTED.items():
         if mark in f".{key}":
-            raise WeightsError(f"{path}: holds {meaning} (tensor {shown(key)})", parameter="loras")
+            raise WeightsError(f"{path}: holds {meaning} (tensor {shown(key, 120)})", parameter="loras")
     if (found := stem_and_kind(key)) is not None:
         return found
     raise WeightsError(
-        f"{path}: tensor {shown(key)} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full",
+        f"{path}: tensor {shown(key, 120)} is of no kind that linfusion knows: LoRA, DoRA, LoHa, LoKr, (IA)^3, full",
         parameter="loras",
     )
 

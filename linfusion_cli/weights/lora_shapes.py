@@ -17,6 +17,8 @@ def misfit(kind: str, parts: Mapping[str, Shape], weight: Shape) -> str:
     layer's weight
     """
     given = dict(parts)
+    if name := next((name for name, shape in given.items() if 0 in shape), ""):
+        return f"has an empty tensor in the file ({name})"
     for name in BIASES:
         if name in given and math.prod(given[name]) != weight[0]:
             return f"has a bias of {math.prod(given[name])} in the file, {weight[0]} in the model"

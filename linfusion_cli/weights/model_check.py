@@ -29,7 +29,7 @@ from linfusion_cli.weights.single_file_shapes import check_single_file_shapes
 from linfusion_cli.weights.t2i_adapter import check_t2i_adapter, is_t2i_adapter
 from linfusion_cli.weights.tokenizer_files import check_tokenizer
 from linfusion_cli.weights.unet_file import refuse_unet_alone
-from linfusion_cli.weights.weight_file import WeightFile
+from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
 CLIP_POSITIONS, CLIP_WORDS = 77, 49408  # of configs that do not say it, as in transformers
 TINY = ("decoder.layers.", "encoder.layers.", "taesd_")  # tensors of TAESD
@@ -101,6 +101,7 @@ def check_controlnet(weights: WeightFile, path: Path, mode: int | None, unet: Ma
         check_mode(weights.tensors, mode, path)
     else:
         check_part(path, "controlnet")
+        _require_weights(weights, path)
 
 
 def check_vae(weights: WeightFile, configs: Path) -> None:
@@ -119,4 +120,12 @@ def check_vae(weights: WeightFile, configs: Path) -> None:
             raise WeightsError(f"{path}: {what}. Take a full one (AutoencoderKL)", parameter="vae")
         check_single_file_shapes(weights.header, configs, ("vae",), "vae")
     else:
-        check_part(path, "vae", "vae" if (path / "vae").is_dir() else "", weights.headers)
+        inside = "vae" if (path / "vae").is_dir() else ""
+        check_part(path, "vae", inside, weights.headers)
+        _require_weights(weights, path / inside)
+
+
+def _require_weights(weights: WeightFile, folder: Path) -> None:
+    """Raises WeightsError for a folder without weights, but in the hub's cache, into which they are fetched."""
+    if cache_folder() not in folder.parents:
+        headers_in(weights.headers, folder)

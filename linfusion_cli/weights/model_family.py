@@ -36,6 +36,7 @@ FOREIGN |= {"adapter.": "a T2I-Adapter", "lllite_unet": "a ControlNet-LLLite", "
 
 # Tensors of controls that are no plain ControlNet. A difference is added to the weights of the model in use.
 FOREIGN_CONTROLS = {"lora_controlnet": "a control-LoRA", "difference": "the difference of a ControlNet from a UNet"}
+FOREIGN_CONTROLS |= {"down_blocks.0.ctrl_to_base.0.weight": "a ControlNet-XS"}
 
 LORA_MARKS = ("lora_", "lycoris_", "_lora.", ".lora.", ".hada_w", ".lokr_w", ".dora_scale", ".oft_", ".boft_", ".vera_")
 

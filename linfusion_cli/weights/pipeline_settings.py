@@ -27,7 +27,7 @@ COMPONENTS: dict[str, tuple[str, ...]] = {
     "unet": ("UNet2DConditionModel",),
     "vae": ("AutoencoderKL",),
     "text_encoder": ("CLIPTextModel", "CLIPTextModelWithProjection"),
-    "text_encoder_2": ("CLIPTextModel", "CLIPTextModelWithProjection"),
+    "text_encoder_2": ("CLIPTextModelWithProjection",),
 }
 TOKENIZERS = ("tokenizer", "tokenizer_2", "scheduler")  # of these other rules know the classes
 # Components that no image depends on: the checker may only blacken an image, IP-Adapters bring their own image encoder.
@@ -57,7 +57,7 @@ def read_pipeline_settings(folder: Path) -> PipelineSettings:
     name = index.get("_class_name", PIPELINES[0])
     if name not in PIPELINES:
         raise WeightsError(
-            f"{path}: a {shown(name)}, which linfusion can't run. Allowed: Stable Diffusion 1.x, 2.x, XL"
+            f"{path}: its class is {shown(name)}, which linfusion can't run. Allowed: Stable Diffusion 1.x, 2.x, XL"
         )
     for key, value in index.items():
         if not key.startswith("_"):
@@ -104,4 +104,4 @@ def _check_component(path: Path, key: str, value: object) -> None:
         raise WeightsError(f"{path}: has a component {shown(key)} ({shown(kind)}), which linfusion does not read")
     if kind not in COMPONENTS[key]:
         allowed = " or ".join(COMPONENTS[key])
-        raise WeightsError(f"{path}: its {key} is a {shown(kind)}. Allowed: {allowed}")
+        raise WeightsError(f"{path}: the class of its {key} is {shown(kind)}. Allowed: {allowed}")

@@ -135,7 +135,12 @@ def _parsed(path: Path, text: bytes, size: int) -> Header:
                 f"{path}: its safetensors header is damaged (tensor {shown(name)} has other bytes than its shape). "
                 f"{_elsewhere()}"
             )
-    end = max((info.end for info in tensors.values()), default=8 + len(text))
+    end = 8 + len(text)
+    for name, info in sorted(tensors.items(), key=lambda one: (one[1].begin, one[1].end)):
+        if info.begin != end:
+            what = f"tensor {shown(name)} does not begin where the one before it ends"
+            raise WeightsError(f"{path}: its safetensors header is damaged ({what}). {_elsewhere()}")
+        end = info.end
     if end != size:
         if size < end:
             raise WeightsError(f"{path}: the file is cut off: {size} of {end} bytes. {_again(path)}")
@@ -189,6 +194,9 @@ def weight_files(folder: Path, variant: str = "") -> tuple[Path, ...]:
         what = f"an ONNX file, {onnx.name}, which linfusion can't read. Take the {ENDING} files of the same model"
         raise WeightsError(f"{folder}: {what}")
     if other := next(iter(sorted(folder.glob(f"*{ENDING}"))), None):
+        if not other.exists():
+            what = f"its file {shown(other.name)} is a link to a file that is not there"
+            raise WeightsError(f"{folder}: {what}. Take the whole folder of the model")
         known = " or ".join(f"{stem}{ENDING}" for stem in STEMS)
         raise WeightsError(
             f"{folder}: its file {shown(other.name)} has no name that linfusion reads: rename it {known}"
@@ -208,12 +216,22 @@ def _of_variant(folder: Path, variant: str) -> tuple[Path, ...]:
     return ()
 
 
+def refuse_broken_index(folder: Path) -> None:
+    """Raises WeightsError for an index in a folder, of any variant, that names a file which is not there."""
+    for index in sorted(folder.glob(f"*{ENDING}.index*.json")):
+        _of_index(index)
+
+
 def _of_index(index: Path) -> tuple[Path, ...]:
     try:
-        names = sorted(set(read_json(index)["weight_map"].values()))
+        values = list(read_json(index)["weight_map"].values())
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise WeightsError(f"{index}: damaged ({error})") from error
-    for name in names:
-        if Path(name).name != name or not (index.parent / name).exists():
-            raise WeightsError(f"{index}: names {name}, which is not there")
-    return tuple(index.parent / name for name in names)
+    for name in values:
+        if not isinstance(name, str) or Path(name).name != name:
+            raise WeightsError(f"{index}: names {shown(name)}, which is no file beside it")
+        if not (index.parent / name).exists():
+            raise WeightsError(
+                f"{index}: names {shown(name, 120)}, which is not there. Take the whole folder of the model"
+            )
+    return tuple(index.parent / name for name in sorted(set(values)))

@@ -51,7 +51,9 @@ def check_single_file(header: Header) -> None:
 def named_part(header: Header, part: str) -> Named:
     """How a file names a part's tensors. Raises WeightsError if it has none of that part."""
     if (way := named(header.tensors, part)) is None:
-        raise WeightsError(f"{header.path}: holds no {part}, so it is not a whole model. Take the full checkpoint")
+        some = next((name for name in header.tensors if name.startswith(prefixes(part))), "")
+        what = f"holds only a part of the {part} ({shown(some)})" if some else f"holds no {part}"
+        raise WeightsError(f"{header.path}: {what}, so it is not a whole model. Take the full checkpoint")
     return way
 
 

@@ -39,7 +39,7 @@ def tokenizer_class(folder: Path, part: str) -> str:
     entry = read_json_object(path).get(part)
     name = str(entry[1]) if isinstance(entry, list) and len(entry) == 2 and entry[1] else ""
     if name not in CLASSES:
-        what = f"its {part} is a {shown(name)}" if name else f"it names no {part}"
+        what = f"the class of its {part} is {shown(name)}" if name else f"it names no {part}"
         raise WeightsError(f"{path}: {what}. Allowed: {', '.join(CLASSES)}")
     require_words(inside, older=name in OF_CLIP)
     if not (inside / CONFIG).is_file():

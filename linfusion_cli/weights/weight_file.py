@@ -6,12 +6,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
-from linfusion_cli.weights.adapter_files import check_encoder, encoder_folder, encoder_folders, encoder_inside
+from linfusion_cli.weights.adapter_files import (
+    check_encoder,
+    encoder_folder,
+    encoder_folders,
+    encoder_inside,
+    refuse_face_id,
+)
 from linfusion_cli.weights.folder_advice import refuse_no_model
 from linfusion_cli.weights.locate import find, missing, stamp
 from linfusion_cli.weights.model_family import family_of, text_dim
 from linfusion_cli.weights.quantised import refuse_quantised
-from linfusion_cli.weights.safetensors_header import Header, TensorInfo, read_header, weight_files
+from linfusion_cli.weights.safetensors_header import (
+    Header,
+    TensorInfo,
+    read_header,
+    refuse_broken_index,
+    weight_files,
+)
 from linfusion_cli.weights.used_files import used_files
 
 
@@ -110,6 +122,7 @@ def headers_in(headers: tuple[Header, ...], folder: Path) -> tuple[Header, ...]:
     """The headers of the files in a folder. Raises WeightsError if there is none."""
     found = tuple(header for header in headers if header.path.parent == folder)
     if not found:
+        refuse_broken_index(folder)
         weight_files(folder)  # says what is there instead
         raise changed(folder)
     return found
@@ -125,7 +138,8 @@ def family_of_model(location: str | Path) -> str:
 
     Raises WeightsError for damaged files, and as known_family() does.
     """
-    return known_family(WeightFile.resolve((str(location),), "", "model", variant="fp16"))
+    found = WeightFile.resolve((str(location),), "", "model", variant="fp16")
+    return known_family(found if found.family else WeightFile.resolve((str(location),), "", "model"))
 
 
 def known_family(model: WeightFile) -> str:
@@ -135,6 +149,7 @@ def known_family(model: WeightFile) -> str:
         if path.is_file():
             raise WeightsError(f"{path}: it holds no tensors. Take another file of the same model")
         refuse_no_model(path)
+        refuse_broken_index(path / "unet")
         weight_files(path / "unet")  # says what is there instead
     return model.family
 
@@ -146,6 +161,8 @@ def image_encoder_of(adapter: WeightFile, named: str) -> WeightFile | None:
     no path. Both are told with all other weights that are missing. Raises WeightsError for one of another width than
     the adapter reads.
     """
+    if adapter.path is not None:
+        refuse_face_id(adapter.header)  # before the image encoder, which it has not
     if not named:
         if adapter.path is None or not encoder_folders(adapter.header.path, adapter.path):
             return None

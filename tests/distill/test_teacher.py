@@ -133,7 +133,7 @@ def test_a_torn_file_is_named(copy: Path, part: str) -> None:
     [
         ("model_index.json", {"_class_name": "FluxPipeline"}, "FluxPipeline"),
         ("model_index.json", {"_class_name": ["x"]}, "unknown to linfusion"),
-        ("model_index.json", {"unet": ["diffusers", "Nothing"]}, "its unet is a Nothing"),
+        ("model_index.json", {"unet": ["diffusers", "Nothing"]}, "the class of its unet is Nothing"),
         ("model_index.json", {"unet": "x"}, "its unet is x"),
         ("unet/config.json", {"block_out_channels": [16, 32]}, "unet: can't be loaded"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, 'predicts "sample"'),

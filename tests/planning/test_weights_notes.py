@@ -33,6 +33,27 @@ def test_the_usual_autoencoder_of_the_family(tmp_path: Path) -> None:
         "1.x. Another: --vae LOCATION"
     )
     assert notes(preset=str(preset), vae="owner/vae") == ()
+    save_file(
+        unet | {"first_stage_model.encoder.conv_in.weight": torch.ones(8, 3, 3, 3)}, tmp_path / "novae.safetensors"
+    )
+    [note] = notes(preset=str(preset))
+    assert told(note).startswith("novae.safetensors holds only a part of an autoencoder: ")
+
+
+@pytest.mark.covers(
+    "textual inversion with another number of vectors in `clip_l` than in `clip_g`", "a note", families=("sdxl",)
+)
+def test_an_embedding_with_other_numbers_of_vectors(tmp_path: Path) -> None:
+    file = tmp_path / "words.safetensors"
+    asked = {"preset": "sdxl-4k", "textual_inversions": (f"{file}:qqx",)}
+    save_file({"clip_l": torch.ones(2, 768), "clip_g": torch.ones(3, 1280)}, file)
+    [note] = notes(**asked)
+    assert told(note) == (
+        "words.safetensors: not the same number of vectors in both (3 in clip_g, 2 in clip_l): each text encoder reads "
+        "its own, as in diffusers and ComfyUI, not as in A1111"
+    )
+    save_file({"clip_l": torch.ones(3, 768), "clip_g": torch.ones(3, 1280)}, file)
+    assert notes(**asked) == ()
 
 
 @pytest.mark.parametrize(

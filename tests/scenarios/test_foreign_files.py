@@ -103,7 +103,7 @@ def test_a_scheduler_of_the_index_that_is_unknown(small: Family, tmp_path: Path)
     folder = Path(shutil.copytree(small.folder, tmp_path / "model"))
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", "EDMEulerScheduler"]}))
-    assert "model_index.json: a EDMEulerScheduler" in refusal(small.preset(), model=str(folder))
+    assert "model_index.json: its class is EDMEulerScheduler" in refusal(small.preset(), model=str(folder))
 
 
 def test_weights_of_another_name_are_told(small: Family, tmp_path: Path) -> None:

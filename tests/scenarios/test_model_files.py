@@ -140,7 +140,7 @@ def test_an_autoencoder_folder_of_another_class(family: Family, tmp_path: Path) 
     from diffusers import AutoencoderTiny
 
     AutoencoderTiny().save_pretrained(tmp_path / "taesd")
-    assert "a AutoencoderTiny" in refusal(family.preset(), vae=str(tmp_path / "taesd"))
+    assert "its class is AutoencoderTiny" in refusal(family.preset(), vae=str(tmp_path / "taesd"))
 
 
 @pytest.mark.parametrize("kind", ["ControlNetUnionModel", "SparseControlNetModel"])

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from families import Family, make_family, tensors_of
 from safetensors.torch import save_file
 
@@ -109,6 +110,27 @@ def test_a_folder_that_lacks_something(family: Family, tmp_path: Path, monkeypat
         assert planned.startswith(str(folder)), name
 
 
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.covers("a model that lacks a part, a config, weights, or words of a tokenizer", "refused")
+def test_a_shard_that_is_missing(family: Family, tmp_path: Path, variant: str | None) -> None:
+    """Of a variant too, which the plain files beside it must not hide."""
+    preset = str(tmp_path / "preset.toml")
+    text = Path(family.preset()).read_text()
+    Path(preset).write_text(text.replace("[model]", f'[model]\nvariant = "{variant or ""}"'))
+    for part, kind in {"unet": UNet2DConditionModel, "vae": AutoencoderKL}.items():
+        folder = Path(shutil.copytree(family.folder, tmp_path / part))
+        model = kind.from_pretrained(folder / part)
+        if variant is None:
+            without(f"{part}/diffusion_pytorch_model.safetensors")(folder)
+        model.save_pretrained(folder / part, max_shard_size="20KB", variant=variant)
+        sorted((folder / part).glob("*-of-*"))[1].unlink()
+        with pytest.raises(LinfusionError, match=r"index\S*\.json: names diff\S*, which is not there"):
+            plan_for(preset, model=str(folder))
+        if variant is None:
+            with pytest.raises(LinfusionError, match=r"index\S*\.json: names diff\S*, which is not there"):
+                plan_for(preset, **{part: str(folder / part)})
+
+
 PREFIXES = {
     "vae": ("first_stage_model.decoder.up.",),
     "text_encoder": ("cond_stage_model.", "conditioner.embedders.0."),
@@ -123,7 +145,8 @@ def test_a_file_that_lacks_one_part(family: Family, tmp_path: Path, monkeypatch:
         path = tmp_path / f"{part}.safetensors"
         save_file({name: value for name, value in tensors.items() if not name.startswith(PREFIXES[part])}, path)
         planned, loaded = refusals(monkeypatch, family.preset(file=True), model=str(path))
-        assert planned == loaded == f"{path}: holds no {part}, so it is not a whole model. Take the full checkpoint"
+        lacks = "only a part of the vae (first_stage_model.decoder.conv_in.bias)" if part == "vae" else f"no {part}"
+        assert planned == loaded == f"{path}: holds {lacks}, so it is not a whole model. Take the full checkpoint"
 
 
 @pytest.mark.parametrize("name", ["unet/config.json", "tokenizer/tokenizer_config.json", "scheduler"])

@@ -71,6 +71,7 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
     [
         ("image_proj.perceiver_resampler.proj_in.weight", "FaceID"),
         ("ip_adapter.0.to_q_lora.down.weight", "FaceID"),
+        ("image_proj.proj.0.weight", "FaceID"),
         ("other.weight", "not a part of an IP-Adapter"),
         ("ip_adapter.3.to_k_ip.weight", "reads text of width 2, the model's is 768"),
     ],
@@ -78,6 +79,10 @@ def test_a_named_encoder_is_taken_if_its_width_is_right(repository: Path) -> Non
 @pytest.mark.covers("IP-Adapter FaceID", "refused")
 def test_adapters_that_are_refused_by_name(tmp_path: Path, name: str, said: str) -> None:
     path = tmp_path / "ip.safetensors"
-    save_file({"image_proj.proj.weight": torch.ones(8, 4), name: torch.ones(2, 2)}, path)
+    tensors = {"image_proj.proj.weight": torch.ones(8, 4), "image_proj.norm.weight": torch.ones(8)}
+    save_file(tensors | {name: torch.ones(2, 2)}, path)
     with pytest.raises(WeightsError, match=said):
         check_ip_adapter(read_header(path), 768)
+    if said == "FaceID":  # which has no image encoder that could be missing or of another width
+        with pytest.raises(WeightsError, match=said):
+            image_encoder_of(WeightFile.resolve((str(path),), "", "ip_adapter"), "")

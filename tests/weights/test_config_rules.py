@@ -74,32 +74,36 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("unet", {"only_cross_attention": [True, True, False, False]}, "only_cross_attention"),
     ("unet", {"block_out_channels": [10**9] * 4}, "block_out_channels"),
     ("unet", {"block_out_channels": [8] * 5}, "down_block_types has 4 values, block_out_channels 5"),
-    ("unet", {"_class_name": "FluxTransformer2DModel"}, "a FluxTransformer2DModel"),
+    ("unet", {"_class_name": "FluxTransformer2DModel"}, "its class is FluxTransformer2DModel"),
     ("unet", {"temporal": 3}, "temporal = 3 is not known"),
     ("unet", {"center_input_sample": True}, "center_input_sample is true"),
-    ("vae", {"_class_name": "AutoencoderTiny"}, "a AutoencoderTiny"),
+    ("vae", {"_class_name": "AutoencoderTiny"}, "its class is AutoencoderTiny"),
     ("vae", {"latents_mean": [0.1] * 4}, "latents_mean"),  # Playground 2.5
     ("vae", {"latent_channels": 16}, "latent_channels is 16"),  # SD 3, Flux
     ("vae", {"scaling_factor": 0}, "scaling_factor is 0"),
     ("vae", {"shift_factor": 0.3}, "shift_factor is 0.3"),
     ("vae", {"scaling_factor": float("nan")}, "scaling_factor is NaN"),
-    ("controlnet", {"_class_name": "ControlNetUnionModel"}, "a ControlNetUnionModel"),
-    ("controlnet", {"_class_name": "T2IAdapter"}, "a T2IAdapter"),
+    ("controlnet", {"_class_name": "ControlNetUnionModel"}, "its class is ControlNetUnionModel"),
+    ("controlnet", {"_class_name": "T2IAdapter"}, "its class is T2IAdapter"),
     ("controlnet", {"global_pool_conditions": 2}, "global_pool_conditions is 2"),
     ("controlnet_union", {"num_trans_channel": 8, "block_out_channels": [320]}, "its num_trans_channel is 8"),
     ("controlnet", {"controlnet_conditioning_channel_order": "gbr"}, "Allowed: rgb or bgr"),
-    ("scheduler", {"_class_name": "EDMEulerScheduler"}, "a EDMEulerScheduler"),
-    ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "a FlowMatchEulerDiscreteScheduler"),
+    ("scheduler", {"_class_name": "EDMEulerScheduler"}, "its class is EDMEulerScheduler"),
+    ("scheduler", {"_class_name": "FlowMatchEulerDiscreteScheduler"}, "its class is FlowMatchEulerDiscreteScheduler"),
     ("scheduler", {"prediction_type": "sample"}, "Allowed: epsilon or v_prediction"),
     ("scheduler", {"thresholding": True}, "thresholding"),
     ("scheduler", {"beta_schedule": "laplace"}, "beta_schedule is laplace"),
     ("scheduler", {"timestep_type": "continuous", "sigma_max": 120.0}, "timestep_type"),  # CosXL
     ("scheduler", {"num_train_timesteps": True}, "num_train_timesteps is true"),
     ("text_encoder", {"hidden_act": "relu"}, "hidden_act is relu"),
-    ("text_encoder", {"architectures": ["T5EncoderModel"]}, "a T5EncoderModel"),
+    ("text_encoder", {"architectures": ["T5EncoderModel"]}, "its class is T5EncoderModel"),
     ("text_encoder", {"quantization_config": {"load_in_4bit": True}}, "quantization_config"),
     ("text_encoder", {"hidden_size": 16, "num_attention_heads": 6}, "num_attention_heads, 6, does not divide"),
+    ("text_encoder", {"eos_token_id": None}, "eos_token_id is null"),
+    ("text_encoder_2", {"architectures": None}, "its setting architectures is missing"),
+    ("text_encoder_2", {"architectures": ["CLIPTextModel"]}, "its class is CLIPTextModel"),
     ("unet", {"dropout": 2}, "dropout is 2"),
+    ("unet", {"attention_type": ""}, 'attention_type is ""'),
     ("text_encoder", {"hidden_size": "768"}, "hidden_size is 768"),
 ]
 
@@ -110,7 +114,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 def test_what_changes_images_in_an_unknown_way_is_refused_by_name(
     part: str, changes: dict[str, Any], named: str
 ) -> None:
-    folder = family_folder("sd15")
+    folder = family_folder("sdxl" if part == "text_encoder_2" else "sd15")
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
     own = {} if part.startswith("controlnet") else json.loads((folder / part / name).read_text())
     with pytest.raises(WeightsError) as caught:

@@ -18,6 +18,7 @@ NAMES = {"unet": aliases("unet", [LAYER], 2), "text_encoder": aliases("text_enco
         f"unet.{LAYER}.lora_A.weight",
         f"{LAYER}.lora_A.weight",
         f"lora_unet_{LAYER.replace('.', '_')}.lora_down.weight",
+        f"lora_unet.{LAYER}.lora_down.weight",
         "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_out_0.lora_down.weight",
         "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn1.to_out.0.lora_down.weight",
         f"base_model.model.unet.{LAYER}.lora_A.weight",
@@ -29,7 +30,12 @@ def test_the_names_of_a_layer_of_the_unet(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", [f"text_encoder.{TEXT}.lora_A.weight", f"lora_te_{TEXT.replace('.', '_')}.lora_down.weight"]
+    "key",
+    [
+        f"text_encoder.{TEXT}.lora_A.weight",
+        f"lora_te_{TEXT.replace('.', '_')}.lora_down.weight",
+        f"lora_te1.{TEXT}.lora_down.weight",
+    ],
 )
 def test_the_names_of_a_layer_of_the_text_encoder(key: str) -> None:
     assert layers_of([key], NAMES, PATH) == {("text_encoder", TEXT): {"down": key}}
@@ -51,5 +57,6 @@ def test_what_has_no_layer_is_named(keys: list[str], said: str) -> None:
 
 def test_half_a_layer_is_named() -> None:
     assert kind_of_update({"down", "up", "bias"}, "unet.x", PATH) == "lora"
-    with pytest.raises(WeightsError, match=r"incomplete at unet\.x: has only down"):
-        kind_of_update({"down"}, "unet.x", PATH)
+    for one in ("down", "dora_scale"):
+        with pytest.raises(WeightsError, match=rf"incomplete at unet\.x: has only {one}"):
+            kind_of_update({one}, "unet.x", PATH)

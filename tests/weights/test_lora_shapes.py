@@ -108,3 +108,7 @@ def test_a_kronecker_factor_of_a_convolution_is_refused() -> None:
 def test_a_bias_alone() -> None:
     assert misfit("full", {"diff_b": (4,)}, (4, 6)) == ""
     assert misfit("full", {"diff_b": (5,)}, (4, 6)) == "has a bias of 5 in the file, 4 in the model"
+
+
+def test_an_update_of_rank_0_is_named() -> None:
+    assert misfit("lora", {"down": (0, 4), "up": (6, 0)}, (6, 4)) == "has an empty tensor in the file (down)"

@@ -1,5 +1,6 @@
 """Safetensors headers: what is torn or damaged or foreign is named before anything is read."""
 
+import json
 import os
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.weights.locate import find
 from linfusion_cli.weights.requirements import Requirement, files_of
-from linfusion_cli.weights.safetensors_header import read_header, weight_files
+from linfusion_cli.weights.safetensors_header import read_header, refuse_broken_index, weight_files
 
 
 @pytest.fixture
@@ -105,6 +106,33 @@ def test_the_variant_asked_for_is_taken_before_the_others(tmp_path: Path) -> Non
     vae.save_pretrained(tmp_path, variant="fp16", max_shard_size="2KB")
     assert [path.name for path in weight_files(tmp_path)] == ["diffusion_pytorch_model.safetensors"]
     assert all(".fp16-" in path.name for path in weight_files(tmp_path, "fp16"))
+
+
+@pytest.mark.parametrize("place", [[0, 80], [8, 88], [88, 168]])
+def test_tensors_that_share_bytes_or_leave_some_out_are_refused(tmp_path: Path, place: list[int]) -> None:
+    """The format forbids both; the library of its authors reads no such file either."""
+    entry = {"dtype": "F32", "shape": [20]}
+    text = json.dumps({"a": entry | {"data_offsets": [0, 80]}, "b": entry | {"data_offsets": place}}).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + bytes(place[1]))
+    with pytest.raises(WeightsError, match=r"tensor b does not begin where the one before it ends"):
+        read_header(file)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", 5, None, ["a"], "absent.safetensors"])
+def test_an_index_names_files_beside_it(tmp_path: Path, name: object) -> None:
+    index = tmp_path / "model.safetensors.index.fp16.json"
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
+    index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": name}}))
+    for refuse in (refuse_broken_index, lambda folder: weight_files(folder, "fp16")):
+        with pytest.raises(WeightsError, match=r"index\.fp16\.json: names .*, which is (no file beside it|not there)"):
+            refuse(tmp_path)
+
+
+def test_a_link_to_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to(tmp_path / "blob")
+    with pytest.raises(WeightsError, match=r"its file model\.safetensors is a link to a file that is not there"):
+        weight_files(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def layer_updates(
 
     Raises WeightsError naming the first tensor that has no meaning or whose layer no model has.
     """
-    _refuse_no_numbers(tensors, path)
+    refuse_no_numbers(tensors, path, "loras")
     names = {part: aliases(part, _layers(model), _layers_per_block(model)) for part, model in models.items()}
     grouped = layers_of(tensors, names, path)
     config = LoraConfig.read(metadata, path)
@@ -47,12 +47,15 @@ def _layers_per_block(model: Any) -> int:
     return int(getattr(model.config, "layers_per_block", 0))
 
 
-def _refuse_no_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raises WeightsError for a tensor with NaN or infinity: attention would hide them, and the LoRA with them."""
+def refuse_no_numbers(tensors: Mapping[str, Tensor], path: Path, parameter: str) -> None:
+    """Raises WeightsError for a tensor of an adapter with NaN or infinity: attention would hide them.
+
+    parameter: the option that names the file
+    """
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.float().isfinite().all():
             what = f"its tensor {key[:120]} holds values that are not numbers (NaN or infinite)"
-            raise WeightsError(f"{path}: {what}: its training failed, or the file is damaged", parameter="loras")
+            raise WeightsError(f"{path}: {what}: its training failed, or the file is damaged", parameter=parameter)
 
 
 def _update(part: str, module: str, parts: dict[str, Tensor], config: LoraConfig, path: Path, *, peft: bool) -> Update:

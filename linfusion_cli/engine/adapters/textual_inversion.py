@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from linfusion_cli.engine.adapters.lora_layers import refuse_no_numbers
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.render_plan import InversionInput
@@ -34,8 +35,9 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
 
 
 def _vectors(header: Header, pipeline: Any) -> dict[str, Tensor]:
-    """Text encoder -> vectors (count, width). Raises WeightsError for a file in another layout."""
+    """Text encoder -> vectors (count, width). Raises WeightsError for another layout, and for NaN and infinity."""
     names = vectors_of(header, two_encoders=getattr(pipeline, "text_encoder_2", None) is not None)
     tensors = read_tensors(header, None)
+    refuse_no_numbers(tensors, header.path, "textual_inversions")
     found = {part: tensors[name] for part, name in names.items()}
     return {part: vectors if vectors.ndim == 2 else vectors[None] for part, vectors in found.items()}

@@ -49,7 +49,7 @@ def test_a_folder_gives_its_parts() -> None:
 @pytest.mark.parametrize(
     ("index", "said"),
     [
-        ({"tokenizer": ["transformers", "BertTokenizer"]}, "tokenizer is a BertTokenizer"),
+        ({"tokenizer": ["transformers", "BertTokenizer"]}, "the class of its tokenizer is BertTokenizer"),
         ({}, "names no tokenizer"),
         ({"tokenizer": ["transformers", "CLIPTokenizer"]}, "not a complete tokenizer"),
     ],
