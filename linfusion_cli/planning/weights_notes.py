@@ -57,7 +57,7 @@ def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
 
 
 def _of_the_embeddings(weights: JobWeights) -> Iterator[Message]:
-    """A1111 makes room for as many vectors as clip_g has; diffusers and ComfyUI read each tensor whole."""
+    """A1111 counts the vectors of clip_g alone; diffusers and ComfyUI read each tensor whole."""
     for file in weights.inversions:
         tensors = file.header.tensors if file.path is not None else {}
         counts = {name: info.shape[0] if len(info.shape) > 1 else 1 for name, info in tensors.items()}

@@ -396,7 +396,5 @@ def _check_sums(config: Mapping[str, Any], levels: int, source: Path | str) -> N
     layers = int(config.get("layers_per_block", 2))
     blocks = sum(sum(depth) if isinstance(depth, list) else layers * depth for depth in depths)
     if "transformer_layers_per_block" in config and blocks > MOST_BLOCKS:
-        raise WeightsError(
-            f"{source}: its transformer_layers_per_block and layers_per_block make {blocks} transformer blocks. "
-            f"Allowed: at most {MOST_BLOCKS}"
-        )
+        what = f"its transformer_layers_per_block and layers_per_block make {blocks} transformer blocks"
+        raise WeightsError(f"{source}: {what}. Allowed: at most {MOST_BLOCKS}")
