@@ -1,6 +1,7 @@
 """What a pass asks of a device, counted without one: calls, bytes and waits may not grow.
 
-The networks have the layouts of SD-XL and SD-v1.5 with few channels, on the meta device, so a GPU's branches run.
+The networks have the layouts of SD-XL and SD-v1.5 with few channels; SD 2.1 and the built-in one have all of theirs.
+They lie on the meta device, so a GPU's branches run.
 A change that needs more calls says why where it raises a number; one that needs fewer lowers it.
 """
 
@@ -18,6 +19,7 @@ from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
+from linfusion_cli.models import builtin_folder, family_folder
 
 META = torch.device("meta")
 LATENTS = (64, 48)  # height, width
@@ -28,6 +30,10 @@ PASSES = {
     ("sdxl", 16): (3998, 120),
     ("sd15", 0): (1336, 135),
     ("sd15", 16): (5687, 200),
+    ("sd21", 0): (1336, 5007),
+    ("sd21", 16): (5687, 7208),
+    ("builtin", 0): (615, 321),
+    ("builtin", 16): (3049, 496),
 }
 DECODES = {64: (1429, 196), 16: (3481, 197)}  # rows of a band in pixels -> the same of the autoencoder
 
@@ -39,8 +45,10 @@ def no_autocast(*arguments: Any, **more: Any) -> Any:
 
 def networks(family: str, folder: Path) -> tuple[Any, Any]:
     """UNet with linear attention, and the autoencoder, in half precision and in the layout of the loader."""
-    models, _ = tiny_models(family, "cpu", folder)
-    unet, linfusion, vae = make_networks(models.folder, family, "meta", torch.float16)
+    full_size = {"builtin": lambda: builtin_folder("builtin:landscape"), "sd21": lambda: family_folder("sd21")}
+    shapes = full_size[family]() if family in full_size else tiny_models(family, "cpu", folder)[0].folder
+    layout = "sdxl" if family == "sdxl" else "sd15"  # of the linear attentions
+    unet, linfusion, vae = make_networks(shapes, layout, "meta", torch.float16)
     linfusion.mount(unet)
     return unet.to(memory_format=torch.channels_last), vae.to(memory_format=torch.channels_last)
 
