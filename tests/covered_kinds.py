@@ -71,6 +71,7 @@ FILES = {
     "textual inversion of A1111 and diffusers": ALL,
     "textual inversion with `clip_l` and `clip_g`": ALL,
     "textual inversion with another number of vectors in `clip_l` than in `clip_g`": ("sdxl",),
+    "each setting of each config, with other values": ALL,
     "IP-Adapter, image encoder by its width": ("sd15", "sdxl"),
     "image encoder in one file (names of transformers or OpenCLIP; ViT-L, ViT-H, ViT-bigG)": ALL,
     "settings of an image encoder's config, each with other values": ("sd15",),

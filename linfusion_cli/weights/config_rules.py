@@ -356,10 +356,10 @@ def _check_setting(rules: Rules, key: str, value: object, source: Path | str) ->
     allowed = rules.settings.get(key)
     if allowed is None:
         if value is not None and value is not False:
-            what = f"its setting {shown(key)} = {shown(value)} is not known of a {rules.what}"
+            what = f"its setting {shown(key)} = {shown(value)} is not known of the {rules.what}"
             raise WeightsError(f"{source}: {what}: images may depend on it")
     elif not allowed.admits(value):
-        text = f"its {key} is {shown(value)}, which linfusion does not support in a {rules.what}"
+        text = f"its {key} is {shown(value)}, which linfusion does not support in the {rules.what}"
         raise WeightsError(f"{source}: {text}. Allowed: {allowed.text}")
 
 
