@@ -116,7 +116,10 @@ def read_prompt(prompt: str | None, prompt_file: str | None) -> str:
         )
     except OSError as error:
         raise UsageError(f'--prompt-file "{source}": it can\'t be read: {error.strerror}') from error
-    return decoded(data, f'--prompt-file "{source}"').strip()
+    if not (text := decoded(data, f'--prompt-file "{source}"').strip()):
+        named = "standard input" if source == "-" else f'--prompt-file "{source}"'
+        raise UsageError(f"{named}: there is no text in it. Write the prompt there, or give it as PROMPT")
+    return text
 
 
 def resolved(request: Request) -> Job:
