@@ -142,6 +142,7 @@ WRITERS = {
     "convert/confinement.py": "names calls that are forbidden",
     "render_ranks.py": "the private folder in which the ranks of one image meet",
     "output/formats/tiff.py": "a pyramid waits in files without names",
+    "output/formats/deep_zoom.py": "tiles that a killed run left are set aside, for the new ones to take their name",
     "cli/presets.py": "a blank image for the check of a preset, gone with it",
     "viewer/pyramid.py": "tiles in a cache of its own; of two processes that make the same ones, the first wins",
 }

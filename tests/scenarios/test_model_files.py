@@ -150,7 +150,7 @@ def test_what_is_no_controlnet_is_refused_before_anything_loads(small: Family, t
     (folder / "config.json").write_text(json.dumps(config | {"_class_name": kind}))
     Image.new("RGB", (64, 64)).save(tmp_path / "edges.png")
     given = {"controlnets": (str(folder),), "control_images": (tmp_path / "edges.png",)}
-    assert f"a {kind}" in refusal(small.preset(), **given)
+    assert f"its class is {kind}" in refusal(small.preset(), **given)
 
 
 @pytest.mark.parametrize(
