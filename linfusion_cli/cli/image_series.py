@@ -120,9 +120,11 @@ def _last_first(count: int) -> int:
 
 
 def _jobs(request: Request, seeds: Sequence[int]) -> list[Job]:
+    from linfusion_cli.config.one_look import one_look
     from linfusion_cli.config.resolve import resolve
 
-    jobs = [resolve(replace(request, seed=seed, index=index)) for index, seed in enumerate(seeds, 1)]
+    with one_look():
+        jobs = [resolve(replace(request, seed=seed, index=index)) for index, seed in enumerate(seeds, 1)]
     names = {job.output.name.casefold() for job in jobs}
     if len(names) < len(jobs):  # only of a preset's own template: _told_apart sees to the others
         raise UsageError(f"{len(jobs)} images would have {len(names)} names: give -o a name with {{seed}} in it")
