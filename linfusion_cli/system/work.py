@@ -9,9 +9,7 @@ from typing import NamedTuple
 
 from linfusion_cli.system.speed import Speed, bounded
 
-LEARN_SHARE = (
-    0.5  # of the way from what renders told to what the next tells: the machine may have been busy either time
-)
+LEARN_SHARE = 0.5  # of the way from earlier renders' rates to the next's: the machine may have been busy either time
 ROUNDS = 60  # after which a fit changes no more than noise does
 ANCHOR_SHARE = 0.003  # of a render's time: rates that take much less of it can't be told from its noise, and stay
 MOST_OFF = 300.0  # times from what is assumed for the kind of device: a rate beyond was measured while it was disturbed

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.single_file import named_part
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS
 from linfusion_cli.weights.tokenizer_files import CONFIG, has_words, tokenizer_class
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
 
-TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from linfusion_cli.batch import journal as journal_module
 from linfusion_cli.batch.journal import Flags, Journal
+from linfusion_cli.cli.app import main
 from linfusion_cli.errors import OutputError
 
 
@@ -172,3 +173,35 @@ def test_a_part_reads_no_journal_that_knows_none_of_its_tasks(tmp_path: Path) ->
     assert set(part.failed) == {"whole", "-1-of-8", "-1-of-4", "-on-host-0"}
     assert set(Journal(tmp_path, "-1-of-8").failed) == {*part.failed, "-0-of-8"}
     assert set(Journal(tmp_path, other_parts=False).failed) == set(Journal(tmp_path).failed)
+
+
+def test_a_batch_without_prompts_in_its_files_resumes_and_knows_its_images(
+    batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch.write("zebra one FAULT:parent", "zebra two --negative xylophon")
+    flags = ("--store-prompt", "no", "--negative", "quagga", "--log-file", "out.log")
+
+    def ended(*words: str) -> int:  # in a process of its own, which the prompt kills
+        with batch.start(*words) as process:
+            process.communicate()
+        return process.returncode
+
+    assert ended(*flags) != 0
+    words = (b"zebra", b"xylophon", b"quagga")
+
+    def held() -> set[bytes]:
+        files = [path for path in batch.root.rglob("*") if path.is_file() and path.parent.name != "faults"]
+        texts = [bytes(path.relative_to(batch.root)) + path.read_bytes() for path in files if path.name != "list.txt"]
+        return {word for word in words for text in texts if word in text}
+
+    assert list((batch.folder / ".linfusion").glob("*/step.safetensors"))
+    assert held() == set()
+    assert ended(*flags) == 0
+    assert held() == set()
+    assert len(list(batch.folder.glob("picture-*.png"))) == 2
+    batch.write("zebra one FAULT:parent")
+    code, out, _ = batch.run("--status", "--negative", "quagga")
+    assert (code, "1 done" in out) == (0, True)
+    monkeypatch.chdir(batch.root)
+    assert main(["batch", "list.txt", "-o", "out", "--status"]) == 2
+    assert "give --negative-prompt" in capsys.readouterr().err

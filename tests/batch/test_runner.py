@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.batch import worker_process
-from linfusion_cli.cli.app import main
 from linfusion_cli.output.png_reader import check
 
 PROMPTS = [f"lake number {i}" for i in range(4)]  # as the fixture `finished` has them
@@ -371,35 +370,3 @@ def test_removing_the_hidden_folder_fails_no_image_that_is_there(batch) -> None:
     code, _, err = batch.run()
     assert (code, "3 made" in err) == (0, True), err
     assert len(batch.images()) == 3
-
-
-def test_a_batch_without_prompts_in_its_files_resumes_and_knows_its_images(
-    batch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    batch.write("zebra one FAULT:parent", "zebra two --negative xylophon")
-    flags = ("--store-prompt", "no", "--negative", "quagga", "--log-file", "out.log")
-
-    def ended(*words: str) -> int:  # in a process of its own, which the prompt kills
-        with batch.start(*words) as process:
-            process.communicate()
-        return process.returncode
-
-    assert ended(*flags) != 0
-    words = (b"zebra", b"xylophon", b"quagga")
-
-    def held() -> set[bytes]:
-        files = [path for path in batch.root.rglob("*") if path.is_file() and path.parent.name != "faults"]
-        texts = [bytes(path.relative_to(batch.root)) + path.read_bytes() for path in files if path.name != "list.txt"]
-        return {word for word in words for text in texts if word in text}
-
-    assert list((batch.folder / ".linfusion").glob("*/step.safetensors"))
-    assert held() == set()
-    assert ended(*flags) == 0
-    assert held() == set()
-    assert len(list(batch.folder.glob("picture-*.png"))) == 2
-    batch.write("zebra one FAULT:parent")
-    code, out, _ = batch.run("--status", "--negative", "quagga")
-    assert (code, "1 done" in out) == (0, True)
-    monkeypatch.chdir(batch.root)
-    assert main(["batch", "list.txt", "-o", "out", "--status"]) == 2
-    assert "give --negative-prompt" in capsys.readouterr().err

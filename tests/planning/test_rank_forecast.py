@@ -1,5 +1,6 @@
 """What an image sends and takes on ranks: bounds that hold for any plan, guidance in halves, and what is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,8 @@ def test_the_rows_of_each_rank_are_its_share() -> None:
 
 
 def planned_by(ranks: int, **options: object) -> Plan:
-    asked = Request(prompt="a lake", output=Path("x.png"), device="cpu", seed=1, ranks=ranks, **options)  # type: ignore[arg-type]
+    asked = Request(prompt="a lake", output=Path("x.png"), device="cpu", seed=1, ranks=ranks)
+    asked = replace(asked, **options)  # type: ignore[arg-type]
     return make_plan(resolve(asked), find_machine("cpu"), ranks=ranks)
 
 
