@@ -26,8 +26,10 @@ test: $(VENV)/.tested  ## runs the test suite, but for what takes minutes: see t
 test-long: $(VENV)/.tested  ## seven processes at one image, and the steps of `make gpu` on a CPU
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m long
 
-# PyPI's torch for Linux is the one for CUDA, some 3 GB; it needs no card.
+# PyPI's torch for Linux is the one for CUDA, some 3 GB; it needs no card. `===` takes the release that has no ending:
+# with `==`, pip prefers a "+cpu" of an index or a folder of wheels that it is set to.
 LABELLED = .venv-labelled
+CUDA_TORCH = torch===$(shell sed -n 's/^torch==//p' constraints.txt)
 test-labelled: $(LABELLED)/.tested  ## whole passes as a CUDA card would run them, without one; downloads torch for CUDA
 	$(LABELLED)/bin/python -c "import torch, sys; torch.backends.cuda.is_built() or sys.exit( \
 	  f'torch {torch.__version__} in $(LABELLED) is no build for CUDA: install one there, from PyPI')"
@@ -35,7 +37,7 @@ test-labelled: $(LABELLED)/.tested  ## whole passes as a CUDA card would run the
 
 $(LABELLED)/.tested: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(LABELLED)
-	$(LABELLED)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt torch
+	$(LABELLED)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt $(CUDA_TORCH)
 	$(LABELLED)/bin/python -m pip install --disable-pip-version-check --quiet --constraint constraints.txt \
 	  --editable ".[test]"
 	touch $@

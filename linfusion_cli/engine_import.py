@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from linfusion_cli.config.job import Job
 from linfusion_cli.events import Note, Notify
+from linfusion_cli.planning.memory_advice import machine_now
 from linfusion_cli.planning.memory_model import unified_runtime_bytes
 from linfusion_cli.planning.number_format import dtype_of
-from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning.planner import Plan, make_plan, usable_bytes
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import Machine
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing, owns_process, quiet_libraries
@@ -43,8 +44,11 @@ def import_engine(machine: Machine, dtype: str, prepared_convolutions: int) -> f
 def as_measured(plan: Plan, notify: Notify) -> Plan:
     """The plan with what this process holds after its imports, made again if it had counted less; tells so.
 
-    Raises OutOfMemoryError, with the smallest budget that would do, if no such plan fits.
+    On a card: with what is still free there, since the imports take seconds in which others may fill it. Raises
+    OutOfMemoryError, with the smallest budget that would do, if no such plan fits.
     """
+    if plan.machine.kind == "cuda":
+        return _as_free(plan, notify)
     held = imported_bytes()
     more = unified_runtime_bytes("cpu", held) - unified_runtime_bytes("cpu", plan.machine.imported_bytes)
     if plan.machine.kind != "cpu" or more <= UNCOUNTED_BYTES:
@@ -56,6 +60,22 @@ def as_measured(plan: Plan, notify: Notify) -> Plan:
         f"torch and diffusers take {held / 1e6:.0f} MB here, {more / 1e6:.0f} MB more than planned. "
         f"Planned again: peak {again.peak_bytes / 1e6:.0f} MB"
     )
+    notify(Note(text=text))
+    return again
+
+
+def _as_free(plan: Plan, notify: Notify) -> Plan:
+    """The plan for a card, made again where less is free of it now than the plan takes."""
+    now = machine_now(plan.machine)
+    if plan.peak_bytes <= usable_bytes(now):
+        return plan
+    again = make_plan(
+        replace(plan.job, max_memory_bytes=0), now, keep_text_encoders=plan.keep_text_encoders, ranks=plan.ranks
+    )
+    again = replace(again, job=plan.job)
+    free, before = (f"{machine.free_bytes / 1e9:.1f} GB" for machine in (now, plan.machine))
+    text = f"of {now.device} {free} are free now, {before} when it was planned. Planned again: "
+    text += f"peak {again.peak_bytes / 1e9:.1f} GB"
     notify(Note(text=text))
     return again
 

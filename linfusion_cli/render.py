@@ -19,7 +19,7 @@ from linfusion_cli.config.required_weights import check_weights, missing_weights
 from linfusion_cli.config.sampler_names import a1111_names
 from linfusion_cli.config.shown_settings import shown_settings, without_prompt
 from linfusion_cli.engine_import import as_measured, import_engine
-from linfusion_cli.errors import LinfusionError, Message, OutOfMemoryError, option, ran_out_of_memory
+from linfusion_cli.errors import LinfusionError, Message, option, ran_out_of_memory
 from linfusion_cli.events import (
     Event,
     MemorySampled,
@@ -40,6 +40,7 @@ from linfusion_cli.output.preview_file import PreviewFile
 from linfusion_cli.output.side_files import restore_folder, side_checks
 from linfusion_cli.planning.cost_estimate import LATENT_BYTES
 from linfusion_cli.planning.input_check import check_packages
+from linfusion_cli.planning.memory_advice import ran_out
 from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.contention import Contention
@@ -388,10 +389,4 @@ def _out_of_memory(plan: Plan) -> Iterator[None]:
             raise
         failure = str(error).splitlines()[0] if str(error) else "MemoryError"
     if failure:
-        raise OutOfMemoryError(
-            f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure:.200}): "
-            "close other programs, or give a smaller ",
-            option("size"),
-            " or ",
-            option("max_memory"),
-        )
+        raise ran_out(plan, failure)

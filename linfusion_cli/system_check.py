@@ -21,6 +21,7 @@ from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryErr
 from linfusion_cli.files import free_bytes, nearest_folder, try_writing
 from linfusion_cli.planning.planner import make_plan
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
+from linfusion_cli.system.gpu_advice import CLOSE_OTHERS, OTHER_BUILD, why_unused
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
 from linfusion_cli.system.speed import DAMAGED
 from linfusion_cli.weights.locate import cache_folder
@@ -32,9 +33,6 @@ OPTIONAL: dict[str, tuple[str | Option, str]] = {  # package -> what it is for, 
     "opencv-python-headless": (option("control_preprocess", "canny"), "canny"),
     "isal": ("faster PNG files", "fast-png"),
 }
-TORCH_SITE = "https://pytorch.org/get-started/locally"
-TORCH_INDEX = ((13, "cu130"), (12, "cu126"))  # major CUDA version of the driver -> torch's builds for it, newest first
-NEW_DRIVER = "a newer driver: https://www.nvidia.com/drivers"
 LITTLE_MEMORY_BYTES, LITTLE_DISK_BYTES = 2e9, 5e9
 
 
@@ -119,56 +117,17 @@ def _gpu(gpu: Gpu) -> Finding:
             about=gpu.device,
             state="bad",
             found=Message(found, "; this torch has no code for the chip"),
-            fix=f"a build that has it: {TORCH_SITE}",
+            fix=OTHER_BUILD,
         )
     if gpu.free_bytes < LITTLE_MEMORY_BYTES:
-        return Finding(
-            about=gpu.device, state="bad", found=found, fix="close what else uses the GPU (nvidia-smi lists it)"
-        )
+        return Finding(about=gpu.device, state="bad", found=found, fix=CLOSE_OTHERS)
     return Finding(about=gpu.device, state="ok", found=found)
 
 
 def _unused(seen: Accelerators) -> Finding:
     """Why a GPU that is here is not used, and what to type."""
-    about, makers = "GPU", " and ".join(seen.present)
-    if seen.refused:
-        fix = 'sudo usermod -aG video,render "$USER", then log in again (in a container: docker run --gpus all)'
-        return Finding(about=about, state="bad", found=f"{makers}, but this user can't open {seen.refused}", fix=fix)
-    if seen.hidden:
-        return Finding(
-            about=about,
-            state="bad",
-            found=f"{makers}, but CUDA_VISIBLE_DEVICES hides it",
-            fix="unset CUDA_VISIBLE_DEVICES",
-        )
-    if "NVIDIA" not in seen.present:
-        return Finding(
-            about=about,
-            state="bad",
-            found=f"{makers}, but torch is the build for {seen.build}",
-            fix=f"the ROCm build of torch: {TORCH_SITE}",
-        )
-    index = next((name for major, name in TORCH_INDEX if seen.driver_cuda[0] >= major), "")
-    install = (
-        f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}" if index else ""
-    )
-    if seen.build == "cpu":
-        return Finding(
-            about=about, state="bad", found="NVIDIA, but torch is the build for CPUs alone", fix=install or NEW_DRIVER
-        )
-    wanted = int(seen.build.removeprefix("cuda ").partition(".")[0]) if seen.build.startswith("cuda") else 0
-    if seen.driver_cuda[0] and wanted > seen.driver_cuda[0]:
-        older = f"the driver is for CUDA {seen.driver_cuda[0]}.{seen.driver_cuda[1]} and older, torch for {seen.build}"
-        return Finding(
-            about=about,
-            state="bad",
-            found=f"NVIDIA, but {older}",
-            fix=f"{NEW_DRIVER}, or: {install}" if install else NEW_DRIVER,
-        )
-    why = seen.complaint or "torch finds no device and does not say why"
-    return Finding(
-        about=about, state="bad", found=f"NVIDIA, but {why}", fix="nvidia-smi, which tests the driver without torch"
-    )
+    why, fix = why_unused(seen)
+    return Finding(about="GPU", state="bad", found=f"{' and '.join(seen.present)}, but {why}", fix=fix)
 
 
 def _memory() -> Finding:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import made_up
 import pytest
 
 from linfusion_cli import engine_import
@@ -15,7 +16,8 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.engine_import import as_measured, import_engine
 from linfusion_cli.errors import OutOfMemoryError
 from linfusion_cli.events import Event, Note
-from linfusion_cli.planning.planner import Plan, make_plan
+from linfusion_cli.planning import memory_advice
+from linfusion_cli.planning.planner import Plan, make_plan, usable_bytes
 from linfusion_cli.system.device import Machine, find_machine
 
 DEFAULT_TORCH = 763_000_000  # bytes that the import of PyPI's default build took on a machine without a GPU
@@ -63,8 +65,31 @@ def test_imports_as_planned_change_nothing(held: int, monkeypatch: pytest.Monkey
 
 def test_beside_an_accelerator_the_process_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = plan_within("700MB")
-    other = replace(plan, machine=replace(plan.machine, device="cuda:0"))
+    other = replace(plan, machine=replace(plan.machine, device="mps"))
     assert measured(other, DEFAULT_TORCH, monkeypatch) == (other, [])
+
+
+@pytest.mark.parametrize(("free", "again"), [(20, False), (3, True)])
+def test_a_card_that_others_fill_meanwhile_is_planned_again(
+    free: int, again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes that start together plan for the same free memory."""
+    before, now = made_up.machine("cuda:0", 24, 64), made_up.machine("cuda:0", free, 64)
+    monkeypatch.setattr(memory_advice, "find_machine", lambda device: now)
+    plan = make_plan(made_up.job("1024x1024", "sd15-4k"), before)
+    assert usable_bytes(now) < plan.peak_bytes or not again
+    made, events = measured(plan, DEFAULT_TORCH, monkeypatch)
+    assert (made != plan, len(events)) == (again, int(again))
+    assert made.peak_bytes <= usable_bytes(now)
+    assert made.job == plan.job
+    assert not again or "of cuda:0 3.0 GB are free now, 24.0 GB when" in str(events[0])
+
+
+def test_a_card_that_is_full_now_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, now = made_up.machine("cuda:0", 24, 64), made_up.machine("cuda:0", 0.4, 64)
+    monkeypatch.setattr(memory_advice, "find_machine", lambda device: now)
+    with pytest.raises(OutOfMemoryError, match=r"cuda:0 has 0\.4 GB free"):
+        measured(make_plan(made_up.job("1024x1024", "sd15-4k"), before), DEFAULT_TORCH, monkeypatch)
 
 
 @pytest.mark.slow

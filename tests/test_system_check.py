@@ -74,7 +74,7 @@ def test_a_gpu_that_torch_can_not_use_is_in_the_way(
         "driver_cuda": (12, 8),
         "present": ("NVIDIA",),
         "refused": "",
-        "hidden": False,
+        "limit": "",
         "complaint": "",
     }
     monkeypatch.setattr(system_check, "may_have_accelerator", lambda: True)

@@ -22,7 +22,7 @@ class StandInTorch:
         processors: int = 100,
     ) -> None:
         self.version = SimpleNamespace(cuda=cuda, hip=hip)
-        self.backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps))
+        self.backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps, is_built=lambda: mps))
         self.mps = SimpleNamespace(recommended_max_memory=lambda: 16 * 10**9, driver_allocated_memory=lambda: 10**9)
         self.reserved = self.taken = 0
         self.cuda: Any = SimpleNamespace(

@@ -324,9 +324,13 @@ def _gigabytes(size: float) -> str:
     return f"{math.ceil(size / 1e8) / 10:.1f}"
 
 
+def usable_bytes(machine: Machine) -> int:
+    """How much of what is free on the device a plan may take."""
+    return machine.free_bytes if machine.kind == "cpu" else int(SHARE_OF_DEVICE * machine.free_bytes)
+
+
 def _budget_bytes(estimate: Estimate) -> int:
-    free = estimate.machine.free_bytes
-    return estimate.job.max_memory_bytes or (free if estimate.machine.kind == "cpu" else int(SHARE_OF_DEVICE * free))
+    return estimate.job.max_memory_bytes or usable_bytes(estimate.machine)
 
 
 def _least_bytes(estimate: Estimate) -> float:

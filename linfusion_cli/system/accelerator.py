@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 import psutil
 
 from linfusion_cli.errors import UsageError, option
-from linfusion_cli.system.gpu_probe import Gpu, apple_gpu, cuda_gpu, look
+from linfusion_cli.system.gpu_advice import OTHER_BUILD, Advice, why_broken, why_no_apple, why_unused
+from linfusion_cli.system.gpu_probe import Accelerators, Gpu, cuda_gpu, first_line, look
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 CUDA_RUNTIME_BYTES = 500_000_000  # kernels and libraries that CUDA loads on the way; a plan counts them; docs/log.md
@@ -29,40 +30,42 @@ def find_accelerator(device: str) -> tuple[Gpu | None, str]:
 
 def choose(torch: Any, device: str) -> tuple[Gpu | None, str]:
     """The same with a torch module."""
-    if device in ("auto", "mps") and torch.backends.mps.is_available():
-        return _apple(torch), ""
     seen = look(torch)  # keeps torch's warnings from the screen
-    if device == "mps" or not torch.cuda.is_available():
-        reason = seen.complaint or f"torch {torch.__version__}, a build for {seen.build}, finds none"
-        return _none(device, reason if device != "mps" else "this is not a Mac with an Apple GPU", present=seen.present)
-    count, index = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-    if index >= count:
-        names = "only cuda:0 is here" if count == 1 else f"cuda:0 to cuda:{count - 1} are here"
-        raise UsageError(f"{device}: {names}. Nearest: ", option("device", f"cuda:{count - 1}"), parameter="device")
+    if device == "mps" or (device == "auto" and any(gpu.device == "mps" for gpu in seen.gpus)):
+        return _apple(torch, seen)
+    if not seen.cards:
+        return _none(device, why_unused(seen), present=bool(seen.present))
+    index = int(device.partition(":")[2] or 0)
+    if index >= seen.cards:
+        _refuse_number(device, seen)
     try:
         gpu = cuda_gpu(torch, index)
-    except (RuntimeError, AssertionError) as error:  # full, lost, or in exclusive use of another process
-        return _none(device, str(error).splitlines()[0], present=("a GPU",))
+    except Exception as error:  # full, lost, in exclusive use of another process: torch raises what it likes
+        return _none(device, why_broken(first_line(error)), present=True)
     if not gpu.kernels:
         chip = f"compute capability {gpu.capability[0]}.{gpu.capability[1]}"
         reason = f"torch {torch.__version__} has no code for {gpu.name} ({chip})"
-        return _none(device, reason, present=("a GPU",))
+        return _none(device, (reason, OTHER_BUILD), present=True)
     return replace(gpu, free_bytes=_free_bytes(torch, gpu, index)), ""
 
 
-def _none(device: str, reason: str, *, present: tuple[str, ...]) -> tuple[None, str]:
+def _none(device: str, advice: Advice, *, present: bool) -> tuple[None, str]:
+    reason, fix = advice
     if device != "auto":
-        _refuse(device, reason)
+        raise UsageError(
+            f"{device}: can't be used on this machine: {reason:.150}. Nearest: ",
+            option("device", "cpu"),
+            f". To use the GPU: {fix}" if fix else "",
+            parameter="device",
+        )
     return None, reason if present else ""
 
 
-def _refuse(device: str, reason: str) -> NoReturn:
-    raise UsageError(
-        f"{device}: can't be used on this machine: {reason:.200}. Try ",
-        option("device", "cpu"),
-        ", or `linfusion doctor`, which says how to get it to work",
-        parameter="device",
-    )
+def _refuse_number(device: str, seen: Accelerators) -> NoReturn:
+    last = seen.cards - 1
+    names = f"cuda:0 to cuda:{last} are here" if last else "only cuda:0 is here"
+    limited = f" ({seen.limit})" if seen.limit else ""
+    raise UsageError(f"{device}: {names}{limited}. Nearest: ", option("device", f"cuda:{last}"), parameter="device")
 
 
 def _free_bytes(torch: Any, gpu: Gpu, index: int) -> int:
@@ -76,8 +79,10 @@ def _free_bytes(torch: Any, gpu: Gpu, index: int) -> int:
     return first if 0 < first - free <= CUDA_RUNTIME_BYTES else free
 
 
-def _apple(torch: Any) -> Gpu:
+def _apple(torch: Any, seen: Accelerators) -> tuple[Gpu | None, str]:
     """Apple's GPUs use the machine's RAM: free is what is free there, and what this process has for its GPU already."""
-    gpu, memory = apple_gpu(torch), psutil.virtual_memory()
+    gpu = next((gpu for gpu in seen.gpus if gpu.device == "mps"), None)
+    if gpu is None:
+        return _none("mps", (why_no_apple(built=torch.backends.mps.is_built()), ""), present=False)
     held = int(torch.mps.driver_allocated_memory())
-    return replace(gpu, free_bytes=min(gpu.total_bytes, memory.available + held))
+    return replace(gpu, free_bytes=min(gpu.total_bytes, psutil.virtual_memory().available + held)), ""

@@ -17,6 +17,8 @@ from typing import Any
 
 NVIDIA_CONTROL, AMD_CONTROL = Path("/dev/nvidiactl"), Path("/dev/kfd")
 PROC = Path("/proc/driver/nvidia")
+LIMITS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+NO_DEVICES = ("", "-1")  # as the value of one of them
 BFLOAT16_SINCE = (8, 0)  # compute capability: older chips emulate it
 # Dense multiply-adds of a multiprocessor in a clock, half precision summed in float32: NVIDIA's white papers of each
 # architecture. The cards of data centres stand out.
@@ -52,8 +54,9 @@ class Accelerators:
     driver_cuda: the newest CUDA version that the driver runs, (0, 0) if unknown
     present:     makers of GPUs whose drivers are installed, whether or not torch can use them
     refused:     a device file that this user can't open
-    hidden:      CUDA_VISIBLE_DEVICES leaves no GPU
-    complaint:   torch's own words on why it can't use CUDA
+    limit:       the variable that names the GPUs which programs may see ("CUDA_VISIBLE_DEVICES=1"); "" if none is set
+    complaint:   torch's own words on why it can't use CUDA, or one of its cards
+    cards:       how many CUDA cards torch counts, usable or not
     """
 
     torch_version: str
@@ -63,8 +66,15 @@ class Accelerators:
     driver_cuda: tuple[int, int]
     present: tuple[str, ...]
     refused: str
-    hidden: bool
+    limit: str
     complaint: str
+    cards: int = 0
+
+    @property
+    def hidden(self) -> bool:
+        """Whether the variable leaves no GPU."""
+        name, _, value = self.limit.partition("=")
+        return bool(name) and not self.cards and (value in NO_DEVICES or not self.complaint)
 
 
 def look_here() -> Accelerators:
@@ -79,17 +89,20 @@ def look(torch: Any) -> Accelerators:
     cuda, hip = getattr(torch.version, "cuda", None), getattr(torch.version, "hip", None)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        gpus, complaint = _gpus(torch)
+        gpus, cards, complaint = _gpus(torch)
+    driver_cuda = driver_cuda_version()
+    here = {"NVIDIA": NVIDIA_CONTROL.exists() or driver_cuda != (0, 0), "AMD": AMD_CONTROL.exists()}
     return Accelerators(
         torch_version=str(torch.__version__),
         build=f"rocm {hip}" if hip else f"cuda {cuda}" if cuda else "cpu",
         gpus=gpus,
         driver=driver_version(PROC),
-        driver_cuda=driver_cuda_version(),
-        present=tuple(maker for maker, path in (("NVIDIA", NVIDIA_CONTROL), ("AMD", AMD_CONTROL)) if path.exists()),
+        driver_cuda=driver_cuda,
+        present=tuple(maker for maker, is_here in here.items() if is_here),
         refused=next((str(path) for path in (NVIDIA_CONTROL, AMD_CONTROL) if _refused(path)), ""),
-        hidden=os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"),
-        complaint=complaint or (str(caught[0].message).splitlines()[0] if caught else ""),
+        limit=next((f"{name}={os.environ[name].strip()}" for name in LIMITS if name in os.environ), ""),
+        complaint=complaint or (first_line(caught[0].message) if caught else ""),
+        cards=cards,
     )
 
 
@@ -119,17 +132,27 @@ def driver_cuda_version() -> tuple[int, int]:
     return (0, 0) if failed else (number.value // 1000, number.value % 1000 // 10)
 
 
-def _gpus(torch: Any) -> tuple[tuple[Gpu, ...], str]:
-    """The GPUs that torch can use, and its message if it fails."""
+def _gpus(torch: Any) -> tuple[tuple[Gpu, ...], int, str]:
+    """The GPUs that torch can use, how many CUDA cards it counts, and its first message if one fails."""
     found: list[Gpu] = []
+    cards, complaint = 0, ""
     try:
         if torch.backends.mps.is_available():
             found.append(apple_gpu(torch))
-        if torch.cuda.is_available():
-            found += [cuda_gpu(torch, index) for index in range(torch.cuda.device_count())]
-    except (RuntimeError, AssertionError) as error:
-        return tuple(found), str(error).splitlines()[0]
-    return tuple(found), ""
+        cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    except Exception as error:  # drivers and torch's deferred calls raise what they like
+        complaint = first_line(error)
+    for index in range(cards):
+        try:
+            found.append(cuda_gpu(torch, index))
+        except Exception as error:
+            complaint = complaint or first_line(error)
+    return tuple(found), cards, complaint
+
+
+def first_line(told: Warning | Exception | str) -> str:
+    """The first line of what an error or a warning says; its name where it says nothing."""
+    return next(iter(str(told).splitlines()), "") or type(told).__name__
 
 
 def cuda_gpu(torch: Any, index: int) -> Gpu:
@@ -161,9 +184,7 @@ def apple_gpu(torch: Any) -> Gpu:
     """Apple's GPU; free is what Metal recommends beyond what this process has."""
     total = int(torch.mps.recommended_max_memory())
     held = int(torch.mps.driver_allocated_memory())
-    modern = (
-        sys.platform == "darwin" and int(platform.mac_ver()[0].partition(".")[0] or 0) >= 14
-    )  # bfloat16 since macOS 14
+    modern = sys.platform == "darwin" and int(mac_version().partition(".")[0] or 0) >= 14  # bfloat16 since macOS 14
     return Gpu(
         device="mps",
         name="Apple GPU",
@@ -173,6 +194,11 @@ def apple_gpu(torch: Any) -> Gpu:
         bfloat16=modern,
         kernels=True,
     )
+
+
+def mac_version() -> str:
+    """ "14.5"; "" elsewhere."""
+    return platform.mac_ver()[0]
 
 
 def runs(capability: tuple[int, ...], built_for: tuple[str, ...]) -> bool:

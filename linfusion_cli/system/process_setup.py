@@ -42,6 +42,8 @@ def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
     os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"  # while they are imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+    if sys.platform == "darwin":  # what torch lacks for Apple's GPUs runs on the CPU, and torch says so
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
     for cache_name in ("LRU_CACHE_CAPACITY", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"):
         if os.environ.setdefault(cache_name, str(prepared_convolutions)) == _STATE.get("prepared"):
             os.environ[cache_name] = str(prepared_convolutions)  # ours, not the user's

@@ -5,6 +5,7 @@ They lie on the meta device, so a GPU's branches run.
 A change that needs more calls says why where it raises a number; one that needs fewer lowers it.
 """
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from unittest import mock
 
 import pytest
 import torch
+from on_device import OnDevice
 
 from bench.gpu.dispatches import Dispatches
 from bench.gpu.models import TINY_POOLED, TOKENS, make_networks, tiny_models
 from linfusion_cli.engine.memory.activation_store import ActivationStore
+from linfusion_cli.engine.memory.dtypes import for_sums
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
@@ -97,6 +100,18 @@ def test_a_decode(rows: int, tmp_path: Path) -> None:
     assert counted.waits == 0
     assert counted.total <= calls, counted.calls.most_common(8)
     assert megabytes(counted) <= most
+
+
+@pytest.mark.slow
+def test_where_sums_are_float32_nothing_is_wider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Apple's GPUs have no float64."""
+    for module in [module for module in sys.modules.values() if vars(module).get("for_sums") is for_sums]:
+        monkeypatch.setattr(module, "for_sums", lambda values: torch.float32)
+    with OnDevice() as seen:
+        counted_pass("sdxl", 16, tmp_path)
+        test_a_decode(16, tmp_path)
+    assert {torch.float16, torch.float32} <= seen.dtypes
+    assert torch.float64 not in seen.dtypes
 
 
 @pytest.mark.slow

@@ -84,31 +84,51 @@ def old_driver() -> StandInTorch:
     return torch
 
 
-def busy() -> StandInTorch:
+def failing(asked: str, error: Exception) -> StandInTorch:
+    """torch finds a card, and one of its answers is an error."""
     torch = StandInTorch(CARDS[0])
 
-    def lost(index: int) -> tuple[int, int]:
-        raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+    def fail(*_: int) -> Any:
+        raise error
 
-    torch.cuda.mem_get_info = lost
+    setattr(torch.cuda, asked, fail)
     return torch
 
 
-@pytest.mark.filterwarnings("ignore:CUDA initialization")  # a stand-in warns each time, torch itself once
+class DeferredError(Exception):
+    """As torch's DeferredCudaCallError, which is no RuntimeError."""
+
+
 @pytest.mark.parametrize(
-    ("torch", "words"),
+    ("torch", "words", "fix"),
     [
-        (old_driver, "driver on your system is too old"),
-        (busy, "CUDA error: out of memory"),
-        (lambda: StandInTorch(("GTX 1080", 6, 1), archs="sm_75"), r"no code for GTX 1080 \(compute capability 6.1\)"),
-        (lambda: StandInTorch(cuda=None), "torch 2.13.0, a build for cpu, finds none"),
+        (old_driver, "driver on your system is too old", "a newer driver: https"),
+        (
+            lambda: failing("is_available", RuntimeError("CUDA driver version is insufficient for CUDA")),
+            "driver version is insufficient",
+            "a newer driver: https",
+        ),
+        (
+            lambda: failing("mem_get_info", RuntimeError("CUDA error: out of memory\nCUDA kernel errors might")),
+            "CUDA error: out of memory",
+            "close what else uses the GPU",
+        ),
+        (lambda: failing("mem_get_info", RuntimeError()), "RuntimeError", "nvidia-smi"),
+        (lambda: failing("get_device_capability", DeferredError("a call failed")), "a call failed", "nvidia-smi"),
+        (
+            lambda: StandInTorch(("GTX 1080", 6, 1), archs="sm_75"),
+            r"no code for GTX 1080 \(compute capability 6.1\)",
+            "a build that has it: https",
+        ),
+        (lambda: StandInTorch(cuda=None), "torch is the build for CPUs alone", "pip install .*whl/cu126"),
     ],
 )
-def test_a_card_that_can_not_be_used_says_why(
-    torch: Any, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_card_that_can_not_be_used_says_why_and_what_to_do(
+    torch: Any, words: str, fix: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(gpu_probe, "driver_cuda_version", lambda: (12, 8))
     with pytest.raises(
-        UsageError, match=f'device cuda:0: can\'t be used.*{words}.*Try device="cpu", or `linfusion doctor`'
+        UsageError, match=rf'device cuda:0: can\'t be used.*{words}.*Nearest: device="cpu". To use the GPU: {fix}'
     ) as error:
         choose(torch(), "cuda:0")
     assert len(str(error.value)) <= MOST_CHARACTERS
@@ -117,6 +137,16 @@ def test_a_card_that_can_not_be_used_says_why(
     assert machine.kind == "cpu"
     assert len(machine.notes) == 1
     assert "linfusion doctor" in machine.notes[0]
+
+
+def test_a_card_that_the_environment_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    with pytest.raises(
+        UsageError, match=r"CUDA_VISIBLE_DEVICES=7 hides it.*To use the GPU: unset CUDA_VISIBLE_DEVICES"
+    ):
+        choose(StandInTorch(), "cuda")
+    with pytest.raises(UsageError, match=r"cuda:7: only cuda:0 is here \(CUDA_VISIBLE_DEVICES=7\)"):
+        choose(StandInTorch(CARDS[0]), "cuda:7")
 
 
 def test_a_machine_without_a_gpu_has_nothing_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,6 +165,15 @@ def test_apples_gpu_shares_the_ram(monkeypatch: pytest.MonkeyPatch) -> None:
         assert machine.unified
     with pytest.raises(UsageError, match=r"device mps: can't be used.*not a Mac"):
         choose(StandInTorch(*CARDS), "mps")
+
+
+def test_a_mac_that_torch_no_longer_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = StandInTorch(cuda=None)
+    torch.backends.mps.is_built = lambda: True
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(gpu_probe.platform, "mac_ver", lambda: ("12.7", (), "arm64"))
+    with pytest.raises(UsageError, match=r'no Apple GPU under macOS 12.7.*Nearest: device="cpu"'):
+        choose(torch, "mps")
 
 
 def test_a_card_is_expected_to_be_as_fast_as_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:

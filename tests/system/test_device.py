@@ -50,7 +50,7 @@ def test_own_memory_grows_with_what_is_held() -> None:
 def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match=r'device cuda:3.*Try device="cpu"'):
+    with pytest.raises(UsageError, match=r'device cuda:3.*Nearest: device="cpu"'):
         find_machine("cuda:3")
 
 

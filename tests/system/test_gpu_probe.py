@@ -29,7 +29,7 @@ GOOD = Accelerators(
     driver_cuda=(12, 8),
     present=("NVIDIA",),
     refused="",
-    hidden=False,
+    limit="",
     complaint="",
 )
 NONE = replace(GOOD, gpus=())
@@ -106,6 +106,7 @@ def test_a_card_that_is_full_old_or_unknown_to_torch() -> None:
             "CPUs alone",
             "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130",
         ),
+        ({"build": "cpu", "driver_cuda": (0, 0)}, "CPUs alone", "a driver, and a build of torch for the GPU: https"),
         ({"build": "cpu", "driver_cuda": (11, 4)}, "CPUs alone", "a newer driver: https://www.nvidia.com/drivers"),
         (
             {"build": "cuda 13.0"},
@@ -113,7 +114,7 @@ def test_a_card_that_is_full_old_or_unknown_to_torch() -> None:
             "a newer driver: https://www.nvidia.com/drivers, or: pip install",
         ),
         ({"refused": "/dev/nvidiactl"}, "this user can't open /dev/nvidiactl", "sudo usermod -aG video,render"),
-        ({"hidden": True}, "CUDA_VISIBLE_DEVICES hides it", "unset CUDA_VISIBLE_DEVICES"),
+        ({"limit": "CUDA_VISIBLE_DEVICES=7"}, "CUDA_VISIBLE_DEVICES=7 hides it", "unset CUDA_VISIBLE_DEVICES"),
         ({"complaint": "CUDA unknown error"}, "NVIDIA, but CUDA unknown error", "nvidia-smi"),
         ({"present": ("AMD",), "build": "cpu"}, "AMD, but torch is the build for cpu", "the ROCm build of torch"),
     ],
@@ -143,6 +144,48 @@ def test_what_torch_complains_of_is_kept() -> None:
 
     torch.cuda.mem_get_info = broken
     assert (look(torch).gpus, look(torch).complaint) == ((), "CUDA error: device 0 is lost")
+
+
+def test_a_lost_card_leaves_the_others() -> None:
+    torch = StandInTorch(("RTX 4090", 8, 9), ("RTX 2080", 7, 5))
+    answer = torch.cuda.mem_get_info
+
+    def lost(index: int) -> Any:
+        if not index:
+            raise OSError
+        return answer(index)
+
+    torch.cuda.mem_get_info = lost
+    seen = look(torch)
+    assert ([gpu.device for gpu in seen.gpus], seen.cards, seen.complaint) == (["cuda:1"], 2, "OSError")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "cards", "complaint", "hidden"),
+    [
+        ("CUDA_VISIBLE_DEVICES", "", 0, "", True),
+        ("CUDA_VISIBLE_DEVICES", "-1", 0, "a driver fails", True),
+        ("CUDA_VISIBLE_DEVICES", "7", 0, "", True),
+        ("HIP_VISIBLE_DEVICES", "7", 0, "", True),
+        ("CUDA_VISIBLE_DEVICES", "0", 0, "a driver fails", False),
+        ("CUDA_VISIBLE_DEVICES", "0", 1, "", False),
+    ],
+)
+def test_a_variable_may_hide_every_card(
+    name: str, value: str, cards: int, complaint: str, hidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for other in gpu_probe.LIMITS:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, value)
+    seen = replace(look(StandInTorch(*(("RTX 4090", 8, 9),) * cards)), complaint=complaint)
+    assert (seen.limit, seen.hidden) == (f"{name}={value}", hidden)
+
+
+def test_a_driver_without_its_device_file_is_a_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As in Windows and its Linux."""
+    monkeypatch.setattr(gpu_probe, "NVIDIA_CONTROL", tmp_path / "none")
+    monkeypatch.setattr(gpu_probe, "driver_cuda_version", lambda: (12, 8))
+    assert "NVIDIA" in look(StandInTorch(cuda=None)).present
 
 
 @pytest.mark.parametrize(

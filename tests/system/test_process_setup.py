@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from linfusion_cli.system import process_setup
+
 CODE = """
 import gc, os
 from linfusion_cli.system import process_setup
@@ -26,3 +28,18 @@ def test_a_host_process_keeps_its_settings(own: str, expected: str) -> None:
         [sys.executable, "-c", CODE.format(own=own)], capture_output=True, text=True, check=True, env={"PATH": ""}
     )
     assert done.stdout.strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("platform", "given", "expected"), [("darwin", "", "1"), ("darwin", "0", "0"), ("linux", "", "")]
+)
+def test_what_apples_gpus_lack_runs_on_the_cpu(
+    platform: str, given: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {"PYTORCH_ENABLE_MPS_FALLBACK": given} if given else {}
+    monkeypatch.setattr(process_setup.os, "environ", environment)
+    monkeypatch.setattr(process_setup.sys, "platform", platform)
+    monkeypatch.setitem(process_setup._STATE, "owned", True)
+    monkeypatch.setitem(process_setup._STATE, "prepared", None)
+    process_setup.quiet_libraries()
+    assert environment.get("PYTORCH_ENABLE_MPS_FALLBACK", "") == expected

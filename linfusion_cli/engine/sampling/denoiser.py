@@ -61,8 +61,12 @@ class Predict(Protocol):
 
 
 def beside(timestep: Tensor, sample: Tensor) -> Tensor:
-    """A timestep in RAM as a tensor () on the sample's device, which is told the number and copies nothing."""
-    return torch.full((), timestep.item(), dtype=timestep.dtype, device=sample.device)
+    """A timestep in RAM as a tensor () on the sample's device, which is told the number and copies nothing.
+
+    A few schedulers have timesteps in float64, which Apple's GPUs lack; every UNet rounds them to float32 first.
+    """
+    dtype = torch.float32 if timestep.dtype == torch.float64 else timestep.dtype
+    return torch.full((), timestep.item(), dtype=dtype, device=sample.device)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from on_device import OnDevice
 
 from linfusion_cli.config.schedulers import (
     SCHEDULERS,
@@ -19,6 +20,7 @@ from linfusion_cli.config.schedulers import (
     schedule_options,
     unsupported,
 )
+from linfusion_cli.engine.sampling.denoiser import beside
 from linfusion_cli.engine.sampling.noise import generator
 from linfusion_cli.engine.sampling.progressive_upscale import Clock, base
 from linfusion_cli.engine.sampling.schedulers import Scheduler, make_scheduler, require_add_noise
@@ -52,6 +54,20 @@ def test_no_step_asks_a_device_for_a_number(name: str) -> None:
         prediction = scheduler.scale(latents, timestep) * 1
         latents = scheduler.step(prediction, index, latents, [generator(1, 0, index)])
     assert (latents.shape, latents.device.type) == ((1, 4, 8, 8), "meta")
+
+
+@pytest.mark.parametrize("sigmas", ["normal", "karras"])
+@pytest.mark.parametrize("name", HERE)
+def test_no_step_computes_in_float64_on_a_device(name: str, sigmas: str) -> None:
+    """Which Apple's GPUs lack. Some schedulers have their timesteps in it, in RAM."""
+    if unsupported(name, sigmas, "auto"):
+        return
+    scheduler, latents = Scheduler.start(made(name, sigmas), 6, 0.7), torch.empty(1, 4, 8, 8, device="meta")
+    with OnDevice() as seen:
+        for index, timestep in enumerate(scheduler.timesteps):
+            prediction = scheduler.scale(latents, timestep) * beside(timestep, latents)
+            latents = scheduler.step(prediction, index, latents, [generator(1, 0, index)])
+    assert torch.float64 not in seen.dtypes
 
 
 def test_a_new_scheduler_is_a_new_row(monkeypatch: pytest.MonkeyPatch) -> None:
