@@ -72,8 +72,8 @@ IMPORTS = {
     "engine_import": "engine.pipeline engine.components engine.streaming planning config system events",
     "engine.pipeline": "engine.stage engine.components engine.sampling engine.distributed engine.memory planning "
     "events",
-    "engine.stage": "engine.components engine.controlnet engine.sampling engine.distributed engine.streaming "
-    "engine.memory planning geometry",
+    "engine.stage": "engine.attention engine.components engine.controlnet engine.sampling engine.distributed "
+    "engine.streaming engine.memory planning geometry",
     "engine.components": "engine.controlnet engine.sampling engine.adapters engine.compat_diffusers "
     "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
@@ -84,7 +84,7 @@ IMPORTS = {
     "engine.streaming": "engine.compat_diffusers engine.attention engine.memory engine.loading planning images system "
     "geometry errors",
     "engine.adapters": "engine.compat_diffusers engine.attention engine.loading planning weights errors",
-    "engine.attention": "engine.memory engine.loading weights errors json_files files",
+    "engine.attention": "engine.memory engine.loading planning weights errors json_files files",
     "engine.memory": "engine.loading planning geometry events errors system",
     "engine.loading": "engine.compat_diffusers weights models errors",
     "system_check": "planning config weights system errors files",

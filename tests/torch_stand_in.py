@@ -20,9 +20,17 @@ class StandInTorch:
         mps: bool = False,
         archs: str = "sm_80",
         processors: int = 100,
+        fused: tuple[str, ...] = ("float32", "float16", "bfloat16"),
     ) -> None:
         self.version = SimpleNamespace(cuda=cuda, hip=hip)
-        self.backends = SimpleNamespace(mps=SimpleNamespace(is_available=lambda: mps, is_built=lambda: mps))
+        asked = SimpleNamespace(
+            SDPAParams=lambda query, *_: query,
+            can_use_flash_attention=lambda dtype: dtype in fused,
+            can_use_efficient_attention=lambda dtype: False,
+        )
+        self.float32, self.float16, self.bfloat16 = "float32", "float16", "bfloat16"
+        self.empty = lambda *shape, dtype, device: dtype
+        self.backends = SimpleNamespace(cuda=asked, mps=SimpleNamespace(is_available=lambda: mps, is_built=lambda: mps))
         self.mps = SimpleNamespace(recommended_max_memory=lambda: 16 * 10**9, driver_allocated_memory=lambda: 10**9)
         self.reserved = self.taken = 0
         self.cuda: Any = SimpleNamespace(

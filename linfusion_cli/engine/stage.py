@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from linfusion_cli.engine.attention.score_limit import limited_scores
 from linfusion_cli.engine.components.unet_and_vae import Components
 from linfusion_cli.engine.controlnet.inputs import stage_controls
 from linfusion_cli.engine.distributed.ranks import Ranks
@@ -130,7 +131,8 @@ class StageRun:
             done = resumed.done if resumed else 0
             with shared.meter.phase("denoise", stage.index, stage.steps, "steps", done) as counter:
                 keep = shared.checkpoints.keeping(stage.index, clock.scheduler, counter.reach)
-                self.latents = self._denoised(clock, self._checked(keep), resumed)
+                with limited_scores(limited=shared.plan.scores_limited):
+                    self.latents = self._denoised(clock, self._checked(keep), resumed)
             shared.require_finite(self.latents, stage, "denoise, at its end")
         shared.checkpoints.finish(stage.index, _present(self.latents))
 

@@ -11,6 +11,7 @@ from itertools import combinations_with_replacement
 from linfusion_cli.config.job import Job
 from linfusion_cli.geometry import MULTIPLE_PX, Size
 from linfusion_cli.images.input_image import InputImage
+from linfusion_cli.planning.attention_scores import keeps_scores
 from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
 from linfusion_cli.planning.memory_model import (
     BYTES_OF,
@@ -99,6 +100,11 @@ class Estimate:
             resident=self.resident,
             leaving=self.keep_text_encoders and not self.components_stay,
         )
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether softmax attention keeps its scores, as far as they are not limited."""
+        return keeps_scores(self.machine, self.architecture.unet, self.dtype)
 
     @property
     def components_stay(self) -> bool:
@@ -232,6 +238,7 @@ class Estimate:
             controlnets=len(self.job.control_images),
             guided=stage.guided_steps > 0,
             share=part.share,
+            scores=self.keeps_scores,
         )
         cost.band_values += part.fetched_values
         cost.copied_bytes["memory"] += self.model.streamed

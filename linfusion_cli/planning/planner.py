@@ -154,6 +154,7 @@ def _plan(
         dtype=estimate.dtype,
         attention=job.settings.model.attention,
         kernels=kernels_of(job, machine),
+        scores_limited=estimate.keeps_scores,
         store_budget=store_budget,
         weights_resident=estimate.resident,
         keep_text_encoders=estimate.keep_text_encoders,

@@ -185,6 +185,7 @@ class RenderPlan:
     keep_text_encoders: they stay loaded for the next image; components_stay: UNet and VAE stay on the device while its
     prompt is encoded; row_bits: 8 or 16, of each channel of the image's rows
     kernels: "plain" or "fused", of linear attention
+    scores_limited: softmax attention takes its queries in parts: torch would keep all scores (attention_scores.py)
     preview: None for no previews
     ranks: processes that make the image together, whose busiest has this memory
     rank_shares: how many rows each of them gets in proportion to the others, () for equally many
@@ -212,6 +213,7 @@ class RenderPlan:
     notes: tuple[str, ...]
     row_bits: int = 8
     kernels: str = "plain"
+    scores_limited: bool = False
     preview: PreviewSettings | None = None
     components_stay: bool = False
     ranks: int = 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from linfusion_cli.geometry import Size
+from linfusion_cli.planning.attention_scores import score_bytes
 from linfusion_cli.planning.memory_budget import CostCounter, PlannedSlab, StoreBudget
 from linfusion_cli.planning.model_shapes import UNetShape
 
@@ -24,6 +25,7 @@ class UNetCost:
     band_rows: a band's height in rows of each level
     dilation:  of every convolution
     linear:    the self-attentions are linear
+    scores:    softmax attention keeps its scores (attention_scores.py)
     """
 
     shape: UNetShape
@@ -32,6 +34,7 @@ class UNetCost:
     dilation: int
     linear: bool
     counter: CostCounter
+    scores: bool = False
 
     def run(self, controlnets: int = 0) -> CostCounter:
         """A whole pass. The images of ControlNets wait all the time, and their residuals until the pass is over."""
@@ -166,10 +169,18 @@ class UNetCost:
         self._sweep(macs, (2 + 24 * depth) * c, level, *[tokens or x] * 2 * depth, x, x)
         # keys and values of the block that is read and of the next one
         key_value = 0 if self.linear else 2 * c * positions * min(depth, 2)
-        self.counter.count_band(19 * c * self._band_positions(level) + key_value)
+        self.counter.count_band(19 * c * self._band_positions(level) + key_value + self._score_values(c, level))
         if tokens:
             self.counter.free(tokens)
         return x
+
+    def _score_values(self, channels: int, level: int) -> float:
+        """What the hungrier attention of a block takes where scores are kept, in values."""
+        if not self.scores:
+            return 0
+        keys = TEXT_TOKENS if self.linear else max(TEXT_TOKENS, self._positions(level))
+        heads = self.shape.heads[level]
+        return score_bytes(self._band_positions(level), keys, channels, heads) / self.counter.number_bytes
 
     def _block_macs(self, level: int) -> float:
         """Multiply-adds of a transformer block per position: both attentions and the feed-forward layers."""
@@ -204,17 +215,19 @@ def unet_cost(
     controlnets: int = 0,
     guided: bool = False,
     share: float = 1.0,
+    scores: bool = False,
 ) -> CostCounter:
     """Counts one pass for one sample, in bands of `band_rows` rows of each level, or (0) of the whole image at once.
 
     At once, all of a level's values are alive in its hungriest layer, and everything lies on the device. Where a guided
     pass of a small image is a batch, the values of two samples are. share: the part of each slab that lies here.
+    scores: softmax attention keeps them, as far as they are not limited.
     """
     if band_rows:
         counter = CostCounter(store_budget, number_bytes, share)
-        return UNetCost(shape, latent, band_rows, dilation, linear, counter).run(controlnets)
+        return UNetCost(shape, latent, band_rows, dilation, linear, counter, scores).run(controlnets)
     whole = CostCounter(StoreBudget.unlimited(), number_bytes)
-    UNetCost(shape, latent, latent.height, dilation, linear, whole).run(controlnets)
+    UNetCost(shape, latent, latent.height, dilation, linear, whole, scores).run(controlnets)
     samples = 2 if guided and latent.area <= BATCHED_LATENTS else 1
     whole.band_values *= samples
     whole.peak_bytes["device"] *= samples

@@ -13,7 +13,7 @@ import psutil
 from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.contention import slowdown
 from linfusion_cli.system.runtime_memory import imported_bytes
-from linfusion_cli.system.speed import DAMAGED, FLOAT32_SHARE, Speed, known_speeds, remember_speed
+from linfusion_cli.system.speed import DAMAGED, FLOAT32_SHARE, FORMATS, Speed, known_speeds, remember_speed
 from linfusion_cli.system.work import Timed, learned
 
 UNUSED_GPU = "a GPU is here, but torch can't use it ({:.150}): the CPU computes. `linfusion doctor` says what to do"
@@ -34,6 +34,7 @@ class Machine:
     notes:       what the user should know of it
     bfloat16:    the device computes in it, without emulation
     half_macs:   multiply-adds a second that a GPU is expected to do in half precision; 0: of its kind
+    fused_attention: the number formats in which torch's softmax attention keeps no scores there
     """
 
     device: str
@@ -49,6 +50,7 @@ class Machine:
     notes: tuple[str, ...] = ()
     bfloat16: bool = True
     half_macs: float = 0.0
+    fused_attention: tuple[str, ...] = FORMATS
 
     @property
     def kind(self) -> str:
@@ -84,7 +86,7 @@ def find_machine(device: str = "auto") -> Machine:
     found = _machine(
         gpu.device, gpu.name, "found" if device == "auto" else "asked for", gpu.total_bytes, gpu.free_bytes, ram
     )
-    return replace(found, bfloat16=gpu.bfloat16, half_macs=gpu.half_macs)
+    return replace(found, bfloat16=gpu.bfloat16, half_macs=gpu.half_macs, fused_attention=gpu.fused_attention)
 
 
 def usable_cores() -> int:

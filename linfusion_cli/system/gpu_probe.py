@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from linfusion_cli.system.speed import FORMATS
+
 NVIDIA_CONTROL, AMD_CONTROL = Path("/dev/nvidiactl"), Path("/dev/kfd")
 PROC = Path("/proc/driver/nvidia")
 LIMITS = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
@@ -34,6 +36,7 @@ class Gpu:
     capability: NVIDIA's compute capability, (0, 0) for others
     bfloat16:   it computes in bfloat16, without emulation; kernels: this torch has code for it
     half_macs:  multiply-adds a second in half precision that may be expected of it; 0 if unknown
+    fused_attention: number formats in which torch's softmax attention keeps no scores on it
     """
 
     device: str
@@ -44,6 +47,7 @@ class Gpu:
     bfloat16: bool
     kernels: bool
     half_macs: float = 0.0
+    fused_attention: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +173,23 @@ def cuda_gpu(torch: Any, index: int) -> Gpu:
         bfloat16=amd or capability >= BFLOAT16_SINCE,
         kernels=amd or runs(capability, tuple(torch.cuda.get_arch_list())),
         half_macs=half_macs(capability, torch.cuda.get_device_properties(index).multi_processor_count),
+        fused_attention=fused_attention(torch, f"cuda:{index}"),
     )
+
+
+def fused_attention(torch: Any, device: str) -> tuple[str, ...]:
+    """The number formats in which torch has a kernel for softmax attention that keeps no scores, by its own answer."""
+    return tuple(name for name in FORMATS if _is_fused(torch, getattr(torch, name), device))
+
+
+def _is_fused(torch: Any, dtype: Any, device: str) -> bool:
+    ask = torch.backends.cuda
+    try:
+        sample = torch.empty(1, 1, 64, 64, dtype=dtype, device=device)
+        asked = ask.SDPAParams(sample, sample, sample, None, 0.0, False, False)
+        return bool(ask.can_use_flash_attention(asked) or ask.can_use_efficient_attention(asked))
+    except Exception:  # a card that has no memory for the question
+        return False
 
 
 def half_macs(capability: tuple[int, ...], processors: int) -> float:

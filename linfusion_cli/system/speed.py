@@ -27,6 +27,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 SLOW_DISK = 8.0  # times slower than assumed, a disk counts as slow: more than noise makes of a usual one
 SLOW_DISK_TAKEN = 16.0  # times slower, it is then taken for
+FORMATS = ("float32", "float16", "bfloat16")  # of numbers, that networks may run in
 DAMAGED = "the stored speeds of this machine are damaged and not used; times are guesses until they are measured again"
 
 

@@ -176,6 +176,22 @@ def test_a_mac_that_torch_no_longer_serves(monkeypatch: pytest.MonkeyPatch) -> N
         choose(torch, "mps")
 
 
+@pytest.mark.parametrize("fused", [("float32", "float16", "bfloat16"), ("float16",), ()])
+def test_torch_says_where_attention_keeps_no_scores(fused: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(found(StandInTorch(CARDS[0], fused=fused), "cuda", monkeypatch).fused_attention) == set(fused)
+    assert found(StandInTorch(cuda=None, mps=True), "auto", monkeypatch).fused_attention == ()
+
+
+def test_a_card_that_can_not_be_asked_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = StandInTorch(CARDS[0])
+
+    def full(*shape: int, dtype: str, device: str) -> Any:
+        raise RuntimeError("CUDA out of memory")
+
+    torch.empty = full
+    assert found(torch, "cuda", monkeypatch).fused_attention == ()
+
+
 def test_a_card_is_expected_to_be_as_fast_as_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     desktop, centre = (
         found(StandInTorch(card, archs="sm_86 sm_90"), "cuda", monkeypatch) for card in (CARDS[0], ("H100", 9, 0))
