@@ -15,6 +15,7 @@ from linfusion_cli.planning.number_format import dtype_of
 from linfusion_cli.planning.planner import Plan, make_plan, usable_bytes
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import Machine
+from linfusion_cli.system.process_limits import refusals_named
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing, owns_process, quiet_libraries
 from linfusion_cli.system.runtime_memory import imported_bytes, measure_imported
 from linfusion_cli.system.speed import Speed
@@ -32,7 +33,7 @@ def import_engine(machine: Machine, dtype: str, prepared_convolutions: int) -> f
     """
     before = Contention.now()
     fresh, empty, started = "torch" not in sys.modules, "diffusers" not in sys.modules, time.monotonic()
-    with importing(prepared_convolutions):
+    with refusals_named(), importing(prepared_convolutions):
         from linfusion_cli.engine import pipeline  # noqa: F401  # for the time it takes
     if empty and "diffusers" in sys.modules and owns_process():
         measure_imported()

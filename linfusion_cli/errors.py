@@ -9,7 +9,7 @@
     ├── BusyError                75   somebody else works on the same thing; try later
     └── StandardOutputError     141   nobody reads standard output any more, or its disk is full
 
-Interrupts end with 129 (SIGHUP), 130 (Ctrl-C) and 143 (SIGTERM). Messages say the value given, what is
+Interrupts end with 129 (SIGHUP), 130 (Ctrl-C), 143 (SIGTERM) and 152 (SIGXCPU). Messages say the value given, what is
 allowed, and the nearest valid one or the next command to type.
 
 No message below cli/ spells a flag. An error about one option names it as `parameter`, and a message that mentions
@@ -36,6 +36,7 @@ MOST_CHARACTERS = 400  # of one line of a message
 HUNG_UP = 129
 INTERRUPTED = 130
 TERMINATED = 143
+OUT_OF_TIME = 152
 # Words of torch on CPUs and GPUs, oneDNN, cuDNN, cuBLAS, MIOpen, rocBLAS and Metal. A library that can't allocate its
 # workspace often says only that it found no way to compute.
 NO_MEMORY = (

@@ -45,6 +45,7 @@ from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.upscale_schedule import Stage
 from linfusion_cli.system.contention import Contention
 from linfusion_cli.system.device import learn_speed
+from linfusion_cli.system.process_limits import refusals_named
 from linfusion_cli.system.signals import STOP
 from linfusion_cli.system.work import Timed
 from linfusion_cli.weights.requirements import Kind
@@ -89,7 +90,7 @@ def render(plan: Plan, notify: Notify, model_cache: ModelCache | None = None, ra
     stopper = _Stopper(notify)
     preview_file = PreviewFile(job.preview_file, notify)
     memory_log = MemoryLog(job.memory_log, notify, quotes=job.stores_prompt)
-    with memory_log as log, _checkpoints(plan, notify, stopper) as keeper, _out_of_memory(plan):
+    with memory_log as log, _checkpoints(plan, notify, stopper) as keeper, refusals_named(), _out_of_memory(plan):
 
         def tell(event: Event) -> None:
             measured.see(event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from dataclasses import replace
@@ -96,6 +97,7 @@ def test_a_card_that_is_full_now_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.mark.parametrize("owned", [True, False])
 def test_only_a_process_of_our_own_is_measured(owned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     measurements: list[str] = []
+    importlib.import_module("linfusion_cli.engine.pipeline")  # it needs the true diffusers
     diffusers = sys.modules.pop("diffusers", None)
     try:
         monkeypatch.setattr(engine_import, "measure_imported", lambda: measurements.append("measured"))

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import IO, ClassVar
 
 from linfusion_cli.batch.messages import Answer, Order, answer_from_json, failure
+from linfusion_cli.errors import OUT_OF_TIME
 from linfusion_cli.json_files import JsonError, parse_json
 from linfusion_cli.redaction import redacted
 from linfusion_cli.system.cgroups import oom_kills
+from linfusion_cli.system.process_limits import no_processes
 
 ROOT = Path(__file__).resolve().parents[2]
 START = "import sys; sys.path.insert(0, sys.argv[1]); from linfusion_cli.batch.worker import main; sys.exit(main())"
@@ -34,6 +36,8 @@ CAUSES = {
     "SIGSEGV": "crashed (SIGSEGV)",
     "SIGABRT": "gave up (SIGABRT)",
 }
+
+ENDED = {OUT_OF_TIME: "reached its limit on processor time (ulimit -t)"}
 
 
 def launched_words(device: str, command: str) -> str:
@@ -52,9 +56,12 @@ class WorkerProcess:
         environment = {**os.environ, **own}
         pipe = subprocess.PIPE
         self._oom_kills = oom_kills()
-        self.process = subprocess.Popen(
-            list(self.command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
-        )
+        try:
+            self.process = subprocess.Popen(
+                list(self.command), stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
+            )
+        except BlockingIOError as error:  # of fork
+            raise no_processes() from error
         self._answers: queue.Queue[Answer] = queue.Queue()
         self._stderr_lines: deque[str] = deque(maxlen=STDERR_LINES)
         self._received_at = self._asked_at = time.monotonic()
@@ -139,7 +146,7 @@ class WorkerProcess:
             name = _signal_name(-code)
             text = CAUSES.get(name, f"died by {name}")
         else:
-            text = f"ended with exit code {code}"
+            text = ENDED.get(code, f"ended with exit code {code}")
         last = next((word for word in reversed(self._stderr_lines) if word.strip()), "")
         return f"the process {text}" + (f". Its last words: {last}" if last else "")
 

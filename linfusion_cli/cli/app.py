@@ -46,7 +46,7 @@ from linfusion_cli.errors import (
     UsageError,
 )
 from linfusion_cli.system.gc_pause import paused
-from linfusion_cli.system.process_setup import own_process
+from linfusion_cli.system.process_setup import end_quietly, own_process
 from linfusion_cli.system.signals import REASONS, handle_signals
 
 EPILOG = """\b
@@ -206,10 +206,16 @@ def _show_line(line: str) -> None:
 
 def _explain(error: BaseException, words: Sequence[str]) -> int:
     """Prints what went wrong and returns the exit code of its family."""
+    if not isinstance(error, LinfusionError | TyperException | KeyboardInterrupt | typer.Abort):
+        from linfusion_cli.system.process_limits import shortage  # psutil; the help needs none of it
+
+        error = shortage(error) or error
     match error:
         case StandardOutputError() if "--json" not in words and error.reader_gone:
             return error.exit_code  # `| head -1`: the user closed the pipe on purpose
         case LinfusionError():
+            if error.exit_code == OutOfMemoryError.exit_code:
+                end_quietly()
             return _fail(type(error).__name__, told(error), error.exit_code, words)
         case TyperException():
             if type(error).__name__ == "NoArgsIsHelpError":
@@ -221,10 +227,6 @@ def _explain(error: BaseException, words: Sequence[str]) -> int:
             said = unknown_flag(error) or wrong_value(error) or str(UsageError(error.format_message()))
             text = f"{said}\nSee: linfusion {_command(words)}--help"
             return _fail("UsageError", text, UsageError.exit_code, words)
-        case MemoryError():
-            return _fail(
-                "OutOfMemoryError", "memory ran out. Name less with --max-memory", OutOfMemoryError.exit_code, words
-            )
         case OSError() if error.errno is not None:
             where = f"{error.filename}: " if error.filename else ""
             return _fail("OutputError", f"{where}{os.strerror(error.errno)}", OutputError.exit_code, words)

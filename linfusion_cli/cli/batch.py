@@ -67,8 +67,8 @@ on where it was. Lines may be added, removed and moved meanwhile. The journal is
 
 \b
 Exit codes: 0 all done (or as far as --limit and --until allow), 1 some failed, 75 another batch works in the folder,
-129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM; without --keep-going that of the failure:
-2 wrong use, 4 memory, 66 weights, 74 file.
+129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM, 152 SIGXCPU;
+without --keep-going that of the failure: 2 wrong use, 4 memory, 66 weights, 74 file.
 --status and --dry-run: 1 if an image is damaged or has failed, if its name is taken, or if no plan fits.
 """
 

@@ -55,7 +55,7 @@ Brackets in a prompt are drawn as written. With --prompt-weights (word) is 1.1, 
 \b
 The path of the image is the only line on stdout; everything else goes to stderr.
 Exit codes: 0 done, 1 other error, 2 wrong use, 4 not enough memory, 66 weights, 69 ranks, 74 file, 75 busy,
-129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM.
+129 SIGHUP, 130 Ctrl-C, 141 nobody reads --json any more, 143 SIGTERM, 152 SIGXCPU.
 """
 PromptFileFlag = Annotated[
     str | None, typer.Option("--prompt-file", metavar="FILE|-", help="Read the prompt from this file instead.")

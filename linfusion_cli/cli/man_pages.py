@@ -26,7 +26,7 @@ EXIT_CODES = (  # errors.py has the families
     ("69", "another process of the same image was lost"),
     ("74", "a file can't be written"),
     ("75", "another process works on the same thing; try later"),
-    ("129, 130, 143", "stopped by SIGHUP, Ctrl-C or SIGTERM"),
+    ("129, 130, 143, 152", "stopped by SIGHUP, Ctrl-C, SIGTERM or SIGXCPU"),
     ("141", "nobody reads standard output any more"),
 )
 FILES = (

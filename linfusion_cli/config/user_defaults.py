@@ -92,7 +92,7 @@ def fitting(found: Mapping[str, UserDefault], typed: Iterable[str], keys: Iterab
 def _read_file(path: Path) -> dict[str, Value]:
     try:
         data = parse_toml(read_input(path, LARGEST_CONFIG_BYTES).decode("utf-8-sig"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # HOME may be a file, and XDG_CONFIG_HOME /dev/null
         return {}
     except OSError as error:
         advice = ". Set HOME to a folder of your own" if isinstance(error, PermissionError) else ""

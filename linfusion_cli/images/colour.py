@@ -15,7 +15,9 @@ from linfusion_cli.images.icc import ADOBE, GAMMA_SRGB, SRGB, Chromaticities, ma
 
 SAME_LEVELS = 2  # a profile that changes no colour by more than this is taken for sRGB
 LATTICE = 9  # levels per channel at which that is tried
-SRGB_GAMMA = 0.45455
+SRGB_GAMMA = 0.45455  # what programs write for the curve of sRGB
+_SRGB_NUMBERS = (*SRGB.white, *SRGB.red, *SRGB.green, *SRGB.blue)
+EXACTLY = 0.00002  # gAMA counts hundred-thousandths
 COLOUR_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of ICC profiles, and Pillow's mode
 INTEROPERABILITY = 0xA005
 
@@ -172,8 +174,15 @@ def _of_png(image: Any) -> Colours:
     chromaticities = Chromaticities.of(primaries) if primaries else SRGB
     if not usable or chromaticities is None:
         return Colours(note="its gamma or its primaries (gAMA, cHRM) are impossible and not used")
-    curve = GAMMA_SRGB if gamma is None or abs(gamma - SRGB_GAMMA) < 0.001 else 1 / gamma
+    near = 0.001 if primaries is None or _is_srgb(chromaticities) else EXACTLY  # AdobeRGB's is 0.45471
+    curve = GAMMA_SRGB if gamma is None or abs(gamma - SRGB_GAMMA) < near else 1 / gamma
     return _made(chromaticities, curve, "its gamma and primaries (gAMA, cHRM)")
+
+
+def _is_srgb(found: Chromaticities) -> bool:
+    """Whether chromaticities are those of sRGB, but for rounding."""
+    pairs = zip((*found.white, *found.red, *found.green, *found.blue), _SRGB_NUMBERS, strict=True)
+    return all(abs(one - other) < 0.002 for one, other in pairs)
 
 
 def _of_exif(image: Any) -> Colours:

@@ -33,7 +33,13 @@ def machine_now(planned: Machine) -> Machine:
         found = find_machine(planned.device)
     except LinfusionError:
         return planned
-    return replace(planned, free_bytes=found.free_bytes, ram_bytes=found.ram_bytes)
+    return replace(
+        planned,
+        free_bytes=found.free_bytes,
+        ram_bytes=found.ram_bytes,
+        limit_bytes=found.limit_bytes,
+        limited_by=found.limited_by,
+    )
 
 
 def _smaller(plan: Plan, now: Machine) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -307,6 +308,9 @@ def _refuse(estimate: Estimate) -> NoReturn:
         if (fitting := _largest_fitting(estimate))
         else "a smaller model: no size fits"
     )
+    if machine.limited_by and (job.max_memory_bytes or math.inf) >= machine.limit_bytes:
+        limit = f"the limit {machine.limited_by} leaves {has} GB. Raise it. Nearest: "
+        raise OutOfMemoryError(f"{what}; {limit}", *narrower, smaller)
     if job.max_memory_bytes:
         raise OutOfMemoryError(
             f"{what}; ",
@@ -331,7 +335,8 @@ def usable_bytes(machine: Machine) -> int:
 
 
 def _budget_bytes(estimate: Estimate) -> int:
-    return estimate.job.max_memory_bytes or usable_bytes(estimate.machine)
+    asked = estimate.job.max_memory_bytes or usable_bytes(estimate.machine)
+    return min(asked, estimate.machine.limit_bytes or sys.maxsize)
 
 
 def _least_bytes(estimate: Estimate) -> float:

@@ -12,11 +12,13 @@ import psutil
 
 from linfusion_cli.system.cgroups import memory_limits
 from linfusion_cli.system.contention import slowdown
+from linfusion_cli.system.process_limits import memory_limit
 from linfusion_cli.system.runtime_memory import imported_bytes
 from linfusion_cli.system.speed import DAMAGED, FLOAT32_SHARE, FORMATS, Speed, known_speeds, remember_speed
 from linfusion_cli.system.work import Timed, learned
 
 UNUSED_GPU = "a GPU is here, but torch can't use it ({:.150}): the CPU computes. `linfusion doctor` says what to do"
+LIMITED = "{} limits this process: its plan takes at most {:.2f} GB"
 LEARN_SECONDS = 2.0  # shorter renders say little about the speed
 
 
@@ -31,6 +33,8 @@ class Machine:
     speeds:      the measured ones, by number format: a CPU may be thirty times slower in one than in another
     slowdown:    how many times as long work takes now as on an idle machine, from 1
     imported_bytes: what a process holds after the import of torch and diffusers, as measured here; 0 before
+    limit_bytes: what no plan may exceed, because of a limit on the memory of this process; 0 without one
+    limited_by:  the limit, for messages
     notes:       what the user should know of it
     bfloat16:    the device computes in it, without emulation
     half_macs:   multiply-adds a second that a GPU is expected to do in half precision; 0: of its kind
@@ -47,6 +51,8 @@ class Machine:
     speeds: Mapping[str, Speed] = field(default_factory=dict)
     slowdown: float = 1.0
     imported_bytes: int = 0
+    limit_bytes: int = 0
+    limited_by: str = ""
     notes: tuple[str, ...] = ()
     bfloat16: bool = True
     half_macs: float = 0.0
@@ -107,7 +113,25 @@ def _cpu(reason: str, *notes: str) -> Machine:
     total, free = ram_bytes()
     free = min(free + _own_bytes(), total)  # a plan's peak is that of the whole process
     found = _machine("cpu", f"CPU, {usable_cores()} cores", reason, total, free, free)
-    return replace(found, notes=(*notes, *found.notes))
+    return _limited(replace(found, notes=(*notes, *found.notes)))
+
+
+def _limited(machine: Machine) -> Machine:
+    """The CPU with what a limit on the memory of this process leaves of it."""
+    limit = memory_limit(machine.cores)
+    if limit is None or limit.room_bytes >= machine.free_bytes:
+        return machine
+    room = limit.room_bytes
+    note = LIMITED.format(limit, room / 1e9)
+    return replace(
+        machine,
+        total_bytes=min(machine.total_bytes, limit.bytes),
+        free_bytes=room,
+        ram_bytes=room,
+        limit_bytes=max(room, 1),
+        limited_by=str(limit),
+        notes=(*machine.notes, note),
+    )
 
 
 def ram_bytes() -> tuple[int, int]:

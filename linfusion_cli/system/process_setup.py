@@ -5,6 +5,7 @@ In somebody else's Python process (the public API) every function here does noth
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,16 @@ def importing(prepared_convolutions: int = UNBOUNDED) -> Iterator[None]:
     with gc_pause.none_expected():
         yield
     library_output.route_libraries()
+
+
+def end_quietly() -> None:
+    """Lets the interpreter say nothing while it ends: without memory it complains of every object."""
+
+    def close() -> None:
+        sys.stderr = sys.__stderr__ = None  # type: ignore[misc]
+
+    if owns_process():
+        atexit.register(close)
 
 
 def set_heap(mapped_bytes: int, kept_bytes: int) -> None:

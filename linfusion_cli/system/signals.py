@@ -1,4 +1,4 @@
-"""Requests to stop this process (Ctrl-C, SIGTERM, SIGHUP), obeyed where no work is lost."""
+"""Requests to stop this process (Ctrl-C, SIGTERM, SIGHUP, SIGXCPU), obeyed where no work is lost."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 
-from linfusion_cli.errors import HUNG_UP, INTERRUPTED, TERMINATED, StandardOutputError
+from linfusion_cli.errors import HUNG_UP, INTERRUPTED, OUT_OF_TIME, TERMINATED, StandardOutputError
 
-# Signal -> exit code. SIGHUP comes when the terminal is closed; Windows has none.
-CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED} | (
-    {signal.SIGHUP: HUNG_UP} if hasattr(signal, "SIGHUP") else {}
-)
+# Signal -> exit code. SIGHUP comes when the terminal is closed, SIGXCPU every second beyond `ulimit -t`; Windows has
+# neither.
+CODES = {signal.SIGTERM: TERMINATED, signal.SIGINT: INTERRUPTED} | {
+    signal.Signals[name]: code
+    for name, code in (("SIGHUP", HUNG_UP), ("SIGXCPU", OUT_OF_TIME))
+    if name in signal.Signals.__members__
+}
 REASONS = {
     HUNG_UP: "stopped by SIGHUP",
     TERMINATED: "stopped by SIGTERM",
+    OUT_OF_TIME: "stopped by SIGXCPU: the limit on processor time (ulimit -t) is reached",
     StandardOutputError.exit_code: "nobody reads standard output any more, or its disk is full",
 }
 
@@ -34,6 +38,8 @@ class Stop:
 
     def ask(self, code: int) -> None:
         """Called by a signal: stops at once, or after the running step."""
+        if code == self.code == OUT_OF_TIME:  # nobody lost patience: the system repeats it
+            return
         again, self.code = bool(self.code), code
         if again or not self.patient:
             self.obey()

@@ -95,7 +95,7 @@ def known_speeds(device_name: str) -> KnownSpeeds:
     except FileNotFoundError:
         return KnownSpeeds({}, damaged=False)
     except (OSError, ValueError):
-        return KnownSpeeds({}, damaged=True)
+        return KnownSpeeds({}, damaged=_speeds_file().parent.is_dir())  # HOME may be a file: then none are stored
     stored = devices.get(device_name, {})
     if not isinstance(stored, dict):
         return KnownSpeeds({}, damaged=True)

@@ -43,8 +43,11 @@ def test_it_prints_the_record_and_the_command(capsys: pytest.CaptureFixture[str]
 
 
 def test_a_stranger_s_record_can_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["inspect", "lake.png"])
-    assert "\x1b" not in capsys.readouterr().out
+    for words, escaped in (([], r"\x1b[31m"), (["--json"], r"\u001b[31m")):
+        assert main(["inspect", "lake.png", *words]) == 0
+        shown = capsys.readouterr().out
+        assert escaped in shown
+        assert "\x1b" not in shown
 
 
 def test_json_has_both(capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,13 @@ def test_without_file_and_variables_there_is_none(file: Path) -> None:
     assert user_defaults({}) == {}
 
 
+@pytest.mark.parametrize("home", ["/dev/null", "file"])
+def test_a_home_that_is_a_file_holds_none(home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(module, "config_file", lambda: tmp_path / home / "linfusion" / "config.toml")
+    assert user_defaults({}) == {}
+
+
 def test_a_variable_beats_the_file(file: Path) -> None:
     file.write_text('steps = 7\ncfg-scale = 3\nlora = ["a", "b:0.5"]\nprompt_weights = true\nscratch = "/x"\n')
     found = user_defaults({"LINFUSION_STEPS": "9", "LINFUSION_LORAS": "c:1, d", "LINFUSION_PROMPT_WEIGHTS": ""})

@@ -74,6 +74,20 @@ def test_gamma_and_primaries_of_a_png_at_its_own_bits(tmp_path: Path, bits: int)
     assert "converted" in notes(path)
 
 
+def test_primaries_of_a_png_are_converted_as_a_profile_with_them(tmp_path: Path) -> None:
+    """The gamma of AdobeRGB is near that which stands for the curve of sRGB: read so, it was up to 17 levels off."""
+    primaries = struct.pack(
+        ">8I",
+        *(round(100_000 * number) for point in (ADOBE.white, ADOBE.red, ADOBE.green, ADOBE.blue) for number in point),
+    )
+    gamma = struct.pack(">I", round(100_000 * 256 / 563))
+    by_chunks = png(tmp_path / "a.png", LEVELS, chunk(b"gAMA", gamma), chunk(b"cHRM", primaries))
+    profile = b"x\0\0" + zlib.compress(matrix_profile(ADOBE, 563 / 256))
+    by_profile = png(tmp_path / "b.png", LEVELS, chunk(b"iCCP", profile))
+    assert np.abs(read(by_chunks).astype(int) - read(by_profile)).max() <= 2
+    assert np.abs(read(by_chunks).astype(int) - LEVELS).max() > 10
+
+
 def test_cicp_comes_before_a_profile(tmp_path: Path) -> None:
     profile = b"x\0\0" + zlib.compress(matrix_profile(ADOBE, 563 / 256))
     path = png(tmp_path / "a.png", LEVELS, chunk(b"iCCP", profile), cicp(1, 13, 0, 1))

@@ -7,11 +7,12 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from linfusion_cli.images.colour import colours_of
 from linfusion_cli.images.decode import read
-from linfusion_cli.images.icc import ADOBE, matrix_profile
+from linfusion_cli.images.icc import ADOBE, DISPLAY_P3, GAMMA_SRGB, matrix_profile
 from linfusion_cli.images.opening import opened
 
 LEVELS = np.random.default_rng(1).integers(0, 256, (70, 40, 3), dtype=np.uint8)
 ADOBE_PROFILE = matrix_profile(ADOBE, 563 / 256)
+P3_PROFILE = matrix_profile(DISPLAY_P3, GAMMA_SRGB, "Display P3")
 
 
 def note(path: Path) -> str:
@@ -20,12 +21,13 @@ def note(path: Path) -> str:
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp", "avif"])
-def test_a_profile_is_converted_strip_by_strip_as_at_once(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("profile", [ADOBE_PROFILE, P3_PROFILE], ids=["AdobeRGB", "Display P3"])
+def test_a_profile_is_converted_strip_by_strip_as_at_once(tmp_path: Path, kind: str, profile: bytes) -> None:
     path = tmp_path / f"a.{kind}"
-    Image.fromarray(LEVELS).save(path, icc_profile=ADOBE_PROFILE)
+    Image.fromarray(LEVELS).save(path, icc_profile=profile)
     with Image.open(path) as image:
         at_once = ImageCms.profileToProfile(
-            image, ImageCms.ImageCmsProfile(io.BytesIO(ADOBE_PROFILE)), ImageCms.createProfile("sRGB"),
+            image, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"),
             renderingIntent=1, flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )  # fmt: skip
         before = np.asarray(image.convert("RGB")).astype(int)

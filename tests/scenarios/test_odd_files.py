@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -98,11 +99,15 @@ def test_the_nearest_memory_is_accepted() -> None:
     assert main([*DRY, "--max-memory", "1000000TB"]) == 0
 
 
-def test_a_preset_that_links_to_itself_and_one_with_a_byte_order_mark(tmp_path: Path) -> None:
+def test_a_preset_that_links_to_itself_and_one_with_a_byte_order_mark(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "loop.toml").symlink_to("loop.toml")
     assert main([*DRY, "--preset", str(tmp_path / "loop.toml")]) == 2
-    (tmp_path / "bom.toml").write_text("[sampling]\nsteps = 20\n", encoding="utf-8-sig")
-    assert main([*DRY, "--preset", str(tmp_path / "bom.toml")]) == 0
+    assert "loop.toml" in capsys.readouterr().err
+    (tmp_path / "bom.toml").write_text("[sampling]\nsteps = 7\n", encoding="utf-8-sig")
+    assert main([*DRY, "--preset", str(tmp_path / "bom.toml"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["plan"]["stages"][0]["steps"] == 7
 
 
 SOUND = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from linfusion_cli.cli.json_output import json_text
 from linfusion_cli.cli.text import safe
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
@@ -83,7 +85,12 @@ def test_a_token_of_the_environment_is_kept_nowhere(tmp_path: Path) -> None:
 
 
 def test_tokens_are_left_out_of_what_is_shown() -> None:
-    assert safe(f"401 with {CANARY} at https://user:word@host/x") == "401 with [secret] at https://[secret]host/x"
+    said, left_out = f"401 with {CANARY} at https://user:word@host/x", "401 with [secret] at https://[secret]host/x"
+    assert safe(said) == left_out
+    assert json.loads(json_text({"message": said, "list": [{said: said}]})) == {
+        "message": left_out,
+        "list": [{left_out: left_out}],
+    }
 
 
 class Payload:

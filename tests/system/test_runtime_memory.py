@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from linfusion_cli.system import runtime_memory
-from linfusion_cli.system.runtime_memory import imported_bytes, measure_imported, resident_bytes
+from linfusion_cli.system.runtime_memory import imported_bytes, mapped_bytes, measure_imported, resident_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +37,16 @@ def test_this_process_counts_before_what_is_stored(monkeypatch: pytest.MonkeyPat
         assert imported_bytes() == held
     runtime_memory._MEASURED.clear()
     assert imported_bytes() == 388_000_000, "a difference of a percent is not written again"
+
+
+def test_address_space_without_ram_is_known_to_a_later_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mapped_bytes() == runtime_memory.MAPPED_BYTES
+    monkeypatch.setattr(runtime_memory, "resident_bytes", lambda: 400_000_000)
+    monkeypatch.setattr(runtime_memory, "address_space_bytes", lambda: 1_000_000_000)
+    measure_imported()
+    assert (imported_bytes(), mapped_bytes()) == (400_000_000, 600_000_000)
+    runtime_memory._MEASURED.clear()
+    assert (imported_bytes(), mapped_bytes()) == (400_000_000, 600_000_000)
 
 
 @pytest.mark.parametrize("stored", ["", "[]", "{", '"x"', "0", "-5", "1e30", "true", "null", "763000000.5"])

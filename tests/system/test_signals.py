@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from linfusion_cli.errors import INTERRUPTED, TERMINATED
+from linfusion_cli.errors import INTERRUPTED, OUT_OF_TIME, TERMINATED
 from linfusion_cli.system.signals import CODES, STOP, Stop, handle_signals
 
 
@@ -30,6 +30,15 @@ def test_the_second_request_does_not_wait() -> None:
     stop.ask(TERMINATED)
     with pytest.raises(KeyboardInterrupt):
         stop.ask(INTERRUPTED)
+
+
+def test_a_signal_that_the_system_repeats_is_no_second_request() -> None:
+    stop = Stop(patient=True)
+    for _ in range(3):
+        stop.ask(OUT_OF_TIME)
+    assert stop.code == OUT_OF_TIME
+    with pytest.raises(SystemExit):
+        stop.ask(TERMINATED)
 
 
 def test_without_a_request_nothing_stops() -> None:

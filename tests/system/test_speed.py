@@ -1,8 +1,10 @@
 """Speeds are assumed of a kind of device, learned from renders, and stored where damage does no harm."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,17 +46,25 @@ def test_a_damaged_file_holds_nothing_and_is_replaced(content: str) -> None:
     assert known_speeds("one").speeds == {"float32": CPU}
 
 
+@pytest.mark.parametrize("name", speed.BOUNDS)
 @pytest.mark.parametrize("value", ['"fast"', "0", "-1", "1e999", "NaN", "true", "null", "[]", "9" * 5000])
-def test_a_number_that_no_machine_has_never_reaches_a_plan(value: str) -> None:
+def test_a_number_that_no_machine_has_never_reaches_a_plan(name: str, value: str) -> None:
     remember_speed("one", "float32", CPU)
     path = speed._speeds_file()
     whole = path.read_text()
-    damaged = whole.replace(str(CPU.macs_per_second), value)
+    damaged = re.sub(rf'("{name}": )[-+.\w]+', rf"\g<1>{value}", whole)
     assert damaged != whole
     path.write_text(damaged)
     assert known_speeds("one") == KnownSpeeds({}, damaged=True)
     remember_speed("one", "float32", CPU)
     assert known_speeds("one").speeds == {"float32": CPU}
+
+
+def test_a_cache_below_a_file_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(speed, "_speeds_file", lambda: Path("/dev/null/linfusion/speed.json"))
+        remember_speed("one", "float32", CPU)
+        assert known_speeds("one") == KnownSpeeds({}, damaged=False)
 
 
 def test_without_a_file_nothing_is_damaged() -> None:
