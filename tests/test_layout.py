@@ -74,7 +74,7 @@ IMPORTS = {
     "events",
     "engine.stage": "engine.attention engine.components engine.controlnet engine.sampling engine.distributed "
     "engine.streaming engine.memory planning geometry",
-    "engine.components": "engine.controlnet engine.sampling engine.adapters engine.compat_diffusers "
+    "engine.components": "engine.controlnet engine.sampling engine.streaming engine.adapters engine.compat_diffusers "
     "engine.attention engine.memory engine.loading planning images weights models events errors",
     "engine.controlnet": "engine.sampling engine.streaming engine.compat_diffusers engine.attention engine.memory "
     "engine.loading planning weights geometry",

@@ -1,4 +1,4 @@
-"""The two Triton kernels of linear attention against the plain operators: the same numbers, and how long both take.
+"""The Triton kernels against the plain operators they stand for: the same numbers, and how long both take.
 
 Renders use the kernels as `--kernels` says. The stand-in runs them in Triton's interpreter where Triton is installed.
 """
@@ -16,6 +16,7 @@ from bench.gpu.timing import seconds_of
 # heads, width of a head, tokens: SD-XL's levels at 16384x8192, SD-v1.5's widest and narrowest heads; the stand-in's
 SHAPES = ((10, 64, 524_288), (20, 64, 131_072), (8, 40, 262_144), (8, 160, 32_768))
 TINY_SHAPES = ((2, 24, 70),)
+BAND, TINY_BAND = (640, 128, 1024), (20, 4, 30)  # channels, rows and columns of SD-XL's second level; the stand-in's
 RUNS = 5
 
 
@@ -31,6 +32,10 @@ def cases(setting: Setting) -> Iterator[Case]:
         for heads, dim, tokens in TINY_SHAPES if setting.quick else SHAPES:
             name = f"{tokens} tokens, {heads} heads of {dim}, {dtype}"
             yield attempt(name, partial(_beside, name, setting, heads, dim, tokens, dtype))
+        channels, rows, columns = TINY_BAND if setting.quick else BAND
+        for what in ("statistics", "norm and SiLU", "GEGLU"):
+            name = f"{what}, {channels}x{rows}x{columns}, {dtype}"
+            yield attempt(name, partial(_layer, name, what, setting, (channels, rows, columns), dtype))
 
 
 def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtype_name: str) -> Case:
@@ -62,10 +67,51 @@ def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtyp
         return fused_attention.read(state, query)
 
     with torch.inference_mode():
-        error = error_of(fused(), plain())
-        found = {"error": error, "allowed": TOLERANCES[dtype]}
-        for who, run in (("plain", plain), ("fused", fused)):
-            fastest = min(seconds_of(run, setting) for _ in range(1 if setting.quick else RUNS))
-            found[f"{who}_ms"] = round(1e3 * fastest, 3)
+        return _timed(name, setting, plain, fused, TOLERANCES[dtype], error_of)
+
+
+def _layer(name: str, what: str, setting: Setting, band: tuple[int, int, int], dtype_name: str) -> Case:
+    import torch
+    from torch.nn import functional as F
+
+    from bench.gpu.parity import TOLERANCES, error_of
+    from linfusion_cli.engine.streaming import fused_layers
+    from linfusion_cli.engine.streaming.group_norm import Statistics, affine
+
+    channels, height, width = band
+    dtype = getattr(torch, dtype_name)
+    torch.manual_seed(9)
+    rows = torch.randn(1, channels, height, width, device=setting.device).to(dtype)
+    rows = rows.to(memory_format=torch.channels_last)
+    scale, shift = torch.linspace(-1, 2, 2 * channels, device=setting.device).chunk(2)
+    tokens = rows.permute(0, 2, 3, 1).flatten(1, 2)
+
+    def moments(*, fused: bool) -> Any:
+        statistics = Statistics(height, fused)
+        statistics.add(rows)
+        return statistics.moments().variance
+
+    def geglu() -> Any:
+        kept, gate = tokens.chunk(2, dim=-1)
+        return kept * F.gelu(gate)
+
+    pairs: dict[str, Any] = {
+        "statistics": (partial(moments, fused=False), partial(moments, fused=True)),
+        "norm and SiLU": (
+            lambda: F.silu(affine(rows, scale, shift), inplace=True),
+            lambda: fused_layers.affine(rows, scale, shift, silu=True),
+        ),
+        "GEGLU": (geglu, lambda: fused_layers.gated(tokens)),
+    }
+    with torch.inference_mode():
+        return _timed(name, setting, *pairs[what], TOLERANCES[dtype], error_of)
+
+
+def _timed(name: str, setting: Setting, plain: Any, fused: Any, allowed: float, error_of: Any) -> Case:
+    error = error_of(fused(), plain())
+    found = {"error": error, "allowed": allowed}
+    for who, run in (("plain", plain), ("fused", fused)):
+        fastest = min(seconds_of(run, setting) for _ in range(1 if setting.quick else RUNS))
+        found[f"{who}_ms"] = round(1e3 * fastest, 3)
     found["plain_over_fused"] = round(found["plain_ms"] / max(found["fused_ms"], 1e-9), 2)
-    return Case(name, error <= TOLERANCES[dtype], found)
+    return Case(name, error <= allowed, found)

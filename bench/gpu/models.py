@@ -18,7 +18,7 @@ from torch import nn
 
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
 from linfusion_cli.engine.attention.linfusion import LinFusion
-from linfusion_cli.engine.components.unet_and_vae import Components
+from linfusion_cli.engine.components.unet_and_vae import Components, fuse
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.sampling.denoiser import Conditioning
 from linfusion_cli.events import Notify
@@ -124,11 +124,11 @@ class RandomModels:
 
     def take(self, plan: RenderPlan, notify: Notify) -> tuple[Conditioning, Components]:
         """As ModelCache.take()."""
-        del notify
         unet, linfusion, vae = self.networks(plan.dtype)
         config = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
         mounted = Mounted(unet, linfusion)
-        return self.conditioning(plan), Components(mounted, vae, config)
+        fused = fuse(plan, linfusion, vae.dtype, notify)
+        return self.conditioning(plan), Components(mounted, vae, config, fused=fused)
 
     def give_back(self, plan: RenderPlan) -> None:
         """Unmounts the linear attention and moves everything back to RAM, for the next plan."""

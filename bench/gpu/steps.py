@@ -38,7 +38,7 @@ STEPS = (
     Row("large", "large", "tensors above 2^31 values", 20, 90),
     Row("sdxl", "shapes", "SDXL, random weights, up to 16384x8192, by phase", 60, 240, argument="sdxl"),
     Row("kernels", "kernels", "the kernels, waits and dispatches of one SDXL pass", 20, 90),
-    Row("fused", "fused", "the Triton kernels of linear attention against the plain operators", 20, 90),
+    Row("fused", "fused", "the Triton kernels against the plain operators", 20, 90),
     Row("resume", "resume", "a batch of three images that is killed and goes on", 30, 120),
     Row("official", "official", "the official module and pipeline in the same process", 30, 150, needs="official"),
     Row("sdxl-8gb", "shapes", "the same with 8 GB of the card", 60, 240, argument="sdxl-8gb"),

@@ -11,7 +11,7 @@ from linfusion_cli.weights.families import FAMILY_ROWS
 Attention = Literal["linear", "softmax"]
 Prediction = Literal["auto", "epsilon", "v_prediction", "v_prediction_zero_snr"]
 Dtype = Literal["float16", "bfloat16", "float32"]
-PLAIN, FUSED = KERNELS = ("plain", "fused")  # of linear attention
+PLAIN, FUSED = KERNELS = ("plain", "fused")  # of linear attention, norms and GEGLU
 Preprocess = Literal["none", "canny"]
 StorePrompt = Literal["yes", "no"]
 Variant = Literal["fp16", ""]  # of the files on the hub

@@ -63,6 +63,7 @@ def _load(
         require_finite_conditioning(conditioning, plan.dtype, ())
         counter.reach(1)
     keeper, store = KeepNothing() if keeper is None else keeper, _store(plan, device, notify)
+    store.fused = components.fused
     if ranks is not None:
         keeper, store = ranks.keeper(keeper), ranks.store(store)
     checkpoints = Checkpoints(keeper, made_with, device, notify, _shapes(plan, components))

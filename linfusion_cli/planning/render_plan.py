@@ -184,7 +184,7 @@ class RenderPlan:
     budget_bytes: of the device (on a CPU: of the process); weights_resident: all weights stay on the device
     keep_text_encoders: they stay loaded for the next image; components_stay: UNet and VAE stay on the device while its
     prompt is encoded; row_bits: 8 or 16, of each channel of the image's rows
-    kernels: "plain" or "fused", of linear attention
+    kernels: "plain" or "fused", of linear attention, norms and GEGLU
     scores_limited: softmax attention takes its queries in parts: torch would keep all scores (attention_scores.py)
     preview: None for no previews
     ranks: processes that make the image together, whose busiest has this memory

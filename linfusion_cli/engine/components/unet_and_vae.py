@@ -24,6 +24,7 @@ from linfusion_cli.engine.loading.safetensors_loader import build, fill, own_all
 from linfusion_cli.engine.loading.unet_source import prediction_of
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import WaitingWeights, Weights
+from linfusion_cli.engine.streaming.fused_layers import fault_of
 from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
 from linfusion_cli.planning.model_shapes import family_architecture
@@ -41,6 +42,7 @@ class Components:
 
     mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
     waiting: where their weights are while the device encodes a prompt
+    fused: norms and GEGLU run in fused kernels, as attention does
     """
 
     mounted: Mounted
@@ -48,6 +50,7 @@ class Components:
     scheduler_config: dict[str, Any]
     controlnets: tuple[ControlNet | T2INet, ...] = ()
     waiting: WaitingWeights = field(default_factory=WaitingWeights)
+    fused: bool = False
 
     @property
     def unet(self) -> Any:
@@ -85,11 +88,23 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     vae = _vae(inputs, source, dtype)
     config = _scheduler_config(source, inputs, notify, prediction_of(own))
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
-    if linfusion and (text := choose_kernels(linfusion, plan.kernels, torch.device(plan.machine.device), dtype)):
-        notify(Note(text=text))
+    fused = fuse(plan, linfusion, vae.dtype, notify)
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
     controlnets = tuple(_control(file, unet, dtype, linfusion) for file in inputs.controlnets)
-    return Components(mounted, vae, config, controlnets)
+    return Components(mounted, vae, config, controlnets, fused=fused)
+
+
+def fuse(plan: RenderPlan, linfusion: LinFusion | None, vae_dtype: torch.dtype, notify: Notify) -> bool:
+    """Whether norms and GEGLU run in fused kernels; tries them and those of attention, and tells once what fails."""
+    if plan.kernels == "plain":
+        return False
+    device, dtype = torch.device(plan.machine.device), DTYPES[plan.dtype]
+    text = choose_kernels(linfusion, plan.kernels, device, dtype) if linfusion else ""
+    fault = next(filter(None, (fault_of(device, one) for one in {dtype, vae_dtype, torch.float32})), "")
+    if text or fault:
+        told = f"the fused kernels of norms and GEGLU do not run on {device} ({fault}): the plain ones are used"
+        notify(Note(text=text or told))
+    return not fault
 
 
 def _control(file: WeightFile, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet | T2INet:

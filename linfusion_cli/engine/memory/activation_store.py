@@ -30,9 +30,11 @@ class ActivationStore:
     oom:        what happens where memory runs out
     prefetcher: copies ahead of the compute; None where the device has no streams beside it
     peers:      the processes that the rows of an image are split over
+    fused:      norms and GEGLU of the bands run in fused kernels, which a trial on the device found right
     """
 
     peers: Peers = ALONE
+    fused = False
 
     def __init__(
         self,

@@ -206,7 +206,7 @@ class _Pass:
         x = stack.pop()
         for resnet, transformer in pairs(block):
             skip = stack.pop()
-            x = self.layers.resnet(Held(Joined(x.field, skip.field), x.moments.joined(skip.moments)), resnet)
+            x = self.layers.resnet(Held(Joined(x.field, skip.field), x.moments.joined(skip.moments), x.fused), resnet)
             del skip
             if transformer is not None:
                 x = self.layers.transformer(x, transformer)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from linfusion_cli.engine.memory.dtypes import for_sums
+from linfusion_cli.engine.streaming import fused_layers
 
 CONVERTED_ROWS = 8
 CACHE_BYTES = 1 << 20  # of rows whose statistics a CPU gathers at once: they stay in its cache (docs/log.md)
@@ -19,9 +20,11 @@ class Statistics:
 
     Every row counts alone, whatever the band's height, so the same image gives the same statistics.
     height: of the image, or of the part of it that this process computes
+    fused: each row in one kernel that reads it once
     """
 
     height: int
+    fused: bool = False
     # (2, height, channels), means and deviations; allocated at once, since small tensors would scatter over the heap
     _rows: Tensor | None = None
     _done: int = 0
@@ -34,6 +37,11 @@ class Statistics:
         exact = torch.promote_types(torch.float32, values.dtype)
         if self._rows is None:
             self._rows = torch.empty(2, self.height, channels, dtype=exact, device=values.device)
+        if self.fused:
+            done = slice(self._done, self._done + len(values))
+            self._rows[0, done], self._rows[1, done] = fused_layers.row_moments(values)
+            self._done = done.stop
+            return
         for part in values.split(_rows_in_cache(values)):
             numbers, done = part.to(exact), slice(self._done, self._done + len(part))
             means = numbers.mean(1)

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.async_copies import to_device
 from linfusion_cli.engine.memory.slabs import MemorySlab, Slab
+from linfusion_cli.engine.streaming import fused_layers
 from linfusion_cli.engine.streaming.group_norm import Moments, Statistics, affine
 from linfusion_cli.geometry import Band, Size
 
@@ -257,10 +258,11 @@ class LineBuffer(Derived):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A field and the moments of its channels, which a norm needs."""
+    """A field and the moments of its channels, which a norm needs. fused: a norm of it is one kernel."""
 
     field: Field
     moments: Moments
+    fused: bool = False
 
 
 def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
@@ -268,6 +270,8 @@ def normalised(x: Held, norm: nn.GroupNorm, *, silu: bool) -> Mapped:
     scale, shift = x.moments.group_norm(norm)
 
     def function(rows: Tensor) -> Tensor:
+        if x.fused:
+            return fused_layers.affine(rows, scale, shift, silu=silu)
         y = affine(rows, scale, shift)
         return F.silu(y, inplace=True) if silu else y
 
@@ -314,7 +318,7 @@ def park(
              behind reading. None takes a new slab.
     on_rows: gets the height of each band
     """
-    statistics = Statistics(store.peers.own(source.height).height)
+    statistics = Statistics(store.peers.own(source.height).height, store.fused)
     behind: deque[tuple[Band, Tensor]] = deque()
     for band, rows in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         into = into or Parked.empty(source, rows.dtype, store)
@@ -327,15 +331,15 @@ def park(
         into.write(*behind.popleft())
     # a process without rows of its own stores none
     into = into or Parked.empty(source, torch.get_default_dtype(), store)
-    return Held(into, _moments(statistics, source.channels, store))
+    return Held(into, _moments(statistics, source.channels, store), store.fused)
 
 
 def measure(source: Field, band_height: int, store: ActivationStore, on_rows: Callable[[int], None]) -> Held:
     """Gathers a field's moments in one sweep and stores nothing: later sweeps compute each row once more."""
-    statistics = Statistics(store.peers.own(source.height).height)
+    statistics = Statistics(store.peers.own(source.height).height, store.fused)
     for band, _ in sweep(source, band_height, store, lambda _, rows: statistics.add(rows)):
         on_rows(band.height)
-    return Held(LineBuffer(source), _moments(statistics, source.channels, store))
+    return Held(LineBuffer(source), _moments(statistics, source.channels, store), store.fused)
 
 
 def _moments(statistics: Statistics, channels: int, store: ActivationStore) -> Moments:

@@ -19,6 +19,7 @@ from linfusion_cli.engine.attention.streamed_attention import Seen, seen_by
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.weight_offload import Weights
 from linfusion_cli.engine.streaming.convolutions import Convolution
+from linfusion_cli.engine.streaming.fused_layers import feed_forward
 from linfusion_cli.engine.streaming.row_source import (
     Added,
     Field,
@@ -115,7 +116,7 @@ class Layers:
             tokens = tokens_of(rows)
             tokens = tokens + seen.read(block.norm1(tokens))
             tokens = tokens + block.attn2(block.norm2(tokens), encoder_hidden_states=self.text)
-            return _rows(tokens + block.ff(block.norm3(tokens)), rows)
+            return _rows(tokens + feed_forward(block.ff, block.norm3(tokens), fused=self.store.fused), rows)
 
         return function
 

@@ -83,6 +83,8 @@ def test_kernels_that_do_not_run_are_told_and_left_out() -> None:
     plan = make_plan(job("128x128"), machine("cpu", 8))
     told: list[Any] = []
     components = load(replace(plan, kernels="fused"), load_text_encoders(plan), told.append)
+    assert sum("kernels" in note.text for note in told) == 1, "said once, of attention, norms and GEGLU together"
     assert any("fused kernels do not run on cpu" in note.text for note in told)
+    assert not components.fused
     attentions = components.mounted.modules[0]
     assert {attention.kernels for attention in attentions} == {None}
