@@ -159,7 +159,7 @@ def _run(words: list[str], debug: bool) -> int:  # noqa: FBT001  without_debug's
         return code if isinstance(code, int) else 0
     except SystemExit as error:
         return _exit_code(error, words)
-    except (Exception, KeyboardInterrupt) as error:
+    except BaseException as error:  # also a panic of a library in Rust, which is no Exception
         if debug:
             _show_traceback()
         return _explain(error, words)

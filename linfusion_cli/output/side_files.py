@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from linfusion_cli.events import Note, Notify
 from linfusion_cli.output.atomic_file import check_folder, check_replaceable, make_folder
 from linfusion_cli.output.checkpoint_folder import check_hidden_folder
 from linfusion_cli.output.memory_log import check_log
+
+GONE = " (deleted)"  # Linux writes it behind the name of a folder that was removed
 
 
 def side_checks(
@@ -27,7 +31,25 @@ def side_checks(
 
 
 def restore_folder(folder: Path, notify: Notify) -> None:
-    """Makes the image's folder again where it was moved or removed while the image was made: the work needs a home."""
+    """Makes the image's folder again where it was moved or removed while the image was made: the work needs a home.
+
+    Where it is relative to a current folder that was removed, this is made again and entered.
+    """
+    if not folder.is_absolute() and (current := _removed_current_folder()):
+        make_folder(current)
+        os.chdir(current)
+        notify(Note(text=f"the current folder {str(current)!r} was removed meanwhile: made again for the image"))
     if not folder.exists():
         make_folder(folder)
         notify(Note(text=f"the folder {str(folder)!r} was moved or removed meanwhile: made again for the image"))
+
+
+def _removed_current_folder() -> Path | None:
+    """Where the current folder was, if it was removed and the system (Linux) says where it was."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        with suppress(OSError):
+            where = os.readlink("/proc/self/cwd")
+            return Path(where.removesuffix(GONE)) if where.endswith(GONE) else None
+    return None

@@ -42,6 +42,7 @@ def quiet_libraries(prepared_convolutions: int = UNBOUNDED) -> None:
     os.environ["DIFFUSERS_DISABLE_REMOTE_CODE"] = "1"
     os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"  # while they are imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # two prompts need no threads, which may be refused
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
     if sys.platform == "darwin":  # what torch lacks for Apple's GPUs runs on the CPU, and torch says so
         os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")

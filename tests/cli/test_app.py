@@ -128,6 +128,31 @@ def test_every_family_of_errors_has_its_exit_code(
     assert captured.err == f"error: {said}\n"
 
 
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Panic("a pool"), 1, "Panic: a pool. This is a fault of linfusion"),
+        (RuntimeError("can't start new thread"), 1, "no more threads or processes: see ulimit -u"),
+        (OSError(12, "Cannot allocate memory", "x.so"), 4, "memory ran out"),
+        (MemoryError(), 4, "memory ran out"),
+        (OSError(24, "Too many open files", "x.so"), 1, "no more files can be opened"),
+    ],
+)
+def test_what_the_system_refuses_and_panics_are_told_in_one_line(
+    fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    fakes.render = raising(error)
+    assert main(["generate", "x", "--quiet"]) == code
+    shown = capsys.readouterr().err
+    assert shown.startswith("error: ")
+    assert shown.count("\n") == 1
+    assert said in shown
+
+
 def test_sigterm_unwinds_and_ends_with_143(fakes: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
     cleaned: list[bool] = []
 

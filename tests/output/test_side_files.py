@@ -1,6 +1,7 @@
 """What is written beside an image is checked before the work, and the checks leave nothing."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,27 @@ def test_a_folder_is_made_again_with_a_note_and_one_that_is_there_is_left(tmp_pa
         restore_folder(tmp_path / "out", told.append)
     assert (tmp_path / "out").is_dir()
     assert len(told) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says where the folder was")
+@pytest.mark.parametrize("folder", [".", "out"])
+def test_a_current_folder_that_was_removed_is_made_again_and_entered(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    current, told = tmp_path / "current", list[Event]()
+    current.mkdir()
+    monkeypatch.chdir(current)
+    current.rmdir()
+    restore_folder(Path(folder), told.append)
+    (Path(folder) / "x.png").write_bytes(b"x")
+    assert (current / folder / "x.png").is_file()
+    assert "'current' was removed" in str(told[0]).replace(f"{tmp_path}/", "")
+
+
+def test_a_folder_that_is_absolute_needs_no_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = tmp_path / "current"
+    current.mkdir()
+    monkeypatch.chdir(current)
+    current.rmdir()
+    restore_folder(tmp_path / "out", lambda event: None)
+    assert not current.exists()
