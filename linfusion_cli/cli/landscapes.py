@@ -139,6 +139,13 @@ def train(
         float,
         typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
     ] = 0.7,
+    decoder_only: Annotated[
+        bool,
+        typer.Option(
+            "--decoder-only",
+            help="With --from: the autoencoder's encoder stays as it is, and what its latents mean to the denoiser.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
@@ -149,6 +156,8 @@ def train(
     from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import make_folder
 
+    if decoder_only and (part is not Part.autoencoder or not start):
+        raise UsageError("--decoder-only trains an autoencoder further. Try: autoencoder --from builtin:landscape")
     _refuse_too_early(part, folder)
     make_folder(folder)
     with TrainingDisplay(quiet=quiet, as_json=as_json) as display:
@@ -158,7 +167,8 @@ def train(
 
         effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
         schedule = Schedule(steps, rate, minutes)
-        display.run(_train(part, folder, schedule, effort, linear_share, _model_folder(start) if start else None))
+        model = _model_folder(start) if start else None
+        display.run(_train(part, folder, schedule, effort, model, linear_share, decoder_only=decoder_only))
         display.announce(_result(part, folder))
 
 
@@ -196,14 +206,21 @@ def _refuse_too_early(part: Part, folder: Path) -> None:
 
 
 def _train(
-    part: Part, folder: Path, schedule: Schedule, effort: Effort, linear_share: float, start: Path | None
+    part: Part,
+    folder: Path,
+    schedule: Schedule,
+    effort: Effort,
+    start: Path | None,
+    linear_share: float,
+    *,
+    decoder_only: bool,
 ) -> Iterator[object]:
     from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
     from linfusion_cli.training.trainer import WeightsWritten
 
     weights = _result(Part.autoencoder, folder)
     if part is Part.autoencoder:
-        yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, start)
+        yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, start, decoder_only=decoder_only)
     elif part is Part.denoiser:
         yield from train_denoiser.train(_result(part, folder), weights, schedule, effort, linear_share, start)
     else:

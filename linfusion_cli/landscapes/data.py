@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from linfusion_cli.landscapes.disc_weights import disc_in_view
 from linfusion_cli.landscapes.frame import View
 from linfusion_cli.landscapes.render import random_view, render, to_levels
 from linfusion_cli.landscapes.scene import caption, sample_scene
@@ -53,9 +54,13 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """A rendered bucket: uint8 (count, 3, height, width) and a caption for each."""
+    """A rendered bucket: uint8 (count, 3, height, width), and for each a caption and the place of its sun or moon.
+
+    discs: (count, 3), centre x, centre y and radius in pixels; radius 0 = none
+    """
 
     images: Tensor
+    discs: Tensor
     captions: tuple[str, ...]
     windows: bool
 
@@ -76,7 +81,8 @@ def gather(parts: Iterator[Images]) -> Images:
     """Joins batches of one bucket."""
     batches = list(parts)
     captions = tuple(text for part in batches for text in part.captions)
-    return Images(torch.cat([part.images for part in batches]), captions, batches[0].windows)
+    images, discs = torch.cat([part.images for part in batches]), torch.cat([part.discs for part in batches])
+    return Images(images, discs, captions, batches[0].windows)
 
 
 def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> Images:
@@ -89,4 +95,6 @@ def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> I
     ]
     views = [random_view(scene, rng, aspect=aspect) if bucket.windows else View() for scene in scenes]
     images = to_levels(render(scenes, bucket.height_px, bucket.width_px, views, device))
-    return Images(images, tuple(caption(scene, rng) for scene in scenes), bucket.windows)
+    discs = [disc_in_view(scene, view, bucket.height_px) for scene, view in zip(scenes, views, strict=True)]
+    captions = tuple(caption(scene, rng) for scene in scenes)
+    return Images(images, torch.tensor(discs, device=images.device), captions, bucket.windows)

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.files import replacing
-from linfusion_cli.landscapes.data import Bucket, Effort, gather, render_bucket
+from linfusion_cli.landscapes.data import Bucket, Effort, Images, gather, render_bucket
+from linfusion_cli.landscapes.disc_weights import disc_weights
+from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings
@@ -25,6 +27,8 @@ BUCKETS = (
     Bucket(512, 512, 480, windows=True),
 )
 CHANNELS = (16, 32, 64, 96)
+# What the denoiser leaves: the decoder learns to draw from latents that are a little off, of deviation 1.
+LATENT_NOISE = 0.12
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,71 +58,96 @@ def build() -> AutoencoderKL:
     )
 
 
-def loss_terms(vae: AutoencoderKL, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """L1 + gradient L1 + MSE, and a whisper of KL; images (B, 3, H, W) in [-1, 1]."""
+def loss_terms(
+    vae: AutoencoderKL, images: Tensor, discs: Tensor, draw: torch.Generator, latent_noise: float = 0.0
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """L1 + gradient L1 + MSE, and a whisper of KL.
+
+    images: (B, 3, H, W) in [-1, 1]; discs: (B, 3) in pixels, where errors count more (disc_weights)
+    latent_noise: the largest deviation of noise in the latents; each image has its own, drawn from `draw`
+    """
     posterior = vae.encode(images).latent_dist
-    output = vae.decode(posterior.sample()).sample.float()
-    error = output - images
-    vertical, horizontal = error.diff(dim=2).abs().mean(), error.diff(dim=3).abs().mean()
-    mse = error.square().mean()
+    latents = posterior.sample()
+    if latent_noise:
+        deviation = latent_noise * torch.rand((len(images), 1, 1, 1), generator=draw)
+        latents = latents + (deviation * torch.randn(latents.shape, generator=draw)).to(latents.device)
+    output = vae.decode(latents).sample.float()
+    error, weights = output - images, disc_weights(discs, *images.shape[2:])
+    down, right = error.diff(dim=2).abs() * weights[:, :, 1:], error.diff(dim=3).abs() * weights[..., 1:]
     kl = 0.5 * (posterior.mean.float().square() + posterior.logvar.float().exp() - 1 - posterior.logvar.float()).mean()
-    loss = error.abs().mean() + 0.7 * (vertical + horizontal) + 2 * mse + 1e-4 * kl
-    return loss, {"psnr": -10 * torch.log10(mse.detach() / 4), "kl": kl.detach()}
+    shape = (error.abs() * weights).mean() + 0.7 * (down.mean() + right.mean()) + 2 * (error.square() * weights).mean()
+    psnr = -10 * torch.log10(error.detach().square().mean() / 4)
+    return shape + 1e-4 * kl, {"psnr": psnr, "kl": kl.detach(), "weighted": shape.detach()}
 
 
-def train(folder: Path, schedule: Schedule, effort: Effort, start: Path | None = None) -> Iterator[str | Progress]:
+def train(
+    folder: Path, schedule: Schedule, effort: Effort, start: Path | None = None, *, decoder_only: bool = False
+) -> Iterator[str | Progress]:
     """Trains in `folder`, going on where it was; yields notes and progress, then writes `folder/vae`.
 
-    `start` is the folder of a model (diffusers layout) whose autoencoder is trained further, None for a new one.
+    start:        the folder of a model (diffusers layout) whose autoencoder is trained further, None for a new one
+    decoder_only: leaves the encoder, and with it what latents mean, as it is: a trained denoiser stays right. The
+                  decoder learns to draw from latents with noise of up to LATENT_NOISE.
     """
     torch.manual_seed(effort.seed)
     accelerator, seed = effort.accelerator, effort.seed
     buckets = [bucket.times(effort.scenes) for bucket in BUCKETS]
     yield f"rendering {sum(bucket.count for bucket in buckets)} images"
-    images = _by_size([gather(render_bucket(bucket, seed, accelerator.device)).images for bucket in buckets])
+    images = _by_size([gather(render_bucket(bucket, seed, accelerator.device)) for bucket in buckets])
     vae = (AutoencoderKL.from_pretrained(start / "vae").float() if start else build()).to(
         memory_format=torch.channels_last
     )
-    settings = Settings(
-        identity={"part": "autoencoder", "start": start.name if start else "", **effort.identity()}, seed=seed
-    )
+    if decoder_only:
+        vae.encoder.requires_grad_(False)
+        vae.quant_conv.requires_grad_(False)
+    identity: Identity = {
+        "part": "autoencoder",
+        "start": start.name if start else "",
+        "decoder_only": decoder_only,
+        **effort.identity(),
+    }
+    settings = Settings(identity=identity, seed=seed)
     run = Run(folder, vae, muon_for(vae, outer=("conv_in", "conv_out", "quant_conv")), schedule, settings, accelerator)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         draw = torch.Generator().manual_seed(seed * 1_000_003 + index)
-        return loss_terms(vae, _batch(images, draw, effort.batch))
+        batch, discs = _batch(images, draw, effort.batch)
+        return loss_terms(vae, batch, discs, draw, LATENT_NOISE if decoder_only else 0.0)
 
     yield from run.train(loss_of)
     vae.load_state_dict(run.average.weights)
-    small = images[min(images)]
-    standardise(vae, small[torch.randperm(len(small))[:512]])
+    if not decoder_only:
+        small = images[min(images)].images
+        standardise(vae, small[torch.randperm(len(small))[:512]])
     with replacing(folder / "vae", folders=True) as part:
         vae.half().save_pretrained(part)
 
 
-def _batch(images: dict[int, Tensor], draw: torch.Generator, times: int) -> Tensor:
-    """Random squares, (B, 3, size, size) in [-1, 1], cut from the smallest images that hold them.
+def _batch(images: dict[int, Images], draw: torch.Generator, times: int) -> tuple[Tensor, Tensor]:
+    """Random squares, (B, 3, size, size) in [-1, 1], cut from the smallest images that hold them; their discs (B, 3).
 
     B is `times` the count of the kind of batch that is drawn.
     """
     crop = CROPS[int(torch.multinomial(torch.tensor([crop.share for crop in CROPS]), 1, generator=draw))]
-    large_enough = images[min(size for size in images if size >= crop.size_px)]
-    chosen = torch.randint(len(large_enough), (crop.count * times,), generator=draw)
-    corners = torch.randint(large_enough.shape[-1] - crop.size_px + 1, (crop.count * times, 2), generator=draw).tolist()
+    source = images[min(size for size in images if size >= crop.size_px)]
+    chosen = torch.randint(len(source.images), (crop.count * times,), generator=draw)
+    corners = torch.randint(source.images.shape[-1] - crop.size_px + 1, (crop.count * times, 2), generator=draw)
     squares = [
-        large_enough[index, :, top : top + crop.size_px, left : left + crop.size_px]
-        for index, (top, left) in zip(chosen.tolist(), corners, strict=True)
+        source.images[index, :, top : top + crop.size_px, left : left + crop.size_px]
+        for index, (top, left) in zip(chosen.tolist(), corners.tolist(), strict=True)
     ]
-    batch = torch.stack(squares).float() / 127.5 - 1
+    batch, discs = torch.stack(squares).float() / 127.5 - 1, source.discs[chosen.to(source.discs.device)].clone()
+    discs[:, :2] -= corners.flip(1).to(discs.device)
     if torch.rand(1, generator=draw) < 0.5:
         batch = batch.flip(-1)
-    return batch.contiguous(memory_format=torch.channels_last)
+        discs[:, 0] = crop.size_px - discs[:, 0]
+    return batch.contiguous(memory_format=torch.channels_last), discs
 
 
-def _by_size(buckets: list[Tensor]) -> dict[int, Tensor]:
-    """Square images (count, 3, size, size), joined by their size in pixels."""
-    sizes = {part.shape[-1] for part in buckets}
-    return {size: torch.cat([part for part in buckets if part.shape[-1] == size]) for size in sizes}
+def _by_size(buckets: list[Images]) -> dict[int, Images]:
+    """Buckets of square images, joined by their size in pixels."""
+    sizes = {part.images.shape[-1] for part in buckets}
+    return {size: gather(part for part in buckets if part.images.shape[-1] == size) for size in sizes}
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
+from linfusion_cli.landscapes.disc_weights import disc_weights
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
@@ -40,16 +41,23 @@ TRAIN_TIMESTEPS = 1000
 # Windows are trained on below it only. Above it an image is composed, so half the draws of whole scenes lie there.
 WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
+CELL_PX = 8  # of an image, to a side of a latent
 TOKENIZER = "tokenizer"
 ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens)."""
+    """A bucket as the UNet sees it.
+
+    latents: (count, 4, height, width)
+    tokens:  ids, (count, tokens)
+    discs:   suns and moons, (count, 3): centre x, centre y and radius in latents; radius 0 = none
+    """
 
     latents: Tensor
     tokens: Tensor
+    discs: Tensor
     windows: bool
 
 
@@ -146,11 +154,12 @@ def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) ->
                 yield f"rendering and encoding {bucket.count} images of {bucket.width_px}x{bucket.height_px}"
                 _encode(path, bucket, vae, tokenizer, effort)
         stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
-        yield Latents(stored["latents"].to(device), stored["tokens"].to(device), bucket.windows)
+        latents, tokens, discs = (stored[name].to(device) for name in ("latents", "tokens", "discs"))
+        yield Latents(latents, tokens, discs, bucket.windows)
 
 
 def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
-    latents, tokens = [], []
+    latents, tokens, discs = [], [], []
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
         images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         latents.append(
@@ -162,8 +171,10 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
             )
         )
         tokens.append(_tokens(tokenizer, list(part.captions)))
+        discs.append(part.discs / CELL_PX)
+    parts = {"latents": latents, "tokens": tokens, "discs": discs}
     with replacing(path) as part_path:
-        save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
+        save_file({name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}, part_path)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
@@ -237,7 +248,10 @@ class Batches:
     linear_share: float
 
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
+        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket.
+
+        Suns and moons count more (disc_weights).
+        """
         bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
         count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
         chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
@@ -253,6 +267,11 @@ class Batches:
         noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
         ratio = alpha / (1 - alpha)
-        loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
-        value = loss.detach()
-        return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}
+        error = (prediction - noise).square() * (ratio.clamp(max=5) / ratio)
+        loss = (error * disc_weights(bucket.discs[chosen], *clean.shape[2:])).mean()
+        value = error.detach().mean()
+        return loss, {
+            ("window" if bucket.windows else "whole"): value,
+            ("linear" if linear else "softmax"): value,
+            "weighted": loss.detach(),
+        }

@@ -61,3 +61,9 @@ def test_a_part_before_its_turn_names_the_one_that_is_first(
     assert main(["landscapes", "train", part, "--folder", str(tmp_path / "runs")]) == 2
     assert f"First: linfusion landscapes train {first} --folder {tmp_path / 'runs'}" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [["autoencoder"], ["denoiser", "--from", "builtin:landscape"]])
+def test_a_decoder_alone_needs_a_trained_autoencoder(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["landscapes", "train", *words, "--decoder-only"]) == 2
+    assert "--from builtin:landscape" in capsys.readouterr().err

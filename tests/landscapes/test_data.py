@@ -52,10 +52,17 @@ def test_a_seed_gives_its_images_and_another_seed_others(windows: bool) -> None:
 
 def test_gathered_batches_keep_their_order() -> None:
     parts = [
-        Images(torch.full((1, 3, 2, 2), level, dtype=torch.uint8), (str(level),), windows=True) for level in (5, 3)
+        Images(
+            torch.full((1, 3, 2, 2), level, dtype=torch.uint8),
+            torch.full((1, 3), float(level)),
+            (str(level),),
+            windows=True,
+        )
+        for level in (5, 3)
     ]
     whole = gather(iter(parts))
     assert whole.images[:, 0, 0, 0].tolist() == [5, 3]
+    assert whole.discs[:, 0].tolist() == [5.0, 3.0]
     assert whole.captions == ("5", "3")
     assert whole.windows
 
