@@ -3,8 +3,10 @@ r"""Expands {a|b} in prompts to every text, with the syntax of Dynamic Prompts: 
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from linfusion_cli.errors import UsageError
 
@@ -31,35 +33,93 @@ def has_weights(text: str) -> bool:
     return "::" in text and WEIGHTED.search(text) is not None
 
 
+def count_texts(text: str) -> int:
+    """How many texts chosen() gives, without making them. Raises UsageError as it does."""
+    made = 1
+    while (bounds := _first_choice(text) if "|" in text else None) is not None:
+        made *= _Choice.between(text, bounds).count()
+        text = text[bounds[-1] + 1 :]
+    return made
+
+
+def text_at(text: str, number: int) -> str:
+    """The text that chosen() gives as number 0 to count_texts(text) - 1, without making those before it."""
+    return ESCAPED.sub(r"\1", _text_at(text, number))
+
+
+def _text_at(text: str, number: int) -> str:
+    made = ""
+    while (bounds := _first_choice(text) if "|" in text else None) is not None:
+        rest = text[bounds[-1] + 1 :]
+        own, number = divmod(number, count_texts(rest))
+        made += text[: bounds[0]] + _Choice.between(text, bounds).text_at(own)
+        text = rest
+    return made + text
+
+
 def _chosen(text: str) -> Iterator[str]:
     bounds = _first_choice(text) if "|" in text else None
     if bounds is None:
         yield text
         return
-    parts = [text[start + 1 : end] for start, end in itertools.pairwise(bounds)]
-    for choice in _alternatives(parts):
+    for choice in _Choice.between(text, bounds).texts():
         for rest in _chosen(text[bounds[-1] + 1 :]):
             yield text[: bounds[0]] + choice + rest
 
 
-def _alternatives(parts: Sequence[str]) -> Iterator[str]:
-    """Every text of one pair of braces; `parts` are the texts between its bars."""
-    count = COUNT.match(parts[0]) if "$$" in parts[0] else None
-    parts = [parts[0][count.end() :], *parts[1:]] if count else parts
-    taken = [found for found in map(_without_weight, parts) if found is not None]
-    if count is None and taken:
-        for part in taken:
-            yield from _chosen(part)
-        return
-    least = int(count[1]) if count else 1
-    most = int(count[2]) if count and count[2] else least
-    if not least <= most <= len(taken):
-        written = "|".join(parts)
-        raise UsageError(f'"{{{count[0] if count else ""}{written:.60}}}": it has {len(taken)} choices to take')
-    joiner = JOINER if count is None or count[3] is None else count[3]
-    for number in range(least, most + 1):
-        for picked in itertools.combinations(taken, number):
-            yield from _joined(picked, joiner)
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One pair of braces: from `least` to `most` of its parts are taken, with `joiner` between them."""
+
+    parts: tuple[str, ...]
+    least: int
+    most: int
+    joiner: str
+
+    @staticmethod
+    def between(text: str, bounds: Sequence[int]) -> _Choice:
+        """bounds: where the braces and bars are. Raises UsageError for more parts to take than there are."""
+        parts = [text[start + 1 : end] for start, end in itertools.pairwise(bounds)]
+        count = COUNT.match(parts[0]) if "$$" in parts[0] else None
+        parts = [parts[0][count.end() :], *parts[1:]] if count else parts
+        taken = tuple(found for found in map(_without_weight, parts) if found is not None)
+        least = int(count[1]) if count else 1
+        most = int(count[2]) if count and count[2] else least
+        if not least <= most <= len(taken):
+            written = "|".join(parts)
+            raise UsageError(f'"{{{count[0] if count else ""}{written:.60}}}": it has {len(taken)} choices to take')
+        return _Choice(taken, least, most, JOINER if count is None or count[3] is None else count[3])
+
+    def texts(self) -> Iterator[str]:
+        for number in range(self.least, self.most + 1):
+            for picked in itertools.combinations(self.parts, number):
+                yield from _joined(picked, self.joiner)
+
+    def count(self) -> int:
+        """Of texts: the elementary symmetric polynomials of the parts' own counts, which sum over combinations."""
+        sums = [1] + [0] * self.most
+        for own in map(count_texts, self.parts):
+            for number in range(self.most, 0, -1):
+                sums[number] += own * sums[number - 1]
+        return sum(sums[self.least :])
+
+    def text_at(self, number: int) -> str:
+        for taken in range(self.least, self.most + 1):
+            for picked in itertools.combinations(self.parts, taken):
+                counts = [count_texts(part) for part in picked]
+                if number < math.prod(counts):
+                    return self.joiner.join(_mixed(picked, counts, number))
+                number -= math.prod(counts)
+        raise IndexError(number)
+
+
+def _mixed(picked: Sequence[str], counts: Sequence[int], number: int) -> list[str]:
+    """A text of each part: `number` in digits of the parts' counts, the last part's changing fastest."""
+    made: list[str] = []
+    for part, count in zip(reversed(picked), reversed(counts), strict=True):
+        number, own = divmod(number, count)
+        made.insert(0, _text_at(part, own))
+    return made
 
 
 def _without_weight(part: str) -> str | None:

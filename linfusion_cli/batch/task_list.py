@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from linfusion_cli.batch.prompt_choices import chosen, has_weights
+from linfusion_cli.batch.prompt_choices import chosen, count_texts, has_weights
 from linfusion_cli.batch.prompt_files import Row
 from linfusion_cli.batch.row_values import (
     COUNTS,
@@ -251,7 +251,7 @@ class _Maker:
                 raise UsageError(f"{key} = []: an empty list makes no image")
             return [choice for item in value for choice in self._choices(key, item)]
         if key == "prompt":
-            return list(itertools.islice(chosen(converted(key, value, wanted)), MOST_TASKS + 1))
+            return _texts_of(converted(key, value, wanted))
         return [converted(key, value, wanted)]
 
     def _seeded(self, place: str, kind: Kind, prompt: str, seeds: Sequence[object]) -> Iterator[_Draft]:
@@ -340,6 +340,13 @@ def _count_of(lists: dict[str, list[object]]) -> int:
 def _repeated(seeds: Sequence[object], count: int) -> list[object]:
     """Each seed and the ones after it, `count` in all; for one that is not given, so many that are not given."""
     return [seed if seed is None else cast("int", seed) + i for seed in seeds for i in range(count)]
+
+
+def _texts_of(prompt: str) -> list[object]:
+    """Every text that a prompt with choices stands for. Raises UsageError, before any is made, for too many."""
+    if count_texts(prompt) > MOST_TASKS:
+        raise UsageError(f"its choices make more than {MOST_TASKS:,} images, the most that a list has")
+    return list(chosen(prompt))
 
 
 def _whole_text(prompt: str) -> str:

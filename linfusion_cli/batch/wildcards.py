@@ -8,14 +8,13 @@ import re
 from pathlib import Path
 
 from linfusion_cli.batch.list_text import decoded, filled_lines
-from linfusion_cli.batch.prompt_choices import chosen
+from linfusion_cli.batch.prompt_choices import count_texts, text_at
 from linfusion_cli.errors import UsageError, nearest
 from linfusion_cli.files import read_regular
 
 NAME = re.compile(r"__([^\W_](?:[\w\-/]*?[^\W_])?)__")
 LARGEST_FILE_BYTES = 16 << 20
 MOST_DEPTH = 20  # of wildcards inside the lines of others
-MOST_TEXTS = 1000  # of {a|b} inside a line
 
 
 class Wildcards:
@@ -38,9 +37,9 @@ class Wildcards:
         def replaced(match: re.Match[str], depth: int) -> str:
             if depth > MOST_DEPTH:
                 raise UsageError(f"{match[0]}: wildcards name each other without end")
-            line = _drawn(self._lines(match[1]), f"{seed}:{next(counter)}:{match[1]}")
-            texts = list(itertools.islice(chosen(line), MOST_TEXTS))
-            text = _drawn(texts, f"{seed}:{next(counter)}:choice")
+            lines = self._lines(match[1])
+            line = lines[_drawn(len(lines), f"{seed}:{next(counter)}:{match[1]}")]
+            text = text_at(line, _drawn(count_texts(line), f"{seed}:{next(counter)}:choice"))
             return NAME.sub(lambda inner: replaced(inner, depth + 1), text)
 
         return NAME.sub(lambda match: replaced(match, 1), prompt)
@@ -67,6 +66,6 @@ class Wildcards:
         return lines
 
 
-def _drawn(texts: list[str], key: str) -> str:
-    """One of the texts, chosen by a hash of the key alone."""
-    return texts[int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % len(texts)]
+def _drawn(count: int, key: str) -> int:
+    """A number from 0 to count - 1, chosen by a hash of the key alone."""
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) % count

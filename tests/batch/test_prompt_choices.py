@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from linfusion_cli.batch.prompt_choices import chosen, has_weights
+from linfusion_cli.batch.prompt_choices import chosen, count_texts, has_weights, text_at
 from linfusion_cli.errors import UsageError
 
 
@@ -31,12 +31,22 @@ from linfusion_cli.errors import UsageError
 )
 def test_forms(text: str, texts: list[str]) -> None:
     assert list(chosen(text)) == texts
+    assert count_texts(text) == len(texts)
+    assert [text_at(text, number) for number in range(len(texts))] == texts
+
+
+def test_more_texts_than_anybody_waits_for_are_counted() -> None:
+    assert count_texts("{a|b}" * 400) == 2**400
+    assert text_at("{a|b}" * 400, 2**400 - 2) == "b" * 399 + "a"
+    assert count_texts("{3$$a|{b|c}|d|{2$$e|f|g}}") == len(list(chosen("{3$$a|{b|c}|d|{2$$e|f|g}}")))
 
 
 @pytest.mark.parametrize("text", ["{3$$a|b}", "{2-1$$a|b}", "{0::a|0::b}", "{2$$0::a|b}"])
 def test_counts_that_can_not_be_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"it has \d choices to take"):
         list(chosen(text))
+    with pytest.raises(UsageError, match=r"it has \d choices to take"):
+        count_texts(text)
 
 
 @given(st.lists(st.text("abc ", max_size=3), min_size=2, max_size=5), st.integers(1, 5))
@@ -55,10 +65,12 @@ def test_escaped_text_stands_for_itself(text: str) -> None:
 @given(st.text(list("a{}|$:.0123-\\"), max_size=14))
 def test_any_text_stands_for_something_or_is_refused(text: str) -> None:
     try:
-        made = list(itertools.islice(chosen(text), 100))
+        count = count_texts(text)
     except UsageError:
         return
-    assert made
+    made = list(itertools.islice(chosen(text), 100))
+    assert len(made) == min(count, 100)
+    assert [text_at(text, number) for number in range(len(made))] == made
 
 
 def test_weights_are_seen() -> None:

@@ -87,3 +87,11 @@ def test_the_same_list_gives_the_same_images(folder: Path) -> None:
     assert set(tasks_of(folder, {"prompt": "a __animal__", "seed": "20..30"})) & set(first) == {
         task for task in first if task[1] == 20
     }
+
+
+def test_a_line_of_many_choices_gives_all_of_them(tmp_path: Path) -> None:
+    """Lines of more than 1,000 texts gave the first thousand alone."""
+    (tmp_path / "word.txt").write_text("{a|b}" * 12)
+    made = {Wildcards(tmp_path).filled("__word__", seed) for seed in range(200)}
+    assert {text[0] for text in made} == {"a", "b"}
+    assert len(made) > 150
