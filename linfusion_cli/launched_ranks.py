@@ -21,7 +21,7 @@ from linfusion_cli.planning.planner import Plan
 from linfusion_cli.rank_process import ASKING_SECONDS, MEETING_SECONDS, dismiss, led
 from linfusion_cli.rank_process import follow as follow_plans
 from linfusion_cli.render import Rendered, prepare, render
-from linfusion_cli.render_ranks import in_bands, shared_machine
+from linfusion_cli.render_ranks import shared_machine
 from linfusion_cli.system.device import Machine, find_machine
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
@@ -112,7 +112,7 @@ class Leader:
         """As render.render(), with the others. Raises RanksError if one of them is lost."""
         prepare(plan)
         import_engine(plan.machine, plan.dtype, FEW_PREPARED)
-        plan = in_bands(as_measured(plan, notify))
+        plan = as_measured(plan, notify)
         self.lost = True
         with led(self.world, plan) as ranks:
             rendered = render(plan, notify, model_cache, ranks)

@@ -98,11 +98,6 @@ def shared_machine(machine: Machine, ranks: int) -> Machine:
     return replace(machine, free_bytes=machine.free_bytes // ranks, ram_bytes=machine.ram_bytes // ranks)
 
 
-def in_bands(plan: Plan) -> Plan:
-    """The plan with the UNet in bands at every stage: ranks divide the bands among them."""
-    return replace(plan, stages=tuple(stage.in_bands() for stage in plan.stages))
-
-
 class RankProcesses:
     """The ranks of this machine, one for each device: this process is rank 0, and starts the others.
 
@@ -139,7 +134,7 @@ class RankProcesses:
         try:
             self._start()
             import_engine(plan.machine, plan.dtype, plan.prepared_convolutions)
-            plan = in_bands(as_measured(plan, notify))
+            plan = as_measured(plan, notify)
             with importing(FEW_PREPARED), led(self._met(), plan) as ranks:
                 return render(plan, notify, model_cache, ranks)
         except RanksError as error:

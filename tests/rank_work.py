@@ -143,10 +143,10 @@ def job_of(preset: Path, size: str, between: str) -> dict[str, Any]:
     return {"prompt": "a lake", "preset": str(preset), "size": size, "seed": 3, "between": between}
 
 
-def plan_of(job: dict[str, Any]) -> Plan:
+def plan_of(job: dict[str, Any], ranks: int = 1) -> Plan:
     values = {key: value for key, value in job.items() if key != "between"}
     resolved = resolve(Request(output=Path("x.png"), **values))
-    plan = make_plan(resolved, find_machine("cpu"), ranks=resolved.rank_options.ranks)
+    plan = make_plan(resolved, find_machine("cpu"), ranks=ranks)
     return replace(plan, join=replace(plan.join, between=job["between"]))
 
 
@@ -154,7 +154,7 @@ def make_image(
     group: Group | None, job: dict[str, Any], kept: dict[str, bytes], steps: int = 10**6
 ) -> tuple[np.ndarray[Any, Any], dict[str, bytes]]:
     """The final image's rows on the first rank, none on the others, and what was kept. It stops after `steps` steps."""
-    plan = plan_of(job)
+    plan = plan_of(job, group.size if group else 1)
     ranks = ranks_of(group, plan.rank_shares) if group else None
     keeper, done, phase = Kept(kept), 0, ""
 
@@ -178,7 +178,7 @@ def make_image(
 
 def refused(group: Group, job: dict[str, Any], change: str) -> str:
     """The error of a run, "" for none."""
-    ranks, plan = ranks_of(group), plan_of(job)
+    ranks, plan = ranks_of(group), plan_of(job, group.size)
     if change and group.rank == 1:
         plan = replace(plan, conditioning=replace(plan.conditioning, prompt="another"))
     try:
@@ -203,3 +203,18 @@ def both_predictions(group: Group) -> tuple[str, tuple[float, float], int]:
     negative, prompt = split.both(partial(prediction, "negative", 1.0), partial(prediction, "prompt", 2.0))
     (name,) = called
     return name, (float(negative.mean()), float(prompt.mean())), group.traffic.total - before
+
+
+def first_prediction(group: Group) -> tuple[int, float, int]:
+    """How often this process computed the prediction, a value of it, and the bytes that it sent."""
+    called: list[Tensor] = []
+
+    def prediction() -> Tensor:
+        called.append(torch.full((1, 4, 5, 3), 2.0).to(memory_format=torch.channels_last))
+        return called[0]
+
+    split = ranks_of(group).split
+    assert split is not None
+    before = group.traffic.total
+    result = split.first(prediction, torch.empty(1, 4, 5, 3, dtype=torch.float16))
+    return len(called), float(result.mean()), group.traffic.total - before

@@ -34,6 +34,7 @@ from linfusion_cli.engine.streaming.image_source import read_fitted, unit_field
 from linfusion_cli.engine.streaming.resize import Resized
 from linfusion_cli.engine.streaming.row_source import Cropped, Extended, Field, Mapped, Parked, collect, sweep
 from linfusion_cli.geometry import MULTIPLE_PX, Band
+from linfusion_cli.planning.rank_share import halves
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.upscale_schedule import Stage
 
@@ -303,7 +304,7 @@ class StageRun:
     def _denoiser(self, clock: Clock) -> Denoiser | RecomputingDenoiser:
         shared, stage = self.shared, self.stage
         components, weights, store, split = shared.components, shared.weights, self.store, None
-        if shared.ranks is not None and stage.is_guided_throughout:
+        if shared.ranks is not None and halves(stage, shared.ranks.world.size) == 2:
             store, split = shared.ranks.for_guidance(store, stage.canvas.latent().height, self._levels)
         mounted = weights.move(components.mounted.attend(stage.attention))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of

@@ -40,6 +40,7 @@ from linfusion_cli.planning.model_shapes import (
 )
 from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
+from linfusion_cli.planning.rank_share import for_ranks
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.tile_note import is_upscaled, tile_note
 from linfusion_cli.planning.unet_cost import largest_whole_values
@@ -182,7 +183,7 @@ def _ways(estimate: Estimate) -> Iterator[list[tuple[Stage, ...]]]:
         if architecture.unet.told_guidance:
             stages = tuple(replace(stage, guided_steps=0) for stage in stages)
         if estimate.ranks > 1:
-            stages = tuple(stage.in_bands() for stage in stages)
+            stages = tuple(for_ranks(stage, estimate.ranks) for stage in stages)
         whole = tuple(_on_the_whole_image(stage, estimate) for stage in stages)
         first_whole = (whole[0], *stages[1:])  # small: its many bands would cost a GPU more than their work
         at_once = estimate.resident and not bands_alone  # weights are streamed layer by layer, in bands only

@@ -83,7 +83,7 @@ def forecast(plan: RenderPlan, shapes: Architecture, ranks: int, link_bytes_per_
 
 @dataclass(frozen=True, slots=True)
 class _StageForecast:
-    """A stage on the ranks: in two halves for guidance, where every step is guided and their number is even.
+    """A stage on the ranks: in two halves for guidance, where rank_share.halves() says so.
 
     before: the size of the image that was decoded before it, which the ranks have in parts; None for a user's
     """
@@ -122,7 +122,9 @@ class _StageForecast:
         splits = self._unet_splits() if phase == "denoise" else (self._split(height),)
         bands = [band for split in splits for band in split.all(height)]
         busiest = max(band.height * shares[0] / share for band, share in zip(bands, shares, strict=True))
-        return busiest / height / len(splits)
+        stage = self.stage  # without guidance one half waits
+        part = stage.steps / (stage.steps + stage.guided_steps) if phase == "denoise" and self.halves == 2 else 1.0
+        return busiest / height * part
 
     def rows_px(self) -> tuple[int, ...]:
         """The rows of the image that each rank decodes, without the canvas around it."""
@@ -172,7 +174,7 @@ class _StageForecast:
         return sum(found, RankTraffic(halo_bytes=0, statistics_bytes=0, gathered_bytes=0, waits=0))
 
     def _exchanged_bytes(self) -> float:
-        """Each rank of a half sends its prediction to the same one of the other half, in every pass of its own."""
+        """Each rank of a half sends its predictions to the same one of the other half."""
         if self.halves == 1:
             return 0
         own = LATENT_CHANNELS * self.stage.canvas.latent().area * BYTES_OF[self.plan.dtype]

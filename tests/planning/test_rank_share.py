@@ -15,7 +15,7 @@ from linfusion_cli.planning import planner
 from linfusion_cli.planning.memory_budget import CostCounter, Keep, StoreBudget
 from linfusion_cli.planning.model_shapes import VaeShape
 from linfusion_cli.planning.planner import Plan, make_plan
-from linfusion_cli.planning.rank_share import halves, unet_share, vae_share
+from linfusion_cli.planning.rank_share import for_ranks, halves, unet_share, vae_share
 from linfusion_cli.planning.unet_cost import unet_cost
 from linfusion_cli.planning.vae_cost import vae_cost
 from linfusion_cli.system.device import find_machine
@@ -55,7 +55,8 @@ def test_more_ranks_need_less_memory_each_and_as_much_time_on_one_machine() -> N
     assert several[0].peak_bytes < alone.peak_bytes
     assert [plan.ranks for plan in several] == [2, 3, 4, 8]
     for plan in several:
-        assert all(stage.bands.unet_latent for stage in plan.stages)
+        assert all(stage.bands.unet_latent for stage in plan.stages[1:])
+        assert (plan.stages[0].bands.unet_latent == 0) == (plan.ranks == 2)  # each rank computes whole predictions
         assert plan.seconds == pytest.approx(alone.seconds, rel=0.3)
 
 
@@ -67,6 +68,17 @@ def test_guidance_in_halves_leaves_each_half_the_whole_image() -> None:
     assert halves(replace(stage, guided_steps=stage.steps - 1), 2) == 1
     assert unet_share(guided, shape, 2, 1).share == 1.0
     assert unet_share(guided, shape, 4, 1).share == 0.5
+
+
+def test_two_ranks_leave_a_small_stage_whole_where_most_steps_are_guided() -> None:
+    stage = replace(plan_of(1, size="512x512", preset="sd15-4k").stages[0], steps=10)
+    assert stage.bands.unet_latent == 0
+    found = [halves(replace(stage, guided_steps=guided), 2) for guided in (0, 5, 6, 9, 10)]
+    assert found == [1, 1, 2, 2, 2]
+    assert for_ranks(replace(stage, guided_steps=6), 2).bands.unet_latent == 0
+    assert for_ranks(replace(stage, guided_steps=5), 2).bands.unet_latent == 32
+    assert halves(replace(stage, guided_steps=6), 4) == 1
+    assert halves(replace(stage, steps=0, guided_steps=0), 2) == 1
 
 
 def test_softmax_and_dilation_fetch_more() -> None:

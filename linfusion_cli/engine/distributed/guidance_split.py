@@ -31,6 +31,21 @@ class GuidanceSplit:
         """The half that this process belongs to."""
         return self.halves[self.index]
 
+    def first(self, function: Callable[[], Tensor], like: Tensor) -> Tensor:
+        """The function's result, which the first half computes for both: float32 of the shape of `like`.
+
+        The second could only do the same, perhaps on another kind of processor, which rounds otherwise.
+        """
+        partner = self.halves[1 - self.index].members[self.mine.rank]
+        if self.index:
+            result = torch.empty_like(like, dtype=torch.float32, memory_format=torch.contiguous_format)
+            self.world.exchange([], [Parcel(partner, result)])
+            return result
+        result = function().contiguous()
+        self.world.traffic.gathered += result.nbytes
+        self.world.exchange([Parcel(partner, result)], [])
+        return result
+
     def both(self, first: Callable[[], Tensor], second: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
         """The results of both functions, of which this process calls one; they have one shape and dtype."""
         own = (first, second)[self.index]().contiguous()

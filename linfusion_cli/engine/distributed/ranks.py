@@ -15,6 +15,7 @@ from linfusion_cli.engine.distributed.shared_store import SharedStore
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.meter import process_peak_bytes
 from linfusion_cli.errors import RanksError, UsageError
+from linfusion_cli.planning.rank_share import halves
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.row_split import RowSplit, useful_ranks
 
@@ -66,7 +67,7 @@ class Ranks:
         """
         self.world.require_same("weights", made_with)
         last = plan.stages[-1]
-        rows, guided = last.canvas.latent().height, last.is_guided_throughout
+        rows, guided = last.canvas.latent().height, halves(last, self.world.size) == 2
         useful = useful_ranks(self.world.size, rows, levels, guided=guided)
         if self.world.size > useful:
             raise UsageError(

@@ -146,7 +146,8 @@ class Denoiser:
         """
         positive, negative = self.conditioning.halves
         if not self.guided(float(timestep)):
-            return self._predict(latents, timestep, dilation, 0, *positive)
+            whole = partial(self._predict, latents, timestep, dilation, 0, *positive)
+            return whole() if self.split is None else self.split.first(whole, latents)
         if self.split is not None:
             without, with_text = self.split.both(
                 partial(self._predict, latents, timestep, dilation, 1, *negative),

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from rank_work import job_of, make_image, refused
+from rank_work import job_of, make_image, plan_of, refused
 from ranks import Ranks
 
 
@@ -33,6 +33,20 @@ def test_unequal_shares(ranks: Ranks, tiny_preset: Path, shares: str) -> None:
     size = shares.count(":") + 1
     made = ranks.run(size, make_image, {**job, "ranks": size, "rank_shares": shares}, {})
     assert largest_difference(made[0][0], alone) <= 1
+
+
+@pytest.mark.parametrize("interval", ["[0.0, 1.0]", "[0.4, 1.0]"])
+def test_two_ranks_leave_small_stages_whole(ranks: Ranks, tiny_preset: Path, tmp_path: Path, interval: str) -> None:
+    """With guidance in some of their steps: the second rank gets the first's prediction in the others."""
+    preset = tmp_path / "guided.toml"
+    preset.write_text(f'extends = "{tiny_preset}"\n[sampling]\nguidance_interval = {interval}\nguidance_scale = 3.0\n')
+    job = job_of(preset, "136x168", "pixel")
+    stages = plan_of(job, 2).stages
+    guided = {0 < stage.guided_steps < stage.steps for stage in stages if not stage.bands.unet_latent}
+    assert guided >= {interval != "[0.0, 1.0]"}
+    alone = make_image(None, job, {})[0]
+    for size in (2, 3):
+        assert largest_difference(ranks.run(size, make_image, job, {})[0][0], alone) <= 1
 
 
 def test_an_interrupted_image_goes_on_with_another_number_of_ranks(ranks: Ranks, tiny_preset: Path) -> None:
