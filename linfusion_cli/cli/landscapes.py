@@ -156,9 +156,7 @@ def train(
     from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import make_folder
 
-    if decoder_only and (part is not Part.autoencoder or not start):
-        raise UsageError("--decoder-only trains an autoencoder further. Try: autoencoder --from builtin:landscape")
-    _refuse_too_early(part, folder)
+    _refuse_too_early(part, folder, start, decoder_only=decoder_only)
     make_folder(folder)
     with TrainingDisplay(quiet=quiet, as_json=as_json) as display:
         from linfusion_cli.landscapes.data import Effort
@@ -167,8 +165,7 @@ def train(
 
         effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
         schedule = Schedule(steps, rate, minutes)
-        model = _model_folder(start) if start else None
-        display.run(_train(part, folder, schedule, effort, model, linear_share, decoder_only=decoder_only))
+        display.run(_train(part, folder, schedule, effort, start, linear_share, decoder_only=decoder_only))
         display.announce(_result(part, folder))
 
 
@@ -192,8 +189,10 @@ def _model_folder(location: str) -> Path:
     return folder
 
 
-def _refuse_too_early(part: Part, folder: Path) -> None:
+def _refuse_too_early(part: Part, folder: Path, start: str, *, decoder_only: bool) -> None:
     """Raises UsageError with the command that makes what is missing: autoencoder, or denoiser for the export."""
+    if decoder_only and (part is not Part.autoencoder or not start):
+        raise UsageError("--decoder-only trains an autoencoder further. Try: autoencoder --from builtin:landscape")
     results = {
         Part.autoencoder: folder / "autoencoder" / "vae" / "config.json",
         Part.denoiser: folder / "denoiser" / "tokenizer",
@@ -210,7 +209,7 @@ def _train(
     folder: Path,
     schedule: Schedule,
     effort: Effort,
-    start: Path | None,
+    start: str,
     linear_share: float,
     *,
     decoder_only: bool,
@@ -218,11 +217,11 @@ def _train(
     from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
     from linfusion_cli.training.trainer import WeightsWritten
 
-    weights = _result(Part.autoencoder, folder)
+    weights, model = _result(Part.autoencoder, folder), _model_folder(start) if start else None
     if part is Part.autoencoder:
-        yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, start, decoder_only=decoder_only)
+        yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, model, decoder_only=decoder_only)
     elif part is Part.denoiser:
-        yield from train_denoiser.train(_result(part, folder), weights, schedule, effort, linear_share, start)
+        yield from train_denoiser.train(_result(part, folder), weights, schedule, effort, linear_share, model)
     else:
         size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder))
         yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"
