@@ -140,11 +140,7 @@ def train(
         typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
     ] = 0.7,
     decoder_only: Annotated[
-        bool,
-        typer.Option(
-            "--decoder-only",
-            help="With --from: the autoencoder's encoder stays as it is, and what its latents mean to the denoiser.",
-        ),
+        bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
     ] = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
