@@ -1,4 +1,8 @@
-"""Where a loss counts more: at suns and moons. They cover a fiftieth of an image, and the eye sees them first."""
+"""Where the autoencoder's loss counts more: at suns and moons, a fiftieth of an image, which the eye sees first.
+
+It is not for the denoiser's loss: where noise still hides whether there is a disc, the least weighted error is that of a
+disc too large (docs/log.md, 2026-11-29).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from linfusion_cli.landscapes.scene import Scene
 
 WEIGHT = 10.0  # of the rim and the face of a disc, where everything else has 1
 INSIDE, OUTSIDE = 0.6, 0.35  # how far from its rim a disc's weight reaches, in radii
-LEAST_INSIDE = 2.0  # pixels or latents: a small disc counts whole
+LEAST_INSIDE = 2.0  # pixels: a small disc counts whole
 
 
 def disc_in_view(scene: Scene, view: View, height_px: int) -> tuple[float, float, float]:

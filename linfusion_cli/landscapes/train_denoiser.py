@@ -21,7 +21,6 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
-from linfusion_cli.landscapes.disc_weights import disc_weights
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
@@ -41,23 +40,16 @@ TRAIN_TIMESTEPS = 1000
 # Windows are trained on below it only. Above it an image is composed, so half the draws of whole scenes lie there.
 WINDOW_TIMESTEPS = 450
 TEXT_DIM = 128
-CELL_PX = 8  # of an image, to a side of a latent
 TOKENIZER = "tokenizer"
 ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """A bucket as the UNet sees it.
-
-    latents: (count, 4, height, width)
-    tokens:  ids, (count, tokens)
-    discs:   suns and moons, (count, 3): centre x, centre y and radius in latents; radius 0 = none
-    """
+    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens)."""
 
     latents: Tensor
     tokens: Tensor
-    discs: Tensor
     windows: bool
 
 
@@ -154,12 +146,11 @@ def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) ->
                 yield f"rendering and encoding {bucket.count} images of {bucket.width_px}x{bucket.height_px}"
                 _encode(path, bucket, vae, tokenizer, effort)
         stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
-        latents, tokens, discs = (stored[name].to(device) for name in ("latents", "tokens", "discs"))
-        yield Latents(latents, tokens, discs, bucket.windows)
+        yield Latents(stored["latents"].to(device), stored["tokens"].to(device), bucket.windows)
 
 
 def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
-    latents, tokens, discs = [], [], []
+    latents, tokens = [], []
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
         images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         latents.append(
@@ -171,10 +162,8 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
             )
         )
         tokens.append(_tokens(tokenizer, list(part.captions)))
-        discs.append(part.discs / CELL_PX)
-    parts = {"latents": latents, "tokens": tokens, "discs": discs}
     with replacing(path) as part_path:
-        save_file({name: torch.cat(tensors).contiguous() for name, tensors in parts.items()}, part_path)
+        save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
@@ -248,10 +237,7 @@ class Batches:
     linear_share: float
 
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket.
-
-        Suns and moons count more (disc_weights).
-        """
+        """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
         bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
         count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
         chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
@@ -267,11 +253,6 @@ class Batches:
         noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
         ratio = alpha / (1 - alpha)
-        error = (prediction - noise).square() * (ratio.clamp(max=5) / ratio)
-        loss = (error * disc_weights(bucket.discs[chosen], *clean.shape[2:])).mean()
-        value = error.detach().mean()
-        return loss, {
-            ("window" if bucket.windows else "whole"): value,
-            ("linear" if linear else "softmax"): value,
-            "weighted": loss.detach(),
-        }
+        loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
+        value = loss.detach()
+        return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}
