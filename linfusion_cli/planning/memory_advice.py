@@ -16,15 +16,14 @@ def ran_out(plan: Plan, failure: str) -> OutOfMemoryError:
     """The error for a plan whose work ran out of memory. failure: the library's words."""
     now = machine_now(plan.machine)
     taken = plan.machine.free_bytes - now.free_bytes
-    others = f"other programs took {taken / 1e9:.1f} GB of {plan.machine.device} meanwhile: close them, or "
+    others = f"Other programs took {taken / 1e9:.1f} GB of {plan.machine.device} meanwhile. "
     parts = (
         f"memory ran out although the plan was {plan.peak_bytes / 1e9:.1f} GB ({failure:.150}). ",
-        "Nearest: ",
         others if taken > NOTICED_BYTES else "",
     )
     if less := _smaller(plan, now):
-        return OutOfMemoryError(*parts, option("max_memory", less), ", which is a plan that needs less")
-    return OutOfMemoryError(*parts, "a smaller ", option("size"), ": no plan for this one needs less")
+        return OutOfMemoryError(*parts, "Nearest: ", option("max_memory", less), ", for which there is a plan")
+    return OutOfMemoryError(*parts, "Try a smaller ", option("size"), ": no plan for this one needs less")
 
 
 def machine_now(planned: Machine) -> Machine:

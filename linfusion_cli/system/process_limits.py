@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
@@ -48,16 +49,23 @@ def memory_limit(threads: int) -> MemoryLimit | None:
 
 def _memory_limits(threads: int) -> Iterator[MemoryLimit]:
     """Address space that no RAM is behind counts in RLIMIT_AS: the code of torch, and stacks that are hardly used."""
-    if sys.platform != "linux":  # elsewhere they are not kept
+    if (resource := _resource()) is None:
         return
-    import resource
-
     beside = FRAGMENTS_BYTES + threads * STACK_BYTES
     kinds = (("ulimit -v", resource.RLIMIT_AS, mapped_bytes()), ("ulimit -d", resource.RLIMIT_DATA, 0))
     for name, kind, unheld in kinds:
         limit, _ = resource.getrlimit(kind)
         if limit != resource.RLIM_INFINITY and limit < psutil.virtual_memory().total + unheld:
             yield MemoryLimit(name, limit, max(0, limit - unheld - beside))
+
+
+def _resource() -> Any:
+    """The module that knows the limits; None where the system lacks it, or does not keep them all."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource if sys.platform == "linux" else None
 
 
 def shortage(error: BaseException) -> LinfusionError | None:
@@ -110,8 +118,6 @@ def _not_mapped(cause: BaseException) -> bool:
 
 def _allowed() -> str:
     """How many files this process may open, in brackets."""
-    if sys.platform != "linux":
+    if (resource := _resource()) is None:
         return ""
-    import resource
-
     return f" (`ulimit -n` is {resource.getrlimit(resource.RLIMIT_NOFILE)[0]})"

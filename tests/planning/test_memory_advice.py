@@ -35,11 +35,11 @@ def test_the_next_plan_is_named_and_exists(free: float, monkeypatch: pytest.Monk
     (budget,) = re.findall(r'Nearest: .*max_memory="(\w+)"', text)
     again = make_plan(replace(plan.job, max_memory_bytes=parse_bytes(budget)), plan.machine)
     assert again.peak_bytes <= min(0.7 * plan.peak_bytes, free * 1e9)
-    assert ("other programs took 21.0 GB of cuda:0 meanwhile" in text) == (free == 3)
+    assert ("Other programs took 21.0 GB of cuda:0 meanwhile" in text) == (free == 3)
 
 
 def test_where_no_plan_needs_less_a_smaller_size_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "a smaller size: no plan for this one needs less" in told(planned(), 0.5, monkeypatch)
+    assert "Try a smaller size: no plan for this one needs less" in told(planned(), 0.5, monkeypatch)
 
 
 def test_a_card_that_is_gone_is_taken_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,4 +47,4 @@ def test_a_card_that_is_gone_is_taken_as_it_was(monkeypatch: pytest.MonkeyPatch)
         raise UsageError(f"{device}: can't be used")
 
     monkeypatch.setattr(memory_advice, "find_machine", gone)
-    assert "other programs" not in str(ran_out(planned(), TOLD))
+    assert "Other programs" not in str(ran_out(planned(), TOLD))

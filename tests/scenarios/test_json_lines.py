@@ -156,7 +156,7 @@ def test_landscapes_train_prints_what_a_training_yields(run: Run, monkeypatch: p
     from linfusion_cli.training.trainer import Progress
 
     progress = Progress(1, 2, 0.5, 0.5, {"psnr": 20.0})
-    monkeypatch.setattr(train_autoencoder, "train", lambda *_: iter(["rendering 4 images", progress]))
+    monkeypatch.setattr(train_autoencoder, "train", lambda *_, **__: iter(["rendering 4 images", progress]))
     assert run("landscapes", "train", "autoencoder") == {"note", "training", "weights"}
 
 

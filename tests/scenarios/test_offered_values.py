@@ -53,6 +53,7 @@ TRIED = {
     "images/deep_samples.py": "config/test_input_images.py",
     "planning/input_check.py": "planning/test_input_check.py",
     "planning/kernel_choice.py": "planning/test_kernel_choice.py",
+    "planning/memory_advice.py": "planning/test_memory_advice.py",
     "planning/number_format.py": "planning/test_number_format.py",
     "planning/planner.py": "planning/test_planner.py",
     "planning/scheduler_choice.py": "planning/test_scheduler_choice.py",

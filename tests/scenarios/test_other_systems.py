@@ -51,7 +51,10 @@ importlib.import_module = refusing(importlib.import_module)
 """
 
 
-NEEDS = {"linfusion_cli.engine.attention.triton_kernels": "triton"}  # modules that are imported where an extra is there
+NEEDS = {  # modules that are imported where an extra is there
+    "linfusion_cli.engine.attention.triton_kernels": "triton",
+    "linfusion_cli.engine.streaming.triton_layers": "triton",
+}
 
 
 def run(code: str, folder: Path) -> str:
