@@ -44,6 +44,8 @@ def main() -> int:
     _die_with_parent()
     try:
         with importing(FEW_PREPARED):
+            from linfusion_cli.engine import pipeline  # noqa: F401  # while rank 0 imports it, before the ranks meet
+
             world = joined(folder, int(rank), int(size), device)
         follow(world, device)
     except Exception as error:
@@ -89,6 +91,7 @@ def follow(world: Group, device: str) -> None:
 
     Raises RanksError if another rank is lost, and what the work itself raises.
     """
+    from linfusion_cli.engine import pipeline  # noqa: F401  # while rank 0 plans and imports it
     from linfusion_cli.engine.distributed.ranks import Ranks
 
     cache: ModelCache | None = None

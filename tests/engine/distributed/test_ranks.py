@@ -35,18 +35,15 @@ def test_unequal_shares(ranks: Ranks, tiny_preset: Path, shares: str) -> None:
     assert largest_difference(made[0][0], alone) <= 1
 
 
-@pytest.mark.parametrize("interval", ["[0.0, 1.0]", "[0.4, 1.0]"])
-def test_two_ranks_leave_small_stages_whole(ranks: Ranks, tiny_preset: Path, tmp_path: Path, interval: str) -> None:
-    """With guidance in some of their steps: the second rank gets the first's prediction in the others."""
+def test_two_ranks_leave_small_stages_whole(ranks: Ranks, tiny_preset: Path, tmp_path: Path) -> None:
+    """With guidance in most of their steps: the second rank gets the first's prediction in the others."""
     preset = tmp_path / "guided.toml"
-    preset.write_text(f'extends = "{tiny_preset}"\n[sampling]\nguidance_interval = {interval}\nguidance_scale = 3.0\n')
-    job = job_of(preset, "136x168", "pixel")
-    stages = plan_of(job, 2).stages
-    guided = {0 < stage.guided_steps < stage.steps for stage in stages if not stage.bands.unet_latent}
-    assert guided >= {interval != "[0.0, 1.0]"}
+    preset.write_text(f'extends = "{tiny_preset}"\n[sampling]\nguidance_interval = [0.4, 1.0]\n')
+    job = job_of(preset, "64x136", "pixel")
+    whole = [stage for stage in plan_of(job, 2).stages if not stage.bands.unet_latent]
+    assert any(0 < stage.guided_steps < stage.steps for stage in whole)
     alone = make_image(None, job, {})[0]
-    for size in (2, 3):
-        assert largest_difference(ranks.run(size, make_image, job, {})[0][0], alone) <= 1
+    assert largest_difference(ranks.run(2, make_image, job, {})[0][0], alone) <= 1
 
 
 def test_an_interrupted_image_goes_on_with_another_number_of_ranks(ranks: Ranks, tiny_preset: Path) -> None:
