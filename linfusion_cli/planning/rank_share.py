@@ -9,7 +9,6 @@ from linfusion_cli.planning.row_split import RowSplit
 from linfusion_cli.planning.upscale_schedule import Stage
 
 FUSED_ROWS = 8  # that a chain of layers of the autoencoder reads beyond a row, where nothing waits between them
-OFTEN_GUIDED = 0.35  # of the steps: so few rows in two parts take half as long again (docs/log.md, 2026-11-29)
 BLOCK_ROWS = 16  # of latents that attend to the same ones in the autoencoder
 
 
@@ -25,10 +24,11 @@ class RankShare:
 def halves(stage: Stage, ranks: int) -> int:
     """2 where one half of the ranks computes the prompt's predictions and the other the negative prompt's, else 1.
 
-    So do two ranks at stages that one process would compute without bands, if enough steps are guided: in the others
-    the second rank waits, which costs less than to split so few rows, and to wait for the other at every layer.
+    So do two ranks at stages that one process would compute without bands, if any step is guided: in the others the
+    second rank waits, which costs less than to split so few rows, and to wait for the other at every layer: see
+    docs/log.md, 2026-11-29.
     """
-    small = ranks == 2 and not stage.bands.unet_latent and stage.guided_steps >= OFTEN_GUIDED * max(1, stage.steps)
+    small = ranks == 2 and not stage.bands.unet_latent and stage.guided_steps > 0
     return 2 if ranks % 2 == 0 and (stage.is_guided_throughout or small) else 1
 
 
