@@ -12,7 +12,7 @@ from golden import golden_unet, load_golden
 from torch import Tensor
 
 from linfusion_cli.engine.attention import fused_attention
-from linfusion_cli.engine.attention.kernel_choice import choose_kernels
+from linfusion_cli.engine.attention.kernel_choice import choose_kernels, tried
 from linfusion_cli.engine.attention.linear_attention import AttentionState, LinearAttention, feature_map
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.attention.streamed_attention import seen_by
@@ -121,3 +121,10 @@ def test_a_controlnets_attentions_have_the_unets_kernels() -> None:
     for attention in linfusion.attentions:
         attention.kernels = fused_attention
     assert {attention.kernels for attention in linfusion.narrowed(unet).attentions} == {fused_attention}
+
+
+def test_one_value_that_is_no_number_is_a_fault_wherever_it_stands() -> None:
+    right, wrong = torch.ones(3), torch.tensor([1.0, float("nan"), 1.0])
+    assert tried(lambda: [(right, right), (right, right)]) == ""
+    for pairs in ([(wrong, right), (right, right)], [(right, right), (wrong, right)]):
+        assert tried(lambda pairs=pairs: pairs) == "they are off by nan%"
