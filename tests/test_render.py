@@ -234,7 +234,7 @@ def test_running_out_of_memory_is_said_with_advice(
         yield
 
     monkeypatch.setattr(pipeline, "images", hungry)
-    with pytest.raises(OutOfMemoryError, match=r"the plan was .*Nearest: .*(max_memory=|smaller size)"):
+    with pytest.raises(OutOfMemoryError, match=r"the plan was .*(Nearest: max_memory=|Try a smaller size)"):
         render.render(plan_for(tmp_path), quiet)
 
 
