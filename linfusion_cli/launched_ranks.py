@@ -22,7 +22,7 @@ from linfusion_cli.rank_process import ASKING_SECONDS, MEETING_SECONDS, dismiss,
 from linfusion_cli.rank_process import follow as follow_plans
 from linfusion_cli.render import Rendered, prepare, render
 from linfusion_cli.render_ranks import shared_machine
-from linfusion_cli.system.device import Machine, find_machine
+from linfusion_cli.system.device import Machine, RankDevice, find_machine
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
         world.require_same("devices", machine.kind)
         world.require_same("commands", launch.command)
         least = min(int(free) for free in world.all_objects(machine.free_bytes))
-        yield world, replace(machine, free_bytes=least)
+        own = RankDevice.of(machine, launch.local_size if machine.kind == "cpu" else 1)
+        yield world, replace(machine, free_bytes=least, rank_devices=tuple(world.all_objects(own)))
     finally:
         disconnect()

@@ -26,7 +26,7 @@ from linfusion_cli.planning.planner import Plan
 from linfusion_cli.planning.rank_timeout import SETTLE_SECONDS, cause_seconds
 from linfusion_cli.rank_process import BOARD, MEETING_SECONDS, dismiss, joined, led
 from linfusion_cli.render import Rendered, prepare, render
-from linfusion_cli.system.device import Machine, find_machine, usable_cores
+from linfusion_cli.system.device import Machine, RankDevice, find_machine, usable_cores
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 if TYPE_CHECKING:
@@ -89,8 +89,10 @@ def _is_there(device: str) -> bool:
 
 def _sharing_ram(cards: Sequence[Machine]) -> tuple[Machine, ...]:
     """Cards as one of which each rank plans: that with the least free memory, and its part of the RAM."""
-    least = min(card.free_bytes for card in cards)
-    return tuple(replace(card, free_bytes=least, ram_bytes=card.ram_bytes // len(cards)) for card in cards)
+    least, devices = min(card.free_bytes for card in cards), tuple(map(RankDevice.of, cards))
+    return tuple(
+        replace(card, free_bytes=least, ram_bytes=card.ram_bytes // len(cards), rank_devices=devices) for card in cards
+    )
 
 
 def shared_machine(machine: Machine, ranks: int) -> Machine:

@@ -121,7 +121,8 @@ def two_cards(monkeypatch: pytest.MonkeyPatch) -> None:
             raise UsageError(f"{device}: torch sees 2 cards", parameter="device")
         free = (40 - 10 * number) * 10**9
         name = "mps" if device == "mps" else f"cuda:{number}"
-        return replace(find_machine("cpu"), device=name, free_bytes=free, ram_bytes=64 * 10**9)
+        cpu = find_machine("cpu")
+        return replace(cpu, device=name, device_name=f"card {number}", free_bytes=free, ram_bytes=64 * 10**9)
 
     monkeypatch.setattr(render_ranks, "find_machine", find)
 
@@ -147,6 +148,7 @@ def test_cards_are_those_that_were_named(two_cards: None) -> None:
     machines = rank_machines("cuda:1", RankOptions(ranks=2, devices=("cuda:1", "cuda:0")))
     assert [machine.device for machine in machines] == ["cuda:1", "cuda:0"]
     assert {machine.free_bytes for machine in machines} == {30 * 10**9}
+    assert {tuple(device.name for device in machine.rank_devices) for machine in machines} == {("card 1", "card 0")}
     with pytest.raises(UsageError) as caught:
         rank_machines("cuda:0", RankOptions(ranks=3, devices=("cuda:0", "cuda:7", "cuda:1")))
     assert str(caught.value) == 'devices "cuda:0,cuda:7,cuda:1": cuda:7: torch sees 2 cards. Nearest: cuda:0,cuda:1'

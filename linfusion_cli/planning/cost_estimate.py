@@ -78,6 +78,7 @@ class Estimate:
     together:           UNet and VAE stay on the card while the next prompt is encoded
     ranks:              processes that make the image together: memory is that of the busiest, time that of all their
                         work on this machine
+    rank_shares:        the rows that each of them gets in proportion to the others, () for equally many
     """
 
     job: Job
@@ -89,6 +90,7 @@ class Estimate:
     keep_text_encoders: bool = False
     together: bool = False
     ranks: int = 1
+    rank_shares: tuple[int, ...] = ()
 
     @property
     def model(self) -> ModelBytes:
@@ -226,7 +228,7 @@ class Estimate:
         return reduce(_joined, branches)
 
     def _unet_cost(self, stage: Stage, budget: StoreBudget, dilation: int) -> CostCounter:
-        part = unet_share(stage, self.architecture.unet, self.ranks, dilation, self.job.rank_options.shares)
+        part = unet_share(stage, self.architecture.unet, self.ranks, dilation, self.rank_shares)
         cost = unet_cost(
             self.architecture.unet,
             stage.canvas.latent(),
@@ -247,9 +249,7 @@ class Estimate:
     def _vae_cost(self, stage: Stage, budget: StoreBudget, waiting_px: float, *, encode: bool) -> CostCounter:
         """waiting_px: pixels of a float32 image that waits meanwhile."""
         vae, window = self.architecture.vae, self.job.settings.upscale.vae_window_latents
-        part = vae_share(
-            stage, vae, len(self.architecture.unet.channels), self.ranks, window, self.job.rank_options.shares
-        )
+        part = vae_share(stage, vae, len(self.architecture.unet.channels), self.ranks, window, self.rank_shares)
         number_bytes = BYTES_OF[vae.dtype(self.dtype)]
         return _counted(vae, stage.canvas, stage.bands, window, budget, number_bytes, part, waiting_px, encode=encode)
 

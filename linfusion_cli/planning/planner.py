@@ -41,6 +41,7 @@ from linfusion_cli.planning.model_shapes import (
 from linfusion_cli.planning.number_format import dtype_of, format_notes
 from linfusion_cli.planning.prompt_notes import prompt_notes
 from linfusion_cli.planning.rank_share import for_ranks
+from linfusion_cli.planning.rank_speeds import shares_by_speed, shares_notes
 from linfusion_cli.planning.render_plan import RenderPlan
 from linfusion_cli.planning.tile_note import is_upscaled, tile_note
 from linfusion_cli.planning.unet_cost import largest_whole_values
@@ -79,6 +80,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False, r
             f"{ranks}: this UNet has blocks that can't run in bands, and ranks divide bands. Nearest: 1",
             parameter="ranks",
         )
+    by_speed = () if job.rank_options.shares else shares_by_speed(machine.rank_devices, dtype)
     estimate = Estimate(
         job,
         _for_choices(machine, dtype),
@@ -87,6 +89,7 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False, r
         disk_bytes=disk,
         keep_text_encoders=keep_text_encoders,
         ranks=ranks,
+        rank_shares=job.rank_options.shares or by_speed,
     )
     fitting = list(_fitting(estimate, weights))
     if not fitting:
@@ -96,7 +99,8 @@ def make_plan(job: Job, machine: Machine, *, keep_text_encoders: bool = False, r
     fitting = on_disk
     fastest = min(plan.seconds for plan in fitting)
     chosen = next(plan for plan in fitting if plan.seconds <= NEARLY_AS_FAST * fastest)  # the highest bands come first
-    return replace(chosen, machine=machine, phases=_timed(chosen, estimate, machine))
+    notes = (*chosen.notes, *shares_notes(machine.rank_devices, by_speed))
+    return replace(chosen, machine=machine, phases=_timed(chosen, estimate, machine), notes=notes)
 
 
 def _timed(chosen: Plan, estimate: Estimate, machine: Machine) -> tuple[Phase, ...]:
@@ -166,7 +170,7 @@ def _plan(
         row_bits=job.file.row_bits,
         preview=preview_settings(job),
         ranks=estimate.ranks,
-        rank_shares=job.rank_options.shares,
+        rank_shares=estimate.rank_shares,
     )
 
 

@@ -23,6 +23,41 @@ LEARN_SECONDS = 2.0  # shorter renders say little about the speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankDevice:
+    """What one of several ranks computes on.
+
+    name:          of the card or processor; part: of its cores, 0 to 1, where ranks share them
+    measured_macs: multiply-adds a second by number format, as measured; those that were not are absent
+    expected_macs: the same of every number format, by what is known of the kind of device
+    """
+
+    name: str
+    cores: int
+    part: float
+    measured_macs: Mapping[str, float]
+    expected_macs: Mapping[str, float]
+
+    @staticmethod
+    def of(machine: Machine, ranks: int = 1) -> RankDevice:
+        """ranks: that share the machine's cores; 1 for each card, which takes one."""
+        part = 1 / ranks
+        return RankDevice(
+            name=machine.device_name,
+            cores=machine.cores if machine.kind == "cpu" else 0,
+            part=part,
+            measured_macs={
+                dtype: speed.macs_per_second * part for dtype, speed in machine.speeds.items() if speed.measured
+            },
+            expected_macs={dtype: machine.assumed_speed(dtype).macs_per_second * part for dtype in FORMATS},
+        )
+
+    @property
+    def kind_and_part(self) -> tuple[str, int, float]:
+        """Devices for which this is equal are equally fast."""
+        return self.name, self.cores, self.part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """Where the image will be computed.
 
@@ -39,6 +74,7 @@ class Machine:
     bfloat16:    the device computes in it, without emulation
     half_macs:   multiply-adds a second that a GPU is expected to do in half precision; 0: of its kind
     fused_attention: the number formats in which torch's softmax attention keeps no scores there
+    rank_devices: of all ranks, in their order, where the machine is that of one of several
     """
 
     device: str
@@ -57,6 +93,7 @@ class Machine:
     bfloat16: bool = True
     half_macs: float = 0.0
     fused_attention: tuple[str, ...] = FORMATS
+    rank_devices: tuple[RankDevice, ...] = ()
 
     @property
     def kind(self) -> str:
