@@ -13,15 +13,17 @@ from linfusion_cli.system.gpu_probe import Accelerators, Gpu, cuda_gpu, first_li
 from linfusion_cli.system.process_setup import FEW_PREPARED, importing
 
 CUDA_RUNTIME_BYTES = 500_000_000  # kernels and libraries that CUDA loads on the way; a plan counts them; docs/log.md
+BUSY_SHARE = 0.5  # a card of which others leave less is left to them, where another has twice as much
 _FIRST_FREE_BYTES: dict[str, int] = {}  # of each device, when this process saw it first
+_AUTO: dict[str, int] = {}  # the card that "auto" took in this process: its next image finds the model there
 
 
 def find_accelerator(device: str) -> tuple[Gpu | None, str]:
-    """The GPU for "auto", "cuda", "cuda:N" or "mps", and "" or why there is none that torch can use.
+    """The GPU for "auto", "cuda", "cuda:N" or "mps", and "" or why it is not the first or there is none.
 
-    Only "auto" gets None. Raises UsageError for a device that is asked for and can't be used. Everything that torch
-    reads from the environment is set first: later it has no effect (the allocator reads its settings with the first
-    question about a GPU).
+    Only "auto" gets None, or another card than the first: where that is busy or can't be used. Raises UsageError for a
+    device that is asked for and can't be used. Everything that torch reads from the environment is set first: later it
+    has no effect (the allocator reads its settings with the first question about a GPU).
     """
     with importing(FEW_PREPARED):
         import torch
@@ -35,7 +37,7 @@ def choose(torch: Any, device: str) -> tuple[Gpu | None, str]:
         return _apple(torch, seen)
     if not seen.cards:
         return _none(device, why_unused(seen), present=bool(seen.present))
-    index = int(device.partition(":")[2] or 0)
+    index = _auto_card(torch, seen) if device == "auto" else int(device.partition(":")[2] or 0)
     if index >= seen.cards:
         _refuse_number(device, seen)
     try:
@@ -46,7 +48,30 @@ def choose(torch: Any, device: str) -> tuple[Gpu | None, str]:
         chip = f"compute capability {gpu.capability[0]}.{gpu.capability[1]}"
         reason = f"torch {torch.__version__} has no code for {gpu.name} ({chip})"
         return _none(device, (reason, OTHER_BUILD), present=True)
-    return replace(gpu, free_bytes=_free_bytes(torch, gpu, index)), ""
+    return replace(gpu, free_bytes=_free_bytes(torch, gpu, index)), _passed_over(
+        seen, index
+    ) if device == "auto" else ""
+
+
+def _auto_card(torch: Any, seen: Accelerators) -> int:
+    """The first card; another one if the first can't be used, or if others use it and leave far less than there is."""
+    if "card" not in _AUTO:
+        usable = {int(gpu.device.partition(":")[2]): gpu for gpu in seen.gpus if gpu.kernels}
+        free = {index: _free_bytes(torch, gpu, index) for index, gpu in usable.items()}
+        first, freest = min(usable, default=0), max(free, key=free.__getitem__, default=0)
+        busy = bool(free) and free[first] < BUSY_SHARE * usable[first].total_bytes and 2 * free[first] < free[freest]
+        _AUTO["card"] = freest if busy else first
+    return _AUTO["card"]
+
+
+def _passed_over(seen: Accelerators, taken: int) -> str:
+    """Why "auto" took another card than the first; "" if it took that."""
+    if not taken:
+        return ""
+    first = next((gpu for gpu in seen.gpus if gpu.device == "cuda:0" and gpu.kernels), None)
+    if first is None:
+        return "the first card that can be used"
+    return f"cuda:0 is in use: {first.free_bytes / 1e9:.1f} of {first.total_bytes / 1e9:.1f} GB are free"
 
 
 def _none(device: str, advice: Advice, *, present: bool) -> tuple[None, str]:

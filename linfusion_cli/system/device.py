@@ -122,12 +122,17 @@ def find_machine(device: str = "auto") -> Machine:
         return _cpu("no GPU found")
     from linfusion_cli.system.accelerator import find_accelerator  # plans for a CPU need nothing of it
 
-    gpu, unusable = find_accelerator(device)
+    gpu, why = find_accelerator(device)
     if gpu is None:
-        return _cpu("no GPU that torch can use", *([UNUSED_GPU.format(unusable)] if unusable else []))
+        return _cpu("no GPU that torch can use", *([UNUSED_GPU.format(why)] if why else []))
     ram = gpu.free_bytes if gpu.device == "mps" else ram_bytes()[1]
     found = _machine(
-        gpu.device, gpu.name, "found" if device == "auto" else "asked for", gpu.total_bytes, gpu.free_bytes, ram
+        gpu.device,
+        gpu.name,
+        why or ("found" if device == "auto" else "asked for"),
+        gpu.total_bytes,
+        gpu.free_bytes,
+        ram,
     )
     return replace(found, bfloat16=gpu.bfloat16, half_macs=gpu.half_macs, fused_attention=gpu.fused_attention)
 

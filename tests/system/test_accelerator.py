@@ -26,6 +26,7 @@ def seen_for_the_first_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(gpu_probe, "NVIDIA_CONTROL", gpu_probe.PROC / "not here")
     yield
     accelerator._FIRST_FREE_BYTES.clear()
+    accelerator._AUTO.clear()
 
 
 def found(torch: StandInTorch, asked: str, monkeypatch: pytest.MonkeyPatch) -> Machine:
@@ -222,3 +223,38 @@ print(seen)
     mine = {name: value for name, value in os.environ.items() if "ALLOC_CONF" not in name and "CAPACITY" not in name}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=mine)
     assert done.stdout.strip() == "[('expandable_segments:True', '32')]"
+
+
+def with_free(torch: StandInTorch, *free_gigabytes: float) -> StandInTorch:
+    torch.cuda.mem_get_info = lambda index: (int(10**9 * free_gigabytes[index]), 8 * 10**9)
+    return torch
+
+
+@pytest.mark.parametrize(
+    ("free", "taken", "reason"),
+    [
+        ((7.5, 8.0), "cuda:0", "found"),
+        ((4.5, 8.0), "cuda:0", "found"),
+        ((1.0, 1.9), "cuda:0", "found"),  # busy, but the other one is hardly better
+        ((1.0, 8.0), "cuda:1", "cuda:0 is in use: 1.0 of 8.0 GB are free"),
+    ],
+)
+def test_a_card_that_others_use_is_left_to_them(
+    free: tuple[float, ...], taken: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = with_free(StandInTorch(*CARDS, archs="sm_75 sm_86"), *free)
+    machine = found(torch, "auto", monkeypatch)
+    assert (machine.device, machine.reason) == (taken, reason)
+    assert found(torch, "cuda", monkeypatch).device == "cuda:0"  # the first one was asked for
+
+
+def test_the_next_image_of_a_process_takes_the_same_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = with_free(StandInTorch(*CARDS, archs="sm_75 sm_86"), 8.0, 8.0)
+    assert found(torch, "auto", monkeypatch).device == "cuda:0"
+    assert found(with_free(torch, 1.0, 8.0), "auto", monkeypatch).device == "cuda:0"
+
+
+def test_a_first_card_that_can_not_be_used_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = StandInTorch(("GTX 1080", 6, 1), CARDS[0], archs="sm_86")
+    machine = found(torch, "auto", monkeypatch)
+    assert (machine.device, machine.reason) == ("cuda:1", "the first card that can be used")
