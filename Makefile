@@ -10,8 +10,8 @@ TORCH_FROM ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /dev/dx
   2>/dev/null || echo "note: $(CPU_TORCH) does not answer: PyPI has a larger torch" >&2))
 
 .DEFAULT_GOAL := help
-.PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks same-pixels \
-  soak soak-full test-labelled gpu gpu-wheels clean gallery claims man docs
+.PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks \
+  bench-roofline same-pixels soak soak-full test-labelled gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -70,6 +70,9 @@ bench-batch: $(VENV)/.installed  ## the overhead of a batch: model loads, journa
 
 bench-ranks: $(VENV)/.installed  ## one image by two processes of one thread against one of two: time, memory, bytes
 	$(BIN)/python bench/ranks.py $(RANKS_FLAGS)
+
+bench-roofline: $(VENV)/.installed  ## how near each phase comes to this machine's peaks; ROOFLINE="--size 2048x2048"
+	$(BIN)/python -m bench.roofline $(ROOFLINE)
 
 reference: $(VENV)/.installed  ## writes docs/reference.md, docs/families.md and presets/defaults.toml's comments
 	$(BIN)/python -m linfusion_cli.cli.reference
