@@ -16,7 +16,6 @@ from linfusion_cli.images.icc import ADOBE, GAMMA_SRGB, SRGB, Chromaticities, ma
 SAME_LEVELS = 2  # a profile that changes no colour by more than this is taken for sRGB
 LATTICE = 9  # levels per channel at which that is tried
 SRGB_GAMMA = 0.45455  # what programs write for the curve of sRGB
-_SRGB_NUMBERS = (*SRGB.white, *SRGB.red, *SRGB.green, *SRGB.blue)
 EXACTLY = 0.00002  # gAMA counts hundred-thousandths
 COLOUR_SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of ICC profiles, and Pillow's mode
 INTEROPERABILITY = 0xA005
@@ -181,8 +180,7 @@ def _of_png(image: Any) -> Colours:
 
 def _is_srgb(found: Chromaticities) -> bool:
     """Whether chromaticities are those of sRGB, but for rounding."""
-    pairs = zip((*found.white, *found.red, *found.green, *found.blue), _SRGB_NUMBERS, strict=True)
-    return all(abs(one - other) < 0.002 for one, other in pairs)
+    return all(abs(one - other) < 0.002 for one, other in zip(found.numbers, SRGB.numbers, strict=True))
 
 
 def _of_exif(image: Any) -> Colours:

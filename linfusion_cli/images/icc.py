@@ -21,6 +21,11 @@ class Chromaticities:
     green: tuple[float, float]
     blue: tuple[float, float]
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The eight numbers, in the order of PNG's cHRM."""
+        return (*self.white, *self.red, *self.green, *self.blue)
+
     @staticmethod
     def of(numbers: Any) -> Chromaticities | None:
         """From the eight numbers of PNG's cHRM; None for those that span no colours."""

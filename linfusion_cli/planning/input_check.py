@@ -30,6 +30,7 @@ from linfusion_cli.weights.model_family import check_family
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.safetensors_header import Header
 from linfusion_cli.weights.single_file import ZTSNR
+from linfusion_cli.weights.single_file_layouts import TOKENIZER_OF
 from linfusion_cli.weights.tokenizer_files import words_of
 from linfusion_cli.weights.unet_file import check_unet, config_path, unet_config
 from linfusion_cli.weights.used_files import linfusion_folder
@@ -117,7 +118,7 @@ def check_inputs(job: Job, weights: JobWeights) -> None:
             widths = text_widths(texts)
             for part, name in names.items():
                 _check_vectors(embedding.header, name, part, widths.get(part, 0))
-                _check_token(embedding, inversion(text)[1], texts / part.replace("text_encoder", "tokenizer"), given)
+                _check_token(embedding, inversion(text)[1], texts / TOKENIZER_OF[part], given)
     for lora in (one for one in weights.loras if one.path is not None):
         check_lora(lora.header, width)
         if unet is not None:

@@ -7,11 +7,9 @@ from pathlib import Path
 
 from linfusion_cli.weights.pipeline_settings import read_json_object
 from linfusion_cli.weights.single_file import named_part
-from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, TOKENIZERS
 from linfusion_cli.weights.tokenizer_files import CONFIG, has_words, tokenizer_class
 from linfusion_cli.weights.weight_file import WeightFile, headers_in
-
-TOKENIZERS = ("tokenizer", "tokenizer_2")
 
 
 def require_parts(weights: WeightFile, folder: Path, replaced: Collection[str], *, two_text_encoders: bool) -> None:

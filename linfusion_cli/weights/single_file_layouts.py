@@ -9,6 +9,8 @@ from typing import Literal
 # How a part's tensors are named behind the prefix; engine/loading/conversions.py has a function for each.
 Naming = Literal["diffusers", "ldm_unet", "ldm_vae", "clip", "open_clip"]
 TEXT_ENCODERS = ("text_encoder", "text_encoder_2")
+TOKENIZERS = ("tokenizer", "tokenizer_2")
+TOKENIZER_OF = dict(zip(TEXT_ENCODERS, TOKENIZERS, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

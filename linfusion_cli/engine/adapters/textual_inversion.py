@@ -12,8 +12,7 @@ from linfusion_cli.errors import WeightsError
 from linfusion_cli.planning.render_plan import InversionInput
 from linfusion_cli.weights.embedding_file import taken, vectors_of
 from linfusion_cli.weights.safetensors_header import Header
-
-ENCODERS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
+from linfusion_cli.weights.single_file_layouts import TOKENIZER_OF
 
 
 def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> None:
@@ -22,7 +21,7 @@ def add_inversions(pipeline: Any, inversions: tuple[InversionInput, ...]) -> Non
         inversion.file.refuse_changed()
         token, path = inversion.token, inversion.file.header.path
         for part, vectors in _vectors(inversion.file.header, pipeline).items():
-            encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, dict(ENCODERS)[part])
+            encoder, tokenizer = getattr(pipeline, part), getattr(pipeline, TOKENIZER_OF[part])
             width = encoder.get_input_embeddings().weight.shape[1]
             if vectors.shape[1] != width:
                 what = f"vectors of {vectors.shape[1]} numbers, the model's {part} has {width}: for another family"

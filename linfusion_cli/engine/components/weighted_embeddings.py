@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.planning.render_plan import Fragment
-
-PARTS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+from linfusion_cli.weights.single_file_layouts import TOKENIZER_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def encoders(texts: Any, clip_skip: int) -> list[Encoder]:
     two = getattr(texts, "text_encoder_2", None) is not None
     return [
         Encoder(texts, getattr(texts, tokenizer), getattr(texts, model), clip_skip, two)
-        for tokenizer, model in PARTS[: 2 if two else 1]
+        for model, tokenizer in list(TOKENIZER_OF.items())[: 2 if two else 1]
     ]
 
 
