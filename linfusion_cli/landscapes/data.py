@@ -23,12 +23,17 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Images of one size: how many, how much of each scene they show."""
+    """Images of one size: how many, how much of each scene they show.
+
+    windows: windows from the whole scene down to 1/16 of it; without it whole scenes
+    halves:  each view is also drawn with half as many pixels, as the stage before an upscale sees it
+    """
 
     height_px: int
     width_px: int
     count: int
-    windows: bool  # True: windows from the whole scene down to 1/16 of it; False: whole scenes
+    windows: bool
+    halves: bool = False
 
     def times(self, factor: int) -> Bucket:
         """The same bucket with so many times the images."""
@@ -56,10 +61,12 @@ class Effort:
 class Images:
     """A rendered bucket: uint8 (count, 3, height, width), and for each a caption and the place of its sun or moon.
 
-    discs: (count, 3), centre x, centre y and radius in pixels; radius 0 = none
+    halves: (count, 3, height / 2, width / 2), the same views drawn with half as many pixels, where the bucket has them
+    discs:  (count, 3), centre x, centre y and radius in pixels; radius 0 = none
     """
 
     images: Tensor
+    halves: Tensor | None
     discs: Tensor
     captions: tuple[str, ...]
     windows: bool
@@ -82,7 +89,10 @@ def gather(parts: Iterator[Images]) -> Images:
     batches = list(parts)
     captions = tuple(text for part in batches for text in part.captions)
     images, discs = torch.cat([part.images for part in batches]), torch.cat([part.discs for part in batches])
-    return Images(images, discs, captions, batches[0].windows)
+    halves = [part.halves for part in batches if part.halves is not None]
+    return Images(
+        images, torch.cat(halves) if len(halves) == len(batches) else None, discs, captions, batches[0].windows
+    )
 
 
 def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> Images:
@@ -95,6 +105,9 @@ def _render_batch(job: tuple[Bucket, int, int], device: torch.device = CPU) -> I
     ]
     views = [random_view(scene, rng, aspect=aspect) if bucket.windows else View() for scene in scenes]
     images = to_levels(render(scenes, bucket.height_px, bucket.width_px, views, device))
+    halves = None
+    if bucket.halves:
+        halves = to_levels(render(scenes, bucket.height_px // 2, bucket.width_px // 2, views, device))
     discs = [disc_in_view(scene, view, bucket.height_px) for scene, view in zip(scenes, views, strict=True)]
     captions = tuple(caption(scene, rng) for scene in scenes)
-    return Images(images, torch.tensor(discs, device=images.device), captions, bucket.windows)
+    return Images(images, halves, torch.tensor(discs, device=images.device), captions, bucket.windows)

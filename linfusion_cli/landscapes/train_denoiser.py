@@ -2,7 +2,7 @@
 
 Softmax alone makes the teacher of `linfusion distill`. In turn, the rest of the UNet suits either attention.
 Whole scenes are seen at all timesteps, windows into scenes only at low noise: the model composes at its base size and
-sharpens at any zoom.
+sharpens at any zoom. Most windows' noise holds what is wrong with an enlarged image, as a stage of the upscale finds it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
+from linfusion_cli.landscapes.enlargement import enlarged_latents, noise_with_error
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
@@ -31,9 +32,9 @@ BUCKETS = (
     Bucket(128, 128, 9600, windows=False),
     Bucket(96, 160, 3360, windows=False),
     Bucket(160, 96, 1920, windows=False),
-    Bucket(128, 128, 5760, windows=True),
-    Bucket(256, 256, 1440, windows=True),
-    Bucket(512, 512, 360, windows=True),  # group statistics must also be those of large images
+    Bucket(128, 128, 5760, windows=True, halves=True),
+    Bucket(256, 256, 1440, windows=True, halves=True),
+    Bucket(512, 512, 360, windows=True, halves=True),  # group statistics must also be those of large images
 )
 SHARES = (0.47, 0.18, 0.09, 0.12, 0.08, 0.06)  # of the steps, by bucket
 TRAIN_TIMESTEPS = 1000
@@ -46,11 +47,15 @@ ENCODED_PIXELS = 48 * 256 * 256  # of one call of the encoder: its memory stays 
 
 @dataclass(frozen=True, slots=True)
 class Latents:
-    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens)."""
+    """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens).
+
+    errors: how far the latents of an enlarged image are from these (enlargement.py), of windows
+    """
 
     latents: Tensor
     tokens: Tensor
     windows: bool
+    errors: Tensor | None = None
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -146,24 +151,30 @@ def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) ->
                 yield f"rendering and encoding {bucket.count} images of {bucket.width_px}x{bucket.height_px}"
                 _encode(path, bucket, vae, tokenizer, effort)
         stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
-        yield Latents(stored["latents"].to(device), stored["tokens"].to(device), bucket.windows)
+        yield Latents(windows=bucket.windows, **{name: tensor.to(device) for name, tensor in stored.items()})
 
 
 def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
-    latents, tokens = [], []
+    latents, errors, tokens = [], [], []
+    draw = torch.Generator().manual_seed(effort.seed)
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
-        images = (part.images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        latents.append(
-            torch.cat(
-                [
-                    vae.encode(few).latent_dist.mean
-                    for few in images.split(max(1, ENCODED_PIXELS // images[0, 0].numel()))
-                ]
-            )
-        )
+        few = max(1, ENCODED_PIXELS // part.images[0, 0].numel())
+        clean = [vae.encode(_signed(images)).latent_dist.mean for images in part.images.split(few)]
+        latents.append(torch.cat(clean))
+        if part.halves is not None:
+            enlarged = [enlarged_latents(vae, _signed(halves), draw) for halves in part.halves.split(few)]
+            errors.append(torch.cat(enlarged) - latents[-1])
         tokens.append(_tokens(tokenizer, list(part.captions)))
+    tensors = {"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}
+    if errors:
+        tensors["errors"] = torch.cat(errors).contiguous()
     with replacing(path) as part_path:
-        save_file({"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}, part_path)
+        save_file(tensors, part_path)
+
+
+def _signed(images: Tensor) -> Tensor:
+    """uint8 images in [-1, 1]."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
@@ -250,6 +261,8 @@ class Batches:
             torch.where(dropped.to(device), self.empty.to(device), bucket.tokens[chosen]),
         )
         noise = torch.randn(clean.shape, generator=draw).to(device)
+        if bucket.errors is not None:
+            noise = noise_with_error(noise, bucket.errors[chosen], self.alphas, draw)
         noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
         ratio = alpha / (1 - alpha)

@@ -17,5 +17,7 @@ def small_buckets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         train_autoencoder, "BUCKETS", (Bucket(128, 128, 8, windows=False), Bucket(512, 512, 2, windows=True))
     )
-    monkeypatch.setattr(train_denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2) for index in range(6)))
+    monkeypatch.setattr(
+        train_denoiser, "BUCKETS", tuple(Bucket(64, 64, 8, windows=index > 2, halves=index > 2) for index in range(6))
+    )
     monkeypatch.setattr(data.multiprocessing, "get_context", lambda kind: SimpleNamespace(Pool=ThreadPool))

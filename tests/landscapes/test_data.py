@@ -54,6 +54,7 @@ def test_gathered_batches_keep_their_order() -> None:
     parts = [
         Images(
             torch.full((1, 3, 2, 2), level, dtype=torch.uint8),
+            torch.full((1, 3, 1, 1), level, dtype=torch.uint8),
             torch.full((1, 3), float(level)),
             (str(level),),
             windows=True,
@@ -62,6 +63,8 @@ def test_gathered_batches_keep_their_order() -> None:
     ]
     whole = gather(iter(parts))
     assert whole.images[:, 0, 0, 0].tolist() == [5, 3]
+    assert whole.halves is not None
+    assert whole.halves.flatten(1)[:, 0].tolist() == [5, 3]
     assert whole.discs[:, 0].tolist() == [5.0, 3.0]
     assert whole.captions == ("5", "3")
     assert whole.windows

@@ -34,7 +34,7 @@ def test_discs_move_with_the_squares_that_are_cut() -> None:
     """A disc of one white pixel: wherever a square is cut, and mirrored or not, it stays on its pixel."""
     image = torch.zeros(1, 3, 512, 512, dtype=torch.uint8)
     image[..., 200, 260] = 255
-    whole = Images(image, torch.tensor([[260.5, 200.5, 1.0]]), ("",), windows=False)
+    whole = Images(image, None, torch.tensor([[260.5, 200.5, 1.0]]), ("",), windows=False)
     seen = 0
     for index in range(40):
         batch, discs = train_autoencoder._batch({512: whole}, torch.Generator().manual_seed(index), 1)
@@ -49,7 +49,7 @@ def test_a_decoder_that_is_trained_alone_leaves_the_latents_as_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(train_autoencoder, "BUCKETS", ())
-    scene = Images(torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), torch.zeros(8, 3), ("",) * 8, False)
+    scene = Images(torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8), None, torch.zeros(8, 3), ("",) * 8, False)
     monkeypatch.setattr(train_autoencoder, "_by_size", lambda _: {512: scene})
     monkeypatch.setattr(train_autoencoder, "CROPS", (train_autoencoder.Crop(32, 2, 1.0),))
     model = builtin_folder("builtin:landscape")
