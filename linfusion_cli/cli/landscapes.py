@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
     from linfusion_cli.training.schedule import Schedule
 
+LINEAR_SHARE, WINDOW_SHARE = 0.7, 0.26  # of the denoiser's steps
 EPILOG = """\b
 Examples:
   linfusion landscapes render --count 6 --size 512x512 -o scenes
@@ -138,7 +139,13 @@ def train(
     linear_share: Annotated[
         float,
         typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
-    ] = 0.7,
+    ] = LINEAR_SHARE,
+    window_share: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Of the denoiser's steps, those on windows into scenes. More of them sharpen an upscale."
+        ),
+    ] = WINDOW_SHARE,
     decoder_only: Annotated[
         bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
     ] = False,
@@ -152,6 +159,10 @@ def train(
     from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import make_folder
 
+    if part is not Part.denoiser and (linear_share, window_share) != (LINEAR_SHARE, WINDOW_SHARE):
+        raise UsageError(
+            f"--linear-share and --window-share are of the denoiser, not of the {part.value}. Leave them out"
+        )
     _refuse_too_early(part, folder, start, decoder_only=decoder_only)
     make_folder(folder)
     with TrainingDisplay(quiet=quiet, as_json=as_json) as display:
@@ -161,7 +172,9 @@ def train(
 
         effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
         schedule = Schedule(steps, rate, minutes)
-        display.run(_train(part, folder, schedule, effort, start, linear_share, decoder_only=decoder_only))
+        display.run(
+            _train(part, folder, schedule, effort, start, (linear_share, window_share), decoder_only=decoder_only)
+        )
         display.announce(_result(part, folder))
 
 
@@ -206,7 +219,7 @@ def _train(
     schedule: Schedule,
     effort: Effort,
     start: str,
-    linear_share: float,
+    shares: tuple[float, float],
     *,
     decoder_only: bool,
 ) -> Iterator[object]:
@@ -214,10 +227,19 @@ def _train(
     from linfusion_cli.training.trainer import WeightsWritten
 
     weights, model = _result(Part.autoencoder, folder), _model_folder(start) if start else None
+    linear_share, window_share = shares
     if part is Part.autoencoder:
         yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, model, decoder_only=decoder_only)
     elif part is Part.denoiser:
-        yield from train_denoiser.train(_result(part, folder), weights, schedule, effort, linear_share, model)
+        yield from train_denoiser.train(
+            _result(part, folder),
+            weights,
+            schedule,
+            effort,
+            linear_share=linear_share,
+            window_share=window_share,
+            start=model,
+        )
     else:
         size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder))
         yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"

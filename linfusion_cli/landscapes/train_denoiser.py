@@ -2,7 +2,7 @@
 
 Softmax alone makes the teacher of `linfusion distill`. In turn, the rest of the UNet suits either attention.
 Whole scenes are seen at all timesteps, windows into scenes only at low noise: the model composes at its base size and
-sharpens at any zoom. Most windows' noise holds what is wrong with an enlarged image, as a stage of the upscale finds it.
+sharpens at any zoom. Most windows' noise holds what is wrong with an enlarged image, as a stage of an upscale finds it.
 """
 
 from __future__ import annotations
@@ -189,13 +189,16 @@ def train(
     vae_folder: Path,
     schedule: Schedule,
     effort: Effort,
-    linear_share: float = 0.7,
+    *,
+    linear_share: float,
+    window_share: float,
     start: Path | None = None,
 ) -> Iterator[str | Progress]:
     """Trains in `folder`, going on where it was; yields notes and progress.
 
     `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher. `start` is the folder of a
-    model that is trained further, None for a new one.
+    model that is trained further, None for a new one. `window_share` of the steps are on windows: more of them than
+    SHARES has teach a trained model to sharpen what it upscales.
     """
     torch.manual_seed(effort.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -213,6 +216,7 @@ def train(
     identity: Identity = {
         "part": "denoiser",
         "linear_share": linear_share,
+        "window_share": window_share,
         "start": start.name if start else "",
         **effort.identity(),
     }
@@ -220,12 +224,20 @@ def train(
     run = Run(
         folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, settings, accelerator
     )
-    batches = Batches(buckets, build_scheduler().alphas_cumprod, _tokens(tokenizer, [""]), effort.batch, linear_share)
+    alphas, shares = build_scheduler().alphas_cumprod, shares_of(buckets, window_share)
+    batches = Batches(buckets, shares, alphas, _tokens(tokenizer, [""]), effort.batch, linear_share)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
 
     yield from run.train(loss_of)
+
+
+def shares_of(buckets: list[Latents], window_share: float) -> Tensor:
+    """The part of the steps of each bucket, (buckets,): SHARES, but with so much for all windows together."""
+    windows, shares = torch.tensor([bucket.windows for bucket in buckets]), torch.tensor(SHARES[: len(buckets)])
+    scale = torch.where(windows, window_share / shares[windows].sum(), (1 - window_share) / shares[~windows].sum())
+    return shares * scale
 
 
 def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tensor:
@@ -239,9 +251,10 @@ def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tenso
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """What the loss draws from: the buckets, the noise schedule, the tokens of no text."""
+    """What the loss draws from: the buckets, their shares of the steps, the noise schedule, the tokens of no text."""
 
     buckets: list[Latents]
+    shares: Tensor
     alphas: Tensor
     empty: Tensor
     batch: int
@@ -249,7 +262,7 @@ class Batches:
 
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
-        bucket = self.buckets[int(torch.multinomial(torch.tensor(SHARES), 1, generator=draw))]
+        bucket = self.buckets[int(torch.multinomial(self.shares, 1, generator=draw))]
         count, device = max(3, 48 * 256 // bucket.latents[0, 0].numel()) * self.batch, bucket.latents.device
         chosen = torch.randint(len(bucket.latents), (count,), generator=draw).to(device)
         dropped = torch.rand(count, 1, generator=draw) < 0.1  # for classifier-free guidance

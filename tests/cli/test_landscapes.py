@@ -67,3 +67,9 @@ def test_a_part_before_its_turn_names_the_one_that_is_first(
 def test_a_decoder_alone_needs_a_trained_autoencoder(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["landscapes", "train", *words, "--decoder-only"]) == 2
     assert "--from builtin:landscape" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["autoencoder", "--window-share", "0.5"], ["export", "--linear-share", "0"]])
+def test_the_denoisers_shares_are_refused_for_other_parts(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["landscapes", "train", *words]) == 2
+    assert "are of the denoiser" in capsys.readouterr().err

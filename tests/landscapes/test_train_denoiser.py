@@ -42,3 +42,18 @@ def test_images_are_prepared_once_and_read_by_each_of_several_processes(
     assert first[1].latents.shape == (3, 4, 8, 8)
     assert torch.equal(first[1].latents, second[0].latents)
     assert torch.equal(first[1].tokens, second[0].tokens)
+
+
+def test_windows_get_the_share_that_was_asked_for() -> None:
+    """The recipe's own share leaves its shares; another one keeps their proportions within each kind."""
+    buckets = [
+        train_denoiser.Latents(torch.zeros(1), torch.zeros(1), windows=bucket.windows)
+        for bucket in train_denoiser.BUCKETS
+    ]
+    usual = torch.tensor(train_denoiser.SHARES)
+    assert torch.allclose(train_denoiser.shares_of(buckets, 0.26), usual)
+    more = train_denoiser.shares_of(buckets, 0.73)
+    windows = torch.tensor([bucket.windows for bucket in buckets])
+    assert float(more[windows].sum()) == pytest.approx(0.73)
+    assert float(more.sum()) == pytest.approx(1)
+    assert torch.allclose(more[windows] / more[windows][0], usual[windows] / usual[windows][0])
