@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -49,6 +49,15 @@ app = typer.Typer(
     help="Render the procedural scenes, or train the built-in model from scratch.",
     epilog=EPILOG,
 )
+
+
+class Parts(NamedTuple):
+    """linear, window: of the denoiser's steps, those with linear attention and on windows; blend: the run's weights in
+    the model."""
+
+    linear: float
+    window: float
+    blend: float
 
 
 class Part(StrEnum):
@@ -146,6 +155,12 @@ def train(
             min=0, max=1, help="Of the denoiser's steps, those on windows into scenes. More of them sharpen an upscale."
         ),
     ] = WINDOW_SHARE,
+    blend: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="For export with --from: the run's part of the weights; the rest are the model's."
+        ),
+    ] = 1.0,
     decoder_only: Annotated[
         bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
     ] = False,
@@ -159,6 +174,10 @@ def train(
     from linfusion_cli.cli.training_display import TrainingDisplay
     from linfusion_cli.output.atomic_file import make_folder
 
+    if blend != 1 and (part is not Part.export or not start):
+        raise UsageError(
+            "--blend is of an export of a model that was trained further. Try: export --from builtin:landscape"
+        )
     if part is not Part.denoiser and (linear_share, window_share) != (LINEAR_SHARE, WINDOW_SHARE):
         raise UsageError(
             f"--linear-share and --window-share are of the denoiser, not of the {part.value}. Leave them out"
@@ -173,7 +192,15 @@ def train(
         effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
         schedule = Schedule(steps, rate, minutes)
         display.run(
-            _train(part, folder, schedule, effort, start, (linear_share, window_share), decoder_only=decoder_only)
+            _train(
+                part,
+                folder,
+                schedule,
+                effort,
+                start,
+                Parts(linear_share, window_share, blend),
+                decoder_only=decoder_only,
+            )
         )
         display.announce(_result(part, folder))
 
@@ -219,7 +246,7 @@ def _train(
     schedule: Schedule,
     effort: Effort,
     start: str,
-    shares: tuple[float, float],
+    parts: Parts,
     *,
     decoder_only: bool,
 ) -> Iterator[object]:
@@ -227,7 +254,6 @@ def _train(
     from linfusion_cli.training.trainer import WeightsWritten
 
     weights, model = _result(Part.autoencoder, folder), _model_folder(start) if start else None
-    linear_share, window_share = shares
     if part is Part.autoencoder:
         yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, model, decoder_only=decoder_only)
     elif part is Part.denoiser:
@@ -236,11 +262,11 @@ def _train(
             weights,
             schedule,
             effort,
-            linear_share=linear_share,
-            window_share=window_share,
+            linear_share=parts.linear,
+            window_share=parts.window,
             start=model,
         )
     else:
-        size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder))
+        size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder), model, parts.blend)
         yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"
     yield WeightsWritten(str(_result(part, folder)))

@@ -16,14 +16,18 @@ from linfusion_cli.landscapes.train_denoiser import TOKENIZER, Student, build_sc
 from linfusion_cli.training.trainer import averaged
 
 
-def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
+def export(run_folder: Path, vae_folder: Path, target: Path, start: Path | None = None, blend: float = 1.0) -> int:
     """Saves the moving averages in float16, loadable by diffusers; returns the size in bytes.
 
     `linfusion/` holds the linear attentions of the run; those of a pure teacher are its projections, to be distilled.
+    start: the model that was trained further; blend: the run's part of the weights, 0 to 1, the rest are those of
+    `start`. Between the two, most of what was learned is there and little of what was known is lost (arXiv 2109.01903).
     """
     tokenizer = CLIPTokenizer.from_pretrained(run_folder / TOKENIZER)
     student = Student(build_text_encoder(tokenizer), build_unet())
     student.load_state_dict(averaged(run_folder))
+    if start is not None:
+        _blend(student, Student.of(start), blend)
     pipeline = StableDiffusionPipeline(
         vae=AutoencoderKL.from_pretrained(vae_folder),
         text_encoder=student.text_encoder,
@@ -44,6 +48,15 @@ def export(run_folder: Path, vae_folder: Path, target: Path) -> int:
         student.linfusion.save(part / "linfusion")
         _write_sums(part)
     return sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+
+
+@torch.no_grad()
+def _blend(student: Student, start: Student, part: float) -> None:
+    """theta = (1 - part) theta_start + part theta (arXiv 2109.01903, section 3)."""
+    before = start.state_dict()
+    for name, tensor in student.state_dict().items():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.lerp(before[name].float(), tensor.float(), part))
 
 
 def _write_sums(folder: Path) -> None:
