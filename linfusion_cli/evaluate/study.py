@@ -51,7 +51,12 @@ class Study:
     prompts: tuple[Asked, ...] = ()
 
     def asked(self) -> tuple[Asked, ...]:
-        """The prompts. Raises UsageError if there are none."""
+        """The prompts. Raises UsageError if there are none, and for images that are smaller than a crop."""
+        if min(self.size.width, self.size.height) < INPUT_PX:
+            nearest = Size(max(self.size.width, INPUT_PX), max(self.size.height, INPUT_PX))
+            raise UsageError(
+                f"{self.size}: crops of {INPUT_PX}x{INPUT_PX} are measured. Nearest: {nearest}", parameter="size"
+            )
         prompts = self.prompts or fixed_prompts(self.count, self.seed, self.size.width / self.size.height)
         if not prompts:
             raise UsageError("there are no prompts to evaluate. Name at least one")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from linfusion_cli.cli.app import main
+from linfusion_cli.errors import UsageError
 from linfusion_cli.evaluate.attributes import fixed_prompts
 from linfusion_cli.evaluate.classifier import load_classifier
 from linfusion_cli.evaluate.classifier_training import enlarged, render_lessons
@@ -136,3 +137,11 @@ def test_prompts_of_ones_own(quick: str, tmp_path: Path, capsys: pytest.CaptureF
     assert "there is no prompt in it" in capsys.readouterr().err
     assert main(["evaluate"]) == 2
     assert "-o FOLDER" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [Size(160, 96), Size(64, 512)])
+def test_images_smaller_than_a_crop_are_refused_before_any_is_made(tmp_path: Path, size: Size) -> None:
+    with pytest.raises(UsageError, match=f"size {size}: crops of 128x128 are measured. Nearest: ") as caught:
+        Study(folder=tmp_path, size=size).asked()
+    width, height = map(int, str(caught.value).rpartition(" ")[2].split("x"))
+    assert Study(folder=tmp_path, size=Size(width, height), count=1).asked()
