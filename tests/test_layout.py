@@ -59,7 +59,7 @@ IMPORTS = {
     "distill": "landscapes engine.attention weights training errors json_files files platform_files",
     "batch": "launched_ranks render_ranks rank_process render engine_import planning config output system geometry "
     "events errors version redaction json_files files toml_files flag_words platform_files",
-    "landscapes": "engine.attention training models json_files files",
+    "landscapes": "engine.attention engine.streaming training models json_files files",
     "convert": "weights errors files",
     "viewer": "output images file_formats geometry errors files png_chunks",
     "launched_ranks": "render_ranks rank_process render engine_import engine.components engine.distributed planning "

@@ -114,6 +114,43 @@ def render(
         announce(f"{count} scenes in {safe(output)}")
 
 
+LinearShareOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
+]
+WindowShareOption = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Of the denoiser's steps, those on windows into scenes. More of them sharpen an upscale."
+    ),
+]
+BlendOption = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="For export with --from: the run's part of the weights; the rest are the model's."),
+]
+DecoderOnlyOption = Annotated[
+    bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
+]
+StartOption = Annotated[
+    str,
+    typer.Option(
+        "--from",
+        metavar="MODEL",
+        help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.",
+    ),
+]
+MinutesOption = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        show_default="no limit",
+        help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed.",
+    ),
+]
+BatchOption = Annotated[int, typer.Option(min=1, help="Times the recipe's images per step. 1 suits two CPU cores.")]
+RateOption = Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --from.")]
+
+
 @app.command(cls=HelpCommand, epilog=TRAIN_EPILOG)
 def train(
     part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export.")],
@@ -123,47 +160,18 @@ def train(
     steps: Annotated[
         int, typer.Option(min=1, help="Training steps; the learning rate reaches zero at the last.")
     ] = 2000,
-    minutes: Annotated[
-        float,
-        typer.Option(
-            min=0.1,
-            show_default="no limit",
-            help="Ends earlier, with the rate at zero too. Results then depend on the machine's speed.",
-        ),
-    ] = inf,
+    minutes: MinutesOption = inf,
     seed: Annotated[int, typer.Option(help="Fixes scenes, weights and order.")] = 0,
-    batch: Annotated[int, typer.Option(min=1, help="Times the recipe's images per step. 1 suits two CPU cores.")] = 1,
+    batch: BatchOption = 1,
     scenes: Annotated[int, typer.Option(min=1, help="Times the recipe's number of rendered images.")] = 1,
     precision: Annotated[Precision, typer.Option(help="Numbers of the forward pass: no = float32.")] = Precision.no,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    start: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            metavar="MODEL",
-            help="Train a model of this layout further: its folder, or builtin:landscape. Without: from scratch.",
-        ),
-    ] = "",
-    rate: Annotated[float, typer.Option(min=1e-6, help="The highest learning rate. Lower it for --from.")] = 1.5e-3,
-    linear_share: Annotated[
-        float,
-        typer.Option(min=0, max=1, help="Of the denoiser's steps, those with linear attention. 0 = a softmax teacher."),
-    ] = LINEAR_SHARE,
-    window_share: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="Of the denoiser's steps, those on windows into scenes. More of them sharpen an upscale."
-        ),
-    ] = WINDOW_SHARE,
-    blend: Annotated[
-        float,
-        typer.Option(
-            min=0, max=1, help="For export with --from: the run's part of the weights; the rest are the model's."
-        ),
-    ] = 1.0,
-    decoder_only: Annotated[
-        bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
-    ] = False,
+    start: StartOption = "",
+    rate: RateOption = 1.5e-3,
+    linear_share: LinearShareOption = LINEAR_SHARE,
+    window_share: WindowShareOption = WINDOW_SHARE,
+    blend: BlendOption = 1.0,
+    decoder_only: DecoderOnlyOption = False,
     as_json: JsonFlag = False,
     quiet: QuietFlag = False,
 ) -> None:
