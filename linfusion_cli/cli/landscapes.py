@@ -51,7 +51,7 @@ app = typer.Typer(
 )
 
 
-class Parts(NamedTuple):
+class Fractions(NamedTuple):
     """linear, window: of the denoiser's steps, those with linear attention and on windows; blend: the run's weights in
     the model."""
 
@@ -206,7 +206,7 @@ def train(
                 schedule,
                 effort,
                 start,
-                Parts(linear_share, window_share, blend),
+                Fractions(linear_share, window_share, blend),
                 decoder_only=decoder_only,
             )
         )
@@ -254,7 +254,7 @@ def _train(
     schedule: Schedule,
     effort: Effort,
     start: str,
-    parts: Parts,
+    fractions: Fractions,
     *,
     decoder_only: bool,
 ) -> Iterator[object]:
@@ -270,11 +270,13 @@ def _train(
             weights,
             schedule,
             effort,
-            linear_share=parts.linear,
-            window_share=parts.window,
+            linear_share=fractions.linear,
+            window_share=fractions.window,
             start=model,
         )
     else:
-        size_bytes = export.export(_result(Part.denoiser, folder), weights, _result(part, folder), model, parts.blend)
+        size_bytes = export.export(
+            _result(Part.denoiser, folder), weights, _result(part, folder), model, fractions.blend
+        )
         yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"
     yield WeightsWritten(str(_result(part, folder)))

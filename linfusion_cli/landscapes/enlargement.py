@@ -13,6 +13,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from linfusion_cli.engine.streaming.resize import Taps
+from linfusion_cli.landscapes.latent_noise import with_noise
 
 SHARE = 0.6  # of the windows, those whose noise holds an enlargement's error
 FIRST_TIMESTEP = 300  # the lowest that a stage starts at; the higher, the smaller k
@@ -31,9 +32,7 @@ def enlarged_latents(vae: AutoencoderKL, halves: Tensor, draw: torch.Generator) 
 
     halves: (batch, 3, height / 2, width / 2) in [-1, 1], the same views drawn with half as many pixels
     """
-    latents = vae.encode(halves).latent_dist.mean
-    deviation = LATENT_NOISE * torch.rand((len(latents), 1, 1, 1), generator=draw)
-    latents = latents + (deviation * torch.randn(latents.shape, generator=draw)).to(latents.device)
+    latents = with_noise(vae.encode(halves).latent_dist.mean, LATENT_NOISE, draw)
     larger = enlarge(vae.decode(latents).sample.clamp(-1, 1))
     mean: Tensor = vae.encode(larger.contiguous(memory_format=torch.channels_last)).latent_dist.mean
     return mean

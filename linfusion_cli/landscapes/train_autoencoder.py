@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, Images, gather, render_bucket
 from linfusion_cli.landscapes.disc_weights import disc_weights
+from linfusion_cli.landscapes.latent_noise import with_noise
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
@@ -69,8 +70,7 @@ def loss_terms(
     posterior = vae.encode(images).latent_dist
     latents = posterior.sample()
     if latent_noise:
-        deviation = latent_noise * torch.rand((len(images), 1, 1, 1), generator=draw)
-        latents = latents + (deviation * torch.randn(latents.shape, generator=draw)).to(latents.device)
+        latents = with_noise(latents, latent_noise, draw)
     output = vae.decode(latents).sample.float()
     error, weights = output - images, disc_weights(discs, *images.shape[2:])
     down, right = error.diff(dim=2).abs() * weights[:, :, 1:], error.diff(dim=3).abs() * weights[..., 1:]
