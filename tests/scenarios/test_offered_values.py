@@ -50,6 +50,7 @@ TRIED = {
     "distill/trainer.py": "distill/test_trainer.py",
     "engine/distributed/ranks.py": "engine/distributed/test_ranks.py",
     "engine/streaming/foreign_unet.py": "engine/streaming/test_foreign_unet.py",
+    "evaluate/study.py": "evaluate/test_study.py",
     "images/deep_samples.py": "config/test_input_images.py",
     "planning/input_check.py": "planning/test_input_check.py",
     "planning/kernel_choice.py": "planning/test_kernel_choice.py",
