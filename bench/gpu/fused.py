@@ -16,6 +16,7 @@ from bench.gpu.timing import seconds_of
 # heads, width of a head, tokens: SD-XL's levels at 16384x8192, SD-v1.5's widest and narrowest heads; the stand-in's
 SHAPES = ((10, 64, 524_288), (20, 64, 131_072), (8, 40, 262_144), (8, 160, 32_768))
 TINY_SHAPES = ((2, 24, 70),)
+KEYS, TINY_KEYS = 65_536, 90  # that 2,048 queries of the autoencoder attend to, in one head of 512
 BAND, TINY_BAND = (640, 128, 1024), (20, 4, 30)  # channels, rows and columns of SD-XL's second level; the stand-in's
 RUNS = 5
 
@@ -36,6 +37,10 @@ def cases(setting: Setting) -> Iterator[Case]:
         for what in ("statistics", "norm and SiLU", "GEGLU"):
             name = f"{what}, {channels}x{rows}x{columns}, {dtype}"
             yield attempt(name, partial(_layer, name, what, setting, (channels, rows, columns), dtype))
+        if dtype != "float32":  # where the kernel runs
+            keys = TINY_KEYS if setting.quick else KEYS
+            name = f"the autoencoder's attention, {keys} keys, {dtype}"
+            yield attempt(name, partial(_softmax, name, setting, keys, dtype))
 
 
 def _beside(name: str, setting: Setting, heads: int, dim: int, tokens: int, dtype_name: str) -> Case:
@@ -105,6 +110,27 @@ def _layer(name: str, what: str, setting: Setting, band: tuple[int, int, int], d
     }
     with torch.inference_mode():
         return _timed(name, setting, *pairs[what], TOLERANCES[dtype], error_of)
+
+
+def _softmax(name: str, setting: Setting, keys: int, dtype_name: str) -> Case:
+    import torch
+
+    from bench.gpu.parity import TOLERANCES, error_of
+    from linfusion_cli.engine.streaming.vae_attention import SCORES, RunningSoftmax
+
+    dtype, queries = getattr(torch, dtype_name), min(2048, keys)
+    torch.manual_seed(10)
+    query, key, value = (torch.randn(1, count, 512, device=setting.device).to(dtype) for count in (queries, keys, keys))
+
+    def attended(*, fused: bool) -> Any:
+        online = RunningSoftmax.empty(query, 512**-0.5, fused=fused)
+        for part in range(0, keys, SCORES // queries):
+            online.add(key[:, part : part + SCORES // queries], value[:, part : part + SCORES // queries])
+        return online.result()
+
+    with torch.inference_mode():
+        plain, fused = partial(attended, fused=False), partial(attended, fused=True)
+        return _timed(name, setting, plain, fused, TOLERANCES[dtype], error_of)
 
 
 def _timed(name: str, setting: Setting, plain: Any, fused: Any, allowed: float, error_of: Any) -> Case:

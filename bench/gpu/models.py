@@ -127,7 +127,7 @@ class RandomModels:
         unet, linfusion, vae = self.networks(plan.dtype)
         config = json.loads((self.folder / "scheduler" / "scheduler_config.json").read_text())
         mounted = Mounted(unet, linfusion)
-        fused = fuse(plan, linfusion, vae.dtype, notify)
+        fused = fuse(plan, linfusion, vae, notify)
         return self.conditioning(plan), Components(mounted, vae, config, fused=fused)
 
     def give_back(self, plan: RenderPlan) -> None:

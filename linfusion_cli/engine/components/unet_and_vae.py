@@ -24,6 +24,7 @@ from linfusion_cli.engine.loading.safetensors_loader import build, fill, own_all
 from linfusion_cli.engine.loading.unet_source import prediction_of
 from linfusion_cli.engine.memory.dtypes import DTYPES
 from linfusion_cli.engine.memory.weight_offload import WaitingWeights, Weights
+from linfusion_cli.engine.streaming import fused_softmax
 from linfusion_cli.engine.streaming.fused_layers import fault_of
 from linfusion_cli.errors import Message, WeightsError, option
 from linfusion_cli.events import Note, Notify
@@ -42,7 +43,7 @@ class Components:
 
     mounted: the UNet with what goes on and off it: LinFusion, LoRA, IP-Adapter
     waiting: where their weights are while the device encodes a prompt
-    fused: norms and GEGLU run in fused kernels, as attention does
+    fused: norms, GEGLU and the autoencoder's attention run in fused kernels, as linear attention does
     """
 
     mounted: Mounted
@@ -88,23 +89,33 @@ def load(plan: RenderPlan, text_encoders: TextEncoders, notify: Notify) -> Compo
     vae = _vae(inputs, source, dtype)
     config = _scheduler_config(source, inputs, notify, prediction_of(own))
     linfusion = _linfusion(inputs, unet, dtype) if _linear(plan) else None
-    fused = fuse(plan, linfusion, vae.dtype, notify)
+    fused = fuse(plan, linfusion, vae, notify)
     mounted = Mounted(unet, linfusion, text_encoders.loras, text_encoders.ip_adapter)
     controlnets = tuple(_control(file, unet, dtype, linfusion) for file in inputs.controlnets)
     return Components(mounted, vae, config, controlnets, fused=fused)
 
 
-def fuse(plan: RenderPlan, linfusion: LinFusion | None, vae_dtype: torch.dtype, notify: Notify) -> bool:
-    """Whether norms and GEGLU run in fused kernels; tries them and those of attention, and tells once what fails."""
+def fuse(plan: RenderPlan, linfusion: LinFusion | None, vae: Any, notify: Notify) -> bool:
+    """Whether norms and GEGLU run in fused kernels; tries all kernels of the plan, and tells once which fail."""
     if plan.kernels == "plain":
         return False
     device, dtype = torch.device(plan.machine.device), DTYPES[plan.dtype]
     text = choose_kernels(linfusion, plan.kernels, device, dtype) if linfusion else ""
-    fault = next(filter(None, (fault_of(device, one) for one in {dtype, vae_dtype, torch.float32})), "")
-    if text or fault:
-        told = f"the fused kernels of norms and GEGLU do not run on {device} ({fault}): the plain ones are used"
-        notify(Note(text=text or told))
+    fault = next(filter(None, (fault_of(device, one) for one in {dtype, vae.dtype, torch.float32})), "")
+    softmax_fault = _softmax_fault(vae, device)
+    what, why = ("norms and GEGLU", fault) if fault else ("the autoencoder's attention", softmax_fault)
+    if text or why:
+        notify(
+            Note(text=text or f"the fused kernels of {what} do not run on {device} ({why}): the plain ones are used")
+        )
     return not fault
+
+
+def _softmax_fault(vae: Any, device: torch.device) -> str:
+    """Why the attention in the middle of the autoencoder has no kernel where it would have one; else ""."""
+    if vae.dtype not in fused_softmax.DTYPES or not vae.config.mid_block_add_attention:
+        return ""
+    return fused_softmax.fault_of(device, vae.dtype, vae.config.block_out_channels[-1])
 
 
 def _control(file: WeightFile, unet: Any, dtype: torch.dtype, linfusion: LinFusion | None) -> ControlNet | T2INet:

@@ -30,7 +30,7 @@ class ActivationStore:
     oom:        what happens where memory runs out
     prefetcher: copies ahead of the compute; None where the device has no streams beside it
     peers:      the processes that the rows of an image are split over
-    fused:      norms and GEGLU of the bands run in fused kernels, which a trial on the device found right
+    fused:      norms, GEGLU and the autoencoder's attention run in fused kernels, each after a trial on the device
     """
 
     peers: Peers = ALONE

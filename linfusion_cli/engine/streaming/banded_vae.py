@@ -17,6 +17,7 @@ from torch import Tensor
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
 from linfusion_cli.engine.memory.allocator import release_freed
+from linfusion_cli.engine.streaming import fused_softmax
 from linfusion_cli.engine.streaming.convolutions import Convolved, UpsampledConvolved
 from linfusion_cli.engine.streaming.row_source import (
     Added,
@@ -134,7 +135,8 @@ class Sweeper:
 
     def _attention(self, x: Held, attention: Any) -> Held:
         """The mid-block's softmax attention, over all latents or a window of them."""
-        attended = Attended(normalised(x, attention.group_norm, silu=False), attention, self.window)
+        fused = self.store.fused and not fused_softmax.fault_of(self.store.device, self.vae.dtype, x.field.channels)
+        attended = Attended(normalised(x, attention.group_norm, silu=False), attention, self.window, fused)
         return park(Added(attended, x.field), self.band_px, self.store, None, self.on_rows)
 
 

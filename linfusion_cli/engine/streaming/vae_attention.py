@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from linfusion_cli.engine.streaming import fused_softmax
 from linfusion_cli.engine.streaming.row_source import Derived, Field, tokens_of
 from linfusion_cli.geometry import Band, bands
 from linfusion_cli.planning.rank_share import BLOCK_ROWS
@@ -21,10 +22,12 @@ class Attended(Derived):
 
     window: the number of latents that a row attends to, at least; an image with no more gets exact attention.
     The rows of a block of BLOCK_ROWS attend to the same latents, so the result does not depend on the bands.
+    fused:  no score is written to memory
     """
 
     attention: Any
     window: int
+    fused: bool = False
 
     def reads(self, band: Band) -> tuple[tuple[Field, Band], ...]:
         blocks = _blocks(band)
@@ -39,7 +42,7 @@ class Attended(Derived):
         tokens = self.attention.to_q(tokens_of(self.source.rows(band)))
         queries = tokens.split(max(1, SCORES // self.width), dim=1)  # one part, unless the image is very wide
         step = max(1, SCORES // (queries[0].shape[1] * self.width))
-        online = [_Online.empty(query, float(self.attention.scale)) for query in queries]
+        online = [RunningSoftmax.empty(query, float(self.attention.scale), fused=self.fused) for query in queries]
         for part in bands(seen.height, step):
             tokens = tokens_of(self.source.rows(Band(seen.top + part.top, seen.top + part.bottom)))
             key, value = self.attention.to_k(tokens), self.attention.to_v(tokens)
@@ -78,27 +81,34 @@ def products(query: Tensor, key: Tensor) -> Tensor:
 
 
 @dataclass(slots=True)
-class _Online:
+class RunningSoftmax:
     """Softmax over keys that come in parts: sums are rescaled when a larger score turns up (arXiv 1805.02867).
 
     query:          (1, queries, dim), already scaled
     highest, total: (1, queries, 1), the largest score, and the sum of exp(score - highest)
     weighted:       (1, queries, dim), the sum of values, each times exp(score - highest); float32 at least
+    fused:          parts are added by one kernel
     """
 
     query: Tensor
     highest: Tensor
     total: Tensor
     weighted: Tensor
+    fused: bool = False
 
     @staticmethod
-    def empty(query: Tensor, scale: float) -> _Online:
+    def empty(query: Tensor, scale: float, *, fused: bool = False) -> RunningSoftmax:
         exact = query.to(torch.promote_types(torch.float32, query.dtype)) * scale
         nothing = exact.new_zeros(*exact.shape[:2], 1)
-        return _Online(exact.to(query.dtype), nothing - torch.inf, nothing, torch.zeros_like(exact))
+        return RunningSoftmax(exact.to(query.dtype), nothing - torch.inf, nothing, torch.zeros_like(exact), fused)
 
     def add(self, key: Tensor, value: Tensor) -> None:
         """Adds keys and values, each (1, keys, dim)."""
+        if self.fused:
+            self.highest, self.total = fused_softmax.add_keys(
+                self.query, key, value, self.highest, self.total, self.weighted
+            )
+            return
         scores = products(self.query, key)
         highest = torch.maximum(self.highest, scores.amax(2, keepdim=True))
         scores = scores.sub_(highest).exp_()

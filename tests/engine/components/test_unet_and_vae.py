@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from made_up import job, machine
+from tiny import tiny_vae
 from torch import nn
 
+from linfusion_cli.engine.components import unet_and_vae
 from linfusion_cli.engine.components.text_encoders import TextEncoders, load_text_encoders
 from linfusion_cli.engine.components.unet_and_vae import Components, load
 from linfusion_cli.engine.memory.weight_offload import Arenas, Weights
@@ -88,3 +90,20 @@ def test_kernels_that_do_not_run_are_told_and_left_out() -> None:
     assert not components.fused
     attentions = components.mounted.modules[0]
     assert {attention.kernels for attention in attentions} == {None}
+
+
+@pytest.mark.parametrize(
+    ("attends", "dtype", "told"), [(True, "float16", 1), (False, "float16", 0), (True, "float32", 0)]
+)
+def test_an_autoencoder_whose_attention_has_no_kernel_is_told_once(
+    attends: bool, dtype: str, told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other kernels still run; in float32 its attention has none, and none is missed."""
+    monkeypatch.setattr(unet_and_vae, "fault_of", lambda device, dtype: "")
+    plan = replace(make_plan(job("128x128"), machine("cpu", 8)), kernels="fused")
+    vae = tiny_vae(attention=attends).to(getattr(torch, dtype))
+    notes: list[Any] = []
+    assert unet_and_vae.fuse(plan, None, vae, notes.append)
+    assert [str(note.text) for note in notes] == [
+        "the fused kernels of the autoencoder's attention do not run on cpu (no Triton): the plain ones are used"
+    ] * told
