@@ -11,7 +11,7 @@ TORCH_FROM ?= $(if $(wildcard /proc/driver/nvidia/version /dev/nvidiactl /dev/dx
 
 .DEFAULT_GOAL := help
 .PHONY: reference help demo test test-long test-fast check lint coverage bench bench-long bench-batch bench-ranks \
-  bench-roofline same-pixels soak soak-full test-labelled gpu gpu-wheels clean gallery claims man docs
+  bench-roofline bench-peers same-pixels soak soak-full test-labelled gpu gpu-wheels clean gallery claims man docs
 
 help:  ## prints this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ bench-ranks: $(VENV)/.installed  ## one image by two processes of one thread aga
 
 bench-roofline: $(VENV)/.installed  ## how near each phase comes to this machine's peaks; ROOFLINE="--size 2048x2048"
 	$(BIN)/python -m bench.roofline $(ROOFLINE)
+
+bench-peers: $(VENV)/.installed  ## SD-v1.5 on this CPU beside its peers; PEERS="--official ~/LinFusion"
+	$(BIN)/python -m bench.peers $(PEERS)
 
 reference: $(VENV)/.installed  ## writes docs/reference.md, docs/families.md and presets/defaults.toml's comments
 	$(BIN)/python -m linfusion_cli.cli.reference

@@ -47,14 +47,14 @@ def cases(setting: Setting) -> Iterator[Case]:
     unet, linfusion, vae = models.networks(plan.dtype)
     for module in (unet, linfusion.attentions, vae):
         module.to(setting.device)
-    theirs = _official_for(linfusion, unet)
+    theirs = official_for(linfusion, unet)
     originals = {name: unet.get_submodule(name) for name in theirs.modules_dict}
     for size in TINY_SIZES if setting.quick else SIZES:
         yield attempt("pass", partial(_passes, setting, models, plan, size, unet, linfusion, theirs, originals))
     yield attempt("pipeline", partial(_pipelines, setting, models, presets["4k"], theirs, originals))
 
 
-def _official_for(linfusion: LinFusion, unet: Any) -> Any:
+def official_for(linfusion: LinFusion, unet: Any) -> Any:
     """The official model with the same weights, by the official names."""
     from src.linfusion.linfusion import LinFusion as Official  # type: ignore[import-not-found]
 
@@ -143,12 +143,13 @@ def _passes(
         try:
             return unet(sample, time_now, given.embeddings, added_cond_kwargs=added, return_dict=False)[0]
         finally:
-            _put_back(unet, originals)
+            put_back(unet, originals)
 
     return _beside(f"UNet pass at {size}, bands of {rows}", setting, sample.dtype, ours, official)
 
 
-def _put_back(unet: Any, originals: dict[str, Any]) -> None:
+def put_back(unet: Any, originals: dict[str, Any]) -> None:
+    """Gives the UNet its own attentions again, by name."""
     for name, module in originals.items():
         parent, _, attribute = name.rpartition(".")
         setattr(unet.get_submodule(parent), attribute, module)
@@ -192,7 +193,7 @@ def _pipelines(setting: Setting, models: RandomModels, preset: str, theirs: Any,
                 output_type="np",
             )
         finally:
-            _put_back(unet, originals)
+            put_back(unet, originals)
 
     found: dict[str, Any] = {"steps": plan.sampler.steps, "dtype": plan.dtype}
     for who, run in (("ours", ours), ("official", official)) * 2:  # the first of each warms up
