@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +15,12 @@ from linfusion_cli.cli.shared_options import JsonFlag, Precision, QuietFlag
 from linfusion_cli.cli.streams import announce
 from linfusion_cli.cli.text import safe
 from linfusion_cli.errors import OutputError, UsageError
+from linfusion_cli.landscapes.lessons import LINEAR_SHARE, WINDOW_SHARE, Lessons
 
 if TYPE_CHECKING:
     from linfusion_cli.landscapes.data import Effort
     from linfusion_cli.training.schedule import Schedule
 
-LINEAR_SHARE, WINDOW_SHARE = 0.7, 0.26  # of the denoiser's steps
 EPILOG = """\b
 Examples:
   linfusion landscapes render --count 6 --size 512x512 -o scenes
@@ -49,15 +49,6 @@ app = typer.Typer(
     help="Render the procedural scenes, or train the built-in model from scratch.",
     epilog=EPILOG,
 )
-
-
-class Fractions(NamedTuple):
-    """linear, window: of the denoiser's steps, those with linear attention and on windows; blend: the run's weights in
-    the model."""
-
-    linear: float
-    window: float
-    blend: float
 
 
 class Part(StrEnum):
@@ -128,6 +119,9 @@ BlendOption = Annotated[
     float,
     typer.Option(min=0, max=1, help="For export with --from: the run's part of the weights; the rest are the model's."),
 ]
+KeepCompositionOption = Annotated[
+    bool, typer.Option("--keep-composition", help="With --from: the denoiser lays images out as that model does.")
+]
 DecoderOnlyOption = Annotated[
     bool, typer.Option("--decoder-only", help="With --from: the autoencoder's latents keep their meaning.")
 ]
@@ -170,6 +164,7 @@ def train(
     rate: RateOption = 1.5e-3,
     linear_share: LinearShareOption = LINEAR_SHARE,
     window_share: WindowShareOption = WINDOW_SHARE,
+    keep_composition: KeepCompositionOption = False,
     blend: BlendOption = 1.0,
     decoder_only: DecoderOnlyOption = False,
     as_json: JsonFlag = False,
@@ -190,6 +185,8 @@ def train(
         raise UsageError(
             f"--linear-share and --window-share are of the denoiser, not of the {part.value}. Leave them out"
         )
+    if keep_composition and (part is not Part.denoiser or not start):
+        raise UsageError("--keep-composition trains a denoiser further. Try: denoiser --from builtin:landscape")
     _refuse_too_early(part, folder, start, decoder_only=decoder_only)
     make_folder(folder)
     with TrainingDisplay(quiet=quiet, as_json=as_json) as display:
@@ -199,17 +196,8 @@ def train(
 
         effort = Effort(make_accelerator(device, precision.value), seed, batch, scenes)
         schedule = Schedule(steps, rate, minutes)
-        display.run(
-            _train(
-                part,
-                folder,
-                schedule,
-                effort,
-                start,
-                Fractions(linear_share, window_share, blend),
-                decoder_only=decoder_only,
-            )
-        )
+        lessons = Lessons(linear_share, window_share, _model_folder(start) if start else None, keep_composition)
+        display.run(_train(part, folder, schedule, effort, lessons, blend=blend, decoder_only=decoder_only))
         display.announce(_result(part, folder))
 
 
@@ -253,30 +241,20 @@ def _train(
     folder: Path,
     schedule: Schedule,
     effort: Effort,
-    start: str,
-    fractions: Fractions,
+    lessons: Lessons,
     *,
+    blend: float,
     decoder_only: bool,
 ) -> Iterator[object]:
     from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
     from linfusion_cli.training.trainer import WeightsWritten
 
-    weights, model = _result(Part.autoencoder, folder), _model_folder(start) if start else None
+    weights, result, model = _result(Part.autoencoder, folder), _result(part, folder), lessons.start
     if part is Part.autoencoder:
         yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, model, decoder_only=decoder_only)
     elif part is Part.denoiser:
-        yield from train_denoiser.train(
-            _result(part, folder),
-            weights,
-            schedule,
-            effort,
-            linear_share=fractions.linear,
-            window_share=fractions.window,
-            start=model,
-        )
+        yield from train_denoiser.train(result, weights, schedule, effort, lessons)
     else:
-        size_bytes = export.export(
-            _result(Part.denoiser, folder), weights, _result(part, folder), model, fractions.blend
-        )
-        yield f"{_result(part, folder)}: {size_bytes / 1e6:.1f} MB"
-    yield WeightsWritten(str(_result(part, folder)))
+        size_bytes = export.export(_result(Part.denoiser, folder), weights, result, model, blend)
+        yield f"{result}: {size_bytes / 1e6:.1f} MB"
+    yield WeightsWritten(str(result))

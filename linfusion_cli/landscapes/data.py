@@ -84,6 +84,11 @@ def render_bucket(bucket: Bucket, seed: int, device: torch.device) -> Iterator[I
         yield from pool.imap(_render_batch, jobs)
 
 
+def signed(images: Tensor) -> Tensor:
+    """uint8 images (count, 3, height, width) in [-1, 1], float32 and channels-last, as an autoencoder takes them."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+
+
 def gather(parts: Iterator[Images]) -> Images:
     """Joins batches of one bucket."""
     batches = list(parts)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from linfusion_cli.files import replacing
-from linfusion_cli.landscapes.data import Bucket, Effort, Images, gather, render_bucket
+from linfusion_cli.landscapes.data import Bucket, Effort, Images, gather, render_bucket, signed
 from linfusion_cli.landscapes.disc_weights import disc_weights
 from linfusion_cli.landscapes.latent_noise import with_noise
 from linfusion_cli.training.checkpoint import Identity
@@ -136,7 +136,7 @@ def _batch(images: dict[int, Images], draw: torch.Generator, times: int) -> tupl
         source.images[index, :, top : top + crop.size_px, left : left + crop.size_px]
         for index, (top, left) in zip(chosen.tolist(), corners.tolist(), strict=True)
     ]
-    batch, discs = torch.stack(squares).float() / 127.5 - 1, source.discs[chosen.to(source.discs.device)].clone()
+    batch, discs = signed(torch.stack(squares)), source.discs[chosen.to(source.discs.device)].clone()
     discs[:, :2] -= corners.flip(1).to(discs.device)
     if torch.rand(1, generator=draw) < 0.5:
         batch = batch.flip(-1)
@@ -157,7 +157,7 @@ def standardise(vae: AutoencoderKL, images: Tensor) -> None:
     Afterwards the latents of `images` (uint8) have mean 0 and deviation 1, so that scaling_factor is 1.
     """
     quant, post = vae.quant_conv, vae.post_quant_conv
-    latents = torch.cat([vae.encode(part.float() / 127.5 - 1).latent_dist.mean for part in images.split(32)])
+    latents = torch.cat([vae.encode(signed(part)).latent_dist.mean for part in images.split(32)])
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     channels = len(mean)
     scale = torch.cat([1 / deviation, torch.ones_like(deviation)])

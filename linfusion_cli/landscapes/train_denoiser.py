@@ -20,8 +20,9 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
-from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket
+from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket, signed
 from linfusion_cli.landscapes.enlargement import enlarged_latents, noise_with_error
+from linfusion_cli.landscapes.lessons import WHOLE_SHARES, WINDOW_SHARES, Lessons
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
@@ -36,7 +37,7 @@ BUCKETS = (
     Bucket(256, 256, 1440, windows=True, halves=True),
     Bucket(512, 512, 360, windows=True, halves=True),  # group statistics must also be those of large images
 )
-SHARES = (0.47, 0.18, 0.09, 0.12, 0.08, 0.06)  # of the steps, by bucket
+SHARES = (*WHOLE_SHARES, *WINDOW_SHARES)
 TRAIN_TIMESTEPS = 1000
 # Windows are trained on below it only. Above it an image is composed, so half the draws of whole scenes lie there.
 WINDOW_TIMESTEPS = 450
@@ -103,7 +104,7 @@ class Student(nn.Module):
 
     def __init__(self, text_encoder: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         super().__init__()
-        self.text_encoder, self.unet = text_encoder, unet
+        self.text_encoder, self.unet = text_encoder, unet.to(memory_format=torch.channels_last)
         self.linfusion = LinFusion.like(unet)
         self.attentions = self.linfusion.attentions
 
@@ -114,6 +115,10 @@ class Student(nn.Module):
         student = Student(pipeline.text_encoder.float(), pipeline.unet.float())
         student.attentions.load_state_dict(LinFusion.load(model / "linfusion").attentions.state_dict())
         return student
+
+    def frozen(self, device: torch.device) -> Student:
+        """The same on a device, where it learns no more."""
+        return self.to(device).requires_grad_(False)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor, *, linear: bool) -> Tensor:
         embeddings = self.text_encoder(tokens).last_hidden_state
@@ -159,10 +164,10 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
     draw = torch.Generator().manual_seed(effort.seed)
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
         few = max(1, ENCODED_PIXELS // part.images[0, 0].numel())
-        clean = [vae.encode(_signed(images)).latent_dist.mean for images in part.images.split(few)]
+        clean = [vae.encode(signed(images)).latent_dist.mean for images in part.images.split(few)]
         latents.append(torch.cat(clean))
         if part.halves is not None:
-            enlarged = [enlarged_latents(vae, _signed(halves), draw) for halves in part.halves.split(few)]
+            enlarged = [enlarged_latents(vae, signed(halves), draw) for halves in part.halves.split(few)]
             errors.append(torch.cat(enlarged) - latents[-1])
         tokens.append(_tokens(tokenizer, list(part.captions)))
     tensors = {"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}
@@ -170,11 +175,6 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
         tensors["errors"] = torch.cat(errors).contiguous()
     with replacing(path) as part_path:
         save_file(tensors, part_path)
-
-
-def _signed(images: Tensor) -> Tensor:
-    """uint8 images in [-1, 1]."""
-    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
@@ -185,25 +185,13 @@ def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
 
 
 def train(
-    folder: Path,
-    vae_folder: Path,
-    schedule: Schedule,
-    effort: Effort,
-    *,
-    linear_share: float,
-    window_share: float,
-    start: Path | None = None,
+    folder: Path, vae_folder: Path, schedule: Schedule, effort: Effort, lessons: Lessons
 ) -> Iterator[str | Progress]:
-    """Trains in `folder`, going on where it was; yields notes and progress.
-
-    `linear_share` of the steps run with linear attention: 0 makes a pure softmax teacher. `start` is the folder of a
-    model that is trained further, None for a new one. `window_share` of the steps are on windows: more of them than
-    SHARES has teach a trained model to sharpen what it upscales.
-    """
+    """Trains in `folder`, going on where it was; yields notes and progress."""
     torch.manual_seed(effort.seed)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = effort.accelerator
-    tokenizer = tokenizer_of(folder, effort, start)
+    tokenizer = tokenizer_of(folder, effort, lessons.start)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
     buckets: list[Latents] = []
     for item in prepare(folder, vae, tokenizer, effort):
@@ -211,21 +199,15 @@ def train(
             buckets.append(item)
         else:
             yield item
-    student = Student.of(start) if start else Student(build_text_encoder(tokenizer), build_unet())
-    student.unet.to(memory_format=torch.channels_last)
-    identity: Identity = {
-        "part": "denoiser",
-        "linear_share": linear_share,
-        "window_share": window_share,
-        "start": start.name if start else "",
-        **effort.identity(),
-    }
+    student = Student.of(lessons.start) if lessons.start else Student(build_text_encoder(tokenizer), build_unet())
+    identity: Identity = {"part": "denoiser", **lessons.identity(), **effort.identity()}
     settings = Settings(identity=identity, seed=effort.seed, decay=0.998)
     run = Run(
         folder, student, muon_for(student, outer=("embed", "conv_in", "conv_out")), schedule, settings, accelerator
     )
-    alphas, shares = build_scheduler().alphas_cumprod, shares_of(buckets, window_share)
-    batches = Batches(buckets, shares, alphas, _tokens(tokenizer, [""]), effort.batch, linear_share)
+    alphas, shares = build_scheduler().alphas_cumprod, shares_of(buckets, lessons.window_share)
+    kept = Student.of(lessons.start).frozen(accelerator.device) if lessons.start and lessons.keep_composition else None
+    batches = Batches(buckets, shares, alphas, _tokens(tokenizer, [""]), effort.batch, lessons.linear_share, kept)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
@@ -251,7 +233,10 @@ def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tenso
 
 @dataclass(frozen=True, slots=True)
 class Batches:
-    """What the loss draws from: the buckets, their shares of the steps, the noise schedule, the tokens of no text."""
+    """What the loss draws from: the buckets, their shares of the steps, the noise schedule, the tokens of no text.
+
+    kept: a model whose predictions from WINDOW_TIMESTEPS on are learned in place of the noise (arXiv 1606.09282)
+    """
 
     buckets: list[Latents]
     shares: Tensor
@@ -259,6 +244,7 @@ class Batches:
     empty: Tensor
     batch: int
     linear_share: float
+    kept: Student | None = None
 
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
@@ -278,7 +264,21 @@ class Batches:
             noise = noise_with_error(noise, bucket.errors[chosen], self.alphas, draw)
         noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
+        target = self._target(noise, noisy, timesteps, tokens, linear=linear)
         ratio = alpha / (1 - alpha)
-        loss = ((prediction - noise).square() * (ratio.clamp(max=5) / ratio)).mean()
+        loss = ((prediction - target).square() * (ratio.clamp(max=5) / ratio)).mean()
         value = loss.detach()
         return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}
+
+    @torch.no_grad()
+    def _target(self, noise: Tensor, noisy: Tensor, timesteps: Tensor, tokens: Tensor, *, linear: bool) -> Tensor:
+        """The noise; where an image is composed, what the kept model predicts, if there is one."""
+        composing = timesteps >= WINDOW_TIMESTEPS
+        if self.kept is None or not composing.any():
+            return noise
+        target, device = noise.clone(), noise.device
+        chosen = composing.nonzero().flatten().to(device)
+        target[chosen] = self.kept.predict(
+            noisy[chosen], timesteps.to(device)[chosen], tokens[chosen], linear=linear
+        ).float()
+        return target

@@ -13,6 +13,11 @@ TOKENIZERS = ("tokenizer", "tokenizer_2")
 TOKENIZER_OF = dict(zip(TEXT_ENCODERS, TOKENIZERS, strict=True))
 
 
+def encoder_parts(*, two: bool) -> tuple[tuple[str, str], ...]:
+    """The names of a model's text encoders, one or two, each with that of its tokenizer."""
+    return tuple(TOKENIZER_OF.items())[: 2 if two else 1]
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """The tensors of one part: those whose names begin with the prefix."""

@@ -69,6 +69,14 @@ def test_a_decoder_alone_needs_a_trained_autoencoder(words: list[str], capsys: p
     assert "--from builtin:landscape" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["denoiser"], ["autoencoder", "--from", "builtin:landscape"]])
+def test_only_a_denoiser_that_is_trained_further_keeps_how_it_composes(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["landscapes", "train", *words, "--keep-composition"]) == 2
+    assert "denoiser --from builtin:landscape" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["autoencoder", "--window-share", "0.5"], ["export", "--linear-share", "0"]])
 def test_the_denoisers_shares_are_refused_for_other_parts(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["landscapes", "train", *words]) == 2

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from linfusion_cli.landscapes import data, train_autoencoder, train_denoiser
+from linfusion_cli.landscapes import data, lessons, train_autoencoder, train_denoiser
 from linfusion_cli.landscapes.data import Bucket
 
 pytestmark = pytest.mark.slow
@@ -52,8 +52,33 @@ def test_windows_get_the_share_that_was_asked_for() -> None:
     ]
     usual = torch.tensor(train_denoiser.SHARES)
     assert torch.allclose(train_denoiser.shares_of(buckets, 0.26), usual)
+    assert pytest.approx(sum(lessons.WINDOW_SHARES)) == lessons.WINDOW_SHARE
+    assert sum(train_denoiser.SHARES) == pytest.approx(1)
     more = train_denoiser.shares_of(buckets, 0.73)
     windows = torch.tensor([bucket.windows for bucket in buckets])
     assert float(more[windows].sum()) == pytest.approx(0.73)
     assert float(more.sum()) == pytest.approx(1)
     assert torch.allclose(more[windows] / more[windows][0], usual[windows] / usual[windows][0])
+
+
+def test_where_an_image_is_composed_the_kept_models_prediction_is_learned() -> None:
+    """Elsewhere the noise; a student that is still the kept model has no error where it composes."""
+    torch.manual_seed(2)
+    tokenizer = train_denoiser.build_tokenizer()
+    student, kept = (
+        train_denoiser.Student(train_denoiser.build_text_encoder(tokenizer), train_denoiser.build_unet())
+        for _ in range(2)
+    )
+    kept.load_state_dict(student.state_dict())
+    kept.frozen(torch.device("cpu"))
+    tokens = train_denoiser._tokens(tokenizer, ["red hills at dawn"] * 3)
+    noise, noisy = torch.randn(2, 3, 4, 8, 8)
+    steps = torch.tensor([train_denoiser.WINDOW_TIMESTEPS - 1, train_denoiser.WINDOW_TIMESTEPS, 999])
+    for linear in (False, True):
+        batches = train_denoiser.Batches([], torch.ones(1), torch.ones(1), tokens[:1], 1, 0.5, kept)
+        target = batches._target(noise, noisy, steps, tokens, linear=linear)
+        assert torch.equal(target[0], noise[0])
+        assert torch.allclose(target[1:], student.predict(noisy, steps, tokens, linear=linear)[1:], atol=1e-5)
+        assert not target.requires_grad
+        alone = train_denoiser.Batches([], torch.ones(1), torch.ones(1), tokens[:1], 1, 0.5)
+        assert alone._target(noise, noisy, steps, tokens, linear=linear) is noise

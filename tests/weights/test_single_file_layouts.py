@@ -4,7 +4,16 @@ import pytest
 from families import FAMILIES, tiny_pipeline
 from original_layout import ldm_unet, ldm_vae
 
-from linfusion_cli.weights.single_file_layouts import LAYOUTS, MARKS, Layout, Named, named, prefixes, ways
+from linfusion_cli.weights.single_file_layouts import (
+    LAYOUTS,
+    MARKS,
+    Layout,
+    Named,
+    encoder_parts,
+    named,
+    prefixes,
+    ways,
+)
 
 pytestmark = pytest.mark.slow  # all of them together
 
@@ -41,3 +50,8 @@ def test_parts_of_a_whole_model_have_prefixes_of_their_own() -> None:
 def test_every_unet_and_autoencoder_has_a_mark() -> None:
     assert {(part, way.naming) for part in ("unet", "vae") for way in ways(part)} == MARKS.keys()
     assert Layout(unet=Named("a.", "diffusers"), vae=Named("b.", "diffusers")).of("text_encoder") == ()
+
+
+def test_each_text_encoder_has_its_tokenizer() -> None:
+    assert encoder_parts(two=False) == (("text_encoder", "tokenizer"),)
+    assert encoder_parts(two=True) == (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))

@@ -28,7 +28,7 @@ from linfusion_cli.planning.render_plan import ComponentInputs, RenderPlan
 from linfusion_cli.weights.config_rules import deciding
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.pipeline_settings import INDEX, PipelineSettings, read_pipeline_settings
-from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, TOKENIZER_OF
+from linfusion_cli.weights.single_file_layouts import TEXT_ENCODERS, encoder_parts
 
 ENCODERS = (*TEXT_ENCODERS, "image_encoder")
 
@@ -132,7 +132,7 @@ def _pipeline(inputs: ComponentInputs, source: Source, unet: Source, dtype: torc
         "vae": None,
         "scheduler": None,
     }
-    for name, tokenizer in list(TOKENIZER_OF.items())[: 2 if two else 1]:
+    for name, tokenizer in encoder_parts(two=two):
         parts[name], parts[tokenizer] = _text_encoder(source, name, dtype), source.tokenizer(tokenizer)
     pipeline: Any
     zeros = pipeline_settings(source, inputs.family).force_zeros_for_empty_prompt

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from linfusion_cli.planning.render_plan import Fragment
-from linfusion_cli.weights.single_file_layouts import TOKENIZER_OF
+from linfusion_cli.weights.single_file_layouts import encoder_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def encoders(texts: Any, clip_skip: int) -> list[Encoder]:
     two = getattr(texts, "text_encoder_2", None) is not None
     return [
         Encoder(texts, getattr(texts, tokenizer), getattr(texts, model), clip_skip, two)
-        for model, tokenizer in list(TOKENIZER_OF.items())[: 2 if two else 1]
+        for model, tokenizer in encoder_parts(two=two)
     ]
 
 
