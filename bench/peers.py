@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -85,36 +86,44 @@ def beside(work: str, ways: dict[str, Work], repeat: int) -> list[Row]:
             seconds[way] = min(seconds.get(way, taken), taken)
             peaks[way] = peak if peak is None else max(peaks.get(way) or 0, peak)
             print(f"{work}, {way}: {taken:.2f} s", file=sys.stderr, flush=True)
-    first = next((result.float() for result in results.values()), None)
-    return (
-        []
-        if first is None
-        else [
-            Row(work, way, seconds[way], None if (peak := peaks[way]) is None else peak / 1e9, _apart(result, first))
-            for way, result in results.items()
-        ]
-    )
+    return [
+        Row(work, way, seconds[way], None if (peak := peaks[way]) is None else peak / 1e9, _apart(result, results))
+        for way, result in results.items()
+    ]
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
-    return float((one.float() - other).abs().max() / other.abs().max())
+def _apart(result: Tensor, results: dict[str, Tensor]) -> float:
+    first = next(iter(results.values())).float()
+    return float((result.float() - first).abs().max() / first.abs().max())
 
 
 @dataclass(frozen=True)
 class Networks:
-    """SD-v1.5's networks in a number format, and the preset whose plans have their bands."""
+    """SD-v1.5's networks twice: as ours move them for this CPU, and as they are made for all others.
 
-    models: RandomModels
+    preset: its plans have their bands
+    """
+
     preset: str
     dtype: str
+    unet: Any
+    vae: Any
+    linfusion: Any
+    own_unet: Any
+    own_vae: Any
 
-    @property
-    def unet_and_linfusion(self) -> tuple[Any, Any]:
-        return self.models.networks(self.dtype)[:2]
+    @staticmethod
+    def of(models: RandomModels, preset: str, dtype: str) -> Networks:
+        """Those of random models, and copies of them in the layouts that the engine gives its weights."""
+        import torch
 
-    @property
-    def vae(self) -> Any:
-        return self.models.networks(self.dtype)[2]
+        from linfusion_cli.engine.loading.safetensors_loader import own_all
+
+        unet, linfusion, vae = models.networks(dtype)
+        copies = deepcopy(unet), deepcopy(vae)
+        for network in (*copies, linfusion.attentions):
+            own_all(network, torch.device("cpu"))
+        return Networks(preset, dtype, unet, vae, linfusion, *copies)
 
 
 def bands_of(size: Size, networks: Networks) -> Bands:
@@ -158,47 +167,45 @@ def passes(size: Size, networks: Networks, checkout: Path | None, repeat: int) -
     from linfusion_cli.engine.memory.weight_offload import Weights
     from linfusion_cli.engine.streaming.banded_unet import BandedUNet, PlainUNet
 
-    unet, linfusion = networks.unet_and_linfusion
+    unet, own, linfusion = networks.unet, networks.own_unet, networks.linfusion
     torch.manual_seed(0)
     sample = torch.randn(1, 4, size.height // 8, size.width // 8, dtype=unet.dtype)
     text, step = torch.randn(1, TOKENS, unet.config.cross_attention_dim, dtype=unet.dtype), torch.tensor(500)
     rows = bands_of(size, networks).unet_latent or WHOLE_ROWS
     store, weights = ActivationStore.unlimited(torch.device("cpu")), Weights(torch.device("cpu"), resident=True)
-    whole = PlainUNet(unet)
 
     def ours(network: Any) -> Tensor:
-        linfusion.mount(unet)
+        linfusion.mount(own)
         try:
             return network(sample, step, text, None)  # type: ignore[no-any-return]
         finally:
-            linfusion.unmount(unet)
+            linfusion.unmount(own)
 
     def predicted(network: Any, given: Tensor) -> Tensor:
         return network(given, step, text, return_dict=False)[0]  # type: ignore[no-any-return]
 
     linear: dict[str, Work] = {
-        f"ours, bands of {rows}": partial(ours, BandedUNet(unet, rows, store, weights)),
-        "ours, whole": partial(ours, whole),
+        f"ours, bands of {rows}": partial(ours, BandedUNet(own, rows, store, weights)),
+        "ours, whole": partial(ours, PlainUNet(own)),
     }
     if checkout is not None:
         mounted = official(checkout, linfusion, unet)
 
         def theirs() -> Tensor:
             with mounted():
-                return whole(sample, step, text, None)
+                return predicted(unet, sample)
 
         linear["official module"] = theirs
         with mounted(), suppress(ImportError):
             linear["official module, OpenVINO"] = in_openvino(one_tensor(unet, predicted), sample)
-    softmax: dict[str, Work] = {"diffusers": lambda: whole(sample, step, text, None)}
-    if size.area > MOST_SOFTMAX_PX:
-        softmax = {}
-    else:
+    softmax: dict[str, Work] = {}
+    if size.area <= MOST_SOFTMAX_PX:
+        softmax["diffusers"] = partial(predicted, unet, sample)
         with suppress(ImportError):
             softmax["diffusers, OpenVINO"] = in_openvino(one_tensor(unet, predicted), sample)
     with torch.inference_mode():
-        rows_of_both = beside(f"UNet pass {size}", linear, repeat)
-        return rows_of_both + beside(f"with softmax {size}", softmax, repeat)
+        found = beside(f"UNet pass {size}", linear, repeat)
+        return found + beside(f"with softmax {size}", softmax, repeat)
 
 
 def decodes(size: Size, networks: Networks, repeat: int) -> list[Row]:
@@ -214,7 +221,7 @@ def decodes(size: Size, networks: Networks, repeat: int) -> list[Row]:
     bands, store = bands_of(size, networks), ActivationStore.unlimited(torch.device("cpu"))
 
     def ours() -> Tensor:
-        sweeper = Sweeper(vae, bands.vae_px, bands.keep, 10**9, store, lambda _: None)
+        sweeper = Sweeper(networks.own_vae, bands.vae_px, bands.keep, 10**9, store, lambda _: None)
         return torch.cat([rows for _, rows in sweeper.decode(latents)], dim=2)
 
     def decoded(network: Any, given: Tensor) -> Tensor:
@@ -294,7 +301,7 @@ def main() -> None:
     given = _arguments()
     own_process()
     models, presets = full_models("sd15", "cpu")
-    networks = Networks(models, presets["4k"], given.dtype)
+    networks = Networks.of(models, presets["4k"], given.dtype)
     work: list[Callable[[], list[Row]]] = [
         partial(passes, size, networks, given.official, given.repeat) for size in given.passes
     ]

@@ -17,7 +17,7 @@ def test_all_ways_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Tiny networks in float32, without the official code and OpenVINO; softmax beside no other attention."""
     monkeypatch.setattr(peers, "in_openvino", _not_installed)
     models, presets = tiny_models("sd15", "cpu", tmp_path)
-    networks = Networks(models, presets["4k"], "float32")
+    networks = Networks.of(models, presets["4k"], "float32")
     rows = passes(Size(128, 64), networks, None, 1) + decodes(Size(128, 64), networks, 1)
     assert [row.way.partition(",")[0] for row in rows] == [
         "ours",
