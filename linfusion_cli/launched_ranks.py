@@ -150,8 +150,8 @@ def _met(launch: Launch, device: str) -> Iterator[tuple[Group, Machine]]:
         world.require_same("versions", __version__)
         world.require_same("devices", machine.kind)
         world.require_same("commands", launch.command)
-        least = min(int(free) for free in world.all_objects(machine.free_bytes))
         own = RankDevice.of(machine, launch.local_size if machine.kind == "cpu" else 1)
-        yield world, replace(machine, free_bytes=least, rank_devices=tuple(world.all_objects(own)))
+        free, devices = zip(*world.all_objects((machine.free_bytes, own)), strict=True)
+        yield world, replace(machine, free_bytes=min(free), rank_devices=devices)
     finally:
         disconnect()

@@ -155,7 +155,7 @@ class ExtrasSettings(_Section):
     @field_validator("control_scales", "control_ends")
     @classmethod
     def _in_range(cls, values: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
-        allowed = cast("Range", preset_key(f"extras.{info.field_name}").range)
+        allowed = _range(f"extras.{info.field_name}")
         if not all(value in allowed for value in values):
             raise ValueError(allowed.ends)
         return values
@@ -174,6 +174,12 @@ class OutputSettings(_Section):
     size: str = _key("output.size")
     name: str = _key("output.name")
     store_prompt: StorePrompt
+
+
+@cache
+def _range(key: str) -> Range:
+    """The allowed values of a key that has some; looked up once, not for each prompt of a list."""
+    return cast("Range", preset_key(key).range)
 
 
 class Preset(_Section):
