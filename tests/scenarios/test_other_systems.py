@@ -54,6 +54,7 @@ importlib.import_module = refusing(importlib.import_module)
 NEEDS = {  # modules that are imported where an extra is there
     "linfusion_cli.engine.attention.triton_kernels": "triton",
     "linfusion_cli.engine.streaming.triton_layers": "triton",
+    "linfusion_cli.engine.streaming.triton_softmax": "triton",
 }
 
 
