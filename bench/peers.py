@@ -12,13 +12,12 @@ without OpenVINO (`pip install openvino`), their rows are missing. Softmax atten
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -53,18 +52,19 @@ class Row:
     difference: float
 
 
-def peak_beyond_bytes(run: Callable[[], object]) -> tuple[float, int | None]:
-    """Seconds of a run, and how far the process's memory rose above what it held before; None where Linux is not."""
-    with suppress(OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+def measured(run: Work) -> tuple[Tensor, float, int | None]:
+    """What a run gives, its seconds, and how far the process's memory rose above what it held; None off Linux."""
+    from linfusion_cli.engine.memory.allocator import release_freed
+
+    release_freed()
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
     before = _status_bytes("VmRSS")
     started = time.perf_counter()
-    run()
+    result = run()
     seconds = time.perf_counter() - started
     peak = _status_bytes("VmHWM")
-    return seconds, None if before is None or peak is None else max(0, peak - before)
+    return result, seconds, None if before is None or peak is None else max(0, peak - before)
 
 
 def _status_bytes(name: str) -> int | None:
@@ -82,7 +82,7 @@ def beside(work: str, ways: dict[str, Work], repeat: int) -> list[Row]:
     results: dict[str, Tensor] = {}
     for _ in range(repeat):
         for way, run in ways.items():
-            taken, peak = peak_beyond_bytes(lambda run=run, way=way: results.__setitem__(way, run()))  # type: ignore[misc]
+            results[way], taken, peak = measured(run)
             seconds[way] = min(seconds.get(way, taken), taken)
             peaks[way] = peak if peak is None else max(peaks.get(way) or 0, peak)
             print(f"{work}, {way}: {taken:.2f} s", file=sys.stderr, flush=True)
@@ -140,25 +140,6 @@ def bands_of(size: Size, networks: Networks) -> Bands:
         return unchecked_plan(resolve(request), find_machine("cpu")).stages[-1].bands
 
 
-def official(checkout: Path, linfusion: Any, unet: Any) -> Callable[[], AbstractContextManager[None]]:
-    """The official attentions with the weights of ours, made once; inside a context of the result they are mounted."""
-    from bench.gpu.official import official_for, put_back
-
-    sys.path.insert(0, str(checkout))
-    theirs = official_for(linfusion, unet)
-    originals = {name: unet.get_submodule(name) for name in theirs.modules_dict}
-
-    @contextmanager
-    def mounted() -> Iterator[None]:
-        theirs.mount_to(unet=unet)
-        try:
-            yield
-        finally:
-            put_back(unet, originals)
-
-    return mounted
-
-
 def passes(size: Size, networks: Networks, checkout: Path | None, repeat: int) -> list[Row]:
     """A UNet pass of one sample at an image's size."""
     import torch
@@ -189,14 +170,17 @@ def passes(size: Size, networks: Networks, checkout: Path | None, repeat: int) -
         "ours, whole": partial(ours, PlainUNet(own)),
     }
     if checkout is not None:
-        mounted = official(checkout, linfusion, unet)
+        from bench.gpu.official import mounted, official_for
+
+        sys.path.insert(0, str(checkout))
+        official = official_for(linfusion, unet)
 
         def theirs() -> Tensor:
-            with mounted():
+            with mounted(official, unet):
                 return predicted(unet, sample)
 
         linear["official module"] = theirs
-        with mounted(), suppress(ImportError):
+        with mounted(official, unet), suppress(ImportError):
             linear["official module, OpenVINO"] = in_openvino(one_tensor(unet, predicted), sample)
     softmax: dict[str, Work] = {}
     if size.area <= MOST_SOFTMAX_PX:

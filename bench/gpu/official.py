@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -48,10 +49,9 @@ def cases(setting: Setting) -> Iterator[Case]:
     for module in (unet, linfusion.attentions, vae):
         module.to(setting.device)
     theirs = official_for(linfusion, unet)
-    originals = {name: unet.get_submodule(name) for name in theirs.modules_dict}
     for size in TINY_SIZES if setting.quick else SIZES:
-        yield attempt("pass", partial(_passes, setting, models, plan, size, unet, linfusion, theirs, originals))
-    yield attempt("pipeline", partial(_pipelines, setting, models, presets["4k"], theirs, originals))
+        yield attempt("pass", partial(_passes, setting, models, plan, size, unet, linfusion, theirs))
+    yield attempt("pipeline", partial(_pipelines, setting, models, presets["4k"], theirs))
 
 
 def official_for(linfusion: LinFusion, unet: Any) -> Any:
@@ -119,7 +119,6 @@ def _passes(
     unet: Any,
     linfusion: LinFusion,
     theirs: Any,
-    originals: dict[str, Any],
 ) -> Case:
     """A UNet pass: ours in the bands of a plan for that size, theirs as diffusers runs it."""
     width, height = (int(side) // 8 for side in size.split("x"))
@@ -139,23 +138,26 @@ def _passes(
             linfusion.unmount(unet)
 
     def official() -> Tensor:
-        theirs.mount_to(unet=unet)
-        try:
+        with mounted(theirs, unet):
             return unet(sample, time_now, given.embeddings, added_cond_kwargs=added, return_dict=False)[0]
-        finally:
-            put_back(unet, originals)
 
     return _beside(f"UNet pass at {size}, bands of {rows}", setting, sample.dtype, ours, official)
 
 
-def put_back(unet: Any, originals: dict[str, Any]) -> None:
-    """Gives the UNet its own attentions again, by name."""
-    for name, module in originals.items():
-        parent, _, attribute = name.rpartition(".")
-        setattr(unet.get_submodule(parent), attribute, module)
+@contextmanager
+def mounted(theirs: Any, unet: Any) -> Iterator[None]:
+    """Inside, the official attentions are in the UNet; afterwards its own are there again."""
+    originals = {name: unet.get_submodule(name) for name in theirs.modules_dict}
+    theirs.mount_to(unet=unet)
+    try:
+        yield
+    finally:
+        for name, module in originals.items():
+            parent, _, attribute = name.rpartition(".")
+            setattr(unet.get_submodule(parent), attribute, module)
 
 
-def _pipelines(setting: Setting, models: RandomModels, preset: str, theirs: Any, originals: dict[str, Any]) -> Case:
+def _pipelines(setting: Setting, models: RandomModels, preset: str, theirs: Any) -> Case:
     """Latents to pixels with linear attention everywhere; both without text encoders."""
     from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
@@ -179,8 +181,7 @@ def _pipelines(setting: Setting, models: RandomModels, preset: str, theirs: Any,
     def official() -> None:
         unet.to(setting.device)
         vae.to(setting.device)
-        theirs.mount_to(unet=unet)
-        try:
+        with mounted(theirs, unet):
             pipeline(
                 prompt_embeds=unit.embeddings,
                 negative_prompt_embeds=unit.negative_embeddings,
@@ -192,8 +193,6 @@ def _pipelines(setting: Setting, models: RandomModels, preset: str, theirs: Any,
                 guidance_scale=plan.sampler.guidance_scale,
                 output_type="np",
             )
-        finally:
-            put_back(unet, originals)
 
     found: dict[str, Any] = {"steps": plan.sampler.steps, "dtype": plan.dtype}
     for who, run in (("ours", ours), ("official", official)) * 2:  # the first of each warms up

@@ -8,7 +8,7 @@ import torch
 
 from bench import peers
 from bench.gpu.models import tiny_models
-from bench.peers import Networks, Row, beside, decodes, passes, peak_beyond_bytes, table
+from bench.peers import Networks, Row, beside, decodes, measured, passes, table
 from linfusion_cli.geometry import Size
 
 
@@ -38,12 +38,7 @@ def _not_installed(*_: object) -> None:
 def test_the_fastest_run_and_the_highest_peak_count(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = iter([(3.0, 5_000_000_000), (2.0, 1), (2.5, 6_000_000_000), (4.0, None)])
 
-    def measured(run: object) -> tuple[float, int | None]:
-        assert callable(run)
-        run()
-        return next(runs)
-
-    monkeypatch.setattr(peers, "peak_beyond_bytes", measured)
+    monkeypatch.setattr(peers, "measured", lambda run: (run(), *next(runs)))
     one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.0, 1.5])
     assert beside("work", {"a": lambda: one, "b": lambda: other}, 2) == [
         Row("work", "a", 2.5, 6.0, 0.0),
@@ -55,6 +50,6 @@ def test_the_fastest_run_and_the_highest_peak_count(monkeypatch: pytest.MonkeyPa
 def test_a_peak_is_what_a_run_adds() -> None:
     """Where the system tells it: memory that is freed before the run ends counts, what was held before does not."""
     kept = torch.ones(1 << 24)
-    seconds, peak = peak_beyond_bytes(lambda: (torch.ones(1 << 23), time.sleep(0.01)))
+    _, seconds, peak = measured(lambda: (torch.ones(1 << 23), time.sleep(0.01))[0])
     assert seconds >= 0.01
     assert peak is None or 0.9 * (1 << 25) < peak < 0.9 * kept.nbytes + (1 << 25)

@@ -42,7 +42,8 @@ def add_keys(state: AttentionState, key: Tensor, value: Tensor, blocks: int = 1)
     batch, tokens, _ = key.shape
     products = torch.empty(batch, blocks, heads, dim, dim, dtype=torch.float32, device=key.device)
     sums = torch.empty(batch, blocks, heads, dim, dtype=torch.float32, device=key.device)
-    padded, columns = _padded(dim)
+    padded = padded_dim(dim)
+    columns = min(COLUMNS, padded)
     grid = (blocks, -(-dim // columns), batch * heads)
     _kernels().sum_keys[grid](
         key.contiguous(),
@@ -69,7 +70,8 @@ def read(state: AttentionState, query: Tensor) -> Tensor:
     heads, dim = state.key_value.shape[1], state.key_value.shape[-1]
     batch, tokens, _ = query.shape
     query, out = query.contiguous(), torch.empty_like(query, memory_format=torch.contiguous_format)
-    padded, columns = _padded(dim)
+    padded = padded_dim(dim)
+    columns = min(COLUMNS, padded)
     rows = ROWS[query.dtype]
     grid = (-(-tokens // rows), -(-dim // columns), batch * heads)
     _kernels().read_queries[grid](
@@ -89,10 +91,9 @@ def read(state: AttentionState, query: Tensor) -> Tensor:
     return out
 
 
-def _padded(dim: int) -> tuple[int, int]:
-    """A head's width and the columns of a program, as powers of two that a product of tensor cores takes."""
-    padded = max(LEAST_DIM, 1 << (dim - 1).bit_length())
-    return padded, min(COLUMNS, padded)
+def padded_dim(dim: int) -> int:
+    """A head's width as the next power of two that a product of tensor cores takes."""
+    return max(LEAST_DIM, 1 << (dim - 1).bit_length())
 
 
 def _kernels() -> Any:

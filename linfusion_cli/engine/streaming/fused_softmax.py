@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from linfusion_cli.engine.attention.fused_attention import has_triton
+from linfusion_cli.engine.attention.fused_attention import has_triton, padded_dim
 from linfusion_cli.engine.attention.kernel_choice import tried
 
 DTYPES = (torch.float16, torch.bfloat16)
@@ -32,7 +32,7 @@ def add_keys(
     """
     _, queries, dim = query.shape
     new_highest, new_total = torch.empty_like(highest), torch.empty_like(total)
-    columns = max(16, min(COLUMNS, 1 << (dim - 1).bit_length()))
+    columns = min(COLUMNS, padded_dim(dim))
     _kernels().attend[(-(-queries // ROWS), -(-dim // columns))](
         query.contiguous(),
         key.contiguous(),
