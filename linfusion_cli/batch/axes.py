@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from linfusion_cli.batch.row_values import seeds_of
-from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.options import all_rows
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.errors import UsageError, nearest_name
 
 LORA_WEIGHT = "lora_weight"  # of the LoRAs that are given
@@ -42,7 +42,7 @@ class Axis:
         value = self.values[number]
         if self.key != LORA_WEIGHT:
             return {self.key: value}
-        return {"loras": [f"{Weighted.parse(lora).location}:{value}" for lora in loras]}
+        return {"loras": [WeightedLora.parse(lora).with_weight(value) for lora in loras]}
 
 
 def axis_of(text: str, loras: Sequence[str]) -> Axis:

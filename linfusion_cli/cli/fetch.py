@@ -68,6 +68,8 @@ def fetch(
     quiet: QuietFlag = False,
 ) -> None:
     """Download what presets need, and check it."""
+    from linfusion_cli.config.extras import inversion as split_inversion
+    from linfusion_cli.config.weighted_lora import WeightedLora
     from linfusion_cli.weights.requirements import Requirement
 
     requirements = _requirements_of(presets or [])
@@ -77,8 +79,8 @@ def fetch(
         "linfusion": linfusion,
         "unet": unet,
         "vae": vae,
-        "lora": lora,
-        "textual-inversion": inversion,
+        "lora": [WeightedLora.parse(text).location for text in lora or []],
+        "textual-inversion": [split_inversion(text)[0] for text in inversion or []],
         "controlnet": controlnet,
         "ip-adapter": ip_adapter,
         "ip-encoder": ip_encoder,

@@ -35,6 +35,7 @@ Examples, in this order:
   linfusion landscapes train autoencoder --steps 1400
   linfusion landscapes train denoiser --steps 2000
   linfusion landscapes train export
+  linfusion landscapes train upscale-lora
 
 \b
 On a GPU:
@@ -57,6 +58,7 @@ class Part(StrEnum):
     autoencoder = "autoencoder"
     denoiser = "denoiser"
     export = "export"
+    upscale_lora = "upscale-lora"
 
 
 @app.command(cls=HelpCommand, epilog=RENDER_EPILOG)
@@ -147,7 +149,7 @@ RateOption = Annotated[float, typer.Option(min=1e-6, help="The highest learning 
 
 @app.command(cls=HelpCommand, epilog=TRAIN_EPILOG)
 def train(
-    part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export.")],
+    part: Annotated[Part, typer.Argument(help="autoencoder, then denoiser, then export, then upscale-lora.")],
     folder: Annotated[
         Path, typer.Option(help="Checkpoints and results; the same command goes on where it stopped.")
     ] = Path("runs"),
@@ -202,11 +204,12 @@ def train(
 
 
 def _result(part: Part, folder: Path) -> Path:
-    """What a part leaves: the autoencoder's weights, the denoiser's run, or the model."""
+    """What a part leaves: the autoencoder's weights, the denoiser's run, the model, or the LoRA of its upscale."""
     return {
         Part.autoencoder: folder / "autoencoder" / "vae",
         Part.denoiser: folder / "denoiser",
         Part.export: folder / "landscape",
+        Part.upscale_lora: folder / "upscale_lora.safetensors",
     }[part]
 
 
@@ -228,7 +231,10 @@ def _refuse_too_early(part: Part, folder: Path, start: str, *, decoder_only: boo
     results = {
         Part.autoencoder: folder / "autoencoder" / "vae" / "config.json",
         Part.denoiser: folder / "denoiser" / "tokenizer",
+        Part.export: folder / "landscape" / "model_index.json",
     }
+    if part is Part.upscale_lora:
+        results = {} if start else {Part.export: results[Part.export]}
     for one, result in results.items():
         if one is part:
             return
@@ -246,7 +252,7 @@ def _train(
     blend: float,
     decoder_only: bool,
 ) -> Iterator[object]:
-    from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser
+    from linfusion_cli.landscapes import export, train_autoencoder, train_denoiser, train_upscale_lora
     from linfusion_cli.training.trainer import WeightsWritten
 
     weights, result, model = _result(Part.autoencoder, folder), _result(part, folder), lessons.start
@@ -254,6 +260,11 @@ def _train(
         yield from train_autoencoder.train(folder / "autoencoder", schedule, effort, model, decoder_only=decoder_only)
     elif part is Part.denoiser:
         yield from train_denoiser.train(result, weights, schedule, effort, lessons)
+    elif part is Part.upscale_lora:
+        model = model or _result(Part.export, folder)
+        yield from train_upscale_lora.train(folder / "upscale-lora", schedule, effort, model)
+        size_bytes = train_upscale_lora.export(folder / "upscale-lora", result, model)
+        yield f"{result}: {size_bytes / 1e6:.1f} MB"
     else:
         size_bytes = export.export(_result(Part.denoiser, folder), weights, result, model, blend)
         yield f"{result}: {size_bytes / 1e6:.1f} MB"

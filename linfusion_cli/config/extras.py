@@ -14,6 +14,7 @@ from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.config.schedulers import SCHEDULERS, least_steps, least_strength
+from linfusion_cli.config.weighted_lora import WeightedLora, split_numbers, split_stages
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
@@ -28,7 +29,6 @@ from linfusion_cli.weights.weight_file import WeightFile, known_family
 
 CONTROL_KEYS = tuple(f"extras.control_{key}" for key in ("scales", "ends", "modes", "preprocess"))
 PRESET_OF = {name: row.preset for name, row in FAMILY_ROWS.items()}
-HEAVIEST = 8.0
 Value = TypeVar("Value", float, str)
 
 
@@ -48,40 +48,6 @@ class Start:
 def grown_from(start: Start | None) -> Size | None:
     """The size of the image that is upscaled; None where stage 0 is drawn."""
     return None if start is None or start.refined else start.image.size
-
-
-NUMBER = r":(-?\d+(?:\.\d*)?|-?\.\d+)"
-
-
-@dataclass(frozen=True, slots=True)
-class Weighted:
-    """A LoRA: where it is and how strongly it acts on the UNet and on the text encoders (-8 to 8 each)."""
-
-    location: str
-    weight: float
-    text_weight: float
-
-    @staticmethod
-    def parse(text: str) -> Weighted:
-        """Reads "LOCATION", "LOCATION:WEIGHT" or "LOCATION:WEIGHT:TEXT_WEIGHT".
-
-        Raises UsageError for a weight out of range.
-        """
-        location, *given = _numbers(text)
-        weights = [float(value) for value in given] or [1.0]
-        if not all(-HEAVIEST <= weight <= HEAVIEST for weight in weights):
-            nearest = ":".join(f"{min(max(weight, -HEAVIEST), HEAVIEST):g}" for weight in weights)
-            raise UsageError(
-                f'"{text}": a weight is from {-HEAVIEST:g} to {HEAVIEST:g}. Nearest: {location}:{nearest}',
-                parameter="loras",
-            )
-        return Weighted(location, weights[0], weights[-1])
-
-
-def _numbers(text: str) -> list[str]:
-    """A location and the one or two numbers behind it, if there are."""
-    match = re.fullmatch(rf"(.+?)(?:{NUMBER})?{NUMBER}", text)
-    return [text] if match is None else [part for part in match.groups() if part is not None]
 
 
 def inversion(text: str) -> tuple[str, str]:
@@ -278,7 +244,7 @@ def locations_of(settings: Preset) -> tuple[str, ...]:
         extras.ip_encoder,
     )
     named += (
-        *(Weighted.parse(text).location for text in extras.loras),
+        *(WeightedLora.parse(text).location for text in extras.loras),
         *(inversion(text)[0] for text in extras.textual_inversions),
     )
     return tuple(dict.fromkeys(location for location in named if location))
@@ -311,11 +277,14 @@ def _exchangeable(settings: Preset) -> dict[str, Path]:
 
 def local_name(location: str) -> str:
     """A location as strangers may see it: a file or folder of this machine by its name alone."""
-    text, colon, rest = location, "", ""
-    if ":" in location and not leads_somewhere(user_path(location)):
-        bare, *numbers = _numbers(location)
-        text, colon, rest = (bare, ":", ":".join(numbers)) if numbers else location.rpartition(":")
-    return Path(text).name + colon + rest if text and leads_somewhere(user_path(text)) else location
+    if leads_somewhere(user_path(location)):
+        return Path(location).name
+    text, stages = split_stages(location)
+    bare, *numbers = split_numbers(text)
+    name, *rest = (bare, *numbers) if numbers else text.rpartition(":")[::2] if ":" in text else (text,)
+    if not name or not leads_somewhere(user_path(name)):
+        return location
+    return ":".join([Path(name).name, *rest]) + (f"@{stages}" if stages else "")
 
 
 def local_names(values: Iterable[object]) -> tuple[str | float, ...]:

@@ -99,7 +99,7 @@ def path_for(value: str, key: str, folders: ModelFolders, *, may_miss: bool = Fa
     """
     name, rest = value, ""
     if key in ("loras", "textual_inversions") and not leads_somewhere(user_path(value)):
-        ending = r":.*" if key == "textual_inversions" else r"(:-?[\d.]+){1,2}"
+        ending = r":.*" if key == "textual_inversions" else r"(?=[:@])(:-?[\d.]+){0,2}(@(base|upscale))?"
         if found := re.fullmatch(rf"(.+?)({ending})", value):
             name, rest = found[1], found[2]
     if name in WORDS or ":" in name or leads_somewhere(user_path(name)):

@@ -114,9 +114,10 @@ MODEL_ROWS = (
         key="loras",
         kind=str,
         names=("lora",),
-        metavar="LOCATION[:WEIGHT]",
+        metavar="LOCATION[:WEIGHT][@STAGES]",
         help="A LoRA. Repeatable.",
-        details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders.",
+        details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders. "
+        "@base is for the first stage alone, @upscale for those after it.",
         repeatable=True,
         panel=EXTRAS,
         preset_key="extras.loras",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from linfusion_cli.config.extras import HEAVIEST
+from linfusion_cli.config.weighted_lora import HEAVIEST
 from linfusion_cli.errors import UsageError, nearest_name
 from linfusion_cli.weights.model_folders import ModelFolders
 

@@ -6,9 +6,10 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted, fingerprints, inversion, locations_of
+from linfusion_cli.config.extras import fingerprints, inversion, locations_of
 from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import load_preset
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.errors import LinfusionError, Option, WeightsError, first_of
 from linfusion_cli.files import user_path
 from linfusion_cli.weights.adapter_files import encoder_folders, no_encoder
@@ -33,7 +34,7 @@ def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
     if location := model.vae or model.vae_float16:
         requirements.append(Requirement("vae", (location,), "", "", model.family))
     listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-        ("lora", tuple(Weighted.parse(text).location for text in extras.loras)),
+        ("lora", tuple(WeightedLora.parse(text).location for text in extras.loras)),
         ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
         ("controlnet", extras.controlnets),
         ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),

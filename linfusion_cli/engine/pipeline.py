@@ -55,7 +55,9 @@ def _load(
     with large_apart(), meter.phase("load", 0, 1, "steps") as counter:
         conditioning, components = (model_cache or ModelCache()).take(plan, notify)
         signed = keeper is not None or ranks is not None
-        made_with = fingerprint(components.modules, conditioning, plan.dtype, plan.machine.kind) if signed else ""
+        about = plan.dtype, plan.machine.kind
+        updates = components.mounted.waiting_updates
+        made_with = fingerprint(components.modules, updates, conditioning, *about) if signed else ""
         if ranks is not None:
             ranks.check(plan, len(components.unet.config.block_out_channels), made_with)
         weights = Weights.on(device, resident=plan.weights_resident)

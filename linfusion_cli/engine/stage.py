@@ -306,7 +306,7 @@ class StageRun:
         components, weights, store, split = shared.components, shared.weights, self.store, None
         if shared.ranks is not None and halves(stage, shared.ranks.world.size) == 2:
             store, split = shared.ranks.for_guidance(store, stage.canvas.latent().height, self._levels)
-        mounted = weights.move(components.mounted.attend(stage.attention))
+        mounted = weights.move(components.mounted.attend(stage.attention, stage.role))
         kind = BandedUNet if stage.bands.unet_latent else WholeOrBands.of
         unet: Predict = kind(mounted, stage.band_latent, store, weights)
         controls = stage_controls(components.controlnets, shared.plan.controls, stage, clock.timesteps, store, weights)

@@ -18,6 +18,7 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.distill.teacher import Teacher
 from linfusion_cli.distill.variants import load_variant
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
+from linfusion_cli.engine.adapters.lora import load_loras
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.engine.components.model_cache import ModelCache
 from linfusion_cli.engine.components.unet_and_vae import Components
@@ -75,7 +76,7 @@ def preset_job(preset: str, way: Way, prompt: str, seed: int, size: Size | None)
     return replace(job, settings=settings)
 
 
-def plan_of(preset: str, way: Way, machine: Machine, prompt: str, seed: int, size: Size) -> Plan:
+def plan_of(preset: str, way: Way, machine: Machine, prompt: str, seed: int, size: Size | None) -> Plan:
     """The plan of one image. Attentions other than linear can't run in bands: their UNet runs on whole images.
 
     Raises WeightsError for a model that is not on this machine.
@@ -115,11 +116,12 @@ class Maker:
         pipeline = self.teacher.pipeline
         for part in (pipeline.unet, pipeline.vae):
             own_all(part, self.teacher.device)
-        mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet))
+        loras = load_loras(self.plan("a lake", 0, None).components.loras, pipeline)
+        mounted = Mounted(pipeline.unet, _linfusion(way, settings.model.linfusion, pipeline.unet), loras)
         self.models = Components(mounted, pipeline.vae, dict(pipeline.scheduler.config))
 
-    def plan(self, prompt: str, seed: int, size: Size) -> Plan:
-        """The plan of one image, see plan_of()."""
+    def plan(self, prompt: str, seed: int, size: Size | None) -> Plan:
+        """The plan of one image, see plan_of(); size None = the preset's own."""
         return plan_of(self.preset, self.way, self.machine, prompt, seed, size)
 
     def make(self, prompts: list[str], seeds: list[int], size: Size) -> Iterator[Tensor]:

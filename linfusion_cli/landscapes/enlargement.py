@@ -8,6 +8,8 @@ k = sqrt(a / (1 - a)) at the stage's first timestep, and a deterministic sampler
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
@@ -17,6 +19,7 @@ from linfusion_cli.landscapes.latent_noise import with_noise
 
 SHARE = 0.6  # of the windows, those whose noise holds an enlargement's error
 FIRST_TIMESTEP = 300  # the lowest that a stage starts at; the higher, the smaller k
+Redraw = Callable[[Tensor, Tensor], Tensor]  # latents (batch, 4, height, width), tokens (batch, tokens) -> latents
 LATENT_NOISE = 0.15  # largest deviation of what a denoiser leaves in the latents of the smaller image
 
 
@@ -27,12 +30,17 @@ def enlarge(images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def enlarged_latents(vae: AutoencoderKL, halves: Tensor, draw: torch.Generator) -> Tensor:
+def enlarged_latents(
+    vae: AutoencoderKL, halves: Tensor, tokens: Tensor, draw: torch.Generator, redraw: Redraw | None = None
+) -> Tensor:
     """Latents (batch, 4, height / 8, width / 8) of images that a stage before drew and the upscale enlarged.
 
     halves: (batch, 3, height / 2, width / 2) in [-1, 1], the same views drawn with half as many pixels
+    tokens: (batch, tokens), of their captions
+    redraw: draws the halves' latents as a model does; without it they get noise instead
     """
-    latents = with_noise(vae.encode(halves).latent_dist.mean, LATENT_NOISE, draw)
+    latents = vae.encode(halves).latent_dist.mean
+    latents = with_noise(latents, LATENT_NOISE, draw) if redraw is None else redraw(latents, tokens)
     larger = enlarge(vae.decode(latents).sample.clamp(-1, 1))
     mean: Tensor = vae.encode(larger.contiguous(memory_format=torch.channels_last)).latent_dist.mean
     return mean

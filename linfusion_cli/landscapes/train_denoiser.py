@@ -21,7 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket, signed
-from linfusion_cli.landscapes.enlargement import enlarged_latents, noise_with_error
+from linfusion_cli.landscapes.enlargement import Redraw, enlarged_latents, noise_with_error
 from linfusion_cli.landscapes.lessons import WHOLE_SHARES, WINDOW_SHARES, Lessons
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
@@ -146,30 +146,43 @@ def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
 
 
 @torch.no_grad()
-def prepare(folder: Path, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> Iterator[str | Latents]:
-    """Renders and encodes every bucket; yields notes and the buckets. Kept in `folder` for the next start."""
+def prepare(
+    folder: Path,
+    vae: AutoencoderKL,
+    tokenizer: Any,
+    effort: Effort,
+    buckets: tuple[Bucket, ...],
+    redraw: Redraw | None = None,
+) -> Iterator[str | Latents]:
+    """Renders and encodes every bucket; yields notes and the buckets. Kept in `folder` for the next start.
+
+    redraw: makes of the latents of halves those that a model draws; without it they get noise
+    """
     device = effort.accelerator.device
-    for index, bucket in enumerate(bucket.times(effort.scenes) for bucket in BUCKETS):
+    for index, bucket in enumerate(bucket.times(effort.scenes) for bucket in buckets):
         path = folder / f"latents-{index}-of-{bucket.count}-seed-{effort.seed}.safetensors"
         with effort.accelerator.main_process_first():
             if not path.exists():
                 yield f"rendering and encoding {bucket.count} images of {bucket.width_px}x{bucket.height_px}"
-                _encode(path, bucket, vae, tokenizer, effort)
+                _encode(path, bucket, vae, tokenizer, effort, redraw)
         stored = load_file(path)  # safetensors knows no "cpu:0", as the device of several processes is called
         yield Latents(windows=bucket.windows, **{name: tensor.to(device) for name, tensor in stored.items()})
 
 
-def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort) -> None:
+def _encode(
+    path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort, redraw: Redraw | None
+) -> None:
     latents, errors, tokens = [], [], []
     draw = torch.Generator().manual_seed(effort.seed)
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
         few = max(1, ENCODED_PIXELS // part.images[0, 0].numel())
         clean = [vae.encode(signed(images)).latent_dist.mean for images in part.images.split(few)]
         latents.append(torch.cat(clean))
+        tokens.append(token_ids(tokenizer, list(part.captions)))
         if part.halves is not None:
-            enlarged = [enlarged_latents(vae, signed(halves), draw) for halves in part.halves.split(few)]
+            pairs = zip(part.halves.split(few), tokens[-1].to(part.halves.device).split(few), strict=True)
+            enlarged = [enlarged_latents(vae, signed(halves), ids, draw, redraw) for halves, ids in pairs]
             errors.append(torch.cat(enlarged) - latents[-1])
-        tokens.append(_tokens(tokenizer, list(part.captions)))
     tensors = {"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}
     if errors:
         tensors["errors"] = torch.cat(errors).contiguous()
@@ -177,7 +190,8 @@ def _encode(path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effo
         save_file(tensors, part_path)
 
 
-def _tokens(tokenizer: Any, captions: list[str]) -> Tensor:
+def token_ids(tokenizer: Any, captions: list[str]) -> Tensor:
+    """The token ids of captions, (captions, tokens), padded."""
     ids: Tensor = tokenizer(
         captions, padding="max_length", truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
     ).input_ids
@@ -194,7 +208,7 @@ def train(
     tokenizer = tokenizer_of(folder, effort, lessons.start)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
     buckets: list[Latents] = []
-    for item in prepare(folder, vae, tokenizer, effort):
+    for item in prepare(folder, vae, tokenizer, effort, BUCKETS):
         if isinstance(item, Latents):
             buckets.append(item)
         else:
@@ -207,7 +221,7 @@ def train(
     )
     alphas, shares = build_scheduler().alphas_cumprod, shares_of(buckets, lessons.window_share)
     kept = Student.of(lessons.start).frozen(accelerator.device) if lessons.start and lessons.keep_composition else None
-    batches = Batches(buckets, shares, alphas, _tokens(tokenizer, [""]), effort.batch, lessons.linear_share, kept)
+    batches = Batches(buckets, shares, alphas, token_ids(tokenizer, [""]), effort.batch, lessons.linear_share, kept)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))

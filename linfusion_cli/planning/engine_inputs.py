@@ -6,10 +6,11 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from linfusion_cli.config.extras import Weighted, each, inversion
+from linfusion_cli.config.extras import each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import BUILTIN_PREFIX
 from linfusion_cli.config.prompt_weighting import parse_weights, plain_text
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
@@ -38,7 +39,7 @@ IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading d
 def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], weights: JobWeights) -> ComponentInputs:
     """The weights that a job names, for a number format, a device and the attentions of its stages."""
     model, extras = job.settings.model, job.settings.extras
-    scales = (Weighted.parse(text) for text in extras.loras)
+    named = map(WeightedLora.parse, extras.loras)
     tokens = (inversion(text)[1] for text in extras.textual_inversions)
     return ComponentInputs(
         model=weights.model,
@@ -51,7 +52,8 @@ def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], wei
         keep_projections=model.keep_projections,
         vae=weights.vae or (weights.vae_float16 if dtype == "float16" else None),
         loras=tuple(
-            LoraInput(file, lora.weight, lora.text_weight) for file, lora in zip(weights.loras, scales, strict=True)
+            LoraInput(file, lora.weight, lora.text_weight, lora.stages)
+            for file, lora in zip(weights.loras, named, strict=True)
         ),
         inversions=tuple(map(InversionInput, weights.inversions, tokens)),
         controlnets=weights.controlnets,

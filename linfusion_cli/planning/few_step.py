@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import SamplingSettings
 from linfusion_cli.config.schedulers import SCHEDULERS, SIGMA_OPTIONS
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.errors import Message, Option, option
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.weight_file import WeightFile
@@ -92,12 +92,17 @@ def few_step_note(job: Job, weights: JobWeights, *, told_guidance: bool) -> Mess
 
 def _named(job: Job, weights: JobWeights) -> Iterator[tuple[str, WeightFile]]:
     """What is named, and where it is: LoRAs that act, then the UNet, then the model."""
-    model, loras = job.settings.model, map(Weighted.parse, job.settings.extras.loras)
-    yield from ((lora.location, file) for lora, file in zip(loras, weights.loras, strict=True) if lora.weight)
+    model, loras = job.settings.model, map(WeightedLora.parse, job.settings.extras.loras)
+    yield from ((lora.location, file) for lora, file in zip(loras, weights.loras, strict=True) if _acts(lora))
     if weights.unet is not None:
         yield model.unet, weights.unet
     else:
         yield from ((location, weights.model) for location in model.repositories[:1])
+
+
+def _acts(lora: WeightedLora) -> bool:
+    """In the first stage, whose steps and guidance the note is about."""
+    return lora.weight != 0 and lora.stages != "upscale"
 
 
 def _texts(location: str, file: WeightFile) -> Iterator[str]:

@@ -78,7 +78,7 @@ def check_packages(loras: Iterable[LoraInput]) -> None:
     """Raises UsageError for a LoRA that is mounted by a package which is not installed."""
     if importlib.util.find_spec("peft") is None:
         for lora in loras:
-            if any(plain_lora(header) for header in lora.file.headers):
+            if not lora.stages and any(plain_lora(header) for header in lora.file.headers):
                 raise UsageError(
                     f"{lora.file.locations[0]}: needs the package peft. "
                     'Install it with: pip install "linfusion-cli[lora]"',

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from linfusion_cli.config.extras import Weighted, inversion
+from linfusion_cli.config.extras import inversion
 from linfusion_cli.config.job import Job
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.weights.weight_file import WeightFile, image_encoder_of
 
 
@@ -55,7 +56,7 @@ class JobWeights:
             linfusion=WeightFile.resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
             vae=one(model.vae, "vae", model.variant) if model.vae else None,
             vae_float16=one(model.vae_float16, "vae", model.variant) if model.vae_float16 else None,
-            loras=tuple(one(Weighted.parse(text).location, "lora") for text in extras.loras),
+            loras=tuple(one(WeightedLora.parse(text).location, "lora") for text in extras.loras),
             inversions=tuple(one(inversion(text)[0], "textual_inversion") for text in extras.textual_inversions),
             controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
             ip_adapter=adapter,

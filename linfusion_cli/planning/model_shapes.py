@@ -123,11 +123,24 @@ def family_architecture(family: str) -> Architecture:
     return Architecture(unet, vae, count.text_encoders)
 
 
-def read_on_top(loras: Iterable[WeightFile], ip_adapter: WeightFile | None, ip_encoder: WeightFile | None) -> OnTop:
-    """The adapters, as their headers say; those that are not on this machine count nothing."""
-    headers = [header for lora in loras for header in lora.headers]
-    mounted = sum(header.parameters + merged_parameters(header) for header in headers)
-    held_bytes = sum(header.size_bytes for header in headers)
+def read_on_top(
+    loras: Iterable[WeightFile],
+    ip_adapter: WeightFile | None,
+    ip_encoder: WeightFile | None,
+    staged_loras: Iterable[WeightFile] = (),
+) -> OnTop:
+    """The adapters, as their headers say; those that are not on this machine count nothing.
+
+    staged_loras: those that act in some stages alone, which are merged whole
+    """
+    found = [
+        (header, whole)
+        for files, whole in ((loras, False), (staged_loras, True))
+        for file in files
+        for header in file.headers
+    ]
+    mounted = sum(header.parameters + merged_parameters(header, whole=whole) for header, whole in found)
+    held_bytes = sum(header.size_bytes for header, _ in found)
     if ip_adapter is None or ip_adapter.path is None:
         return OnTop(mounted, 0, held_bytes)
     encoder = sum(header.parameters for header in ip_encoder.headers) if ip_encoder is not None else 0

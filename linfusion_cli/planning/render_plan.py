@@ -114,11 +114,12 @@ class ControlInput:
 
 @dataclass(frozen=True, slots=True)
 class LoraInput:
-    """A LoRA, and how strongly it acts (-8 to 8)."""
+    """A LoRA, and how strongly it acts (-8 to 8); stages: "base", "upscale", or "" for all of them."""
 
     file: WeightFile
     scale: float
     text_scale: float
+    stages: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,11 @@ class Stage:
     ends_early: bool = False
 
     @property
+    def role(self) -> str:
+        """ "base": it composes the image; "upscale": it enlarges one."""
+        return "upscale" if self.index else "base"
+
+    @property
     def is_guided_throughout(self) -> bool:
         """Whether every prediction has guidance: then two halves of several ranks may compute one half each."""
         return bool(self.steps) and self.guided_steps == self.steps

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from linfusion_cli.config.extras import HEAVIEST, Weighted
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.presets import FAMILY_VAE
+from linfusion_cli.config.weighted_lora import HEAVIEST, WeightedLora, lora_text
 from linfusion_cli.errors import Message, option
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.config_values import shown
 from linfusion_cli.weights.families import FAMILY_ROWS
 from linfusion_cli.weights.lora_config import unread_alpha
+from linfusion_cli.weights.lora_layer_names import trains_text
 from linfusion_cli.weights.single_file_layouts import prefixes
 from linfusion_cli.weights.t2i_adapter import is_t2i_adapter
 from linfusion_cli.weights.weight_file import WeightFile
@@ -40,7 +41,11 @@ def _of_the_vae(job: Job, own: WeightFile) -> tuple[Message, ...]:
 
 
 def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
-    for lora, file in zip(map(Weighted.parse, job.settings.extras.loras), weights.loras, strict=True):
+    for lora, file in zip(map(WeightedLora.parse, job.settings.extras.loras), weights.loras, strict=True):
+        if lora.stages and file.path is not None and trains_text(file.header.tensors):
+            read = "prompts are read once, for all stages: its part for the text encoders "
+            acts = "is left out" if lora.stages == "upscale" else "acts in all of them"
+            yield Message(f"{Path(lora.location).name}: {read}{acts}")
         found = unread_alpha(file.header) if file.path is not None else None
         if found is None:
             continue
@@ -51,8 +56,7 @@ def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
         if not scaled or max(map(abs, scaled)) > HEAVIEST:
             yield Message(text)
             continue
-        numbers = [f"{weight:.4g}" for weight in scaled]
-        location = ":".join([lora.location, *(numbers[:1] if numbers[0] == numbers[1] else numbers)])
+        location = lora_text(lora.location, scaled, lora.stages)
         yield Message(f"{text}. By alpha / rank it would be ", option("lora", location))
 
 

@@ -31,23 +31,24 @@ def lora_file(path: Path) -> Path:
     return _only(path, "lora", f"*{ENDING}", ENDING)
 
 
-def merged_parameters(lora: Header) -> int:
+def merged_parameters(lora: Header, *, whole: bool = False) -> int:
     """Of the layers that a LoRA is merged into: the weights that were there before wait beside the merged ones.
 
-    Plain LoRA is merged only into convolutions. A full matrix (`diff`) counts for layers whose size no factor gives.
+    Plain LoRA is merged only into convolutions, or into every layer (whole). A full matrix (`diff`) counts for layers
+    whose size no factor gives.
     """
     layers: dict[str, Shapes] = {}
     for name, info in lora.tensors.items():
         if (found := stem_and_kind(name)) is not None:
             stem, kind = found
             layers.setdefault(stem, {})[kind] = info.shape
-    return sum(map(_merged_into, layers.values()))
+    return sum(_merged_into(layer, whole=whole) for layer in layers.values())
 
 
-def _merged_into(layer: Shapes) -> int:
+def _merged_into(layer: Shapes, *, whole: bool) -> int:
     """The weights of one layer that an update is merged into; 0 where the update acts beside the layer."""
     down, up = layer.get("down", ()), layer.get("up", ())
-    if down and up and (len(down) == CONVOLUTION or MERGED & layer.keys()):
+    if down and up and (whole or len(down) == CONVOLUTION or MERGED & layer.keys()):
         return up[0] * math.prod(down[1:])
     if "diff" in layer:
         return math.prod(layer["diff"])

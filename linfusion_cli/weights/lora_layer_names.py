@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from linfusion_cli.errors import WeightsError
@@ -89,6 +90,11 @@ def _candidates(stem: str) -> Iterator[tuple[str, str]]:
             yield part, _modern(stem.removeprefix(f"{part}.").removeprefix("base_model.model."))
             return
     yield (TEXTS[0] if stem.startswith("text_model.") else UNET), _modern(stem)
+
+
+def trains_text(names: Iterable[str]) -> bool:
+    """Whether a file's tensors are for a text encoder, too."""
+    return any(part in TEXTS for name in names for part, _ in islice(_candidates(name), 1))
 
 
 def _modern(name: str) -> str:

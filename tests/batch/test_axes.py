@@ -31,8 +31,9 @@ def test_labels_name_option_and_value() -> None:
 
 
 def test_the_weight_of_the_loras_is_replaced() -> None:
-    axis = axis_of("lora-weight=0,0.5", ("a.safetensors:2", "b"))
-    assert axis.row(1, ("a.safetensors:2", "b")) == {"loras": ["a.safetensors:0.5", "b:0.5"]}
+    axis = axis_of("lora-weight=0,0.5", ("a.safetensors:2", "b", "c:1@upscale"))
+    given = {"loras": ["a.safetensors:0.5", "b:0.5", "c:0.5@upscale"]}
+    assert axis.row(1, ("a.safetensors:2", "b", "c:1@upscale")) == given
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def test_what_is_here_is_told_on_stderr(lora: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines()[-1] == f"lora: {lora} is here"
-    assert main(["fetch", "--lora", str(lora), "--quiet"]) == 0
+    for given in ("", ":0.8", ":0.8:1@upscale"):
+        assert main(["fetch", "--lora", f"{lora}{given}", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
 

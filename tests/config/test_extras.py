@@ -10,7 +10,6 @@ from PIL import Image
 
 from linfusion_cli.config.extras import (
     Start,
-    Weighted,
     check_companions,
     check_family,
     check_growth,
@@ -49,37 +48,14 @@ def with_loras(*loras: Path) -> Preset:
     return settings.model_copy(update={"extras": extras(loras=tuple(map(str, loras)))})
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a", ("a", 1, 1)),
-        ("a:0.8", ("a", 0.8, 0.8)),
-        ("a:0.8:0.5", ("a", 0.8, 0.5)),
-        ("a:-1:.5", ("a", -1, 0.5)),
-        ("a:b:2", ("a:b", 2, 2)),
-    ],
-)
-def test_weights_behind_a_location(text: str, expected: tuple[str, float, float]) -> None:
-    found = Weighted.parse(text)
-    assert (found.location, found.weight, found.text_weight) == expected
-
-
-def test_the_second_weight_has_the_same_range() -> None:
-    with pytest.raises(UsageError, match="Nearest: a:1:8"):
-        Weighted.parse("a:1:9")
-
-
 def test_folders_of_this_machine_stay_private(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").touch()
-    assert local_name(f"{tmp_path}/a.safetensors:0.8:0.5") == "a.safetensors:0.8:0.5"
-
-
-@pytest.mark.parametrize("text", ["a:9", "a:-8.5", "a:0:100"])
-def test_the_nearest_weight_is_accepted(text: str) -> None:
-    with pytest.raises(UsageError, match="from -8 to 8") as caught:
-        Weighted.parse(text)
-    assert caught.value.parameter == "loras"
-    Weighted.parse(str(caught.value).split("Nearest: ")[1])
+    for given in ("", ":0.8", ":0.8:0.5", "@base", ":0.8@upscale", ":word"):
+        assert local_name(f"{tmp_path}/a.safetensors{given}") == f"a.safetensors{given}"
+    (tmp_path / "odd@base").mkdir()
+    assert local_name(f"{tmp_path}/odd@base") == "odd@base"
+    for elsewhere in ("owner/name@v1", "owner/name:0.5@upscale", "builtin:landscape", "a.safetensors@other"):
+        assert local_name(elsewhere) == elsewhere
 
 
 @pytest.mark.parametrize(

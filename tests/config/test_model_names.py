@@ -34,14 +34,28 @@ def test_every_option_of_weights_takes_names() -> None:
 
 
 def test_names_become_paths(folder: Path) -> None:
-    loras = ("armour", "armour:0.8", "armour.safetensors:0.8:-0.5", "v1.5:.5")
+    loras = (
+        "armour",
+        "armour:0.8",
+        "armour.safetensors:0.8:-0.5",
+        "v1.5:.5",
+        "armour@upscale",
+        "armour:0.8@base",
+    )
     found = with_paths(
         Request(prompt="x", model="dream", vae="mse", loras=loras, textual_inversions=("moody:<m>",)), folders()
     )
     assert found.model == str(folder / "checkpoints" / "dream.safetensors")
     assert found.vae == str(folder / "vae" / "mse.safetensors")
     armour = folder / "loras" / "armour.safetensors"
-    expected = (str(armour), f"{armour}:0.8", f"{armour}:0.8:-0.5", f"{folder / 'loras' / 'v1.5.safetensors'}:.5")
+    expected = (
+        str(armour),
+        f"{armour}:0.8",
+        f"{armour}:0.8:-0.5",
+        f"{folder / 'loras' / 'v1.5.safetensors'}:.5",
+        f"{armour}@upscale",
+        f"{armour}:0.8@base",
+    )
     assert found.loras == expected
     assert found.textual_inversions == (f"{folder / 'embeddings' / 'moody.safetensors'}:<m>",)
 

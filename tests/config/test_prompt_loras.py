@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.extras import Weighted
 from linfusion_cli.config.job_hash import job_hash
 from linfusion_cli.config.prompt_loras import read_tags, split_tags
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
+from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.errors import LinfusionError
 from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
@@ -60,7 +60,7 @@ def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str)
     """As in A1111, while the option has the UNet's first; a note says so where they differ."""
     for tag in (f"<lora:armour:{text}:{unet}>", f"<lyco:armour:unet={unet}:te={text}>"):
         read = read_tags((tag,), ModelFolders(model_roots()))
-        found = Weighted.parse(read.loras[0])
+        found = WeightedLora.parse(read.loras[0])
         assert (found.weight, found.text_weight) == (float(unet), float(text))
         assert len(read.notes) == (float(text) != float(unet))
         assert all(f"{unet} for the UNet and {text} for the text encoders" in note for note in read.notes)
@@ -76,7 +76,7 @@ def test_the_first_of_two_weights_is_for_the_text_encoders(text: str, unet: str)
     ],
 )
 def test_weights_that_are_not_said_are_as_in_a1111(tag: str, unet: float, text: float) -> None:
-    found = Weighted.parse(read_tags((tag,), ModelFolders(model_roots())).loras[0])
+    found = WeightedLora.parse(read_tags((tag,), ModelFolders(model_roots())).loras[0])
     assert (found.weight, found.text_weight) == (unet, text)
 
 

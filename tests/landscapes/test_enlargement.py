@@ -43,10 +43,27 @@ def test_images_are_enlarged_as_the_upscale_enlarges_them() -> None:
 def test_latents_of_an_enlarged_image_have_its_size_and_their_own_noise() -> None:
     torch.manual_seed(0)
     vae = train_autoencoder.build().eval()
-    halves = torch.rand(2, 3, 32, 48) * 2 - 1
+    halves, tokens = torch.rand(2, 3, 32, 48) * 2 - 1, torch.zeros(2, 7, dtype=torch.long)
     first, again, other = (
-        enlargement.enlarged_latents(vae, halves, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+        enlargement.enlarged_latents(vae, halves, tokens, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
     )
     assert first.shape == (2, 4, 8, 12)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.slow
+def test_a_redrawn_half_is_enlarged_without_further_noise() -> None:
+    torch.manual_seed(0)
+    vae = train_autoencoder.build().eval()
+    halves, tokens = torch.rand(2, 3, 32, 48) * 2 - 1, torch.arange(14).view(2, 7)
+    seen: list[torch.Tensor] = []
+
+    def redraw(latents: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        seen.extend((latents, ids))
+        return torch.zeros_like(latents)
+
+    redrawn = enlargement.enlarged_latents(vae, halves, tokens, torch.Generator(), redraw)
+    assert seen[0].shape == (2, 4, 4, 6)
+    assert seen[1] is tokens
+    assert torch.allclose(redrawn[0], redrawn[1], atol=1e-5)

@@ -17,7 +17,7 @@ def test_one_step_trains_both_attentions_and_leaves_nothing_mounted() -> None:
     torch.manual_seed(0)
     tokenizer = train_denoiser.build_tokenizer()
     student = train_denoiser.Student(train_denoiser.build_text_encoder(tokenizer), train_denoiser.build_unet())
-    tokens = train_denoiser._tokens(tokenizer, ["red hills at dawn"] * 8)
+    tokens = train_denoiser.token_ids(tokenizer, ["red hills at dawn"] * 8)
     printed = repr(student.unet)
     for linear in (False, True):
         noisy = torch.randn(8, 4, 8, 8)
@@ -35,7 +35,8 @@ def test_images_are_prepared_once_and_read_by_each_of_several_processes(
     one_of_several = SimpleNamespace(device=torch.device("cpu", 0), main_process_first=nullcontext)
     effort = data.Effort(one_of_several)  # type: ignore[arg-type]
     vae, tokenizer = train_autoencoder.build().eval(), train_denoiser.build_tokenizer()
-    first, second = (list(train_denoiser.prepare(tmp_path, vae, tokenizer, effort)) for _ in range(2))
+    given = tmp_path, vae, tokenizer, effort, train_denoiser.BUCKETS
+    first, second = (list(train_denoiser.prepare(*given)) for _ in range(2))
     assert first[0] == "rendering and encoding 3 images of 64x64"
     assert isinstance(first[1], train_denoiser.Latents)
     assert isinstance(second[0], train_denoiser.Latents)
@@ -71,7 +72,7 @@ def test_where_an_image_is_composed_the_kept_models_prediction_is_learned() -> N
     )
     kept.load_state_dict(student.state_dict())
     kept.frozen(torch.device("cpu"))
-    tokens = train_denoiser._tokens(tokenizer, ["red hills at dawn"] * 3)
+    tokens = train_denoiser.token_ids(tokenizer, ["red hills at dawn"] * 3)
     noise, noisy = torch.randn(2, 3, 4, 8, 8)
     steps = torch.tensor([train_denoiser.WINDOW_TIMESTEPS - 1, train_denoiser.WINDOW_TIMESTEPS, 999])
     for linear in (False, True):

@@ -140,6 +140,9 @@ def test_convolutions_under_a_lora_wait_beside_the_merged_ones(first: str, secon
     lora = at(tmp_path / "lora.safetensors", "lora")
     factors = 2 * 5 * 9 + 7 * 2 + 2 * 5 + 7 * 2 + 1
     assert read_on_top((lora,), None, None).mounted_parameters == factors + 7 * 5 * 9
+    staged = read_on_top((), None, None, (lora,))
+    assert staged.mounted_parameters == factors + 7 * 5 * 9 + 7 * 5
+    assert staged.held_bytes == read_on_top((lora,), None, None).held_bytes
 
 
 @pytest.mark.parametrize(

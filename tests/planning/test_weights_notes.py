@@ -84,6 +84,21 @@ def test_an_alpha_of_the_header_that_scales_nothing(
     assert notes(**asked) == ()
 
 
+@pytest.mark.parametrize(
+    "name", ["lora_te_text_model_encoder_layers_0_mlp_fc1", "text_encoder.text_model.encoder.layers.0.mlp.fc1"]
+)
+def test_a_lora_of_some_stages_that_was_trained_on_the_text_too(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "style.safetensors"
+    unet = {"unet.mid.attn1.to_q.lora_A.weight": torch.ones(8, 4)}
+    save_file({**unet, f"{name}.lora_A.weight": torch.ones(8, 4)}, file)
+    read = "style.safetensors: prompts are read once, for all stages: its part for the text encoders"
+    for given, acts in (("@upscale", "is left out"), (":0.5@base", "acts in all of them")):
+        assert [told(note) for note in notes(preset="sd15-4k", loras=(f"{file}{given}",))] == [f"{read} {acts}"]
+    assert notes(preset="sd15-4k", loras=(str(file),)) == ()
+    save_file(unet, file)
+    assert notes(preset="sd15-4k", loras=(f"{file}@upscale",)) == ()
+
+
 @pytest.mark.covers("T2I-Adapter of 1.x on 2.x, which nothing in its file tells apart", "a note", families=("sd21",))
 def test_a_t2i_adapter_on_2x(tmp_path: Path) -> None:
     """TencentARC has none for 2.x; the UNets of 1.x and 2.x have the same channels."""

@@ -16,6 +16,7 @@ from tiny_adapters import save_controlnet, save_ip_adapter, save_loras
 
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.resolve import resolve
+from linfusion_cli.config.weighted_lora import STAGES
 from linfusion_cli.engine.pipeline import images
 from linfusion_cli.engine.sampling.noise import gaussian
 from linfusion_cli.events import Event
@@ -70,6 +71,11 @@ def theirs(pipeline: Any, **options: Any) -> np.ndarray:
 def close(ours: np.ndarray, other: np.ndarray) -> bool:
     """Equal but for the rounding to whole levels."""
     return bool(np.abs(ours - other).max() <= 0.5 + TOLERANCE)
+
+
+def same_levels(one: np.ndarray, other: np.ndarray) -> bool:
+    """Equal but for the rounding of both."""
+    return bool(np.abs(one - other).max() <= 1)
 
 
 @pytest.mark.covers("`--model`: hub repository or folder in diffusers layout", "equal")
@@ -300,6 +306,24 @@ def test_upscale(family: Family, tmp_path: Path) -> None:
     assert large.shape == (128, 128, 3)
     assert not close(large, make(plan_for(family.preset(), "128x128", **given, upscale_strength=1.0)))
     assert np.abs(make(banded(plan, 0, 1000)) - make(banded(plan, 3, 24))).max() <= 1
+
+
+@pytest.mark.covers("`--lora`, in kohya's and diffusers' layouts", "equal")
+def test_a_lora_of_some_stages(family: Family, tmp_path: Path) -> None:
+    """At the base size one of the upscale changes nothing; that of the first stage and it are one of all stages."""
+    pipeline = loaded_pipeline(family)
+    lora = save_loras(pipeline, tmp_path)[0]
+    for size in ("64x64", "128x128"):
+        one, two = (make(plan_for(family.preset(), size, loras=(f"{lora}:0.3:0@{each}",))) for each in STAGES)
+        none, both = (
+            make(plan_for(family.preset(), size)),
+            make(plan_for(family.preset(), size, loras=(f"{lora}:0.3:0",))),
+        )
+        assert np.array_equal(none, two) == (size == "64x64")
+        assert not np.array_equal(none, one)
+        assert same_levels(one, both) == (size == "64x64")
+        pair = plan_for(family.preset(), size, loras=tuple(f"{lora}:0.3:0@{each}" for each in STAGES))
+        assert same_levels(make(pair), both)
 
 
 @pytest.mark.covers("`--lora`, in kohya's and diffusers' layouts", "bands")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from linfusion_cli.engine.compat_diffusers import (
 )
 from linfusion_cli.engine.loading.safetensors_loader import read_tensors
 from linfusion_cli.errors import UsageError
+from linfusion_cli.planning.render_plan import LoraInput
 from linfusion_cli.weights.lora_fit import family_of_widths, other_model
 from linfusion_cli.weights.lora_layer_names import TEXTS, UNET
 from linfusion_cli.weights.lora_names import check_lora
@@ -39,18 +40,21 @@ class Lora:
     """One LoRA, read and checked; `mount` and `unmount` are exact inverses. `number`: its position among the LoRAs.
 
     weight acts on the UNet, text_weight on the text encoders. Plain LoRA goes beside linear layers, through peft; every
-    other kind, and every convolution, goes into a copy of the layer's weight.
+    other kind, and every convolution, goes into a copy of the layer's weight. So does all of a LoRA of some stages
+    alone, which comes and goes with them.
+    stages: "base", "upscale", or "" for all
     """
 
     source: Path
     weight: float
     text_weight: float
+    stages: str
     updates: tuple[Update, ...]
     pipeline_class: Any
     _replaced: list[tuple[str, nn.Module]] = field(default_factory=list)  # those that were there before, while mounted
 
     @staticmethod
-    def load(file: WeightFile, weight: float, text_weight: float, pipeline: Any) -> Lora:
+    def load(file: WeightFile, weight: float, text_weight: float, pipeline: Any, stages: str = "") -> Lora:
         """Reads and checks a LoRA that acts on the UNet with `weight` and on the text encoders with `text_weight`.
 
         Both are from -8 to 8. Raises WeightsError if the file holds no LoRA, one of another family than the pipeline's,
@@ -62,11 +66,11 @@ class Lora:
         check_lora(header, 0)
         models = {part: model for part in (UNET, *TEXTS) if (model := getattr(pipeline, part, None)) is not None}
         updates = tuple(layer_updates(read_tensors(header, None), header.metadata, models, path))
-        if any(map(_through_peft, updates)) and importlib.util.find_spec("peft") is None:
+        lora = Lora(path, weight, text_weight, stages, updates, type(pipeline))
+        if any(map(lora._through_peft, updates)) and importlib.util.find_spec("peft") is None:
             raise UsageError(
                 'needs the package peft. Install it with: pip install "linfusion-cli[lora]"', parameter="loras"
             )
-        lora = Lora(path, weight, text_weight, updates, type(pipeline))
         lora._check(models)
         return lora
 
@@ -121,15 +125,18 @@ class Lora:
                 activate_loras(encoder, name, {each.module: _scaling(each, self.text_weight) for each in beside})
             self._merge(part, encoder, self.text_weight, whole=not attends)  # diffusers loads none without attention
 
+    def _through_peft(self, update: Update) -> bool:
+        return not self.stages and update.plain and update.module.rpartition(".")[2] != "text_projection"
+
     def _beside(self, part: str, model: Any) -> list[Update]:
         """The updates that peft puts beside the model's layers."""
-        return [_fitted(each, model) for each in self.updates if each.part == part and _through_peft(each)]
+        return [_fitted(each, model) for each in self.updates if each.part == part and self._through_peft(each)]
 
     def _merge(self, part: str, model: Any, weight: float, *, whole: bool = False) -> list[tuple[str, nn.Module]]:
         """Merges the other updates (whole: all) into copies of layers; returns names and layers that were there."""
         replaced: list[tuple[str, nn.Module]] = []
         for update in self.updates:
-            if update.part == part and (whole or not _through_peft(update)):
+            if update.part == part and (whole or not self._through_peft(update)):
                 module = model.get_submodule(update.module)
                 inner = hasattr(module, "get_base_layer")
                 path, layer = update.module + (".base_layer" if inner else ""), base_layer(module)
@@ -138,8 +145,12 @@ class Lora:
         return replaced
 
 
-def _through_peft(update: Update) -> bool:
-    return update.plain and update.module.rpartition(".")[2] != "text_projection"
+def load_loras(given: Iterable[LoraInput], pipeline: Any) -> tuple[Lora, ...]:
+    """LoRAs for a pipeline's UNet, in their order; its text encoders have their part of them. Raises as Lora.load."""
+    loras = tuple(Lora.load(one.file, one.scale, one.text_scale, pipeline, one.stages) for one in given)
+    for number, lora in enumerate(loras):
+        lora.mount_texts(pipeline, number)
+    return loras
 
 
 def _fitted(update: Update, model: Any) -> Update:

@@ -14,7 +14,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from torch import Tensor
 
 from linfusion_cli.engine.adapters.ip_adapter import IPAdapter
-from linfusion_cli.engine.adapters.lora import Lora
+from linfusion_cli.engine.adapters.lora import Lora, load_loras
 from linfusion_cli.engine.adapters.textual_inversion import add_inversions
 from linfusion_cli.engine.compat_diffusers import hollow
 from linfusion_cli.engine.loading.from_config import guarded, maker
@@ -88,9 +88,7 @@ def load_text_encoders(plan: RenderPlan) -> TextEncoders:
     own_unet = _unet_source(inputs, source)
     pipeline = _pipeline(inputs, source, own_unet, dtype)
     add_inversions(pipeline, inputs.inversions)
-    loras = tuple(Lora.load(lora.file, lora.scale, lora.text_scale, pipeline) for lora in inputs.loras)
-    for number, lora in enumerate(loras):
-        lora.mount_texts(pipeline, number)
+    loras = load_loras(inputs.loras, pipeline)
     ip_adapter = _ip_adapter(inputs, pipeline, dtype)
     return TextEncoders(source, own_unet, pipeline, loras, ip_adapter)
 

@@ -263,12 +263,19 @@ def restore_scheduler(scheduler: Any, tensors: dict[str, Tensor], state: object,
         setattr(scheduler, name, value)
 
 
-def fingerprint(modules: Iterable[torch.nn.Module], conditioning: Conditioning, *about: str) -> str:
-    """A digest of the weights, of the encoded prompt and of `about`; every bit counts."""
+def fingerprint(
+    modules: Iterable[torch.nn.Module], updates: Iterable[Tensor], conditioning: Conditioning, *about: str
+) -> str:
+    """A digest of the weights, of what comes on top of them later, of the encoded prompt and of `about`.
+
+    Every bit counts.
+    """
     digest = hashlib.sha256("\n".join((torch.__version__, *about)).encode())
     for module in modules:
         for name, tensor in module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {_sum(tensor)}\n".encode())
+    for tensor in updates:
+        digest.update(f"{tensor.dtype} {tuple(tensor.shape)} {_sum(tensor)}\n".encode())
     for half in conditioning.halves:
         for tensor in half:
             digest.update(_bytes(tensor.cpu()))

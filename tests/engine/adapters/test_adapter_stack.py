@@ -8,14 +8,17 @@ from families import tiny_unet
 from torch import Tensor
 
 from linfusion_cli.engine.adapters.adapter_stack import Mounted
+from linfusion_cli.engine.adapters.lycoris import Update
 from linfusion_cli.engine.attention.linfusion import LinFusion, self_attentions
 
 
 class Recorder:
     """A LoRA or IP-Adapter that notes when it goes on and off, and whether the attention was linear then."""
 
-    def __init__(self, name: str, notes: list[str]) -> None:
-        self.name, self.notes = name, notes
+    def __init__(self, name: str, notes: list[str], stages: str = "") -> None:
+        self.name, self.notes, self.stages = name, notes, stages
+        part = torch.full((2,), float(len(name)))
+        self.updates = (Update("unet", "a", "full", {"diff": part}),)
 
     def _note(self, unet: Any, what: str) -> None:
         linear = any("to_q_" in name for name, _ in unet.named_parameters())
@@ -62,6 +65,34 @@ def test_loras_move_along_with_the_attention(unet: Any) -> None:
         *("-1 b linear", "-0 a linear", "+0 a softmax", "+1 b softmax"),
         *("-1 b softmax", "-0 a softmax", "-0 ip softmax"),
     ]
+
+
+def test_loras_of_some_stages_come_and_go_with_them(unet: Any) -> None:
+    notes: list[str] = []
+    loras: Any = (Recorder("all", notes), Recorder("first", notes, "base"), Recorder("later", notes, "upscale"))
+    mounted = Mounted(unet, LinFusion.like(unet), loras)
+    assert notes == ["+0 all softmax", "+1 first softmax"]
+    assert [part.tolist() for part in mounted.waiting_updates] == [[5, 5], 1]
+    notes.clear()
+    mounted.attend("softmax", "upscale")
+    assert notes == ["-1 first softmax", "-0 all softmax", "+0 all softmax", "+2 later softmax"]
+    notes.clear()
+    mounted.attend("linear", "upscale")
+    assert notes == ["-2 later softmax", "-0 all softmax", "+0 all linear", "+2 later linear"]
+    notes.clear()
+    mounted.attend("linear", "upscale")
+    assert notes == []
+    mounted.unmount()
+    assert notes[-2:] == ["-1 first softmax", "-0 all softmax"]
+
+
+def test_without_loras_of_some_stages_nothing_moves_between_them(unet: Any) -> None:
+    notes: list[str] = []
+    mounted = stack(unet, notes)
+    notes.clear()
+    mounted.attend("softmax", "upscale")
+    assert notes == []
+    assert mounted.waiting_updates == ()
 
 
 def test_the_unet_is_as_it_was_after_any_change_of_attention(unet: Any) -> None:

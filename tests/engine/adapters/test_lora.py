@@ -230,6 +230,28 @@ def test_lycoris_on_linfusions_projections(pipeline: Any, tmp_path: Path) -> Non
     assert torch.allclose(predicted(unet), found, atol=1e-6)
 
 
+@pytest.mark.parametrize("stages", ["base", "upscale"])
+def test_a_lora_of_some_stages_is_merged_whole(
+    pipeline: Any, tmp_path: Path, stages: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without peft, and without a layer beside another; what it gives is what the same LoRA gives in all stages."""
+    unet = pipeline.unet
+    tensors: dict[str, Tensor] = {}
+    for name in (LAYER, CONV):
+        down, up = factors(pipeline, name)
+        tensors |= {f"unet.{name}.lora_A.weight": down, f"unet.{name}.lora_B.weight": up}
+    path = write(tmp_path / "a.safetensors", tensors)
+    plain, printed, wanted = predicted(unet), repr(unet), ours(path, pipeline)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    lora = Lora.load(at(path), 1.0, 1.0, pipeline, stages)
+    lora.mount(unet, 0)
+    assert repr(unet) == printed
+    assert torch.allclose(predicted(unet), wanted, atol=1e-5)
+    assert not torch.allclose(wanted, plain, atol=1e-3)
+    lora.unmount(unet, 0)
+    assert torch.equal(predicted(unet), plain)
+
+
 def test_text_encoders_have_a_weight_of_their_own(family: Family, tmp_path: Path) -> None:
     pipelines = [loaded_pipeline(family) for _ in range(2)]
     encoder = pipelines[0].text_encoder

@@ -182,12 +182,12 @@ def test_every_bit_of_the_weights_counts() -> None:
         return Conditioning(text, text, torch.zeros(1, 0), torch.zeros(1, 0))
 
     module = torch.nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
-    before = fingerprint((module,), conditioning(1), "float32")
-    assert before == fingerprint((module,), conditioning(1), "float32")
-    assert before != fingerprint((module,), conditioning(1), "float16")
-    assert before != fingerprint((module,), conditioning(1.0001), "float32")
+    before = fingerprint((module,), (), conditioning(1), "float32")
+    assert before == fingerprint((module,), (), conditioning(1), "float32")
+    assert before != fingerprint((module,), (), conditioning(1), "float16")
+    assert before != fingerprint((module,), (), conditioning(1.0001), "float32")
     module.bias.data.view(torch.int32)[4] ^= 1
-    assert before != fingerprint((module,), conditioning(1), "float32")
+    assert before != fingerprint((module,), (), conditioning(1), "float32")
 
 
 @pytest.fixture(scope="module")
