@@ -20,6 +20,7 @@ from linfusion_cli.config.resolve import resolve
 from linfusion_cli.errors import LinfusionError, Message, Option, OutOfMemoryError, option
 from linfusion_cli.files import free_bytes, nearest_folder, try_writing
 from linfusion_cli.planning.planner import make_plan
+from linfusion_cli.system.cpu_features import has_bfloat16
 from linfusion_cli.system.device import Machine, find_machine, may_have_accelerator
 from linfusion_cli.system.gpu_advice import CLOSE_OTHERS, OTHER_BUILD, why_unused
 from linfusion_cli.system.gpu_probe import Accelerators, Gpu, look_here
@@ -91,7 +92,16 @@ def _device(machine: Machine) -> Iterator[Finding]:
     if DAMAGED in machine.notes:
         yield Finding(about="speed", state="missing", found=DAMAGED, fix=Message("linfusion plan ", option("measure")))
     if machine.kind == "cpu":
-        yield Finding(about="number formats", state="ok", found="float32 (the default), bfloat16, float16 (slow)")
+        yield Finding(about="number formats", state="ok", found=_cpu_formats(bfloat16=has_bfloat16()))
+
+
+def _cpu_formats(*, bfloat16: bool | None) -> Message:
+    """bfloat16: whether the processor computes in it, None where nothing tells."""
+    if bfloat16:
+        about = "bfloat16, in hardware here: about twice as fast and half the memory, slightly other images ("
+        return Message(f"float32 (the default); {about}", option("dtype", "bfloat16"), "); float16, slow")
+    slow = "bfloat16, slow without AVX512_BF16 or AMX" if bfloat16 is False else "bfloat16"
+    return Message(f"float32 (the default); {slow}; float16, slow")
 
 
 def accelerator_findings(seen: Accelerators) -> Iterator[Finding]:

@@ -7,7 +7,9 @@ import pytest
 
 from linfusion_cli import system_check
 from linfusion_cli.cli.app import main
+from linfusion_cli.cli.spelling import told
 from linfusion_cli.config import preset_files as files_of_presets
+from linfusion_cli.errors import Message
 from linfusion_cli.system.gpu_probe import Accelerators
 from linfusion_cli.system_check import Finding, examine
 
@@ -34,6 +36,21 @@ def test_with_nothing_cached_every_preset_has_its_fetch_command() -> None:
     for name in ("sd15-4k", "sd21-8k", "sdxl-16k"):
         assert (found[f"preset {name}"].state, found[f"preset {name}"].fix) == ("missing", f"linfusion fetch {name}")
     assert "linfusion (Yuanshi/LinFusion-XL), vae (madebyollin/sdxl-vae-fp16-fix)" in found["preset sdxl-4k"].found
+
+
+@pytest.mark.parametrize(
+    ("bfloat16", "said"),
+    [
+        (True, "bfloat16, in hardware here: about twice as fast"),
+        (False, "bfloat16, slow without AVX512_BF16 or AMX"),
+        (None, "bfloat16; float16, slow"),
+    ],
+)
+def test_the_number_formats_of_a_cpu(bfloat16: bool | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system_check, "has_bfloat16", lambda: bfloat16)
+    found = findings()["number formats"]
+    assert said in found.found
+    assert ("--dtype bfloat16" in told(Message(found.found))) is bool(bfloat16)
 
 
 def test_a_package_that_is_missing_has_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
