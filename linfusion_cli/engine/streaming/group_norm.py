@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from linfusion_cli.engine.memory.dtypes import for_sums
 from linfusion_cli.engine.streaming import fused_layers
 
-CONVERTED_ROWS = 8
 CACHE_BYTES = 1 << 20  # of rows whose statistics a CPU gathers at once: they stay in its cache (docs/log.md)
 
 
@@ -105,11 +105,8 @@ def affine(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     norm three times as large.
     """
     exact = torch.promote_types(torch.float32, rows.dtype)
-    scale, shift = (values.to(exact).view(1, -1, 1, 1) for values in (scale, shift))
-    if rows.dtype == exact:
-        return torch.addcmul(shift, rows, scale)
-    out = torch.empty_like(rows)  # a GPU converts on the way; a CPU converts first: a few rows at a time take no memory
-    height = CONVERTED_ROWS if rows.device.type == "cpu" else rows.shape[2]
-    for part, target in zip(rows.split(height, dim=2), out.split(height, dim=2), strict=True):
-        torch.addcmul(shift, part, scale, out=target)
-    return out
+    scale, shift = scale.to(exact), shift.to(exact)
+    if rows.dtype != exact and rows.device.type == "cpu":  # addcmul would first make float32 of the rows
+        return F.batch_norm(rows, torch.zeros_like(scale), torch.ones_like(scale), scale, shift, eps=0.0)
+    out = torch.empty_like(rows)
+    return torch.addcmul(shift.view(1, -1, 1, 1), rows, scale.view(1, -1, 1, 1), out=out)

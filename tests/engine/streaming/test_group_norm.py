@@ -72,6 +72,19 @@ def test_a_norm_needs_all_rows() -> None:
         statistics.moments()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_rows_are_scaled_and_shifted_with_one_rounding(dtype: torch.dtype, layout: torch.memory_format) -> None:
+    values = image(13, 9).to(dtype).contiguous(memory_format=layout)[:, :, 2:11]
+    scale, shift = torch.randn(2, 8, dtype=torch.float64)
+    exact = torch.promote_types(torch.float32, dtype)
+    by_scale, by_shift = (each.to(exact).double().view(1, -1, 1, 1) for each in (scale, shift))
+    wanted = (values.double() * by_scale + by_shift).to(dtype)
+    found = affine(values, scale, shift)
+    assert found.dtype == dtype
+    assert torch.allclose(found.double(), wanted.double(), rtol=torch.finfo(dtype).eps, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_a_norm_in_half_precision_is_as_exact_as_torchs(dtype: torch.dtype) -> None:
     """With scale and shift rounded to the activations' dtype the error is three times as large."""
