@@ -103,7 +103,9 @@ def fuse(plan: RenderPlan, linfusion: LinFusion | None, vae: Any, notify: Notify
     text = choose_kernels(linfusion, plan.kernels, device, dtype) if linfusion else ""
     fault = next(filter(None, (fault_of(device, one) for one in {dtype, vae.dtype, torch.float32})), "")
     softmax_fault = _softmax_fault(vae, device)
-    what, why = ("norms and GEGLU", fault) if fault else ("the autoencoder's attention", softmax_fault)
+    what, why = "the autoencoder's attention", softmax_fault
+    if fault:  # then the autoencoder's attention is plain too, whatever its own trial says
+        what, why = f"norms, GEGLU and {what}", fault
     if text or why:
         notify(
             Note(text=text or f"the fused kernels of {what} do not run on {device} ({why}): the plain ones are used")

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 from diffusers.models.attention import FeedForward
+from plain_kernels import affine, gated, row_moments
 from tiny import mounted, tiny_vae
 from torch import Tensor
-from torch.nn import functional as F
 
 from linfusion_cli.engine.attention.fused_attention import has_triton
 from linfusion_cli.engine.memory.activation_store import ActivationStore
@@ -19,21 +19,6 @@ from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.fused_layers import can_fuse, fault_of, feed_forward
 
 CPU = torch.device("cpu")
-
-
-def row_moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    means = values.float().mean(1)
-    return means, (values.float() - means.unsqueeze(1)).square().sum(1)
-
-
-def affine(rows: Tensor, scale: Tensor, shift: Tensor, *, silu: bool) -> Tensor:
-    y = rows * scale.to(rows).view(1, -1, 1, 1) + shift.to(rows).view(1, -1, 1, 1)
-    return F.silu(y) if silu else y
-
-
-def gated(values: Tensor) -> Tensor:
-    kept, gate = values.chunk(2, dim=-1)
-    return kept * F.gelu(gate)
 
 
 def wrong(values: Tensor) -> Tensor:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from plain_kernels import affine, row_moments
 from tiny import tiny_vae
 from torch import Tensor
-from torch.nn import functional as F
 
 from linfusion_cli.engine.memory.activation_store import ActivationStore
-from linfusion_cli.engine.streaming import fused_layers, fused_softmax, group_norm
+from linfusion_cli.engine.streaming import fused_layers, fused_softmax
 from linfusion_cli.engine.streaming.banded_vae import Sweeper
 from linfusion_cli.engine.streaming.fused_softmax import fault_of
 
@@ -32,16 +32,6 @@ def joint(
     fade, scores = (highest - higher).exp(), (scores - higher).exp()
     weighted.mul_(fade).add_(scores @ value.float())
     return higher, total * fade + scores.sum(2, keepdim=True)
-
-
-def row_moments(values: Tensor) -> tuple[Tensor, Tensor]:
-    means = values.float().mean(1)
-    return means, (values.float() - means.unsqueeze(1)).square().sum(1)
-
-
-def affine(rows: Tensor, scale: Tensor, shift: Tensor, *, silu: bool) -> Tensor:
-    y = group_norm.affine(rows, scale, shift)
-    return F.silu(y) if silu else y
 
 
 def wrong(*given: Tensor) -> tuple[Tensor, Tensor]:
