@@ -2,8 +2,9 @@
 
     python bench/drift.py VARIANT ... [--prompts 8] [--size 1024x1024] [--images FOLDER]
 
-A variant is "name" or "name:key=value,key=value", keys of the preset's [upscale] section or, with sampling. before
-them, of [sampling]. All variants share prompts and seeds, so their base images are equal. One JSON line for each:
+A variant is "name" or "name:key=value,key=value", keys of the preset's [upscale] section or, with their section before
+them, of others (sampling.steps=30, extras.loras=FILE@upscale; no value for none). All variants share prompts and
+seeds, so their base images are equal. One JSON line for each:
 
 drift:   mean CIELAB distance (1976) between the base image and the final one, both averaged to 64x64
 detail:  decibels of energy at periods of 2 to 4 pixels, against renders of the same prompts
@@ -53,6 +54,8 @@ def job(asked: Asked, seed: int, size: Size, changes: dict[str, Any]) -> Job:
     settings = made.settings
     for key, value in changes.items():
         section, name = key.split(".") if "." in key else ("upscale", key)
+        if isinstance(getattr(getattr(settings, section), name), tuple):
+            value = (value,) if value else ()
         changed = getattr(settings, section).model_copy(update={name: value})
         settings = settings.model_copy(update={section: changed})
     return replace(made, settings=settings)

@@ -1,7 +1,7 @@
-"""Where the autoencoder's loss counts more: at suns and moons, a fiftieth of an image, which the eye sees first.
+"""Where a loss counts more: at suns and moons, a fiftieth of an image, which the eye sees first.
 
-It is not for the denoiser's loss: where noise still hides whether there is a disc, the least weighted error is that of
-one too large (docs/log.md, 2026-11-29).
+It is for the autoencoder's and the upscale's. It is not for what composes: where noise still hides whether there is a
+disc, the least weighted error is that of one too large (docs/log.md, 2026-11-29).
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from linfusion_cli.engine.attention.linfusion import LinFusion
 from linfusion_cli.files import replacing
 from linfusion_cli.landscapes.data import Bucket, Effort, render_bucket, signed
+from linfusion_cli.landscapes.disc_weights import disc_weights
 from linfusion_cli.landscapes.enlargement import Redraw, enlarged_latents, noise_with_error
 from linfusion_cli.landscapes.lessons import WHOLE_SHARES, WINDOW_SHARES, Lessons
 from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
@@ -51,12 +52,14 @@ class Latents:
     """A bucket as the UNet sees it: latents (count, 4, height, width), token ids (count, tokens).
 
     errors: how far the latents of an enlarged image are from these (enlargement.py), of windows
+    discs:  (count, 3), centre x, centre y and radius of the sun or moon in latents; radius 0 = none
     """
 
     latents: Tensor
     tokens: Tensor
     windows: bool
     errors: Tensor | None = None
+    discs: Tensor | None = None
 
 
 def build_unet() -> UNet2DConditionModel:
@@ -172,18 +175,19 @@ def prepare(
 def _encode(
     path: Path, bucket: Bucket, vae: AutoencoderKL, tokenizer: Any, effort: Effort, redraw: Redraw | None
 ) -> None:
-    latents, errors, tokens = [], [], []
+    latents, errors, tokens, discs = [], [], [], []
     draw = torch.Generator().manual_seed(effort.seed)
     for part in render_bucket(bucket, effort.seed + 1, effort.accelerator.device):
         few = max(1, ENCODED_PIXELS // part.images[0, 0].numel())
         clean = [vae.encode(signed(images)).latent_dist.mean for images in part.images.split(few)]
         latents.append(torch.cat(clean))
         tokens.append(token_ids(tokenizer, list(part.captions)))
+        discs.append(part.discs * (latents[-1].shape[2] / bucket.height_px))
         if part.halves is not None:
             pairs = zip(part.halves.split(few), tokens[-1].to(part.halves.device).split(few), strict=True)
             enlarged = [enlarged_latents(vae, signed(halves), ids, draw, redraw) for halves, ids in pairs]
             errors.append(torch.cat(enlarged) - latents[-1])
-    tensors = {"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens)}
+    tensors = {"latents": torch.cat(latents).contiguous(), "tokens": torch.cat(tokens), "discs": torch.cat(discs)}
     if errors:
         tensors["errors"] = torch.cat(errors).contiguous()
     with replacing(path) as part_path:
@@ -250,6 +254,7 @@ class Batches:
     """What the loss draws from: the buckets, their shares of the steps, the noise schedule, the tokens of no text.
 
     kept: a model whose predictions from WINDOW_TIMESTEPS on are learned in place of the noise (arXiv 1606.09282)
+    discs_first: errors at suns and moons count more (disc_weights.py)
     """
 
     buckets: list[Latents]
@@ -259,6 +264,7 @@ class Batches:
     batch: int
     linear_share: float
     kept: Student | None = None
+    discs_first: bool = False
 
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
@@ -280,7 +286,10 @@ class Batches:
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
         target = self._target(noise, noisy, timesteps, tokens, linear=linear)
         ratio = alpha / (1 - alpha)
-        loss = ((prediction - target).square() * (ratio.clamp(max=5) / ratio)).mean()
+        weights = ratio.clamp(max=5) / ratio
+        if self.discs_first and bucket.discs is not None:
+            weights = weights * disc_weights(bucket.discs[chosen], *clean.shape[2:])
+        loss = ((prediction - target).square() * weights).mean()
         value = loss.detach()
         return loss, {("window" if bucket.windows else "whole"): value, ("linear" if linear else "softmax"): value}
 

@@ -124,7 +124,8 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path) -> Iter
     optimizer = torch.optim.AdamW(factors.parameters(), betas=(0.9, 0.99), weight_decay=0.0)
     settings = Settings(identity=identity, seed=effort.seed, decay=0.995)
     run = Run(folder, factors, optimizer, schedule, settings, effort.accelerator)
-    batches = Batches(buckets, torch.tensor(SHARES), alphas, token_ids(tokenizer, [""]), effort.batch, linear_share=1.0)
+    empty = token_ids(tokenizer, [""])
+    batches = Batches(buckets, torch.tensor(SHARES), alphas, empty, effort.batch, linear_share=1.0, discs_first=True)
 
     def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
         return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))

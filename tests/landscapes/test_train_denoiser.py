@@ -83,3 +83,32 @@ def test_where_an_image_is_composed_the_kept_models_prediction_is_learned() -> N
         assert not target.requires_grad
         alone = train_denoiser.Batches([], torch.ones(1), torch.ones(1), tokens[:1], 1, 0.5)
         assert alone._target(noise, noisy, steps, tokens, linear=linear) is noise
+
+
+def test_errors_at_a_disc_count_more_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of windows with discs in view; the weights are those of disc_weights, in latents."""
+    seen: list[torch.Tensor] = []
+
+    def twice(discs: torch.Tensor, *shape: int) -> torch.Tensor:
+        seen.append(discs)
+        return torch.full((len(discs), 1, *shape), 2.0)
+
+    monkeypatch.setattr(train_denoiser, "disc_weights", twice)
+    nothing = SimpleNamespace(predict=lambda noisy, timesteps, tokens, linear: torch.zeros_like(noisy))
+    alphas = train_denoiser.build_scheduler().alphas_cumprod
+
+    def loss(*, discs_first: bool, discs: torch.Tensor | None) -> float:
+        bucket = train_denoiser.Latents(
+            torch.ones(2, 4, 64, 64), torch.zeros(2, 3, dtype=torch.long), windows=True, discs=discs
+        )
+        empty = torch.zeros(1, 3, dtype=torch.long)
+        batches = train_denoiser.Batches([bucket], torch.ones(1), alphas, empty, 1, 1.0, discs_first=discs_first)
+        found, _ = batches.loss(nothing, torch.Generator().manual_seed(3))  # type: ignore[arg-type]
+        return float(found)
+
+    discs = torch.tensor([[3.0, 4.0, 2.0], [0.0, 0.0, 0.0]])
+    plain = loss(discs_first=False, discs=discs)
+    assert loss(discs_first=True, discs=None) == plain
+    assert seen == []
+    assert loss(discs_first=True, discs=discs) == pytest.approx(2 * plain)
+    assert {tuple(row) for row in seen[0].tolist()} <= {tuple(row) for row in discs.tolist()}
