@@ -34,6 +34,7 @@ from linfusion_cli.training.schedule import Schedule
 from linfusion_cli.training.trainer import Progress, Run, Settings, averaged
 
 RANK = 16
+KEPT_RANK = 8  # of the file: half its size; 97 % of the squared singular values of the one that ships
 FACTORS = ("lora_A", "lora_B")  # down and up, as diffusers names them
 BUCKETS = (
     Bucket(128, 128, 4800, windows=True, halves=True),
@@ -133,14 +134,27 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path) -> Iter
     yield from run.train(loss_of)
 
 
-def export(run_folder: Path, target: Path, start: Path) -> int:
-    """Saves the moving averages in float16 as a LoRA file of diffusers' layout; returns its size in bytes."""
-    weights, names = averaged(run_folder), list(add_low_rank(Student.of(start)))
-    tensors = {
-        f"unet.{name}.{factor}.weight": weights[f"{number}.{factor}"].half().contiguous()
-        for number, name in enumerate(names)
-        for factor in FACTORS
-    }
+def export(run_folder: Path, target: Path, start: Path, rank: int = KEPT_RANK) -> int:
+    """Saves the moving averages in float16 as a LoRA file of diffusers' layout; returns its size in bytes.
+
+    rank: of the file, of which each product is the nearest one
+    """
+    weights, tensors = averaged(run_folder), {}
+    for number, name in enumerate(add_low_rank(Student.of(start))):
+        down, up = (weights[f"{number}.{factor}"] for factor in FACTORS)
+        for factor, values in zip(FACTORS, reduced(down, up, rank), strict=True):
+            tensors[f"unet.{name}.{factor}.weight"] = values.half().contiguous()
     with replacing(target) as part:
         save_file(tensors, part, {"format": "pt"})
     return target.stat().st_size
+
+
+def reduced(down: Tensor, up: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Factors (rank, inputs, ...) and (outputs, rank, ...) of the product of that rank that is nearest to up @ down.
+
+    By its largest singular values (Eckart and Young 1936, Psychometrika 1); the size goes half to each factor.
+    """
+    left, sizes, right = torch.linalg.svd(up.flatten(1) @ down.flatten(1), full_matrices=False)
+    shares = sizes[:rank].sqrt()
+    lower, upper = shares[:, None] * right[:rank], left[:, :rank] * shares
+    return lower.reshape(-1, *down.shape[1:]), upper.reshape(len(up), -1, *up.shape[2:])

@@ -70,6 +70,24 @@ def test_latents_drawn_again_at_no_noise_are_the_same(model: Path) -> None:
     assert torch.allclose(clean(latents, tokens), latents, atol=1e-5)
 
 
+def test_the_nearest_product_of_a_rank() -> None:
+    torch.manual_seed(0)
+    for down, up in (
+        (torch.randn(6, 5, 3, 3), torch.randn(9, 6, 1, 1)),
+        (torch.randn(6, 12), torch.randn(9, 6)),
+        (torch.randn(6, 4), torch.randn(3, 6)),
+    ):
+        whole = up.flatten(1) @ down.flatten(1)
+        sizes = torch.linalg.svdvals(whole)
+        for rank in (1, 3, 6, 8):
+            lower, upper = subject.reduced(down, up, rank)
+            assert lower.shape[1:] == down.shape[1:]
+            assert upper.shape[2:] == up.shape[2:]
+            assert lower.shape[0] == upper.shape[1] == min(rank, len(sizes))
+            lost = (upper.flatten(1) @ lower.flatten(1) - whole).norm()
+            assert torch.allclose(lost, sizes[rank:].norm(), atol=1e-4)
+
+
 def test_the_file_gives_what_was_trained(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bucket = Bucket(64, 64, 4, windows=True, halves=True)
     monkeypatch.setattr(subject, "BUCKETS", (bucket,))

@@ -220,7 +220,7 @@ def test_the_autoencoders_own_number_format_counts() -> None:
         if one.name == "denoise":
             assert other.peak_bytes < one.peak_bytes
         elif one.name != "load":
-            assert abs(other.peak_bytes - one.peak_bytes) < 20e6
+            assert abs(other.peak_bytes - one.peak_bytes) < 30e6
     fixed = make_plan(
         job("4096x4096", "sdxl-4k"), machine("cuda:0", 80)
     )  # float16, with the autoencoder that is made for it
