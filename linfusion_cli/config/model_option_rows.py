@@ -115,9 +115,8 @@ MODEL_ROWS = (
         kind=str,
         names=("lora",),
         metavar="LOCATION[:WEIGHT][@STAGES]",
-        help="A LoRA. Repeatable.",
-        details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders. "
-        "@base is for the first stage alone, @upscale for those after it.",
+        help="A LoRA; @base: for the first stage alone, @upscale: for those after it. Repeatable.",
+        details="The weight is from -8 to 8, 1 if not said; a second one after another colon is for the text encoders.",
         repeatable=True,
         panel=EXTRAS,
         preset_key="extras.loras",
