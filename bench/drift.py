@@ -3,7 +3,7 @@
     python bench/drift.py VARIANT ... [--prompts 8] [--size 1024x1024] [--images FOLDER]
 
 A variant is "name" or "name:key=value,key=value", keys of the preset's [upscale] section or, with their section before
-them, of others (sampling.steps=30, extras.loras=FILE@upscale; no value for none). All variants share prompts and
+them, of others (sampling.steps=30, model.loras=FILE@upscale; no value for none). All variants share prompts and
 seeds, so their base images are equal. One JSON line for each:
 
 drift:   mean CIELAB distance (1976) between the base image and the final one, both averaged to 64x64

@@ -244,7 +244,7 @@ def locations_of(settings: Preset) -> tuple[str, ...]:
         extras.ip_encoder,
     )
     named += (
-        *(WeightedLora.parse(text).location for text in extras.loras),
+        *(WeightedLora.parse(text).location for text in settings.loras),
         *(inversion(text)[0] for text in extras.textual_inversions),
     )
     return tuple(dict.fromkeys(location for location in named if location))

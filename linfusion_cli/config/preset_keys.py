@@ -45,6 +45,15 @@ FILE_ONLY = (
         details='"" = the family\'s.',
     ),
     PresetKey(
+        key="model.loras",
+        neutral=(),
+        kind=str,
+        is_list=True,
+        is_location=True,
+        help="LoRAs that belong to the model, each LOCATION[:WEIGHT][@STAGES].",
+        details="Those of the option go on top. Another model goes without them.",
+    ),
+    PresetKey(
         key="model.train_size_px",
         kind=int,
         help="The side, in pixels, of the square that the model was trained on.",

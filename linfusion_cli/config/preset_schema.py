@@ -67,6 +67,7 @@ class ModelSettings(_Section):
     base_attention: Attention
     dtype_cuda: Dtype
     dtype_cpu: Dtype
+    loras: tuple[str, ...] = _key("model.loras")
 
     @field_validator("repositories", "linfusion")
     @classmethod
@@ -190,6 +191,11 @@ class Preset(_Section):
     upscale: UpscaleSettings
     extras: ExtrasSettings
     output: OutputSettings
+
+    @property
+    def loras(self) -> tuple[str, ...]:
+        """The model's own, then the user's."""
+        return (*self.model.loras, *self.extras.loras)
 
 
 @cache

@@ -34,7 +34,7 @@ def requirements_of(settings: Preset) -> tuple[Requirement, ...]:
     if location := model.vae or model.vae_float16:
         requirements.append(Requirement("vae", (location,), "", "", model.family))
     listed: tuple[tuple[Kind, tuple[str, ...]], ...] = (
-        ("lora", tuple(WeightedLora.parse(text).location for text in extras.loras)),
+        ("lora", tuple(WeightedLora.parse(text).location for text in settings.loras)),
         ("textual-inversion", tuple(inversion(text)[0] for text in extras.textual_inversions)),
         ("controlnet", extras.controlnets),
         ("ip-adapter", (extras.ip_adapter,) if extras.ip_adapter else ()),

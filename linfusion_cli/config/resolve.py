@@ -120,7 +120,17 @@ def _loaded(request: Request) -> tuple[Request, Mapping[str, Given], Loaded, tup
         request = replace(request, loras=(*loaded.settings.extras.loras, *named.loras))
         given = given_options(request)
         loaded = load_preset(loaded.name, given)
+    loaded = _without_foreign_loras(loaded, request.model)
     return request, given, with_default_vae(preset_with_paths(loaded, folders)), named.notes
+
+
+def _without_foreign_loras(loaded: Loaded, model: str | None) -> Loaded:
+    """The LoRAs that belong to a preset's model are not for another one that is asked for."""
+    settings = loaded.settings
+    if model is None or not settings.model.loras or model in load_preset(loaded.name, {}).settings.model.repositories:
+        return loaded
+    bare = settings.model.model_copy(update={"loras": ()})
+    return replace(loaded, settings=settings.model_copy(update={"model": bare}))
 
 
 def _with_size(request: Request) -> Request:

@@ -39,7 +39,7 @@ IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading d
 def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], weights: JobWeights) -> ComponentInputs:
     """The weights that a job names, for a number format, a device and the attentions of its stages."""
     model, extras = job.settings.model, job.settings.extras
-    named = map(WeightedLora.parse, extras.loras)
+    named = map(WeightedLora.parse, job.settings.loras)
     tokens = (inversion(text)[1] for text in extras.textual_inversions)
     return ComponentInputs(
         model=weights.model,

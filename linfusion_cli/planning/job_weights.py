@@ -56,7 +56,7 @@ class JobWeights:
             linfusion=WeightFile.resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
             vae=one(model.vae, "vae", model.variant) if model.vae else None,
             vae_float16=one(model.vae_float16, "vae", model.variant) if model.vae_float16 else None,
-            loras=tuple(one(WeightedLora.parse(text).location, "lora") for text in extras.loras),
+            loras=tuple(one(WeightedLora.parse(text).location, "lora") for text in job.settings.loras),
             inversions=tuple(one(inversion(text)[0], "textual_inversion") for text in extras.textual_inversions),
             controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
             ip_adapter=adapter,

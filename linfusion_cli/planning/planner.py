@@ -215,7 +215,7 @@ def _architecture(job: Job, weights: JobWeights) -> Architecture:
     configs = user_path(model.configs) if model.configs else None
     known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet, configs)
     loras: dict[bool, list[WeightFile]] = {False: [], True: []}
-    for file, text in zip(weights.loras, job.settings.extras.loras, strict=True):
+    for file, text in zip(weights.loras, job.settings.loras, strict=True):
         loras[bool(WeightedLora.parse(text).stages)].append(file)
     on_top = read_on_top(loras[False], weights.ip_adapter, weights.ip_encoder, loras[True])
     shape = with_controlnets(known.unet, weights.controlnets)

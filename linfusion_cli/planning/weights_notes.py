@@ -41,7 +41,7 @@ def _of_the_vae(job: Job, own: WeightFile) -> tuple[Message, ...]:
 
 
 def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
-    for lora, file in zip(map(WeightedLora.parse, job.settings.extras.loras), weights.loras, strict=True):
+    for lora, file in zip(map(WeightedLora.parse, job.settings.loras), weights.loras, strict=True):
         if lora.stages and file.path is not None and trains_text(file.header.tensors):
             read = "prompts are read once, for all stages: its part for the text encoders "
             acts = "is left out" if lora.stages == "upscale" else "acts in all of them"

@@ -11,8 +11,7 @@ def test_every_option_says_what_it_is_where_nobody_gives_it() -> None:
     words = {row.key: default_words(row) for row in options.OPTIONS}
     assert all(words.values())
     assert words["steps"] == "as the preset says (landscape: `20`)"
-    assert words["textual_inversions"] == "as the preset says (landscape: none)"
-    assert words["loras"] == "as the preset says (landscape: `builtin:landscape/upscale_lora.safetensors@upscale`)"
+    assert words["loras"] == "as the preset says (landscape: none)"
     assert (words["device"], words["overwrite"], words["prompt"]) == ("`auto`", "off", "required")
     assert words["max_memory"] == "what is free"
 

@@ -20,7 +20,7 @@ from linfusion_cli.weights.model_folders import ModelFolders, model_roots
 
 pytestmark = pytest.mark.slow  # all of them together
 
-ASKED = Request(preset="sd15-4k", prompt="a knight", seed=5, size="256x128")
+ASKED = Request(prompt="a knight", seed=5, size="256x128")
 NUMBERS = st.decimals(-8, 8, places=2).map(str)
 
 

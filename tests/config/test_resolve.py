@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from linfusion_cli.cli.spelling import told
-from linfusion_cli.config.job_hash import job_hash
+from linfusion_cli.config.job_hash import job_hash, what_decides_pixels
 from linfusion_cli.config.option_rows import LARGEST_SEED
 from linfusion_cli.config.presets import load_preset
 from linfusion_cli.config.request import Request
@@ -178,3 +178,24 @@ def test_an_output_that_is_a_device_or_a_pipe_is_refused(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", *map(Path, ("/dev/null", "/dev/stdout", "/dev/fd/1", "/dev/new.png"))):
         assert f'--output "{path}" is a device, a pipe or a socket' in refusal(output=path)
+
+
+def test_the_loras_of_a_model_stay_with_it(tmp_path: Path) -> None:
+    own = ("builtin:landscape/upscale_lora.safetensors@upscale",)
+    assert resolve(ASKED).settings.loras == own
+    assert resolve(replace(ASKED, model="builtin:landscape", preset="landscape")).settings.loras == own
+    mine = f"{tmp_path}/mine.safetensors:0.5"
+    assert resolve(replace(ASKED, loras=(mine,))).settings.loras == (*own, mine)
+    other = replace(ASKED, model="owner/other", preset="landscape", loras=(mine,))
+    assert resolve(other).settings.loras == (mine,)
+    (tmp_path / "none.toml").write_text('extends = "landscape"\n[model]\nloras = []\n')
+    without = resolve(replace(ASKED, preset=str(tmp_path / "none.toml")))
+    assert without.settings.loras == ()
+    assert job_hash(without) != job_hash(resolve(ASKED))
+
+
+def test_presets_without_loras_of_their_model_keep_their_hash() -> None:
+    """The key is younger than the version of hashes."""
+    job = resolve(replace(ASKED, preset="sd15-4k"))
+    assert job.settings.model.loras == ()
+    assert "loras" not in what_decides_pixels(job)["model"]  # type: ignore[operator]

@@ -30,7 +30,9 @@ def test_a_plain_job_names_its_model_and_its_linear_attention() -> None:
     assert weights.linfusion is not None
     assert weights.linfusion.headers
     assert (weights.vae, weights.ip_adapter, weights.ip_encoder) == (None, None, None)
-    assert weights.loras == weights.controlnets == weights.inversions == ()
+    assert weights.controlnets == weights.inversions == ()
+    (upscale,) = weights.loras
+    assert upscale.locations == ("builtin:landscape/upscale_lora.safetensors",)
 
 
 def test_every_location_is_looked_for(tmp_path: Path) -> None:
@@ -38,11 +40,11 @@ def test_every_location_is_looked_for(tmp_path: Path) -> None:
         save_file({f"lora_unet_{name}.lora_down.weight": zeros(2, 3)}, tmp_path / f"{name}.safetensors")
     paths = tuple(str(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
     weights = JobWeights.of(job(loras=(f"{paths[0]}:0.5", paths[1])))
-    assert [str(one.path) for one in weights.loras] == list(paths)
+    assert [str(one.path) for one in weights.loras[1:]] == list(paths), "after the model's own"
 
 
 def test_what_is_not_here_has_no_path() -> None:
-    (lora,) = JobWeights.of(job(loras=("nobody/nothing",))).loras
+    _, lora = JobWeights.of(job(loras=("nobody/nothing",))).loras
     assert lora.path is None
 
 

@@ -47,6 +47,7 @@ TRIED = {
     "config/prompt_loras.py": "config/test_prompt_loras.py",
     "config/rank_options.py": "config/test_rank_options.py",
     "config/user_defaults.py": "config/test_user_defaults.py",
+    "config/weighted_lora.py": "config/test_weighted_lora.py",
     "distill/trainer.py": "distill/test_trainer.py",
     "engine/distributed/ranks.py": "engine/distributed/test_ranks.py",
     "engine/streaming/foreign_unet.py": "engine/streaming/test_foreign_unet.py",
