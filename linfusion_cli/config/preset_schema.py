@@ -27,6 +27,8 @@ from linfusion_cli.config.choices import (
 )
 from linfusion_cli.config.preset_keys import preset_key
 from linfusion_cli.config.value_range import Range
+from linfusion_cli.config.weighted_lora import HEAVIEST, WeightedLora
+from linfusion_cli.errors import UsageError
 
 BUILTIN_PREFIX = "builtin:"
 BUILTIN = "builtin:landscape"
@@ -76,6 +78,18 @@ class ModelSettings(_Section):
             if not location.strip() or (location.startswith(BUILTIN_PREFIX) and location != BUILTIN):
                 raise ValueError(f'a hub name, a folder or "{BUILTIN}"')
         return locations
+
+    @field_validator("loras")
+    @classmethod
+    def _weighted(cls, loras: tuple[str, ...]) -> tuple[str, ...]:
+        for lora in loras:
+            try:
+                WeightedLora.parse(lora)
+            except UsageError as error:
+                raise ValueError(
+                    f"LOCATION[:WEIGHT][@base|@upscale], a weight from {-HEAVIEST:g} to {HEAVIEST:g}"
+                ) from error
+        return loras
 
 
 class SamplingSettings(_Section):

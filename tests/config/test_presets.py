@@ -76,6 +76,8 @@ def test_a_preset_extends_another() -> None:
         ("[sampling]\nguidance_interval = [0.9]\n", "two numbers [low, high]"),
         ("[model]\ntrain_size_px = 500\n", "Nearest: 496"),
         ("[model]\nrepositories = []\n", "a list of 1 or more names"),
+        ('[model]\nloras = ["a:9@upscale"]\n', "Each is LOCATION[:WEIGHT][@base|@upscale], a weight from -8 to 8."),
+        ('[model]\nloras = ["a:1@hires"]\n', "Each is LOCATION[:WEIGHT][@base|@upscale], a weight from -8 to 8."),
         ('[model]\nrepositories = ["builtin:castle"]\n', 'Each is a hub name, a folder or "builtin:landscape".'),
         ("[model]\nlinfusion = []\n", "model.linfusion is empty: linear attention needs one"),
         (
