@@ -56,7 +56,7 @@ class Content:
     pyramid: Pyramid | None = None
     error: str = ""
     _record: Mapping[str, Any] | None = None
-    _stages: dict[tuple[Path, int], bytes] = field(default_factory=dict)
+    _stages: dict[tuple[Path, int, int], bytes] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self) -> threading.Thread | None:
@@ -161,12 +161,13 @@ class Content:
         path = next((path for number, _, path in self._stage_files() if number == index), None)
         if path is None:
             return None
-        key = (path, _changed(path))
-        if key not in self._stages:
-            try:
+        try:
+            stat = path.stat()  # the clock of a file may stand still for milliseconds: its size tells too
+            key = (path, stat.st_mtime_ns, stat.st_size)
+            if key not in self._stages:
                 self._stages[key] = _jpeg(overview_of(path))
-            except LinfusionError:
-                return None
+        except (LinfusionError, OSError):
+            return None
         return self._stages[key]
 
 
