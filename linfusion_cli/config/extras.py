@@ -14,7 +14,7 @@ from linfusion_cli.config.preset_files import DEFAULT_PRESET
 from linfusion_cli.config.preset_schema import ExtrasSettings, Preset
 from linfusion_cli.config.presets import Given, Loaded, said
 from linfusion_cli.config.schedulers import SCHEDULERS, least_steps, least_strength
-from linfusion_cli.config.weighted_lora import WeightedLora, split_numbers, split_stages
+from linfusion_cli.config.weighted_lora import WeightedLora, split_location
 from linfusion_cli.errors import UsageError, option
 from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.geometry import LARGEST_SIDE_PX, Size, nearest_size, stage_sizes
@@ -279,12 +279,11 @@ def local_name(location: str) -> str:
     """A location as strangers may see it: a file or folder of this machine by its name alone."""
     if leads_somewhere(user_path(location)):
         return Path(location).name
-    text, stages = split_stages(location)
-    bare, *numbers = split_numbers(text)
-    name, *rest = (bare, *numbers) if numbers else text.rpartition(":")[::2] if ":" in text else (text,)
-    if not name or not leads_somewhere(user_path(name)):
-        return location
-    return ":".join([Path(name).name, *rest]) + (f"@{stages}" if stages else "")
+    name, rest = split_location(location)
+    if not rest and ":" in location:  # the token of an embedding
+        name, colon, token = location.rpartition(":")
+        rest = colon + token
+    return Path(name).name + rest if name and leads_somewhere(user_path(name)) else location
 
 
 def local_names(values: Iterable[object]) -> tuple[str | float, ...]:

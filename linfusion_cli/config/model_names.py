@@ -15,6 +15,7 @@ from linfusion_cli.config.preset_schema import Preset
 from linfusion_cli.config.presets import Loaded, load_preset
 from linfusion_cli.config.request import Request
 from linfusion_cli.config.user_defaults import user_defaults
+from linfusion_cli.config.weighted_lora import split_location
 from linfusion_cli.errors import WeightsError
 from linfusion_cli.files import leads_somewhere, user_path
 from linfusion_cli.weights.model_folders import FOLDERS, ModelFolders, model_roots
@@ -99,8 +100,9 @@ def path_for(value: str, key: str, folders: ModelFolders, *, may_miss: bool = Fa
     """
     name, rest = value, ""
     if key in ("loras", "textual_inversions") and not leads_somewhere(user_path(value)):
-        ending = r":.*" if key == "textual_inversions" else r"(?=[:@])(:-?[\d.]+){0,2}(@(base|upscale))?"
-        if found := re.fullmatch(rf"(.+?)({ending})", value):
+        if key == "loras":
+            name, rest = split_location(value)
+        elif found := re.fullmatch(r"(.+?)(:.*)", value):
             name, rest = found[1], found[2]
     if name in WORDS or ":" in name or leads_somewhere(user_path(name)):
         return value

@@ -57,6 +57,12 @@ def lora_text(location: str, weights: Sequence[float], stages: str = "") -> str:
     return ":".join([location, *shown]) + (f"@{stages}" if stages else "")
 
 
+def split_location(text: str) -> tuple[str, str]:
+    """The location, and what stands behind it as it is written: weights and stages."""
+    location = split_numbers(split_stages(text)[0])[0]
+    return location, text[len(location) :]
+
+
 def split_stages(text: str) -> tuple[str, str]:
     """The stages behind an "@" at the end, "" without them: on the hub, a revision may follow."""
     rest, _, word = text.rpartition("@")

@@ -10,7 +10,6 @@ from linfusion_cli.config.extras import each, inversion
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import BUILTIN_PREFIX
 from linfusion_cli.config.prompt_weighting import parse_weights, plain_text
-from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.files import user_path
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.planning.render_plan import (
@@ -39,7 +38,6 @@ IMAGE_SECTIONS = {"sampling", "upscale", "output"}  # settings that no loading d
 def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], weights: JobWeights) -> ComponentInputs:
     """The weights that a job names, for a number format, a device and the attentions of its stages."""
     model, extras = job.settings.model, job.settings.extras
-    named = map(WeightedLora.parse, job.settings.loras)
     tokens = (inversion(text)[1] for text in extras.textual_inversions)
     return ComponentInputs(
         model=weights.model,
@@ -51,10 +49,7 @@ def components(job: Job, dtype: str, device: str, stages: tuple[Stage, ...], wei
         linfusion=weights.linfusion,
         keep_projections=model.keep_projections,
         vae=weights.vae or (weights.vae_float16 if dtype == "float16" else None),
-        loras=tuple(
-            LoraInput(file, lora.weight, lora.text_weight, lora.stages)
-            for file, lora in zip(weights.loras, named, strict=True)
-        ),
+        loras=tuple(LoraInput(file, lora.weight, lora.text_weight, lora.stages) for lora, file in weights.named_loras),
         inversions=tuple(map(InversionInput, weights.inversions, tokens)),
         controlnets=weights.controlnets,
         ip_adapter=weights.ip_adapter,

@@ -92,8 +92,8 @@ def few_step_note(job: Job, weights: JobWeights, *, told_guidance: bool) -> Mess
 
 def _named(job: Job, weights: JobWeights) -> Iterator[tuple[str, WeightFile]]:
     """What is named, and where it is: LoRAs that act, then the UNet, then the model."""
-    model, loras = job.settings.model, map(WeightedLora.parse, job.settings.loras)
-    yield from ((lora.location, file) for lora, file in zip(loras, weights.loras, strict=True) if _acts(lora))
+    model = job.settings.model
+    yield from ((lora.location, file) for lora, file in weights.named_loras if _acts(lora))
     if weights.unet is not None:
         yield model.unet, weights.unet
     else:

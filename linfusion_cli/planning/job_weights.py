@@ -24,11 +24,16 @@ class JobWeights:
     linfusion: WeightFile | None
     vae: WeightFile | None
     vae_float16: WeightFile | None
-    loras: tuple[WeightFile, ...]
+    named_loras: tuple[tuple[WeightedLora, WeightFile], ...]
     inversions: tuple[WeightFile, ...]
     controlnets: tuple[WeightFile, ...]
     ip_adapter: WeightFile | None
     ip_encoder: WeightFile | None
+
+    @property
+    def loras(self) -> tuple[WeightFile, ...]:
+        """The files of the LoRAs, the model's own first."""
+        return tuple(file for _, file in self.named_loras)
 
     @property
     def text_dim(self) -> int:
@@ -56,7 +61,9 @@ class JobWeights:
             linfusion=WeightFile.resolve(model.linfusion, "", "linfusion") if model.linfusion else None,
             vae=one(model.vae, "vae", model.variant) if model.vae else None,
             vae_float16=one(model.vae_float16, "vae", model.variant) if model.vae_float16 else None,
-            loras=tuple(one(WeightedLora.parse(text).location, "lora") for text in job.settings.loras),
+            named_loras=tuple(
+                (lora, one(lora.location, "lora")) for lora in map(WeightedLora.parse, job.settings.loras)
+            ),
             inversions=tuple(one(inversion(text)[0], "textual_inversion") for text in extras.textual_inversions),
             controlnets=tuple(one(location, "controlnet") for location in extras.controlnets),
             ip_adapter=adapter,

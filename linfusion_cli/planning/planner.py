@@ -12,7 +12,6 @@ from linfusion_cli.config.input_images import fitting_note
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.preset_schema import ModelSettings
 from linfusion_cli.config.rank_options import checked_shares
-from linfusion_cli.config.weighted_lora import WeightedLora
 from linfusion_cli.errors import Message, Option, OutOfMemoryError, OutputError, UsageError, option
 from linfusion_cli.files import free_bytes, user_path
 from linfusion_cli.geometry import Size, base_size, nearest_size
@@ -49,7 +48,6 @@ from linfusion_cli.planning.unet_cost import largest_whole_values
 from linfusion_cli.planning.upscale_schedule import Stage, plan_stages
 from linfusion_cli.planning.weights_notes import weights_notes
 from linfusion_cli.system.device import Machine
-from linfusion_cli.weights.weight_file import WeightFile
 
 BAND_HALVINGS = 7  # how often a plan that does not fit tries bands half as high
 HALF = "bfloat16"  # as wide as float32, in half of its memory
@@ -214,10 +212,9 @@ def _architecture(job: Job, weights: JobWeights) -> Architecture:
     model = job.settings.model
     configs = user_path(model.configs) if model.configs else None
     known = read_architecture(weights.model, model.family, weights.linfusion, weights.unet, configs)
-    loras: dict[bool, list[WeightFile]] = {False: [], True: []}
-    for file, text in zip(weights.loras, job.settings.loras, strict=True):
-        loras[bool(WeightedLora.parse(text).stages)].append(file)
-    on_top = read_on_top(loras[False], weights.ip_adapter, weights.ip_encoder, loras[True])
+    staged = [file for lora, file in weights.named_loras if lora.stages]
+    beside = [file for lora, file in weights.named_loras if not lora.stages]
+    on_top = read_on_top(beside, weights.ip_adapter, weights.ip_encoder, staged)
     shape = with_controlnets(known.unet, weights.controlnets)
     return replace(known, unet=shape, vae=_vae(model, weights, known.vae), on_top=on_top)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from linfusion_cli.config.job import Job
 from linfusion_cli.config.presets import FAMILY_VAE
-from linfusion_cli.config.weighted_lora import HEAVIEST, WeightedLora, lora_text
+from linfusion_cli.config.weighted_lora import HEAVIEST, lora_text
 from linfusion_cli.errors import Message, option
 from linfusion_cli.planning.job_weights import JobWeights
 from linfusion_cli.weights.config_values import shown
@@ -23,7 +23,7 @@ def weights_notes(job: Job, weights: JobWeights) -> tuple[Message, ...]:
     """A note for each file that is used although nobody names it, or that may mean something else than it does."""
     return (
         *_of_the_vae(job, weights.model),
-        *_of_the_loras(job, weights),
+        *_of_the_loras(weights),
         *_of_the_embeddings(weights),
         *_of_the_t2i_adapters(job, weights),
     )
@@ -40,8 +40,8 @@ def _of_the_vae(job: Job, own: WeightFile) -> tuple[Message, ...]:
     return (Message(f"{name} holds {lacks}: {what}. Another: ", option("vae", "LOCATION")),)
 
 
-def _of_the_loras(job: Job, weights: JobWeights) -> Iterator[Message]:
-    for lora, file in zip(map(WeightedLora.parse, job.settings.loras), weights.loras, strict=True):
+def _of_the_loras(weights: JobWeights) -> Iterator[Message]:
+    for lora, file in weights.named_loras:
         if lora.stages and file.path is not None and trains_text(file.header.tensors):
             read = "prompts are read once, for all stages: its part for the text encoders "
             acts = "is left out" if lora.stages == "upscale" else "acts in all of them"

@@ -45,20 +45,15 @@ class Mounted:
         LoRA layers move along with the attention: they are inside it.
         """
         linear = attention == "linear"
+        if linear and self._linfusion is None:
+            raise RuntimeError("no LinFusion weights were loaded for this plan")
         if linear != self._linear or self._acting(stages) != self._acting(self._stages):
             self._unmount_loras()
-            if linear != self._linear:
-                self._exchange_attention(linear=linear)
-            self._stages = stages
+            if self._linfusion is not None and linear != self._linear:
+                (self._linfusion.mount if linear else self._linfusion.unmount)(self.unet)
+            self._linear, self._stages = linear, stages
             self._mount_loras()
-        self._stages = stages
         return self.unet
-
-    def _exchange_attention(self, *, linear: bool) -> None:
-        if self._linfusion is None:
-            raise RuntimeError("no LinFusion weights were loaded for this plan")
-        (self._linfusion.mount if linear else self._linfusion.unmount)(self.unet)
-        self._linear = linear
 
     def _acting(self, stages: str) -> list[int]:
         """The positions of the LoRAs that act in stages."""
