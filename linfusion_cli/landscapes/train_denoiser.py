@@ -7,7 +7,7 @@ sharpens at any zoom. Most windows' noise holds what is wrong with an enlarged i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from linfusion_cli.landscapes.tokenizer import MAX_TOKENS, build_tokenizer
 from linfusion_cli.training.checkpoint import Identity
 from linfusion_cli.training.muon import muon_for
 from linfusion_cli.training.schedule import Schedule
-from linfusion_cli.training.trainer import Progress, Run, Settings
+from linfusion_cli.training.trainer import LossOf, Progress, Run, Settings
 
 BUCKETS = (
     Bucket(128, 128, 9600, windows=False),
@@ -148,6 +148,17 @@ def tokenizer_of(folder: Path, effort: Effort, start: Path | None) -> Any:
     return CLIPTokenizer.from_pretrained(path)
 
 
+def collected(items: Iterator[str | Latents]) -> Generator[str, None, list[Latents]]:
+    """Yields the notes of prepare(), and returns its buckets."""
+    buckets: list[Latents] = []
+    for item in items:
+        if isinstance(item, Latents):
+            buckets.append(item)
+        else:
+            yield item
+    return buckets
+
+
 @torch.no_grad()
 def prepare(
     folder: Path,
@@ -211,12 +222,7 @@ def train(
     accelerator = effort.accelerator
     tokenizer = tokenizer_of(folder, effort, lessons.start)
     vae = AutoencoderKL.from_pretrained(vae_folder).float().to(accelerator.device, memory_format=torch.channels_last)
-    buckets: list[Latents] = []
-    for item in prepare(folder, vae, tokenizer, effort, BUCKETS):
-        if isinstance(item, Latents):
-            buckets.append(item)
-        else:
-            yield item
+    buckets = yield from collected(prepare(folder, vae, tokenizer, effort, BUCKETS))
     student = Student.of(lessons.start) if lessons.start else Student(build_text_encoder(tokenizer), build_unet())
     identity: Identity = {"part": "denoiser", **lessons.identity(), **effort.identity()}
     settings = Settings(identity=identity, seed=effort.seed, decay=0.998)
@@ -226,11 +232,7 @@ def train(
     alphas, shares = build_scheduler().alphas_cumprod, shares_of(buckets, lessons.window_share)
     kept = Student.of(lessons.start).frozen(accelerator.device) if lessons.start and lessons.keep_composition else None
     batches = Batches(buckets, shares, alphas, token_ids(tokenizer, [""]), effort.batch, lessons.linear_share, kept)
-
-    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
-
-    yield from run.train(loss_of)
+    yield from run.train(batches.loss_of(student, effort.seed))
 
 
 def shares_of(buckets: list[Latents], window_share: float) -> Tensor:
@@ -247,6 +249,11 @@ def draw_timesteps(count: int, draw: torch.Generator, *, windows: bool) -> Tenso
     anywhere = torch.randint(TRAIN_TIMESTEPS, (count,), generator=draw)
     composing = torch.randint(WINDOW_TIMESTEPS, TRAIN_TIMESTEPS, (count,), generator=draw)
     return torch.where(torch.rand(count, generator=draw) < 0.5, composing, anywhere)
+
+
+def noised(clean: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """x_t (arXiv 2006.11239, equation 4), channels-last; alpha: the cumulative one, (batch, 1, 1, 1)."""
+    return (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +273,10 @@ class Batches:
     kept: Student | None = None
     discs_first: bool = False
 
+    def loss_of(self, student: Student, seed: int) -> LossOf:
+        """The loss of a batch by its index alone, as a run takes it."""
+        return lambda index: self.loss(student, torch.Generator().manual_seed(seed * 1_000_003 + index))
+
     def loss(self, student: Student, draw: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Noise prediction error with min-SNR-5 weights (arXiv 2303.09556) on one batch of one bucket."""
         bucket = self.buckets[int(torch.multinomial(self.shares, 1, generator=draw))]
@@ -282,7 +293,7 @@ class Batches:
         noise = torch.randn(clean.shape, generator=draw).to(device)
         if bucket.errors is not None:
             noise = noise_with_error(noise, bucket.errors[chosen], self.alphas, draw)
-        noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+        noisy = noised(clean, noise, alpha)
         prediction = student.predict(noisy, timesteps.to(device), tokens, linear=linear).float()
         target = self._target(noise, noisy, timesteps, tokens, linear=linear)
         ratio = alpha / (1 - alpha)

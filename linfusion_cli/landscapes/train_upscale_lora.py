@@ -22,9 +22,10 @@ from linfusion_cli.landscapes.data import Bucket, Effort
 from linfusion_cli.landscapes.train_denoiser import (
     WINDOW_TIMESTEPS,
     Batches,
-    Latents,
     Student,
     build_scheduler,
+    collected,
+    noised,
     prepare,
     token_ids,
     tokenizer_of,
@@ -98,7 +99,7 @@ class Redrawing:
         for step in range(REDRAWN_STEPS):
             timesteps = first * (REDRAWN_STEPS - step) // REDRAWN_STEPS
             alpha = self.alphas[timesteps].view(-1, 1, 1, 1).to(latents.device)
-            noisy = (alpha.sqrt() * clean + (1 - alpha).sqrt() * noise).contiguous(memory_format=torch.channels_last)
+            noisy = noised(clean, noise, alpha)
             noise = self.model.predict(noisy, timesteps.to(latents.device), tokens, linear=True).float()
             clean = (noisy - (1 - alpha).sqrt() * noise) / alpha.sqrt()
         return clean
@@ -113,12 +114,7 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path) -> Iter
     vae = AutoencoderKL.from_pretrained(start / "vae").float().to(device, memory_format=torch.channels_last)
     student, alphas = Student.of(start), build_scheduler().alphas_cumprod
     redraw = Redrawing(Student.of(start).frozen(device), alphas, torch.Generator().manual_seed(effort.seed))
-    buckets: list[Latents] = []
-    for item in prepare(folder, vae, tokenizer, effort, BUCKETS, redraw):
-        if isinstance(item, Latents):
-            buckets.append(item)
-        else:
-            yield item
+    buckets = yield from collected(prepare(folder, vae, tokenizer, effort, BUCKETS, redraw))
     factors = nn.ModuleList(add_low_rank(student).values())
     student.to(device)
     identity: Identity = {"part": "upscale-lora", "start": start.name, **effort.identity()}
@@ -127,11 +123,7 @@ def train(folder: Path, schedule: Schedule, effort: Effort, start: Path) -> Iter
     run = Run(folder, factors, optimizer, schedule, settings, effort.accelerator)
     empty = token_ids(tokenizer, [""])
     batches = Batches(buckets, torch.tensor(SHARES), alphas, empty, effort.batch, linear_share=1.0, discs_first=True)
-
-    def loss_of(index: int) -> tuple[Tensor, dict[str, Tensor]]:
-        return batches.loss(student, torch.Generator().manual_seed(effort.seed * 1_000_003 + index))
-
-    yield from run.train(loss_of)
+    yield from run.train(batches.loss_of(student, effort.seed))
 
 
 def export(run_folder: Path, target: Path, start: Path, rank: int = KEPT_RANK) -> int:
